@@ -1,0 +1,73 @@
+"""The one table of modalities: everything that differs by medium and is not a network.
+
+A new modality (depth, thermal, IMU) is a new row here plus an encoder or decoder that names it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Modality(str, Enum):
+    """A medium other than text. The value is the name used in YAML, file formats and logs."""
+
+    IMAGE = "image"
+    VIDEO = "video"
+    AUDIO = "audio"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class ModalitySpec:
+    """One row of the table.
+
+    Attributes:
+        modality: the medium.
+        signal_prefix: the stem of its signal tokens, ``IMG`` in ``[IMG0]``.
+        num_signal_tokens: how many signal tokens ask for one medium (paper, section 4.2).
+        placeholder: what stands for the medium in dialogue files and prompts.
+        suffixes: file endings that are read as this medium, lower case.
+        sample_suffix: file ending of generated samples.
+    """
+
+    modality: Modality
+    signal_prefix: str
+    num_signal_tokens: int
+    placeholder: str
+    suffixes: tuple[str, ...]
+    sample_suffix: str
+
+    def signal_tokens(self, count: int | None = None) -> list[str]:
+        """The signal tokens in order, ``count`` of them (default: the paper's number)."""
+        return [f"[{self.signal_prefix}{i}]" for i in range(self.num_signal_tokens if count is None else count)]
+
+
+MODALITIES: dict[Modality, ModalitySpec] = {
+    spec.modality: spec
+    for spec in (
+        ModalitySpec(
+            Modality.IMAGE, "IMG", 4, "<image>", (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"), ".png"
+        ),
+        ModalitySpec(
+            Modality.VIDEO, "VID", 24, "<video>", (".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".gif"), ".mp4"
+        ),
+        ModalitySpec(Modality.AUDIO, "AUD", 8, "<audio>", (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".opus"), ".wav"),
+    )
+}
+
+
+def modality_of_file(name: str) -> Modality:
+    """The modality that a file's ending says.
+
+    Raises:
+        ValueError: no row of the table has that ending.
+    """
+    lowered = name.lower()
+    for spec in MODALITIES.values():
+        if lowered.endswith(spec.suffixes):
+            return spec.modality
+    known = " ".join(suffix for spec in MODALITIES.values() for suffix in spec.suffixes)
+    raise ValueError(f"{name!r}: the file ending is of no known medium; known endings: {known}")

@@ -1,0 +1,187 @@
+"""The records that flow from files to the model.
+
+Readers yield :class:`CaptionedPair` and :class:`Dialogue`; ``conversation`` turns either into token ids;
+``datamodules.collate`` pads those into a :class:`Batch`. Nothing here knows of tokenizers or networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nextgpt_pl.modality import Modality
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True)
+class Media:
+    """One medium, read only when asked for.
+
+    Attributes:
+        modality: what it is.
+        source: a file, or a function that makes the array (the pocket world renders on demand).
+            Arrays are: image ``(H, W, 3)`` uint8; video ``(T, H, W, 3)`` uint8; audio ``(samples,)`` float32.
+        sample_rate: of audio arrays, in hertz; files carry their own.
+        fps: of video arrays, in frames per second; files carry their own.
+    """
+
+    modality: Modality
+    source: Path | Callable[[], np.ndarray]
+    sample_rate: int | None = None
+    fps: float | None = None
+
+
+@dataclass(frozen=True)
+class CaptionedPair:
+    """A caption and, where the source has it, the medium that it describes.
+
+    Attributes:
+        key: unique and stable name of the item (``pocket/train/image/17``, ``cc3m/001312382.jpg``).
+        modality: medium of the pair.
+        caption: the text.
+        media: the medium itself; ``None`` in sources of captions alone.
+        caption_embedding: a ``.npy`` file with the diffusion text encoder's embedding of the caption,
+            shape ``(L, D)`` for image and video, ``(D,)`` for audio; ``None`` means: compute it.
+        instruction: what the user says to get this medium (or to get it described), if the source has it.
+        response: what the assistant says around it, if the source has it.
+        attributes: exact attributes, known in the pocket world.
+    """
+
+    key: str
+    modality: Modality
+    caption: str
+    media: Media | None = None
+    caption_embedding: Path | None = None
+    instruction: str | None = None
+    response: str | None = None
+    attributes: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class TextPart:
+    """A stretch of text in a message."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class MediaPart:
+    """A medium in a message. ``caption`` is needed where the assistant is to produce it."""
+
+    modality: Modality
+    media: Media | None = None
+    caption: str | None = None
+    caption_embedding: Path | None = None
+
+
+Part = TextPart | MediaPart
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn: who speaks, and the parts in order."""
+
+    role: Role
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """A conversation; ``key`` names it in messages and logs."""
+
+    key: str
+    messages: tuple[Message, ...]
+    attributes: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class SignalSpan:
+    """Where one generated medium is asked for: token positions ``start:stop`` of a row hold its signal tokens."""
+
+    modality: Modality
+    start: int
+    stop: int
+    caption: str
+    caption_embedding: Path | None = None
+
+
+@dataclass(frozen=True)
+class MediaSlot:
+    """Where one input medium enters: its embeddings replace the token positions ``start:stop`` of a row."""
+
+    modality: Modality
+    start: int
+    stop: int
+    media: Media | None = None
+
+
+@dataclass
+class SpanTargets:
+    """All spans of one modality in a batch.
+
+    Attributes:
+        rows: batch row of each span, ``(S,)`` int64.
+        starts: position of each span's first signal token, ``(S,)`` int64.
+        captions: the ``S`` captions.
+        embeddings: caption embeddings ``(S, L, D)`` float, or ``None`` until the stage has computed them.
+    """
+
+    rows: Tensor
+    starts: Tensor
+    captions: list[str]
+    embeddings: Tensor | None = None
+
+
+@dataclass
+class Batch:
+    """What a stage's step receives. B rows, T tokens.
+
+    Attributes:
+        input_ids: ``(B, T)`` int64, padded on the right.
+        attention_mask: ``(B, T)`` bool.
+        labels: ``(B, T)`` int64, ``-100`` where no loss stands; not shifted.
+        spans: per modality, the media that the assistant produces.
+        slots: per modality, where input media enter.
+        keys: names of the items, for messages and sample files.
+        attributes: exact attributes per row, where the source knows them.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+    spans: dict[Modality, SpanTargets] = field(default_factory=dict)
+    slots: dict[Modality, list[tuple[int, MediaSlot]]] = field(default_factory=dict)
+    keys: Sequence[str] = ()
+    attributes: Sequence[Mapping[str, Any] | None] = ()
+
+    def __len__(self) -> int:
+        return self.input_ids.shape[0]
+
+    def to(self, device: torch.device | str, **kwargs: Any) -> Batch:
+        """Move the tensors, in place; Lightning calls this for custom batch types."""
+        for name in ("input_ids", "attention_mask", "labels"):
+            setattr(self, name, getattr(self, name).to(device, **kwargs))
+        for target in self.spans.values():
+            target.rows = target.rows.to(device, **kwargs)
+            target.starts = target.starts.to(device, **kwargs)
+            if target.embeddings is not None:
+                target.embeddings = target.embeddings.to(device, **kwargs)
+        return self
+
+
+@dataclass(frozen=True)
+class ReplyPart:
+    """One part of a reply, in the order in which the model wrote it: text, or a generated medium."""
+
+    type: Literal["text", "image", "video", "audio"]
+    text: str | None = None
+    array: np.ndarray | None = None
+    sample_rate: int | None = None
+    fps: float | None = None
