@@ -122,6 +122,27 @@ class MediaSlot:
     media: Media | None = None
 
 
+@dataclass(frozen=True)
+class Rendered:
+    """A pair or dialogue as token ids, made by ``conversation``; not padded.
+
+    Attributes:
+        input_ids: T token ids.
+        labels: T ids, ``-100`` where no loss stands; not shifted.
+        slots: where input media enter, in order.
+        spans: where the assistant's media are asked for, in order.
+        key: the item's name.
+        attributes: exact attributes, where the source knows them.
+    """
+
+    input_ids: list[int]
+    labels: list[int]
+    slots: tuple[MediaSlot, ...] = ()
+    spans: tuple[SignalSpan, ...] = ()
+    key: str = ""
+    attributes: Mapping[str, Any] | None = None
+
+
 @dataclass
 class SpanTargets:
     """All spans of one modality in a batch.
@@ -130,13 +151,14 @@ class SpanTargets:
         rows: batch row of each span, ``(S,)`` int64.
         starts: position of each span's first signal token, ``(S,)`` int64.
         captions: the ``S`` captions.
-        embeddings: caption embeddings ``(S, L, D)`` float, or ``None`` until the stage has computed them.
+        embeddings: one caption embedding per span, ``(L, D)`` or ``(D,)`` float32; ``None`` where the file
+            names none and the decoder's text encoder is to compute it.
     """
 
     rows: Tensor
     starts: Tensor
     captions: list[str]
-    embeddings: Tensor | None = None
+    embeddings: list[Tensor | None] = field(default_factory=list)
 
 
 @dataclass
@@ -171,8 +193,7 @@ class Batch:
         for target in self.spans.values():
             target.rows = target.rows.to(device, **kwargs)
             target.starts = target.starts.to(device, **kwargs)
-            if target.embeddings is not None:
-                target.embeddings = target.embeddings.to(device, **kwargs)
+            target.embeddings = [e if e is None else e.to(device, **kwargs) for e in target.embeddings]
         return self
 
 
