@@ -1,0 +1,19 @@
+"""Errors that are the user's to mend: the command line prints their message, without a traceback, and exits with 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something in a configuration, a file or an argument is wrong; the message says what would be right."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A ``; did you mean ...?`` clause with the nearest known name, or the known names if none is near."""
+    choices = sorted(known)
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(choices)}" if choices else ""
