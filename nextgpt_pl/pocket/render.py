@@ -1,0 +1,199 @@
+"""Pixels and samples of pocket scenes. NumPy only; picklable, so that data-loader workers can render.
+
+Small jitter of place, size and pitch keeps the networks from learning one template per combination; it is far
+below the distance between two attribute values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.pocket.world import (
+    AUDIO_SECONDS,
+    BACKGROUNDS,
+    COLOURS,
+    IMAGE_SIZE,
+    PITCHES,
+    POSITIONS,
+    SAMPLE_RATE,
+    SIZES,
+    VIDEO_FRAMES,
+    AudioScene,
+    ImageScene,
+    Scene,
+    Split,
+    VideoScene,
+    item_rng,
+)
+
+_OVERSAMPLE = 3  # coverage is sampled on a 3 x 3 grid per pixel
+_RING_HOLE = 0.55
+_CROSS_ARM = 0.36
+_STAR_INNER = 0.45
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """Renders one item when called; the arrays are those that :class:`~nextgpt_pl.samples.Media` describes."""
+
+    scene: Scene
+    split: Split
+    modality: Modality
+    index: int
+    seed: int
+
+    def __call__(self) -> np.ndarray:
+        """Render; the same array at every call."""
+        return render(self.scene, item_rng(self.split, self.modality, self.index, self.seed, "render"))
+
+
+def render(scene: Scene, rng: Random) -> np.ndarray:
+    """The medium of a scene: ``(64, 64, 3)`` or ``(8, 64, 64, 3)`` uint8, or ``(32000,)`` float32."""
+    if isinstance(scene, ImageScene):
+        return render_image(scene, rng)
+    if isinstance(scene, VideoScene):
+        return render_video(scene, rng)
+    return render_audio(scene, rng)
+
+
+def _jitter(rng: Random, amount: float) -> float:
+    return (2 * rng.random() - 1) * amount
+
+
+def shape_mask(shape: str, cx: float, cy: float, extent: float, angle: float = 0.0) -> np.ndarray:
+    """Coverage ``(64, 64)`` in [0, 1] of a shape centred at (cx, cy), ``extent`` pixels to each side.
+
+    ``angle`` is in degrees, clockwise. Every shape has about the same extent, so size can be read from it.
+    """
+    n = IMAGE_SIZE * _OVERSAMPLE
+    grid = (np.arange(n) + 0.5) / _OVERSAMPLE
+    x, y = (grid[None, :] - cx) / extent, (grid[:, None] - cy) / extent
+    if angle:
+        c, s = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+        x, y = c * x + s * y, -s * x + c * y
+    inside = _INSIDE[shape](x, y)
+    blocks = inside.reshape(IMAGE_SIZE, _OVERSAMPLE, IMAGE_SIZE, _OVERSAMPLE)
+    return blocks.mean(axis=(1, 3))
+
+
+def _in_triangle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    # apex up, base at y = 0.87, sides through (0, -1) and (+-1, 0.87)
+    return (y < 0.87) & (np.abs(x) < (y + 1) / 1.87)
+
+
+def _in_star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Five points: within each tenth of a turn the edge is the straight line from a tip to an inner corner."""
+    tenth = np.pi / 5
+    theta = np.abs((np.arctan2(x, -y) + tenth) % (2 * tenth) - tenth)
+    rise, run = _STAR_INNER * np.sin(tenth), 1 - _STAR_INNER * np.cos(tenth)
+    edge = rise / (run * np.sin(theta) + rise * np.cos(theta))
+    return np.hypot(x, y) < edge
+
+
+_INSIDE = {
+    "circle": lambda x, y: x * x + y * y < 1,
+    "square": lambda x, y: (np.abs(x) < 0.88) & (np.abs(y) < 0.88),
+    "triangle": _in_triangle,
+    "star": _in_star,
+    "cross": lambda x, y: ((np.abs(x) < _CROSS_ARM) & (np.abs(y) < 1)) | ((np.abs(y) < _CROSS_ARM) & (np.abs(x) < 1)),
+    "ring": lambda x, y: (x * x + y * y < 1) & (x * x + y * y > _RING_HOLE**2),
+}
+
+
+def _paint(canvas: np.ndarray, mask: np.ndarray, colour: str) -> np.ndarray:
+    return canvas * (1 - mask[..., None]) + np.asarray(COLOURS[colour], float) * mask[..., None]
+
+
+def _canvas(background: str) -> np.ndarray:
+    return np.full((IMAGE_SIZE, IMAGE_SIZE, 3), BACKGROUNDS[background], float)
+
+
+def _to_uint8(canvas: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+
+
+def render_image(scene: ImageScene, rng: Random) -> np.ndarray:
+    """``(64, 64, 3)`` uint8."""
+    canvas = _canvas(scene.background)
+    for thing in scene.things:
+        x, y = POSITIONS[thing.position]
+        mask = shape_mask(thing.shape, x + _jitter(rng, 1), y + _jitter(rng, 1), SIZES[thing.size] + _jitter(rng, 0.5))
+        canvas = _paint(canvas, mask, thing.colour)
+    return _to_uint8(canvas)
+
+
+def _path(motion: str, progress: float, extent: float) -> tuple[float, float, float, float]:
+    """Centre x, y, half extent and angle in degrees at ``progress`` in [0, 1] of a video."""
+    middle, reach = IMAGE_SIZE / 2, 16.0
+    sweep = (2 * progress - 1) * reach
+    if motion == "bounce":  # two hops above the floor
+        hop = abs(np.sin(2 * np.pi * progress))
+        return middle, middle + 16 - 30 * float(hop), extent, 0.0
+    if motion == "grow":
+        return middle, middle, 5.0 + 11.0 * progress, 0.0
+    if motion == "spin":
+        return middle, middle, extent, 157.5 * progress
+    dx, dy = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}[motion]
+    return middle + dx * sweep, middle + dy * sweep, extent, 0.0
+
+
+def render_video(scene: VideoScene, rng: Random) -> np.ndarray:
+    """``(8, 64, 64, 3)`` uint8."""
+    extent = (SIZES[scene.size] if scene.size else 0.0) + _jitter(rng, 0.5)
+    jitter_x, jitter_y = _jitter(rng, 1), _jitter(rng, 1)
+    frames = []
+    for frame in range(VIDEO_FRAMES):
+        x, y, r, angle = _path(scene.motion, frame / (VIDEO_FRAMES - 1), extent)
+        mask = shape_mask(scene.shape, x + jitter_x, y + jitter_y, r, angle)
+        frames.append(_to_uint8(_paint(_canvas(scene.background), mask, scene.colour)))
+    return np.stack(frames)
+
+
+# relative frequency, amplitude and decay time in seconds (0: none) of each partial
+_PARTIALS: dict[str, tuple[tuple[float, float], ...]] = {
+    "sine": ((1.0, 1.0),),
+    "square wave": tuple((float(k), 1.0 / k) for k in (1, 3, 5, 7)),
+    "bell": ((1.0, 1.0), (2.76, 0.6), (5.4, 0.35)),
+    "pluck": tuple((float(k), 1.0 / k) for k in range(1, 7)),
+}
+_DECAY = {"bell": 0.9, "pluck": 0.45}
+_NOISE_PARTIALS = 64
+_NOISE_WIDTH = 0.35  # of the centre frequency, to each side
+_LOUDNESS = 0.12  # root mean square over the two seconds, before decay
+
+
+def _glide(pattern: str, t: np.ndarray) -> np.ndarray:
+    """Frequency relative to the centre over time: one octave up or down, geometrically."""
+    progress = t / AUDIO_SECONDS - 0.5
+    return np.exp2({"rising": progress, "falling": -progress}.get(pattern, np.zeros_like(t)))
+
+
+def _envelope(scene: AudioScene, t: np.ndarray) -> np.ndarray:
+    onset_age = t % 1.0 if scene.pattern == "beeps" else t
+    envelope = np.minimum(1.0, onset_age / 0.01)
+    if scene.timbre in _DECAY:
+        envelope = envelope * np.exp(-onset_age / _DECAY[scene.timbre])
+    if scene.pattern == "beeps":  # two of them, half a second of silence after each
+        envelope = envelope * np.clip((0.5 - onset_age) / 0.02, 0, 1)
+    if scene.pattern == "tremolo":
+        envelope = envelope * (0.5 + 0.5 * np.cos(2 * np.pi * 5 * t))
+    return envelope * np.minimum(1.0, (AUDIO_SECONDS - t) / 0.02)
+
+
+def render_audio(scene: AudioScene, rng: Random) -> np.ndarray:
+    """``(32000,)`` float32 in [-1, 1], 16 kHz, on the grid of 16-bit samples."""
+    t = np.arange(int(SAMPLE_RATE * AUDIO_SECONDS)) / SAMPLE_RATE
+    centre = PITCHES[scene.pitch] * float(np.exp2(_jitter(rng, 0.06)))
+    phase = 2 * np.pi * np.cumsum(centre * _glide(scene.pattern, t)) / SAMPLE_RATE
+    if scene.timbre == "noise":  # a band of random partials: the same noise on every machine
+        partials = tuple((1 + _jitter(rng, _NOISE_WIDTH), 1.0) for _ in range(_NOISE_PARTIALS))
+    else:
+        partials = tuple((k, a) for k, a in _PARTIALS[scene.timbre] if k * centre * 1.42 < SAMPLE_RATE / 2)
+    wave = sum(a * np.sin(k * phase + 2 * np.pi * rng.random()) for k, a in partials)
+    wave = wave * (_LOUDNESS / np.sqrt(np.mean(np.square(wave))))
+    wave = np.clip(wave * _envelope(scene, t), -1, 1)
+    return (np.rint(wave * 32767) / 32767).astype(np.float32)

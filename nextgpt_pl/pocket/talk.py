@@ -1,0 +1,208 @@
+"""Text-only conversations about the pocket world: what the pocket LLM learns to speak from.
+
+No media and no signal tokens occur here: producing media is what the three stages teach it later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.pocket import grammar
+from nextgpt_pl.pocket.world import (
+    BACKGROUNDS,
+    COLOURS,
+    MOTIONS,
+    PATTERNS,
+    PITCHES,
+    SHAPES,
+    SIZES,
+    TIMBRES,
+    AudioScene,
+    ImageScene,
+    Scene,
+    Split,
+    VideoScene,
+    draw_scene,
+    pick,
+)
+
+Exchange = list[tuple[str, str]]  # (role, text), the user first
+_MODALITIES = tuple(Modality)
+
+
+def sentence(text: str) -> str:
+    """Capitalised and closed by a full stop."""
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _any_scene(rng: Random, split: Split) -> Scene:
+    return draw_scene(pick(rng, _MODALITIES), rng, split)
+
+
+def repeat(rng: Random, split: Split) -> Exchange:
+    """The same words again."""
+    caption = grammar.caption(_any_scene(rng, split), rng)
+    asked = pick(rng, ("Repeat: {}", "Say this again: {}", "Copy this: {}")).format(caption)
+    return [("user", asked), ("assistant", sentence(caption))]
+
+
+def paraphrase(rng: Random, split: Split) -> Exchange:
+    """The same scene in other words."""
+    scene = _any_scene(rng, split)
+    asked = pick(rng, ("Say it in other words: {}", "Rephrase: {}", "What is another way to say: {}?"))
+    return [("user", asked.format(grammar.caption(scene, rng))), ("assistant", sentence(grammar.caption(scene, rng)))]
+
+
+def _asked_of_image(scene: ImageScene, rng: Random) -> tuple[str, str]:
+    thing = pick(rng, scene.things)
+    if len(scene.things) == 2 and rng.random() < 0.3:
+        return "How many objects are there?", "There are two objects."
+    if len(scene.things) == 1 and rng.random() < 0.15:
+        return "How many objects are there?", "There is one object."
+    shape = thing.shape
+    where = {"center": "in the center", "top": "near the top", "bottom": "near the bottom"}
+    answers = {
+        f"What is {where.get(thing.position, f'on the {thing.position}')}?": (
+            f"{grammar.look(thing.shape, thing.colour, thing.size, rng)}"
+        ),
+        "What color is the background?": f"the background is {scene.background}",
+    }
+    if len({t.shape for t in scene.things}) == len(scene.things):
+        answers[f"What color is the {shape}?"] = f"the {shape} is {thing.colour}"
+        answers[f"Where is the {shape}?"] = f"the {shape} is {grammar.place(thing.position, rng)}"
+        answers[f"How big is the {shape}?"] = f"the {shape} is {thing.size}"
+    asked = pick(rng, tuple(answers))
+    return asked, sentence(answers[asked])
+
+
+def _asked_of_video(scene: VideoScene, rng: Random) -> tuple[str, str]:
+    motion = grammar.MOTION_WORDS[scene.motion][0]
+    answers = {
+        "What is it doing?": f"the {scene.shape} is {motion}",
+        "What shape is moving?": f"it is {grammar.with_article(scene.shape)}",
+        f"What color is the {scene.shape}?": f"the {scene.shape} is {scene.colour}",
+        "What color is the background?": f"the background is {scene.background}",
+    }
+    asked = pick(rng, tuple(answers))
+    return asked, sentence(answers[asked])
+
+
+def _asked_of_audio(scene: AudioScene, rng: Random) -> tuple[str, str]:
+    answers = {
+        "How high is it?": f"it is {scene.pitch}",
+        "What makes the sound?": f"it is {grammar.with_article(grammar.TIMBRE_WORDS[scene.timbre][0])}",
+        "How does it go?": f"it is {grammar.PATTERN_WORDS[scene.pattern][0]}",
+    }
+    asked = pick(rng, tuple(answers))
+    return asked, sentence(answers[asked])
+
+
+def ask(rng: Random, split: Split) -> Exchange:
+    """A caption, then one or two questions about it."""
+    scene = _any_scene(rng, split)
+    caption = grammar.caption(scene, rng)
+    turns: Exchange = []
+    for turn in range(1 + (rng.random() < 0.4)):
+        if isinstance(scene, ImageScene):
+            asked, answer = _asked_of_image(scene, rng)
+        elif isinstance(scene, VideoScene):
+            asked, answer = _asked_of_video(scene, rng)
+        else:
+            asked, answer = _asked_of_audio(scene, rng)
+        turns += [("user", f"{sentence(caption)} {asked}" if turn == 0 else asked), ("assistant", answer)]
+    return turns
+
+
+def edited(scene: Scene, rng: Random) -> tuple[str, Scene]:
+    """An instruction that changes one attribute, and the scene after it. Two objects: the first is changed."""
+    if isinstance(scene, ImageScene):
+        thing = scene.things[0]
+        kind = pick(rng, ("colour", "size", "background", "shape"))
+        named = "it" if len(scene.things) == 1 else f"the {thing.colour} {thing.shape}"
+        if kind == "background":
+            background = pick(rng, tuple(b for b in BACKGROUNDS if b != scene.background))
+            return f"with a {background} background", replace(scene, background=background)
+        options = {"colour": tuple(COLOURS), "size": tuple(SIZES), "shape": SHAPES}[kind]
+        new = pick(rng, tuple(o for o in options if o != getattr(thing, kind)))
+        changed = replace(scene, things=(replace(thing, **{kind: new}), *scene.things[1:]))
+        return f"but make {named} {grammar.with_article(new) if kind == 'shape' else new}", changed
+    if isinstance(scene, VideoScene):
+        colour = pick(rng, tuple(c for c in COLOURS if c != scene.colour))
+        return f"but make it {colour}", replace(scene, colour=colour)
+    pitch = pick(rng, tuple(p for p in PITCHES if p != scene.pitch))
+    return f"but make it {pitch}", replace(scene, pitch=pitch)
+
+
+def edit(rng: Random, split: Split) -> Exchange:
+    """A caption and a change to it; the answer is the changed caption."""
+    scene = _any_scene(rng, split)
+    change, changed = edited(scene, rng)
+    asked = f"{sentence(grammar.caption(scene, rng))} The same, {change}."
+    return [("user", asked), ("assistant", sentence(grammar.caption(changed, rng)))]
+
+
+def acknowledge(rng: Random, split: Split) -> Exchange:
+    """A request for a medium, answered in words alone."""
+    scene_modality = pick(rng, _MODALITIES)
+    scene = draw_scene(scene_modality, rng, split)
+    wanted = grammar.caption(scene, rng)
+    answer = pick(rng, ("Sure, here is {}.", "Here you are: {}.", "This is {}.")).format(grammar.caption(scene, rng))
+    return [("user", grammar.request(scene_modality, wanted, rng)), ("assistant", answer)]
+
+
+_SMALL_TALK: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    (("Hello!", "Hi.", "Good morning.", "Hey there."), ("Hello! What shall I draw or play?", "Hi! How can I help?")),
+    (("How are you?", "How do you do?"), ("I am fine, thank you.", "Very well, thank you. And you?")),
+    (("Thank you!", "Thanks a lot."), ("You are welcome.", "My pleasure.")),
+    (("Goodbye.", "See you later."), ("Goodbye!", "See you soon.")),
+    (("Who are you?", "What are you?"), ("I am a small model of a world of shapes and sounds.",)),
+    (
+        ("What can you do?", "How can you help me?"),
+        ("I can talk about pictures, videos and sounds.", "I can describe shapes, motions and sounds."),
+    ),
+    (("Which shapes do you know?", "List the shapes."), (f"I know {_listed(SHAPES)}.",)),
+    (("Which colors do you know?", "List the colors."), (f"I know {_listed(tuple(COLOURS))}.",)),
+    (("Which sounds do you know?", "List the sounds."), (f"I know {_listed(TIMBRES)}.",)),
+    (("Which motions do you know?", "How can things move?"), (f"Things can go {_listed(MOTIONS)}.",)),
+    (("Which backgrounds are there?",), (f"The background can be {_listed(tuple(BACKGROUNDS))}.",)),
+    (("Which patterns can a sound have?",), (f"A sound can be {_listed(PATTERNS)}.",)),
+    (("How many sides has a triangle?",), ("A triangle has three sides.",)),
+    (("How many sides has a square?",), ("A square has four sides.",)),
+    (("Has a circle corners?",), ("No, a circle is round.",)),
+    (("What is the opposite of large?",), ("The opposite of large is small.",)),
+    (("What is the opposite of left?",), ("The opposite of left is right.",)),
+    (("What is another word for circle?",), ("Another word for circle is disc.",)),
+)
+
+
+def small_talk(rng: Random, _split: Split) -> Exchange:
+    """A greeting or a question about the world in general."""
+    asked, answers = pick(rng, _SMALL_TALK)
+    return [("user", pick(rng, asked)), ("assistant", pick(rng, answers))]
+
+
+# copying and rephrasing come often: they teach attention to carry every attribute to wherever it is needed
+_KINDS: tuple[tuple[Callable[[Random, Split], Exchange], int], ...] = (
+    (repeat, 4),
+    (paraphrase, 5),
+    (ask, 5),
+    (edit, 4),
+    (acknowledge, 4),
+    (small_talk, 2),
+)
+
+
+def conversation(rng: Random, split: Split = "train") -> Exchange:
+    """One random conversation of one to three exchanges of any kinds."""
+    kinds = tuple(kind for kind, weight in _KINDS for _ in range(weight))
+    turns: Exchange = []
+    for _ in range(1 + (rng.random() < 0.35) + (rng.random() < 0.15)):
+        turns += pick(rng, kinds)(rng, split)
+    return turns

@@ -1,0 +1,199 @@
+"""The pocket world: which scenes exist, which are held out, and item number ``index`` of a split.
+
+A seed and an index give the same item on every machine: all choices come from :class:`random.Random`, whose
+``random()`` stream is fixed by the language. A scene is *held out* by its combination of attributes, never by
+its wording, jitter or index, so no held-out combination is ever seen in training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from random import Random
+from typing import Any, Literal, TypeVar
+
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.samples import CaptionedPair, Media
+
+SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (220, 30, 30),
+    "orange": (255, 140, 0),
+    "yellow": (245, 225, 40),
+    "green": (30, 150, 60),
+    "cyan": (60, 205, 220),
+    "blue": (30, 60, 215),
+    "purple": (130, 40, 170),
+    "pink": (250, 130, 190),
+}
+BACKGROUNDS: dict[str, tuple[int, int, int]] = {"white": (250, 250, 250), "gray": (128, 128, 128), "black": (8, 8, 8)}
+SIZES: dict[str, float] = {"small": 7.0, "large": 12.0}  # half extent in pixels
+POSITIONS: dict[str, tuple[float, float]] = {  # centre (x, y) in pixels, y pointing down
+    "center": (32, 32),
+    "left": (15, 32),
+    "right": (49, 32),
+    "top": (32, 15),
+    "bottom": (32, 49),
+}
+OPPOSITE_POSITIONS = (("left", "right"), ("top", "bottom"))  # where two large objects cannot overlap
+MOTIONS = ("left", "right", "up", "down", "grow", "spin", "bounce")
+ROUND_SHAPES = ("circle", "ring")  # turning them shows nothing
+TIMBRES = ("sine", "square wave", "bell", "noise", "pluck")
+PITCHES: dict[str, float] = {"low": 200.0, "medium": 480.0, "high": 1150.0}  # centre frequency in hertz
+PATTERNS = ("steady", "rising", "falling", "beeps", "tremolo")
+
+IMAGE_SIZE = 64
+VIDEO_FRAMES = 8
+VIDEO_FPS = 4.0
+SAMPLE_RATE = 16_000
+AUDIO_SECONDS = 2.0
+
+Split = Literal["train", "heldout"]
+HELDOUT_SHARE = 0.12
+TWO_OBJECT_SHARE = 0.4
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object of an image."""
+
+    shape: str
+    colour: str
+    size: str
+    position: str
+
+
+@dataclass(frozen=True)
+class ImageScene:
+    """One or two objects on a plain background; two always stand opposite each other, left or top first."""
+
+    things: tuple[Thing, ...]
+    background: str
+
+
+@dataclass(frozen=True)
+class VideoScene:
+    """One moving object. ``size`` is ``None`` where the motion is growing."""
+
+    shape: str
+    colour: str
+    size: str | None
+    background: str
+    motion: str
+
+
+@dataclass(frozen=True)
+class AudioScene:
+    """One sound of two seconds."""
+
+    timbre: str
+    pitch: str
+    pattern: str
+
+
+Scene = ImageScene | VideoScene | AudioScene
+
+
+def pick(rng: Random, options: Sequence[T]) -> T:
+    """A uniform choice that depends on ``rng.random()`` alone, whose stream never changes between versions."""
+    return options[int(rng.random() * len(options))]
+
+
+def is_heldout(scene: Scene) -> bool:
+    """Whether this combination of attributes is kept out of every training set."""
+    digest = hashlib.sha256(repr(scene).encode()).digest()
+    return int.from_bytes(digest[:4], "big") / 2**32 < HELDOUT_SHARE
+
+
+def _image_scene(rng: Random) -> ImageScene:
+    background = pick(rng, tuple(BACKGROUNDS))
+    if rng.random() >= TWO_OBJECT_SHARE:
+        positions: tuple[str, ...] = (pick(rng, tuple(POSITIONS)),)
+    else:
+        positions = pick(rng, OPPOSITE_POSITIONS)
+    while True:
+        things = tuple(
+            Thing(pick(rng, SHAPES), pick(rng, tuple(COLOURS)), pick(rng, tuple(SIZES)), position)
+            for position in positions
+        )
+        # two objects of one look could only be told apart by their places
+        if len({(t.shape, t.colour) for t in things}) == len(things):
+            return ImageScene(things, background)
+
+
+def _video_scene(rng: Random) -> VideoScene:
+    motion = pick(rng, MOTIONS)
+    shapes = tuple(s for s in SHAPES if motion != "spin" or s not in ROUND_SHAPES)
+    size = None if motion == "grow" else pick(rng, tuple(SIZES))
+    return VideoScene(pick(rng, shapes), pick(rng, tuple(COLOURS)), size, pick(rng, tuple(BACKGROUNDS)), motion)
+
+
+def _audio_scene(rng: Random) -> AudioScene:
+    return AudioScene(pick(rng, TIMBRES), pick(rng, tuple(PITCHES)), pick(rng, PATTERNS))
+
+
+_DRAW = {Modality.IMAGE: _image_scene, Modality.VIDEO: _video_scene, Modality.AUDIO: _audio_scene}
+
+
+def draw_scene(modality: Modality, rng: Random, split: Split = "train") -> Scene:
+    """A random scene of the split.
+
+    Raises:
+        ValueError: ``split`` is not one of the two.
+
+    """
+    if split not in ("train", "heldout"):
+        raise ValueError(f"split={split!r}: the pocket world has 'train' and 'heldout'")
+    while True:
+        scene = _DRAW[modality](rng)
+        if is_heldout(scene) == (split == "heldout"):
+            return scene
+
+
+def audio_scenes(split: Split) -> Iterator[AudioScene]:
+    """All sounds of a split; there are few enough to list."""
+    for timbre, pitch, pattern in itertools.product(TIMBRES, PITCHES, PATTERNS):
+        scene = AudioScene(timbre, pitch, pattern)
+        if is_heldout(scene) == (split == "heldout"):
+            yield scene
+
+
+def item_rng(split: Split, modality: Modality, index: int, seed: int, purpose: str) -> Random:
+    """The random stream of one item; ``purpose`` keeps scene, wording and rendering independent of one another."""
+    return Random(f"pocket/{seed}/{split}/{modality}/{index}/{purpose}")
+
+
+def attributes(scene: Scene) -> Mapping[str, Any]:
+    """The scene as a plain dictionary, for logs and judges."""
+    return asdict(scene)
+
+
+def item_scene(split: Split, modality: Modality, index: int, seed: int = 0) -> Scene:
+    """The scene of item ``index``."""
+    return draw_scene(modality, item_rng(split, modality, index, seed, "scene"), split)
+
+
+def captioned_pair(split: Split, modality: Modality, index: int, seed: int = 0) -> CaptionedPair:
+    """Item ``index`` of a split: caption, instruction, attributes, and the medium, rendered when it is read."""
+    from nextgpt_pl.pocket import grammar, render
+
+    scene = item_scene(split, modality, index, seed)
+    words = item_rng(split, modality, index, seed, "words")
+    caption = grammar.caption(scene, words)
+    sample_rate, fps = None, None
+    if modality is Modality.AUDIO:
+        sample_rate = SAMPLE_RATE
+    elif modality is Modality.VIDEO:
+        fps = VIDEO_FPS
+    return CaptionedPair(
+        key=f"pocket-{seed}/{split}/{modality}/{index}",
+        modality=modality,
+        caption=caption,
+        media=Media(modality, render.Renderer(scene, split, modality, index, seed), sample_rate, fps),
+        instruction=grammar.request(modality, caption, words),
+        attributes=attributes(scene),
+    )
