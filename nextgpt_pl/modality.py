@@ -31,6 +31,7 @@ class ModalitySpec:
         placeholder: what stands for the medium in dialogue files and prompts.
         suffixes: file endings that are read as this medium, lower case.
         sample_suffix: file ending of generated samples.
+
     """
 
     modality: Modality
@@ -64,6 +65,7 @@ def modality_of_file(name: str) -> Modality:
 
     Raises:
         ValueError: no row of the table has that ending.
+
     """
     lowered = name.lower()
     for spec in MODALITIES.values():

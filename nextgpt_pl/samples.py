@@ -30,6 +30,7 @@ class Media:
             Arrays are: image ``(H, W, 3)`` uint8; video ``(T, H, W, 3)`` uint8; audio ``(samples,)`` float32.
         sample_rate: of audio arrays, in hertz; files carry their own.
         fps: of video arrays, in frames per second; files carry their own.
+
     """
 
     modality: Modality
@@ -52,6 +53,7 @@ class CaptionedPair:
         instruction: what the user says to get this medium (or to get it described), if the source has it.
         response: what the assistant says around it, if the source has it.
         attributes: exact attributes, known in the pocket world.
+
     """
 
     key: str
@@ -133,6 +135,7 @@ class Rendered:
         spans: where the assistant's media are asked for, in order.
         key: the item's name.
         attributes: exact attributes, where the source knows them.
+
     """
 
     input_ids: list[int]
@@ -153,6 +156,7 @@ class SpanTargets:
         captions: the ``S`` captions.
         embeddings: one caption embedding per span, ``(L, D)`` or ``(D,)`` float32; ``None`` where the file
             names none and the decoder's text encoder is to compute it.
+
     """
 
     rows: Tensor
@@ -173,6 +177,7 @@ class Batch:
         slots: per modality, where input media enter.
         keys: names of the items, for messages and sample files.
         attributes: exact attributes per row, where the source knows them.
+
     """
 
     input_ids: Tensor

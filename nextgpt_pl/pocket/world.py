@@ -104,7 +104,14 @@ def pick(rng: Random, options: Sequence[T]) -> T:
 
 
 def is_heldout(scene: Scene) -> bool:
-    """Whether this combination of attributes is kept out of every training set."""
+    """Whether this combination of attributes is kept out of every training set.
+
+    There are only 75 sounds, so a Latin rule takes one pattern of each timbre and pitch; of the many images and
+    videos a hash takes :data:`HELDOUT_SHARE`.
+    """
+    if isinstance(scene, AudioScene):
+        timbre, pitch = TIMBRES.index(scene.timbre), tuple(PITCHES).index(scene.pitch)
+        return (timbre + 2 * pitch + PATTERNS.index(scene.pattern)) % len(PATTERNS) == 0
     digest = hashlib.sha256(repr(scene).encode()).digest()
     return int.from_bytes(digest[:4], "big") / 2**32 < HELDOUT_SHARE
 
