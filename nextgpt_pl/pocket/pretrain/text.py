@@ -1,0 +1,171 @@
+"""The pocket tokenizer and the pocket LLM: a Llama of about 5M parameters that speaks of the pocket world."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers.processors import TemplateProcessing
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.pocket import grammar, talk
+from nextgpt_pl.pocket.pretrain.loop import PretrainTask, save_half, train
+from nextgpt_pl.pocket.world import Split, draw_scene, item_rng, pick
+
+PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
+ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
+VOCABULARY = 2_000
+CONTEXT = 32  # tokens of the text encoders; the longest caption has 27
+CHAT_TEMPLATE = (
+    "{{ '<|bos|>' }}"
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|eos|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+def train_tokenizer(seed: int = 0, texts: int = 20_000) -> Tokenizer:
+    """A byte-level BPE over the pocket world's conversations; any other text falls back to bytes."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[PAD, BOS, EOS, *ROLES],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    rng = Random(f"tokenizer/{seed}")
+    corpus = (text for _ in range(texts) for _, text in talk.conversation(rng))
+    tokenizer.train_from_iterator(corpus, trainer)
+    return tokenizer
+
+
+def chat_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    """For the LLM: a chat template, nothing added of itself."""
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(tokenizer.to_str()),
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        additional_special_tokens=list(ROLES),
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=512,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def caption_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    """For the text encoders: captions between BOS and EOS, at most :data:`CONTEXT` tokens."""
+    framed = Tokenizer.from_str(tokenizer.to_str())
+    framed.post_processor = TemplateProcessing(
+        single=f"{BOS} $A {EOS}",
+        special_tokens=[(BOS, framed.token_to_id(BOS)), (EOS, framed.token_to_id(EOS))],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=framed,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        model_max_length=CONTEXT,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def load_tokenizer(out: Path, seed: int = 0) -> Tokenizer:
+    """The tokenizer that all parts share: the LLM's if it is there already, so that parts can be made alone."""
+    file = out / "llm" / "tokenizer.json"
+    return Tokenizer.from_file(str(file)) if file.is_file() else train_tokenizer(seed)
+
+
+def conversation_ids(tokenizer: PreTrainedTokenizerFast, rng: Random, split: Split) -> list[int]:
+    """One conversation in the chat template, or now and then a bare caption, as token ids."""
+    if rng.random() < 0.1:
+        scene = draw_scene(pick(rng, tuple(Modality)), rng, split)
+        text = f"{BOS}{talk.sentence(grammar.caption(scene, rng))}{EOS}"
+    else:
+        turns = [{"role": role, "content": content} for role, content in talk.conversation(rng, split)]
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+    return tokenizer(text, add_special_tokens=False).input_ids
+
+
+class LanguageModelling(PretrainTask):
+    """Next-token prediction over packed conversations."""
+
+    batch_size, length = 32, 96
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, *, steps: int, seed: int) -> None:
+        super().__init__(steps=steps, lr=2e-3, seed=seed)
+        self.tokenizer = tokenizer
+        self.llm = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=256,
+                intermediate_size=640,
+                num_hidden_layers=6,
+                num_attention_heads=4,
+                num_key_value_heads=4,
+                max_position_embeddings=512,
+                rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+                tie_word_embeddings=False,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        )
+
+    def batch(self, rng: Random, split: Split) -> Tensor:
+        """Packed token ids, ``(batch_size, length + 1)``; each row opens with a new conversation."""
+        rows = []
+        for _ in range(self.batch_size):
+            row: list[int] = []
+            while len(row) <= self.length:
+                row += conversation_ids(self.tokenizer, rng, split)
+            rows.append(row[: self.length + 1])
+        return torch.tensor(rows)
+
+    def _cross_entropy(self, ids: Tensor) -> Tensor:
+        logits = self.llm(input_ids=ids[:, :-1], use_cache=False).logits
+        return F.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
+
+    def loss(self, rng: Random, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        """Mean cross-entropy per token, in nats."""
+        return self._cross_entropy(self.batch(rng, "train").to(self.device))
+
+    @torch.no_grad()
+    def perplexity(self, batches: int = 8) -> float:
+        """Perplexity per token on held-out conversations."""
+        rng = Random("llm/heldout")
+        losses = [self._cross_entropy(self.batch(rng, "heldout").to(self.device)) for _ in range(batches)]
+        return float(torch.stack(losses).mean().exp())
+
+    @torch.no_grad()
+    def answers(self, count: int = 20) -> list[tuple[str, str]]:
+        """Held-out questions and what the model answers, greedily."""
+        pairs = []
+        for index in range(count):
+            turns = talk.conversation(item_rng("heldout", Modality.IMAGE, index, 0, "answers"), "heldout")
+            question = turns[0][1]
+            prompt = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+            )
+            ids = self.tokenizer(prompt, add_special_tokens=False, return_tensors="pt").input_ids.to(self.device)
+            out = self.llm.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=48, do_sample=False)
+            pairs.append((question, self.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)))
+        return pairs
+
+
+def pretrain_llm(out: Path, work: Path, *, seed: int = 0, steps: int = 2_500) -> dict[str, float]:
+    """Train the pocket LLM and save it to ``out/llm``; returns the measured quality."""
+    tokenizer = chat_tokenizer(load_tokenizer(out, seed))
+    task = LanguageModelling(tokenizer, steps=steps, seed=seed)
+    train(task, work)
+    save_half(task.llm, out / "llm")
+    tokenizer.save_pretrained(out / "llm")
+    for question, answer in task.answers():
+        print(f"  {question}\n    -> {answer}")
+    return {"perplexity": task.perplexity(), "parameters": float(sum(p.numel() for p in task.parameters()))}
