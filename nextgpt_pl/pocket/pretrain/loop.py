@@ -111,8 +111,7 @@ def train(task: PretrainTask, work: Path, *, ema_decay: float = 0.998) -> None:
     task.eval()
 
 
-def save_half(module: Any, folder: Path) -> None:
-    """Save a transformers or diffusers module in half precision, without changing it."""
-    dtype = next(module.parameters()).dtype
-    module.half().save_pretrained(folder, safe_serialization=True)
-    module.to(dtype)
+def save_half(model: Any, folder: Path) -> None:
+    """Save a transformers model or a diffusers pipeline in half precision; it is in float32 again afterwards."""
+    model.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    model.to(torch.float32)
