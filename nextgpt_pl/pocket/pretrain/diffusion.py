@@ -33,7 +33,7 @@ def build_vae(channels: int) -> AutoencoderKL:
         out_channels=channels,
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(8, 32, 64, 64),
+        block_out_channels=(16, 16, 32, 64),
         layers_per_block=1,
         latent_channels=LATENT_CHANNELS,
         norm_num_groups=8,

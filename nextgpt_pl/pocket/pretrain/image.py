@@ -87,7 +87,7 @@ def picture_batch(rng: Random, size: int = 32) -> Tensor:
     return pixels(pictures[:size])
 
 
-def train_vae(work: Path, seed: int, steps: int = 900) -> AutoencoderKL:
+def train_vae(work: Path, seed: int, steps: int = 800) -> AutoencoderKL:
     """The autoencoder that image and video share."""
     task = Autoencoding(build_vae(3), picture_batch, steps=steps, seed=seed)
     train(task, work)
