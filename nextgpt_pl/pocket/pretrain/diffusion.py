@@ -125,9 +125,7 @@ class LatentDiffusion(PretrainTask):
     def loss(self, rng: Random, generator: torch.Generator) -> Tensor:
         """Mean squared error of the v-prediction."""
         chosen = [int(rng.random() * len(self.scenes)) for _ in range(self.batch_size)]
-        captions = [
-            "" if rng.random() < CAPTION_DROPOUT else grammar.caption(self.scenes[i], rng) for i in chosen
-        ]
+        captions = ["" if rng.random() < CAPTION_DROPOUT else grammar.caption(self.scenes[i], rng) for i in chosen]
         clean = self.latents[chosen].float().to(self.device)
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         # where things are is decided at high noise, and learned last: half of the steps go to the upper third

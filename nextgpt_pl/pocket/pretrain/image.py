@@ -70,7 +70,7 @@ class ImageDiffusion(LatentDiffusion):
 
     modality = Modality.IMAGE
 
-    def condition(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:  # noqa: ARG002
+    def condition(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The text model's last hidden state; Stable Diffusion passes no mask either."""
         return self.text_encoder(input_ids).last_hidden_state
 

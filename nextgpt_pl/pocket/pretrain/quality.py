@@ -41,9 +41,7 @@ def measure(pipeline: Any, modality: Modality, count: int = 96, batch: int = 16,
     started = time.perf_counter()
     for start in tqdm(range(0, count, batch), desc=f"{modality} samples"):
         generator = torch.Generator().manual_seed(seed + start)
-        output = pipeline(
-            captions[start : start + batch], output_type="np", generator=generator, **SAMPLING[modality]
-        )
+        output = pipeline(captions[start : start + batch], output_type="np", generator=generator, **SAMPLING[modality])
         for scene, array in zip(scenes[start:], as_arrays(output, modality), strict=False):
             results.append((scene, judge.matches(judge.judge(array, modality), scene)))
     seconds = (time.perf_counter() - started) / count

@@ -132,7 +132,7 @@ class LanguageModelling(PretrainTask):
         logits = self.llm(input_ids=ids[:, :-1], use_cache=False).logits
         return F.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
 
-    def loss(self, rng: Random, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def loss(self, rng: Random, generator: torch.Generator) -> Tensor:
         """Mean cross-entropy per token, in nats."""
         return self._cross_entropy(self.batch(rng, "train").to(self.device))
 

@@ -1,0 +1,6 @@
+"""Frozen diffusion decoders: they embed captions, and turn such embeddings into media."""
+
+from nextgpt_pl.decoders.base import Decoder, PrecomputedEmbeddings
+from nextgpt_pl.decoders.diffusion import AudioLDMDecoder, DiffusionDecoder
+
+__all__ = ["AudioLDMDecoder", "Decoder", "DiffusionDecoder", "PrecomputedEmbeddings"]

@@ -1,0 +1,92 @@
+"""What the rest of the framework asks of a decoder.
+
+Decoders are plain objects, not modules: nothing of them belongs in a state dict, an optimizer or a sharding plan.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nextgpt_pl.errors import UserError
+
+
+class Decoder(ABC):
+    """Embeds captions with its frozen text encoder, and makes media from caption embeddings."""
+
+    #: whether :meth:`generate` works
+    can_generate = True
+
+    @property
+    @abstractmethod
+    def embedding_shape(self) -> tuple[int, ...]:
+        """Shape of one caption embedding, ``(L, D)`` or ``(D,)``; known without reading weights."""
+
+    @property
+    def projection_shape(self) -> tuple[int, int]:
+        """L and D of the output projection; a pooled embedding has one token."""
+        shape = self.embedding_shape
+        return (1, shape[0]) if len(shape) == 1 else (shape[0], shape[1])
+
+    @abstractmethod
+    def embed_captions(self, captions: Sequence[str]) -> Tensor:
+        """Caption embeddings ``(N, *embedding_shape)`` float32; the training targets."""
+
+    @abstractmethod
+    def generate(self, embeddings: Tensor, *, seed: int, **sampling: Any) -> list[np.ndarray]:
+        """Media from caption embeddings ``(N, *embedding_shape)``, as the arrays of :class:`samples.Media`.
+
+        Args:
+            embeddings: from :meth:`embed_captions` or from an output projection.
+            seed: of the initial noise; item i of a batch has the same noise whatever the batch.
+            sampling: overrides of the YAML's sampling arguments (``guidance_scale``, ``num_inference_steps``, ...).
+
+        """
+
+    def to(self, device: torch.device | str) -> Decoder:
+        """Move loaded weights; those read later go there too."""
+        return self
+
+
+class PrecomputedEmbeddings(Decoder):
+    """Stands for a decoder of which only caption embeddings in files exist: it trains, but cannot draw.
+
+    Args:
+        shape: of those embeddings, such as ``[77, 1024]`` or ``[512]``.
+
+    """
+
+    can_generate = False
+
+    def __init__(self, shape: list[int]) -> None:
+        if not shape or len(shape) > 2 or min(shape) < 1:
+            raise UserError(f"shape={shape}: give [tokens, width], or [width] for a pooled embedding")
+        self.shape = tuple(shape)
+
+    @property
+    def embedding_shape(self) -> tuple[int, ...]:
+        """As given."""
+        return self.shape
+
+    def embed_captions(self, captions: Sequence[str]) -> Tensor:
+        """There is no text encoder here.
+
+        Raises:
+            UserError: always, naming the caption.
+
+        """
+        raise UserError(f"the caption {captions[0]!r} has no embedding file, and this decoder has no text encoder")
+
+    def generate(self, embeddings: Tensor, *, seed: int, **sampling: Any) -> list[np.ndarray]:
+        """There is no diffusion model here.
+
+        Raises:
+            UserError: always.
+
+        """
+        raise UserError("PrecomputedEmbeddings cannot generate: give the decoder's pipeline in the YAML instead")

@@ -1,0 +1,149 @@
+"""A frozen causal language model of the transformers library, with trainable rows for the signal tokens."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.llm.signal_rows import ExtendedEmbedding, ExtendedHead
+from nextgpt_pl.pocket.weights import resolve
+
+DType = Literal["float32", "bfloat16", "float16"]
+
+
+class CausalLM(nn.Module):
+    """Any ``AutoModelForCausalLM``, by hub id or folder. The constructor is instant; :meth:`load` reads weights.
+
+    Args:
+        path: hub id, folder, or ``pocket:llm``.
+        gguf_file: name of a GGUF file in ``path``, to be read instead of safetensors.
+        dtype: of the frozen weights; what trains is float32 whatever this says.
+        chat_template: a Jinja template instead of the tokenizer's own.
+        attention: attention implementation of transformers (``sdpa``, ``eager``, ``flash_attention_2``).
+        gradient_checkpointing: recompute activations in the backward pass, to save memory.
+
+    """
+
+    def __init__(
+        self,
+        path: str,
+        gguf_file: str | None = None,
+        dtype: DType = "float32",
+        chat_template: str | None = None,
+        attention: str = "sdpa",
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.path, self.gguf_file, self.dtype_name = path, gguf_file, dtype
+        self.chat_template, self.attention = chat_template, attention
+        self.gradient_checkpointing = gradient_checkpointing
+        self.model: Any = None
+
+    def _source(self) -> dict[str, Any]:
+        path = resolve(self.path)
+        source: dict[str, Any] = {"pretrained_model_name_or_path": path}
+        if self.gguf_file:
+            if Path(path).is_dir() and not (Path(path) / self.gguf_file).is_file():
+                raise UserError(f"gguf_file={self.gguf_file!r}: no such file in {path}")
+            source["gguf_file"] = self.gguf_file
+        return source
+
+    @cached_property
+    def config(self) -> Any:
+        """The model's configuration; reads no weights.
+
+        Raises:
+            UserError: ``path`` is neither a folder with a model nor a known hub id.
+
+        """
+        try:
+            return AutoConfig.from_pretrained(**self._source())
+        except (OSError, ValueError) as error:
+            raise UserError(f"llm.path={self.path!r}: {str(error).splitlines()[0]}") from error
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer, with the chat template of the YAML if it gives one.
+
+        Raises:
+            UserError: there is no chat template at all.
+
+        """
+        tokenizer = AutoTokenizer.from_pretrained(**self._source())
+        if self.chat_template:
+            tokenizer.chat_template = self.chat_template
+        if not tokenizer.chat_template:
+            raise UserError(f"llm.path={self.path!r} has no chat template: set llm.chat_template in the YAML")
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
+
+    @property
+    def hidden_size(self) -> int:
+        """H."""
+        return int(self.config.hidden_size)
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the model's own embedding: the first signal token has this id.
+
+        The file counts, not the tokenizer: some models carry spare rows, Vicuna v0 may carry 32,001.
+        """
+        return int(self.config.vocab_size)
+
+    def load(self, signal_tokens: int) -> None:
+        """Read the weights, freeze them, add ``signal_tokens`` trainable rows. On the meta device nothing is read."""
+        dtype = getattr(torch, self.dtype_name)
+        if torch.get_default_device().type == "meta":
+            model = AutoModelForCausalLM.from_config(self.config, dtype=dtype, attn_implementation=self.attention)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(
+                **self._source(), dtype=dtype, attn_implementation=self.attention
+            )
+        model.requires_grad_(False)
+        rows = model.get_input_embeddings().num_embeddings
+        if rows != self.vocab_size:
+            raise UserError(f"llm.path={self.path!r}: {rows} embedding rows, but its config says {self.vocab_size}")
+        # made before the embedding is replaced: a tied head shares the frozen matrix, never the new rows
+        head = ExtendedHead(_untied(model), signal_tokens)
+        model.set_input_embeddings(ExtendedEmbedding(model.get_input_embeddings(), signal_tokens))
+        model.set_output_embeddings(head)
+        model.config.vocab_size = rows + signal_tokens
+        model.config.tie_word_embeddings = False
+        if self.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.model = model.eval()
+
+    def train(self, mode: bool = True) -> CausalLM:
+        """Frozen layers stay in evaluation mode; only what a stage adds (LoRA dropout) follows ``mode``."""
+        super().train(mode)
+        if self.model is not None:
+            self.model.train(mode and self.gradient_checkpointing)
+        return self
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token embeddings ``(B, T, H)``."""
+        return self.model.get_input_embeddings()(ids)
+
+    def forward(self, inputs_embeds: Tensor, attention_mask: Tensor) -> Tensor:
+        """Hidden states ``(B, T, H)`` after the final norm; no logits and no other layer's states are kept."""
+        return self.model.base_model(
+            inputs_embeds=inputs_embeds, attention_mask=attention_mask, use_cache=False
+        ).last_hidden_state
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """LM head on chosen positions, ``(N, H)`` to ``(N, V + signal tokens)``."""
+        return self.model.get_output_embeddings()(hidden)
+
+
+def _untied(model: Any) -> nn.Linear:
+    """The model's LM head; for a tied one, a layer that shares the frozen matrix."""
+    head = model.get_output_embeddings()
+    assert isinstance(head, nn.Linear)
+    return head

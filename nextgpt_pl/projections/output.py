@@ -1,0 +1,107 @@
+"""Output projections: the LLM's states at the signal tokens become a caption embedding of the diffusion decoder.
+
+Shapes: S spans, K signal tokens per span, H LLM width, L tokens and D width of the caption embedding. A pooled
+embedding (audio) has L = 1 here; the decoder takes that axis away.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+
+class OutputProjection(nn.Module, ABC):
+    """Maps hidden states and input embeddings of the signal tokens, each ``(S, K, H)``, to ``(S, L, D)``.
+
+    The first four arguments of every constructor (H, K, L, D) come from the LLM, the modality table and the
+    decoder's own text encoder; a YAML gives the rest.
+    """
+
+    @abstractmethod
+    def forward(self, hidden_states: Tensor, token_embeddings: Tensor) -> Tensor:
+        """Project. Both inputs are added first, as the official code does."""
+
+
+class TransformerOutputProjection(OutputProjection):
+    """The paper's: a small encoder-decoder transformer with learned queries.
+
+    Pre-norm, ReLU, feed-forward 4 x width, no positions and no masks; the attribute names are those of the
+    official checkpoints (``fc``, ``tfm``, ``model``, ``query_embs``), so their weights load as they are.
+
+    Args:
+        hidden_size: H.
+        num_signal_tokens: K (not needed: attention takes any number).
+        length: L, the number of learned queries.
+        dim: D.
+        width: inner width.
+        layers: layers of the encoder, and of the decoder.
+        heads: attention heads.
+        dropout: dropout probability inside the transformer.
+
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_signal_tokens: int,
+        length: int,
+        dim: int,
+        width: int = 512,
+        layers: int = 4,
+        heads: int = 4,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width={width} is not divisible by heads={heads}")
+        self.fc = nn.Linear(hidden_size, width)
+        self.tfm = nn.Transformer(
+            d_model=width,
+            nhead=heads,
+            num_encoder_layers=layers,
+            num_decoder_layers=layers,
+            dim_feedforward=4 * width,
+            dropout=dropout,
+            batch_first=True,
+            norm_first=True,
+        )
+        # nested tensors speed up padded batches only, and warn about pre-norm
+        self.tfm.encoder.enable_nested_tensor = False
+        self.model = nn.Linear(width, dim)
+        self.query_embs = nn.Parameter(torch.randn(1, length, width))
+
+    def forward(self, hidden_states: Tensor, token_embeddings: Tensor) -> Tensor:
+        """``(S, K, H)`` twice to ``(S, L, D)``."""
+        x = self.fc(hidden_states + token_embeddings)
+        return self.model(self.tfm(x, self.query_embs.expand(len(x), -1, -1)))
+
+
+class LinearOutputProjection(OutputProjection):
+    """One linear map over tokens (K to L), one over width (H to D): the smallest baseline."""
+
+    def __init__(self, hidden_size: int, num_signal_tokens: int, length: int, dim: int) -> None:
+        super().__init__()
+        self.over_tokens = nn.Linear(num_signal_tokens, length)
+        self.over_width = nn.Linear(hidden_size, dim)
+
+    def forward(self, hidden_states: Tensor, token_embeddings: Tensor) -> Tensor:
+        """``(S, K, H)`` twice to ``(S, L, D)``."""
+        x = self.over_width(hidden_states + token_embeddings)
+        return self.over_tokens(x.transpose(1, 2)).transpose(1, 2)
+
+
+class MLPOutputProjection(OutputProjection):
+    """A linear map over tokens (K to L), then an MLP of ``width`` over width with GELU."""
+
+    def __init__(self, hidden_size: int, num_signal_tokens: int, length: int, dim: int, width: int = 512) -> None:
+        super().__init__()
+        self.inward = nn.Linear(hidden_size, width)
+        self.over_tokens = nn.Linear(num_signal_tokens, length)
+        self.mlp = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, dim))
+
+    def forward(self, hidden_states: Tensor, token_embeddings: Tensor) -> Tensor:
+        """``(S, K, H)`` twice to ``(S, L, D)``."""
+        x = self.inward(hidden_states + token_embeddings)
+        return self.mlp(self.over_tokens(x.transpose(1, 2)).transpose(1, 2))
