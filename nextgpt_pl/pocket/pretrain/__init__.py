@@ -43,6 +43,7 @@ def pretrain(
         work: where checkpoints of unfinished trainings lie; delete it to start afresh.
         seed: of data, initialisation and noise.
         steps: training steps of the part's last stage, instead of its default (for trials).
+
     """
     from nextgpt_pl.pocket.weights import weights_root
 

@@ -114,7 +114,7 @@ class LatentDiffusion(PretrainTask):
             arrays = [Renderer(self.scenes[i], "train", self.modality, i, self.seed)() for i in numbers]
             with torch.no_grad():
                 parts.append(encode(arrays).half())
-        self.latents = torch.cat(parts)
+        self.latents = torch.cat(parts).contiguous()
         save_file({"latents": self.latents}, file)
 
     def tokens(self, captions: list[str]) -> tuple[Tensor, Tensor]:

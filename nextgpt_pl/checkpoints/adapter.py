@@ -1,0 +1,100 @@
+"""An adapter: a folder with ``adapter.safetensors`` (what was trained, alone) and ``manifest.json``.
+
+The manifest says what the weights fit: base model, vocabulary size, token ids, widths. Stages hand over to one
+another by adapters; every key that is missing, unexpected or of another shape is an error, never a silent loss.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import nextgpt_pl
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.model import NextGPT
+
+WEIGHTS, MANIFEST = "adapter.safetensors", "manifest.json"
+_FORMAT = 1
+
+
+def manifest_of(network: NextGPT, keys: Iterable[str], stage: str, history: list[str]) -> dict[str, Any]:
+    """What the weights under ``keys`` fit, as plain data."""
+    return {
+        "format": _FORMAT,
+        "nextgpt_pl": nextgpt_pl.__version__,
+        "stage": stage,
+        "stages": [*history, stage],
+        "llm": {
+            "path": network.llm.path,
+            "hidden_size": network.llm.hidden_size,
+            "vocab_size": network.llm.vocab_size,
+        },
+        "signal_tokens": {m.value: ids for m, ids in network.signal_ids().items()},
+        "embedding_shapes": {m.value: list(d.embedding_shape) for m, d in network.decoders.items()},
+        "keys": sorted(keys),
+    }
+
+
+def save_adapter(
+    folder: Path, network: NextGPT, keys: Iterable[str], *, stage: str, history: list[str] | None = None
+) -> None:
+    """Write the parameters named ``keys`` and the manifest; each file appears whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parameters = dict(network.named_parameters())
+    tensors = {key: parameters[key].detach().cpu().contiguous() for key in keys}
+    manifest = manifest_of(network, tensors, stage, history or [])
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        save_file(tensors, Path(scratch) / WEIGHTS)
+        (Path(scratch) / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        for name in (WEIGHTS, MANIFEST):
+            os.replace(Path(scratch) / name, folder / name)
+
+
+def load_adapter(folder: Path, network: NextGPT) -> dict[str, Any]:
+    """Copy an adapter's weights into a loaded network and return its manifest.
+
+    Raises:
+        UserError: the folder is no adapter, or its weights do not fit this network; the message names each key.
+    """
+    if not (folder / MANIFEST).is_file() or not (folder / WEIGHTS).is_file():
+        raise UserError(f"init_from={str(folder)!r}: no adapter there ({MANIFEST} and {WEIGHTS} are expected)")
+    manifest = json.loads((folder / MANIFEST).read_text())
+    tensors = load_file(folder / WEIGHTS)
+    problems = _mismatches(manifest, tensors, network)
+    if problems:
+        listed = "\n  ".join(problems)
+        raise UserError(f"init_from={str(folder)!r} does not fit this model:\n  {listed}")
+    parameters = dict(network.named_parameters())
+    with torch.no_grad():
+        for key, tensor in tensors.items():
+            parameters[key].copy_(tensor)
+    return dict(manifest)
+
+
+def _mismatches(manifest: dict[str, Any], tensors: dict[str, Tensor], network: NextGPT) -> list[str]:
+    problems = []
+    if manifest["format"] != _FORMAT:
+        problems.append(f"its format is {manifest['format']}, this version reads {_FORMAT}")
+    expected = {"hidden_size": network.llm.hidden_size, "vocab_size": network.llm.vocab_size}
+    for name, value in expected.items():
+        if manifest["llm"][name] != value:
+            problems.append(f"llm {name}: {manifest['llm'][name]} there, {value} here ({network.llm.path})")
+    for modality, ids in network.signal_ids().items():
+        if manifest["signal_tokens"].get(modality.value) != ids:
+            problems.append(f"signal tokens of {modality}: {manifest['signal_tokens'].get(modality.value)} there, {ids} here")
+    problems += [f"{key}: missing, though the manifest lists it" for key in manifest["keys"] if key not in tensors]
+    parameters = dict(network.named_parameters())
+    for key, tensor in tensors.items():
+        if key not in parameters:
+            problems.append(f"{key}: unexpected, this model has no such parameter")
+        elif parameters[key].shape != tensor.shape:
+            problems.append(f"{key}: {tuple(tensor.shape)} there, {tuple(parameters[key].shape)} here")
+    return problems

@@ -1,0 +1,157 @@
+"""NextGPT: encoder, input projections, LLM, output projections, decoders. Composition only; stages train it.
+
+Shapes: B rows, T tokens, H LLM width, S spans of one modality, K signal tokens per span, L x D caption embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from nextgpt_pl.conversation import Conversation, Direction
+from nextgpt_pl.decoders.base import Decoder
+from nextgpt_pl.encoders.base import Encoder
+from nextgpt_pl.errors import UserError, nearest
+from nextgpt_pl.llm import CausalLM
+from nextgpt_pl.modality import MODALITIES, Modality
+from nextgpt_pl.projections import InputProjection, OutputProjection
+from nextgpt_pl.samples import Batch, SpanTargets
+
+InputProjectionFactory = Callable[[int, int], InputProjection]
+OutputProjectionFactory = Callable[[int, int, int, int], OutputProjection]
+
+
+class NextGPT(nn.Module):
+    """The any-to-any model. The constructor is instant; :meth:`load` builds the networks and reads weights.
+
+    Args:
+        llm: the language model.
+        decoders: per modality that can be generated, its decoder.
+        output_projection: class and arguments of the output projections, one of which is built per decoder; their
+            outer widths come from the LLM and from each decoder's own text encoder.
+        encoder: reads media; ``None`` where no medium is ever shown.
+        input_projection: class and arguments of the input projections, one per modality of the encoder.
+        num_signal_tokens: per modality, another number of signal tokens than the paper's.
+    """
+
+    def __init__(
+        self,
+        llm: CausalLM,
+        decoders: dict[str, Decoder] | None = None,
+        output_projection: OutputProjectionFactory | None = None,
+        encoder: Encoder | None = None,
+        input_projection: InputProjectionFactory | None = None,
+        num_signal_tokens: dict[str, int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.llm, self.encoder = llm, encoder
+        self.decoders = {_modality(name, "decoders"): d for name, d in (decoders or {}).items()}
+        self.output_projection_factory, self.input_projection_factory = output_projection, input_projection
+        self.num_signal_tokens = {m: spec.num_signal_tokens for m, spec in MODALITIES.items()}
+        for name, count in (num_signal_tokens or {}).items():
+            if count < 1:
+                raise UserError(f"num_signal_tokens.{name}={count}: at least 1 token must ask for the medium")
+            self.num_signal_tokens[_modality(name, "num_signal_tokens")] = count
+        self.output_projections = nn.ModuleDict()
+        self.input_projections = nn.ModuleDict()
+        if self.decoders and output_projection is None:
+            raise UserError("network.decoders are given, but no network.output_projection to feed them")
+
+    @property
+    def loaded(self) -> bool:
+        """Whether :meth:`load` has run."""
+        return self.llm.model is not None
+
+    def signal_ids(self) -> dict[Modality, list[int]]:
+        """Token ids of the signal tokens: behind the LLM's own rows, in the order of the modality table.
+
+        Every modality has its ids, whether a decoder is configured or not, so that ids mean the same in all runs.
+        """
+        ids, first = {}, self.llm.vocab_size
+        for modality, count in self.num_signal_tokens.items():
+            ids[modality] = list(range(first, first + count))
+            first += count
+        return ids
+
+    def conversation(self, direction: Direction = "generation") -> Conversation:
+        """What turns items into token ids for this model; reads the tokenizer, no weights."""
+        signal_ids = self.signal_ids()
+        slot_lengths = {}
+        if self.encoder is not None and self.input_projection_factory is not None:
+            slot_lengths = {m: self.slot_length(m) for m in self.encoder.modalities}
+        return Conversation(
+            tokenizer=self.llm.tokenizer,
+            signal_ids={m: signal_ids[m] for m in self.decoders},
+            slot_lengths=slot_lengths,
+            embedding_shapes={m: d.embedding_shape for m, d in self.decoders.items()},
+            direction=direction,
+        )
+
+    def slot_length(self, modality: Modality) -> int:
+        """Token positions that a medium of this modality takes in the prompt."""
+        assert self.encoder is not None
+        tokens = self.encoder.tokens_per_medium
+        projections = self.input_projections
+        return projections[modality.value].tokens(tokens) if modality.value in projections else tokens
+
+    def load(self) -> None:
+        """Build the networks and read the frozen weights; under the meta device nothing is read."""
+        self.llm.load(sum(self.num_signal_tokens.values()))
+        for modality, decoder in self.decoders.items():
+            assert self.output_projection_factory is not None
+            length, dim = decoder.projection_shape
+            self.output_projections[modality.value] = self.output_projection_factory(
+                self.llm.hidden_size, self.num_signal_tokens[modality], length, dim
+            )
+        if self.encoder is not None and self.input_projection_factory is not None:
+            self.encoder.load()
+            for modality in self.encoder.modalities:
+                self.input_projections[modality.value] = self.input_projection_factory(
+                    self.encoder.output_dim, self.llm.hidden_size
+                )
+
+    def embed(self, batch: Batch) -> Tensor:
+        """Token embeddings ``(B, T, H)``, with the projected media in their slots."""
+        embeddings = self.llm.embed(batch.input_ids)
+        for modality, slots in batch.slots.items():
+            assert self.encoder is not None
+            inputs = torch.stack([self.encoder.prepare(slot.media) for _, slot in slots]).to(embeddings.device)
+            projected = self.input_projections[modality.value](self.encoder(modality, inputs))
+            for (row, slot), tokens in zip(slots, projected, strict=True):
+                positions = torch.arange(slot.start, slot.stop, device=embeddings.device)
+                embeddings = embeddings.index_put(
+                    (torch.full_like(positions, row), positions), tokens.to(embeddings.dtype)
+                )
+        return embeddings
+
+    def project(self, modality: Modality, hidden: Tensor, embeddings: Tensor, spans: SpanTargets) -> Tensor:
+        """Projected signal tokens of all spans of a modality, ``(S, L, D)`` float32.
+
+        Args:
+            modality: which projection.
+            hidden: ``(B, T, H)`` final hidden states.
+            embeddings: ``(B, T, H)`` token embeddings.
+            spans: where the signal tokens stand.
+        """
+        offsets = torch.arange(self.num_signal_tokens[modality], device=hidden.device)
+        rows, columns = spans.rows.unsqueeze(1), spans.starts.unsqueeze(1) + offsets
+        return self.output_projections[modality.value](hidden[rows, columns].float(), embeddings[rows, columns].float())
+
+    def parameter_counts(self) -> Mapping[str, tuple[int, int]]:
+        """Per part: trainable parameters, all parameters. Decoders count when they are modules of a run."""
+        return {
+            name: (
+                sum(p.numel() for p in part.parameters() if p.requires_grad),
+                sum(p.numel() for p in part.parameters()),
+            )
+            for name, part in self.named_children()
+        }
+
+
+def _modality(name: str, key: str) -> Modality:
+    try:
+        return Modality(name)
+    except ValueError:
+        raise UserError(f"network.{key}: {name!r} is no modality{nearest(name, [m.value for m in Modality])}") from None
