@@ -34,6 +34,7 @@ class NextGPT(nn.Module):
         encoder: reads media; ``None`` where no medium is ever shown.
         input_projection: class and arguments of the input projections, one per modality of the encoder.
         num_signal_tokens: per modality, another number of signal tokens than the paper's.
+
     """
 
     def __init__(
@@ -134,6 +135,7 @@ class NextGPT(nn.Module):
             hidden: ``(B, T, H)`` final hidden states.
             embeddings: ``(B, T, H)`` token embeddings.
             spans: where the signal tokens stand.
+
         """
         offsets = torch.arange(self.num_signal_tokens[modality], device=hidden.device)
         rows, columns = spans.rows.unsqueeze(1), spans.starts.unsqueeze(1) + offsets

@@ -63,6 +63,7 @@ def load_adapter(folder: Path, network: NextGPT) -> dict[str, Any]:
 
     Raises:
         UserError: the folder is no adapter, or its weights do not fit this network; the message names each key.
+
     """
     if not (folder / MANIFEST).is_file() or not (folder / WEIGHTS).is_file():
         raise UserError(f"init_from={str(folder)!r}: no adapter there ({MANIFEST} and {WEIGHTS} are expected)")
@@ -89,7 +90,9 @@ def _mismatches(manifest: dict[str, Any], tensors: dict[str, Tensor], network: N
             problems.append(f"llm {name}: {manifest['llm'][name]} there, {value} here ({network.llm.path})")
     for modality, ids in network.signal_ids().items():
         if manifest["signal_tokens"].get(modality.value) != ids:
-            problems.append(f"signal tokens of {modality}: {manifest['signal_tokens'].get(modality.value)} there, {ids} here")
+            problems.append(
+                f"signal tokens of {modality}: {manifest['signal_tokens'].get(modality.value)} there, {ids} here"
+            )
     problems += [f"{key}: missing, though the manifest lists it" for key in manifest["keys"] if key not in tensors]
     parameters = dict(network.named_parameters())
     for key, tensor in tensors.items():

@@ -24,6 +24,7 @@ class AlignmentQuality(Metric):
     >>> metric.update(torch.ones(2, 1, 2), target)
     >>> round(metric.compute()["relative_mse"].item(), 4)
     1.0
+
     """
 
     full_state_update = False
@@ -54,6 +55,7 @@ class AlignmentQuality(Metric):
 
         Raises:
             ValueError: fewer than two embeddings, or all of them equal: nothing to be relative to.
+
         """
         if self.count < 2:
             raise ValueError(f"AlignmentQuality needs at least 2 embeddings, it has {int(self.count)}")

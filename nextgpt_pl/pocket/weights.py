@@ -21,6 +21,7 @@ def resolve(name: str) -> str:
 
     Raises:
         UserError: no such part, or its weights were never made.
+
     """
     if not name.startswith(PREFIX):
         return name

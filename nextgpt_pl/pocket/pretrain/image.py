@@ -58,7 +58,7 @@ def build_unet() -> UNet2DConditionModel:
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         block_out_channels=(64, 128),
-        layers_per_block=2,
+        layers_per_block=1,
         cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=4,  # diffusers reads this as the number of heads
         norm_num_groups=32,
@@ -79,19 +79,30 @@ class ImageDiffusion(LatentDiffusion):
         return self.unet(noisy, timesteps, condition).sample
 
 
-def picture_batch(rng: Random, size: int = 32) -> Tensor:
-    """Half images, half video frames: the video decoder uses the same autoencoder."""
+def _pictures(rng: Random, size: int) -> Tensor:
+    """Half images, half video frames, ``(size, 3, 64, 64)``: the video decoder uses the same autoencoder."""
     pictures = [render(draw_scene(Modality.IMAGE, rng), rng) for _ in range(size // 2)]
     while len(pictures) < size:
         pictures += list(render(draw_scene(Modality.VIDEO, rng), rng))
     return pixels(pictures[:size])
 
 
-def train_vae(work: Path, seed: int, steps: int = 800) -> AutoencoderKL:
+def picture_batch(rng: Random) -> tuple[Tensor, Tensor]:
+    """Pictures and weights: mostly crops of a quarter of the area, now and then fewer whole ones."""
+    whole = rng.random() < 0.25
+    x = _pictures(rng, 8 if whole else 32)
+    weights = 1 + 6 * ((x - x[:, :, :1, :1]).abs().amax(1, keepdim=True) > 0.05).float()
+    if whole:
+        return x, weights
+    top, left = int(rng.random() * 33), int(rng.random() * 33)
+    return tuple(t[:, :, top : top + 32, left : left + 32] for t in (x, weights))
+
+
+def train_vae(work: Path, seed: int, steps: int = 1_600) -> AutoencoderKL:
     """The autoencoder that image and video share."""
     task = Autoencoding(build_vae(3), picture_batch, steps=steps, seed=seed)
     train(task, work)
-    set_scaling_factor(task.vae, picture_batch(Random("scaling"), 256))
+    set_scaling_factor(task.vae, _pictures(Random("scaling"), 256))
     return task.vae
 
 

@@ -1,0 +1,208 @@
+"""Reading and writing media files. Everything read is bounded, and every failure names the file.
+
+Arrays: image ``(H, W, 3)`` uint8, video ``(T, H, W, 3)`` uint8, audio ``(samples,)`` float32 mono.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.modality import MODALITIES, Modality
+
+MAX_PIXELS = 64_000_000  # of an image, or of one video frame
+MAX_SECONDS = 600.0
+_GIF_SCALE = 2  # small pictures are enlarged for people to look at
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path}: the file is empty")
+    return path
+
+
+def load_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """An image upright in RGB; transparency is laid on white.
+
+    Raises:
+        UserError: missing, unreadable, or more than ``max_pixels``; the size is read before anything is decoded.
+
+    """
+    try:
+        with Image.open(_existing(path)) as image:
+            if image.width * image.height > max_pixels:
+                raise UserError(f"{path}: {image.width} x {image.height} pixels, at most {max_pixels:,} are read")
+            upright = ImageOps.exif_transpose(image)
+            if "A" in upright.getbands() or "transparency" in upright.info:
+                layer = upright.convert("RGBA")
+                upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+            return np.asarray(upright.convert("RGB"))
+    except UserError:
+        raise
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: not a readable image ({error})") from error
+
+
+def load_video(
+    path: Path,
+    frame_indices: Sequence[int] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_seconds: float = MAX_SECONDS,
+) -> tuple[np.ndarray, float]:
+    """Frames ``(T, H, W, 3)`` and frames per second; all of them, or those with the given ascending numbers.
+
+    Raises:
+        UserError: missing, unreadable, too large, or without the frames asked for.
+
+    """
+    import av
+
+    wanted = None if frame_indices is None else set(frame_indices)
+    try:
+        with av.open(str(_existing(path))) as container:
+            if not container.streams.video:
+                raise UserError(f"{path}: holds no video")
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            if stream.width * stream.height > max_pixels:
+                raise UserError(
+                    f"{path}: frames of {stream.width} x {stream.height}, at most {max_pixels:,} pixels are read"
+                )
+            fps = float(stream.average_rate or 0) or 1.0
+            frames = []
+            for number, frame in enumerate(container.decode(stream)):
+                if number / fps > max_seconds:
+                    raise UserError(f"{path}: longer than {max_seconds:g} seconds")
+                if wanted is None or number in wanted:
+                    frames.append(frame.to_ndarray(format="rgb24"))
+                if wanted is not None and number >= max(wanted):
+                    break
+    except UserError:
+        raise
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable video ({error})") from error
+    if not frames or (wanted is not None and len(frames) < len(wanted)):
+        raise UserError(
+            f"{path}: {len(frames)} frames were read, {len(wanted) if wanted else 'at least 1'} were wanted"
+        )
+    return np.stack(frames), fps
+
+
+def load_audio(path: Path, max_seconds: float = MAX_SECONDS) -> tuple[np.ndarray, int]:
+    """Samples ``(n,)`` float32, channels averaged, and the sample rate in hertz.
+
+    Raises:
+        UserError: missing, unreadable, too long or of no length.
+
+    """
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(str(_existing(path))) as file:
+            if len(file) == 0:
+                raise UserError(f"{path}: holds no samples")
+            if len(file) / file.samplerate > max_seconds:
+                raise UserError(f"{path}: {len(file) / file.samplerate:.0f} seconds, at most {max_seconds:g} are read")
+            return file.read(dtype="float32", always_2d=True).mean(axis=1), int(file.samplerate)
+    except soundfile.LibsndfileError:
+        return _load_audio_stream(path, max_seconds)
+
+
+def _load_audio_stream(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
+    """The sound of containers that libsndfile does not know (m4a, mp4)."""
+    import av
+
+    pieces, seconds = [], 0.0
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise UserError(f"{path}: holds no sound")
+            rate = int(container.streams.audio[0].rate)
+            resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate)
+            for frame in container.decode(audio=0):
+                for part in resampler.resample(frame):
+                    pieces.append(part.to_ndarray()[0])
+                    seconds += part.samples / rate
+                if seconds > max_seconds:
+                    raise UserError(f"{path}: longer than {max_seconds:g} seconds")
+    except UserError:
+        raise
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable sound ({error})") from error
+    if not pieces:
+        raise UserError(f"{path}: holds no samples")
+    return np.concatenate(pieces).astype(np.float32), rate
+
+
+def save_image(array: np.ndarray, path: Path) -> None:
+    """Write ``(H, W, 3)`` uint8."""
+    Image.fromarray(array).save(path)
+
+
+def save_video(frames: np.ndarray, path: Path, fps: float) -> None:
+    """Write ``(T, H, W, 3)`` uint8 as GIF or, for any other ending, as H.264; small frames are enlarged."""
+    if max(frames.shape[1:3]) < 256:
+        frames = frames.repeat(_GIF_SCALE, axis=1).repeat(_GIF_SCALE, axis=2)
+    if path.suffix == ".gif":
+        first, *rest = [Image.fromarray(f) for f in frames]
+        first.save(path, save_all=True, append_images=rest, duration=int(1000 / fps), loop=0)
+        return
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+        # yuv420p wants even sides
+        stream.height, stream.width = (side - side % 2 for side in frames.shape[1:3])
+        stream.pix_fmt, stream.options = "yuv420p", {"crf": "12"}
+        for frame in frames[:, : stream.height, : stream.width]:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode())
+
+
+def save_audio(samples: np.ndarray, path: Path, sample_rate: int) -> None:
+    """Write ``(n,)`` float32 in [-1, 1] as 16-bit samples."""
+    import soundfile
+
+    soundfile.write(str(path), samples, sample_rate, subtype="PCM_16")
+
+
+def save_comparison(
+    folder: Path, modality: Modality, captions: Sequence[str], theirs: Sequence[np.ndarray], ours: Sequence[np.ndarray]
+) -> list[Path]:
+    """One picture that compares two series of media under their captions, and each medium as a file to play.
+
+    Args:
+        folder: where to.
+        modality: of the media.
+        captions: one per column or row.
+        theirs: drawn from the true caption embedding (files ``..._text``).
+        ours: drawn from the projected signal tokens (files ``..._signal``).
+
+    Returns:
+        The files, the picture first.
+
+    """
+    from nextgpt_pl.plots import compare
+
+    files = [folder / f"{modality}.png"]
+    compare(files[0], modality, captions, {"text encoder": theirs, "signal tokens": ours})
+    suffix = MODALITIES[modality].sample_suffix
+    for index in range(len(captions)):
+        for name, array in (("text", theirs[index]), ("signal", ours[index])):
+            path = folder / f"{modality}_{index}_{name}{suffix}"
+            files.append(path)
+            if modality is Modality.IMAGE:
+                save_image(array, path)
+            elif modality is Modality.VIDEO:
+                save_video(array, path, fps=4)
+                save_video(array, path.with_suffix(".gif"), fps=4)
+            else:
+                save_audio(array, path, 16_000)
+    return files

@@ -1,0 +1,97 @@
+"""Checks on single rows of untrusted data files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nextgpt_pl.errors import UserError, nearest
+
+_LISTED = 20
+
+
+@dataclass
+class RowReport:
+    """What a reader used and what it could not use."""
+
+    source: str
+    used: int = 0
+    broken: list[str] = field(default_factory=list)
+
+    def message(self) -> str:
+        """One line, and one more per broken row (the first twenty)."""
+        total = self.used + len(self.broken)
+        lines = [f"used {self.used} of {total} rows of {self.source}"]
+        if self.broken:
+            lines[0] += f"; {len(self.broken)} broken:"
+            lines += [f"  {b}" for b in self.broken[:_LISTED]]
+            if len(self.broken) > _LISTED:
+                lines.append(f"  and {len(self.broken) - _LISTED} more")
+        return "\n".join(lines)
+
+
+def take(row: dict[str, Any], key: str, *, optional: bool = False) -> list[str]:
+    """A row's value as a list of strings; the official format allows single values and lists.
+
+    Raises:
+        UserError: the key is missing (unless optional) or holds something else.
+
+    """
+    value = row.get(key)
+    if value is None:
+        if optional:
+            return []
+        raise UserError(f"key {key!r} is missing{nearest(key, row)}")
+    values = value if isinstance(value, list) else [value]
+    if not values or not all(isinstance(v, str) and v for v in values):
+        raise UserError(f"{key}={value!r:.80}: a text or a list of texts is expected")
+    return values
+
+
+def inside(folder: Path, name: str) -> Path:
+    """``folder/name``, refused where it would leave the folder by ``..``, an absolute path or a link.
+
+    Raises:
+        UserError: it would.
+
+    """
+    base = folder.resolve()
+    path = (base / name).resolve()
+    if not path.is_relative_to(base):
+        raise UserError(f"{name!r} leaves its folder {base}")
+    return path
+
+
+def _open_array(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise UserError(f"missing caption embedding {path}")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"caption embedding {path} is unreadable, or a pickle, which is refused ({error})") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+        raise UserError(f"caption embedding {path} must be one array of floating-point numbers")
+    return array
+
+
+def array_shape(path: Path) -> tuple[int, ...]:
+    """Shape of a ``.npy`` file; reads its header only."""
+    return tuple(_open_array(path).shape)
+
+
+def load_embedding(path: Path) -> Tensor:
+    """A caption embedding as float32.
+
+    Raises:
+        UserError: unreadable, pickled, or with numbers that are not finite.
+
+    """
+    tensor = torch.from_numpy(np.array(_open_array(path), dtype=np.float32))
+    if not torch.isfinite(tensor).all():
+        raise UserError(f"caption embedding {path} has numbers that are not finite")
+    return tensor

@@ -1,0 +1,101 @@
+"""Which items, in which order: seeded, mixing modalities, split over processes, resumable in mid-epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from nextgpt_pl.modality import Modality
+
+
+class MixedSampler(Sampler[list[int]]):
+    """Batches of item numbers, freshly shuffled every epoch.
+
+    Without weights an epoch shows each item once. With weights an epoch has as many items, drawn with replacement
+    inside each modality, the modalities in the given proportion.
+
+    Args:
+        modalities: of each item.
+        batch_size: per process.
+        weights: relative share per modality; a modality without one has none.
+        seed: of the order.
+        rank: this process.
+        world_size: all processes; they get batches of disjoint items, equally many.
+
+    """
+
+    def __init__(
+        self,
+        modalities: Sequence[Modality],
+        batch_size: int,
+        weights: dict[Modality, float] | None = None,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.modalities, self.batch_size, self.weights = modalities, batch_size, weights
+        self.seed, self.rank, self.world_size = seed, rank, world_size
+        self.epoch = 0
+        self.start = 0  # batches of this epoch that were used before a resume
+
+    def __len__(self) -> int:
+        per_process = -(-len(self.modalities) // self.world_size)
+        return -(-per_process // self.batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch."""
+        self.epoch = epoch
+
+    def _order(self) -> list[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        count = len(self.modalities)
+        if self.weights is None:
+            return torch.randperm(count, generator=generator).tolist()
+        sizes = {m: sum(x is m for x in self.modalities) for m in self.weights}
+        per_item = torch.tensor([self.weights.get(m, 0.0) / max(1, sizes.get(m, 1)) for m in self.modalities])
+        return torch.multinomial(per_item.double(), count, replacement=True, generator=generator).tolist()
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = self._order()
+        # every process must take part in every step: the last items are filled up from the front
+        order += order[: -len(order) % self.world_size]
+        mine = order[self.rank :: self.world_size]
+        batches = [mine[i : i + self.batch_size] for i in range(0, len(mine), self.batch_size)]
+        first, self.start = self.start, 0
+        yield from batches[first:]
+
+
+class ResumableLoader(DataLoader):
+    """A DataLoader that remembers how many batches of the epoch were used, and goes on there after a resume.
+
+    Lightning stores and restores the state of loaders that have ``state_dict``. Batches count when they are handed
+    out, so those that workers had prefetched are made again.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._used = 0
+        self._resumed = 0
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        self._used, self._resumed = self._resumed, 0
+        if isinstance(self.batch_sampler, MixedSampler):
+            self.batch_sampler.start = self._used
+        for batch in super().__iter__():
+            self._used += 1
+            yield batch
+        self._used = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Position within the epoch, and the epoch."""
+        epoch = self.batch_sampler.epoch if isinstance(self.batch_sampler, MixedSampler) else 0
+        return {"batches": self._used, "epoch": epoch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """The next iteration starts there."""
+        self._resumed = state["batches"]
+        if isinstance(self.batch_sampler, MixedSampler):
+            self.batch_sampler.epoch = state["epoch"]

@@ -1,0 +1,165 @@
+"""What every stage shares: which parameters train, optimizer and schedule, checkpoints of trainables alone."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from transformers import get_scheduler
+
+from nextgpt_pl.checkpoints import load_adapter, save_adapter
+from nextgpt_pl.conversation import Conversation, Direction
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.model import NextGPT
+from nextgpt_pl.samples import Batch
+
+Schedule = Literal["linear", "cosine", "constant_with_warmup"]
+
+
+class Stage(LightningModule, ABC):
+    """Base of the stages.
+
+    Args:
+        network: the model.
+        lr: AdamW's learning rate after warm-up (paper, table 7).
+        weight_decay: AdamW's.
+        betas: AdamW's.
+        warmup_ratio: share of all steps in which the learning rate rises.
+        schedule: how it falls afterwards.
+        init_from: folder of an adapter whose weights this stage starts from; for resuming a run use ``--ckpt_path``.
+
+    """
+
+    #: patterns of the parameters that this stage trains; exactly these, or ``fit`` refuses to start
+    trains: tuple[str, ...] = ()
+    #: how captioned pairs are read
+    direction: Direction = "generation"
+
+    def __init__(
+        self,
+        network: NextGPT,
+        lr: float = 4e-4,
+        weight_decay: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.95),
+        warmup_ratio: float = 0.1,
+        schedule: Schedule = "linear",
+        init_from: Path | None = None,
+    ) -> None:
+        super().__init__()
+        if lr <= 0:
+            raise UserError(f"model.lr={lr}: a learning rate is positive")
+        if not 0 <= warmup_ratio < 1:
+            raise UserError(f"model.warmup_ratio={warmup_ratio}: it is a share of all steps, from 0 to below 1")
+        self.network = network
+        self.lr, self.weight_decay, self.betas = lr, weight_decay, betas
+        self.warmup_ratio, self.schedule = warmup_ratio, schedule
+        self.init_from = init_from
+        self.inherited: dict[str, Any] = {"stages": [], "keys": []}
+        # frozen weights are never in a checkpoint; on_load_checkpoint is strict about the rest
+        self.strict_loading = False
+
+    # -- set-up ---------------------------------------------------------------------------------------------------
+
+    def configure_model(self) -> None:
+        """Build the network, freeze what this stage does not train, take over an adapter."""
+        if self.network.loaded:
+            return
+        self.network.load()
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(any(fnmatch.fnmatchcase(name, pattern) for pattern in self.trains))
+        if self.init_from is not None:
+            self.inherited = load_adapter(self.init_from, self.network)
+            rank_zero_info(f"weights of stage {self.inherited['stage']} taken over from {self.init_from}")
+
+    @property
+    def renderer(self) -> Conversation:
+        """What the data module turns items into token ids with."""
+        return self.network.conversation(self.direction)
+
+    def trainable(self) -> dict[str, torch.nn.Parameter]:
+        """The network's parameters that train, by name."""
+        return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+
+    def on_fit_start(self) -> None:
+        """Refuse to train nothing, or with trainables in half precision; print the trainable share."""
+        trainable = self.trainable()
+        for pattern in self.trains:
+            if not fnmatch.filter(trainable, pattern):
+                raise UserError(f"{type(self).__name__} trains {pattern!r}, but the network has no such parameter")
+        low = [name for name, p in trainable.items() if p.dtype != torch.float32]
+        if low:
+            raise UserError(f"trainable parameters must be float32, these are not: {', '.join(low[:5])}")
+        rank_zero_info(self.summary())
+        self.network.llm.train(True)
+
+    def summary(self) -> str:
+        """Parameters per part and the trainable share, as in the paper's table."""
+        counts = {name: c for name, c in self.network.parameter_counts().items() if c[1]}
+        rows = [f"  {name:<20} {total:>15,} parameters, {train:>12,} train" for name, (train, total) in counts.items()]
+        trains, total = (sum(c[i] for c in counts.values()) for i in (0, 1))
+        rows.append(f"  {'all':<20} {total:>15,} parameters, {trains:>12,} train ({trains / max(1, total):.2%})")
+        return "\n".join([f"{type(self).__name__}:", *rows])
+
+    def configure_optimizers(self) -> Any:
+        """AdamW over the trainables, warm-up, then the schedule, stepped per batch."""
+        optimizer = torch.optim.AdamW(
+            self.trainable().values(), lr=self.lr, weight_decay=self.weight_decay, betas=self.betas
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = get_scheduler(self.schedule, optimizer, int(self.warmup_ratio * steps), steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    # -- steps ----------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def model_step(self, batch: Batch, split: str) -> Tensor:
+        """Loss of a batch; logs what is worth logging under ``split/...``."""
+
+    def training_step(self, batch: Batch, _batch_idx: int) -> Tensor:
+        """Lightning's hook."""
+        return self.model_step(batch, "train")
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, _dataloader_idx: int) -> Batch:
+        """Lightning's hook."""
+        return batch.to(device)
+
+    # -- checkpoints ----------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the trainables alone: a checkpoint never holds frozen weights."""
+        names = {f"network.{name}" for name in self.trainable()}
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in names}
+        checkpoint["inherited"] = json.dumps(self.inherited)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Every trainable must be there, and nothing else.
+
+        Raises:
+            UserError: naming the keys that are missing or unexpected.
+
+        """
+        wanted = {f"network.{name}" for name in self.trainable()}
+        found = set(checkpoint["state_dict"])
+        if wanted != found:
+            raise UserError(
+                "the checkpoint is not of this experiment: "
+                f"missing {sorted(wanted - found)[:5]}, unexpected {sorted(found - wanted)[:5]}"
+            )
+        self.inherited = json.loads(checkpoint["inherited"])
+
+    def save_adapter(self, folder: Path) -> None:
+        """Write what was trained, in this stage and those before it."""
+        keys = dict.fromkeys([*self.inherited["keys"], *self.trainable()])
+        save_adapter(folder, self.network, keys, stage=type(self).__name__, history=self.inherited["stages"])
+
+    def on_train_end(self) -> None:
+        """Leave the adapter in the run folder."""
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
+            self.save_adapter(Path(self.trainer.default_root_dir) / "adapter")

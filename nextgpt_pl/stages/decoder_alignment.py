@@ -1,0 +1,144 @@
+"""Stage 2, decoder alignment: signal tokens learn to stand in for the diffusion text encoder (paper, section 4.2)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.losses import AlignmentLoss, caption_alignment, shifted_labels, token_cross_entropy
+from nextgpt_pl.metrics.alignment import AlignmentQuality
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.model import NextGPT
+from nextgpt_pl.samples import Batch, SpanTargets
+from nextgpt_pl.stages.base import Schedule, Stage
+from nextgpt_pl.stages.sample_writer import SampleWriter
+
+
+class DecoderAlignment(Stage):
+    """Trains the output projections and the signal tokens' rows; encoder, LLM and decoders are frozen.
+
+    Loss = ``text_weight`` x cross-entropy of the assistant's tokens + sum over modalities of ``alignment_weights`` x
+    distance between projected signal tokens and the decoder's own caption embedding.
+
+    Args:
+        network: needs decoders.
+        alignment: ``mse``, or the official code's ``l2``.
+        text_weight: weight of the cross-entropy.
+        alignment_weights: per modality, weight of its distance; 1 where none is given.
+        samples: media drawn per modality at validation, beside those from the true caption embedding; 0 for none.
+        lr, weight_decay, betas, warmup_ratio, schedule, init_from: see :class:`Stage`.
+
+    """
+
+    trains = ("output_projections.*", "llm.model.*.rows")
+
+    def __init__(
+        self,
+        network: NextGPT,
+        alignment: AlignmentLoss = "mse",
+        text_weight: float = 1.0,
+        alignment_weights: dict[str, float] | None = None,
+        samples: int = 4,
+        lr: float = 4e-4,
+        weight_decay: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.95),
+        warmup_ratio: float = 0.1,
+        schedule: Schedule = "linear",
+        init_from: Path | None = None,
+    ) -> None:
+        super().__init__(network, lr, weight_decay, betas, warmup_ratio, schedule, init_from)
+        if not network.decoders:
+            raise UserError("DecoderAlignment needs network.decoders: there is nothing to align to")
+        unknown = set(alignment_weights or {}) - {m.value for m in network.decoders}
+        if unknown:
+            raise UserError(f"model.alignment_weights names {sorted(unknown)}, which network.decoders does not have")
+        self.alignment, self.text_weight = alignment, text_weight
+        self.weights = {m: (alignment_weights or {}).get(m.value, 1.0) for m in network.decoders}
+        # plain attributes, not children: metrics and decoders stay out of checkpoints
+        self.quality = {m: AlignmentQuality(d.projection_shape) for m, d in network.decoders.items()}
+        self.writer = SampleWriter(network.decoders, samples)
+
+    def caption_embeddings(self, modality: Modality, spans: SpanTargets) -> Tensor:
+        """Targets ``(S, L, D)``: from the item's file where it has one, else from the decoder's text encoder."""
+        decoder = self.network.decoders[modality]
+        missing = [i for i, embedding in enumerate(spans.embeddings) if embedding is None]
+        found: list[Tensor | None] = list(spans.embeddings)
+        if missing:
+            made = decoder.to(self.device).embed_captions([spans.captions[i] for i in missing])
+            for index, embedding in zip(missing, made, strict=True):
+                found[index] = embedding
+        stacked = torch.stack([e for e in found if e is not None]).float()
+        return stacked.view(len(stacked), *decoder.projection_shape)
+
+    def model_step(self, batch: Batch, split: str) -> Tensor:
+        """Cross-entropy and alignment of one batch."""
+        embeddings = self.network.embed(batch)
+        hidden = self.network.llm(embeddings, batch.attention_mask)
+        mask, labels = shifted_labels(batch.labels)
+        text_loss, accuracy = token_cross_entropy(self.network.llm.logits(hidden[mask]), labels)
+        total = self.text_weight * text_loss
+        logged = {"loss_text": text_loss, "signal_accuracy": accuracy}
+        for modality, spans in batch.spans.items():
+            target = self.caption_embeddings(modality, spans)
+            predicted = self.network.project(modality, hidden, embeddings, spans)
+            distance = caption_alignment(predicted, target, self.alignment)
+            total = total + self.weights[modality] * distance
+            self._log({f"{self.alignment}_{modality}": distance}, split, len(target))
+            if split != "train":
+                self.quality[modality].to(self.device).update(predicted, target)
+                self.writer.collect(modality, spans.captions, predicted, target)
+        self._log({"loss": total, **logged}, split, len(batch))
+        return total
+
+    def _log(self, values: dict[str, Tensor], split: str, batch_size: int) -> None:
+        self.log_dict(
+            {f"{split}/{name}": value.detach() for name, value in values.items()},
+            prog_bar=split == "train",
+            on_epoch=split != "train",
+            sync_dist=split != "train",
+            batch_size=batch_size,
+        )
+
+    def validation_step(self, batch: Batch, _batch_idx: int) -> None:
+        """Lightning's hook."""
+        self.model_step(batch, "val")
+
+    def test_step(self, batch: Batch, _batch_idx: int) -> None:
+        """Lightning's hook."""
+        self.model_step(batch, "test")
+
+    def predict_step(self, batch: Batch, _batch_idx: int) -> dict[str, Any]:
+        """Projected caption embeddings per modality, with the captions and keys of their items."""
+        embeddings = self.network.embed(batch)
+        hidden = self.network.llm(embeddings, batch.attention_mask)
+        return {
+            modality.value: {
+                "keys": [batch.keys[int(row)] for row in spans.rows],
+                "captions": spans.captions,
+                "embeddings": self.network.project(modality, hidden, embeddings, spans).cpu(),
+            }
+            for modality, spans in batch.spans.items()
+        }
+
+    def _finish(self, split: str) -> None:
+        for modality, metric in self.quality.items():
+            if metric.update_called:
+                values = {f"{split}/{name}_{modality}": value for name, value in metric.compute().items()}
+                self.log_dict(values, prog_bar=False)
+                metric.reset()
+        if self.trainer.is_global_zero and not self.trainer.sanity_checking:
+            folder = Path(self.trainer.default_root_dir) / "samples" / f"{split}_step_{self.global_step:06d}"
+            self.writer.write(folder, self.loggers, self.global_step)
+        self.writer.clear()
+
+    def on_validation_epoch_end(self) -> None:
+        """Quality of the whole validation set; sample media."""
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        """The same on the test set."""
+        self._finish("test")
