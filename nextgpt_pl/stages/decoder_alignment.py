@@ -58,9 +58,14 @@ class DecoderAlignment(Stage):
             raise UserError(f"model.alignment_weights names {sorted(unknown)}, which network.decoders does not have")
         self.alignment, self.text_weight = alignment, text_weight
         self.weights = {m: (alignment_weights or {}).get(m.value, 1.0) for m in network.decoders}
-        # plain attributes, not children: metrics and decoders stay out of checkpoints
-        self.quality = {m: AlignmentQuality(d.projection_shape) for m, d in network.decoders.items()}
+        # a plain dictionary, not a child: metrics stay out of checkpoints
+        self.quality: dict[Modality, AlignmentQuality] = {}
         self.writer = SampleWriter(network.decoders, samples)
+
+    def configure_model(self) -> None:
+        """Also the metrics, whose shapes are those of the decoders' text encoders."""
+        super().configure_model()
+        self.quality = {m: AlignmentQuality(d.projection_shape) for m, d in self.network.decoders.items()}
 
     def caption_embeddings(self, modality: Modality, spans: SpanTargets) -> Tensor:
         """Targets ``(S, L, D)``: from the item's file where it has one, else from the decoder's text encoder."""

@@ -1,0 +1,133 @@
+"""The trainer's verbs on LightningCLI: run folders, loggers, checkpoints, and errors that people can act on."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import re
+import warnings
+from argparse import ArgumentError
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from nextgpt_pl.config_errors import explain
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.runs import RunConfig, create_run_folder, describe, loggers
+
+_NOISE = (
+    r".*does not have many workers.*",
+    r".*The number of training batches.*smaller than the logging interval.*",
+    r".*isinstance\(treespec, LeafSpec\).*",
+    r".*Checkpoint directory .* exists and is not empty.*",
+    r".*`weights_only` was not set.*",
+    r".*LightningCLI's args parameter is intended.*",
+)
+
+
+_FOLDER_VARIABLE = "NEXTGPT_RUN_FOLDER"
+
+
+class ExperimentCLI(LightningCLI):
+    """LightningCLI whose runs own a folder."""
+
+    run_folder: Path
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The ``run`` section."""
+        parser.add_class_arguments(RunConfig, "run")
+
+    def _verb_config(self) -> Namespace:
+        assert self.subcommand is not None
+        return self.config[self.subcommand]
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Make the run folder, save the resolved configuration there, and let the trainer log and save into it.
+
+        Model and data have been instantiated by now: a configuration that does not work leaves no folder behind.
+        """
+        config = self._verb_config()
+        files = [Path(str(path)) for path in config.get("config") or []]
+        # all processes of a run share the folder of the first one, which starts the others
+        folder = os.environ.get(_FOLDER_VARIABLE)
+        self.run_folder = Path(folder) if folder else create_run_folder(RunConfig(**vars(config.run)), files)
+        if not folder:
+            os.environ[_FOLDER_VARIABLE] = str(self.run_folder)
+            text = self._parser(self.subcommand).dump(config, skip_none=False)
+            (self.run_folder / "config.yaml").write_text(text)
+            print(f"run folder: {self.run_folder}", flush=True)
+        config.trainer.default_root_dir = str(self.run_folder)
+        if config.trainer.logger is None and not config.trainer.fast_dev_run:
+            kwargs["logger"] = loggers(self.run_folder)
+        trainer = super().instantiate_trainer(default_root_dir=str(self.run_folder), **kwargs)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(self.run_folder / "checkpoints")
+        return trainer
+
+
+def _default_callbacks() -> list[Any]:
+    return [
+        ModelCheckpoint(filename="step_{step:06d}", auto_insert_metric_name=False, save_last=True, save_top_k=1),
+        TQDMProgressBar(refresh_rate=5),
+    ]
+
+
+def _known_keys() -> list[str]:
+    trainer = [f"trainer.{name}" for name in inspect.signature(Trainer).parameters]
+    run_keys = [f"run.{name}" for name in inspect.signature(RunConfig).parameters]
+    return [*trainer, *run_keys, "trainer", "run", "model", "data", "config", "ckpt_path", "seed_everything"]
+
+
+def _quieten() -> None:
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_IsNews())
+
+
+class _IsNews(logging.Filter):
+    """Drops Lightning's advertisements and hardware inventory."""
+
+    _old = re.compile(r"💡|^(GPU|TPU|HPU) available|litlogger|LitLogger|`Trainer\.fit` stopped")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not self._old.search(record.getMessage())
+
+
+def run(argv: list[str]) -> int:
+    """Parse ``VERB -c FILE ...``, run it, and return the exit code."""
+    _quieten()
+    try:
+        cli = ExperimentCLI(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False},
+            trainer_defaults={"callbacks": _default_callbacks(), "enable_model_summary": False},
+            args=argv,
+        )
+    except ArgumentError as error:
+        raise UserError(explain(str(error), _known_keys())) from error
+    except ValueError as error:
+        # a UserError from a constructor arrives wrapped in the parser's report on all types it tried
+        if isinstance(error, UserError) or not str(error).startswith("Does not validate"):
+            raise
+        raise UserError(explain(str(error))) from error
+    finally:
+        os.environ.pop(_FOLDER_VARIABLE, None)
+    interrupted = cli.trainer.interrupted
+    print(f"{'interrupted' if interrupted else 'done'}. {describe(cli.run_folder)}")
+    if interrupted:
+        print(f"to go on, run the same command with --ckpt_path {cli.run_folder / 'checkpoints' / 'last.ckpt'}")
+    return 130 if interrupted else 0
+
+
