@@ -129,5 +129,3 @@ def run(argv: list[str]) -> int:
     if interrupted:
         print(f"to go on, run the same command with --ckpt_path {cli.run_folder / 'checkpoints' / 'last.ckpt'}")
     return 130 if interrupted else 0
-
-

@@ -1,0 +1,88 @@
+"""The pocket video decoder: a real ``TextToVideoSDPipeline`` that starts from the image decoder's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline, TextToVideoSDPipeline, UNet2DConditionModel, UNet3DConditionModel
+from torch import Tensor
+
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.pocket.pretrain import quality
+from nextgpt_pl.pocket.pretrain.diffusion import LATENT_CHANNELS, LatentDiffusion, build_scheduler, pixels
+from nextgpt_pl.pocket.pretrain.image import TEXT_WIDTH
+from nextgpt_pl.pocket.pretrain.loop import save_half, train
+
+ITEMS = 2_500
+
+
+def build_unet(image_unet: UNet2DConditionModel) -> UNet3DConditionModel:
+    """The image UNet with temporal layers: what both have is copied, what is new starts as the identity."""
+    unet = UNet3DConditionModel(
+        sample_size=8,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        down_block_types=("CrossAttnDownBlock3D",) * 2,
+        up_block_types=("CrossAttnUpBlock3D",) * 2,
+        block_out_channels=(64, 128),
+        layers_per_block=1,
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=16,
+        norm_num_groups=32,
+    )
+    ours, theirs = unet.state_dict(), image_unet.state_dict()
+    for name, value in theirs.items():
+        # the one projects with 1x1 convolutions where the other has linear layers
+        if name in ours and value.numel() == ours[name].numel():
+            ours[name] = value.reshape(ours[name].shape)
+    unet.load_state_dict(ours)
+    for name, parameter in unet.named_parameters():
+        if ("temp_attentions" in name or "transformer_in" in name) and "proj_out" in name:
+            torch.nn.init.zeros_(parameter)
+    return unet
+
+
+class VideoDiffusion(LatentDiffusion):
+    """Text to video; latents are ``(N, C, T, 8, 8)``."""
+
+    modality = Modality.VIDEO
+    batch_size = 8
+
+    def condition(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """The text model's last hidden state."""
+        return self.text_encoder(input_ids).last_hidden_state
+
+    def denoise(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
+        """One pass of the UNet."""
+        return self.unet(noisy, timesteps, condition).sample
+
+
+def pretrain_video(out: Path, work: Path, *, seed: int = 0, steps: int = 800) -> dict[str, float]:
+    """Train text model and UNet from the image decoder's; saves the pipeline to ``out/video``."""
+    if not (out / "image" / "model_index.json").is_file():
+        raise UserError(
+            f"the video decoder starts from the image decoder, which is not in {out / 'image'}: make it first"
+        )
+    image = StableDiffusionPipeline.from_pretrained(out / "image", torch_dtype=torch.float32, safety_checker=None)
+    torch.manual_seed(seed)
+    vae = image.vae.eval().requires_grad_(False)
+    task = VideoDiffusion(
+        build_unet(image.unet), image.text_encoder.train(), image.tokenizer, steps=steps, lr=6e-4, seed=seed
+    )
+
+    def encode(videos: Sequence[np.ndarray]) -> Tensor:
+        frames = pixels([frame for video in videos for frame in video])
+        latents = vae.encode(frames).latent_dist.mean * vae.config.scaling_factor
+        return latents.unflatten(0, (len(videos), -1)).transpose(1, 2)
+
+    task.fill_cache(encode, ITEMS, work / "latents.safetensors", chunk=8)
+    train(task, work)
+    pipeline = TextToVideoSDPipeline(
+        vae=vae, text_encoder=task.text_encoder, tokenizer=image.tokenizer, unet=task.unet, scheduler=build_scheduler()
+    )
+    save_half(pipeline, out / "video")
+    return quality.measure(pipeline, Modality.VIDEO)
