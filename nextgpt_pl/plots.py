@@ -40,13 +40,9 @@ def compare(
 
 def _draw(axis: Any, modality: Modality, array: np.ndarray, rate: int) -> None:
     if modality is Modality.AUDIO:
-        axis.specgram(
-            array + 1e-6 * np.random.default_rng(0).standard_normal(len(array)),
-            NFFT=1024,
-            noverlap=768,
-            Fs=rate,
-            vmin=-110,
-        )
+        # a whisper of noise keeps the logarithm of silence finite
+        audible = array + 1e-6 * np.random.default_rng(0).standard_normal(len(array))
+        axis.specgram(audible, NFFT=1024, noverlap=768, Fs=rate, vmin=-110, vmax=-30)
         axis.set_yscale("symlog", linthresh=500)
         axis.set_ylim(100, rate / 2)
         axis.set_xlabel("s", fontsize=7)

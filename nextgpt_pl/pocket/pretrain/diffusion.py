@@ -63,7 +63,7 @@ def build_vae(channels: int) -> AutoencoderKL:
 def build_scheduler() -> DPMSolverMultistepScheduler:
     """Cosine betas, v-prediction: a noise schedule for few-step sampling of small latents."""
     return DPMSolverMultistepScheduler(
-        num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction"
+        num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", steps_offset=1
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.pocket import grammar
+from nextgpt_pl.pocket import grammar, judge
 from nextgpt_pl.pocket.world import ImageScene, Scene, item_rng, item_scene
 
 # sampling of each decoder; the experiments use the same
@@ -32,8 +32,6 @@ def as_arrays(output: Any, modality: Modality) -> list[np.ndarray]:
 @torch.no_grad()
 def measure(pipeline: Any, modality: Modality, count: int = 96, batch: int = 16, seed: int = 0) -> dict[str, float]:
     """Share of ``count`` held-out captions whose sample has each attribute, and all attributes, right."""
-    from nextgpt_pl.pocket import judge
-
     pipeline.set_progress_bar_config(disable=True)
     scenes = [item_scene("heldout", modality, i) for i in range(count)]
     captions = [grammar.caption(s, item_rng("heldout", modality, i, 0, "words")) for i, s in enumerate(scenes)]
