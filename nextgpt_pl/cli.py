@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import logging
 import os
 import re
@@ -13,7 +14,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from nextgpt_pl.config_errors import explain
@@ -26,6 +27,8 @@ _NOISE = (
     r".*isinstance\(treespec, LeafSpec\).*",
     r".*Checkpoint directory .* exists and is not empty.*",
     r".*`weights_only` was not set.*",
+    r".*You have overridden `transfer_batch_to_device`.*",
+    r".*in eval mode at the start of training.*",
     r".*LightningCLI's args parameter is intended.*",
 )
 
@@ -37,6 +40,7 @@ class ExperimentCLI(LightningCLI):
     """LightningCLI whose runs own a folder."""
 
     run_folder: Path
+    config_files: list[Path] = []
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The ``run`` section."""
@@ -52,10 +56,11 @@ class ExperimentCLI(LightningCLI):
         Model and data have been instantiated by now: a configuration that does not work leaves no folder behind.
         """
         config = self._verb_config()
-        files = [Path(str(path)) for path in config.get("config") or []]
         # all processes of a run share the folder of the first one, which starts the others
         folder = os.environ.get(_FOLDER_VARIABLE)
-        self.run_folder = Path(folder) if folder else create_run_folder(RunConfig(**vars(config.run)), files)
+        self.run_folder = Path(folder) if folder else create_run_folder(
+            RunConfig(**vars(config.run)), self.config_files
+        )
         if not folder:
             os.environ[_FOLDER_VARIABLE] = str(self.run_folder)
             text = self._parser(self.subcommand).dump(config, skip_none=False)
@@ -75,7 +80,14 @@ def _default_callbacks() -> list[Any]:
     return [
         ModelCheckpoint(filename="step_{step:06d}", auto_insert_metric_name=False, save_last=True, save_top_k=1),
         TQDMProgressBar(refresh_rate=5),
+        _SaveWhenInterrupted(),
     ]
+
+
+def _config_files(argv: list[str]) -> list[Path]:
+    """The values of ``-c FILE``, ``--config FILE`` and ``--config=FILE``."""
+    found = [Path(value) for flag, value in itertools.pairwise(argv) if flag in ("-c", "--config")]
+    return found + [Path(a.removeprefix("--config=")) for a in argv if a.startswith("--config=")]
 
 
 def _known_keys() -> list[str]:
@@ -84,7 +96,20 @@ def _known_keys() -> list[str]:
     return [*trainer, *run_keys, "trainer", "run", "model", "data", "config", "ckpt_path", "seed_everything"]
 
 
+class _SaveWhenInterrupted(Callback):
+    """Ctrl-C leaves a checkpoint and says how to go on."""
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, KeyboardInterrupt) and trainer.state.fn == "fit" and trainer.global_step:
+            path = Path(trainer.default_root_dir) / "checkpoints" / "interrupted.ckpt"
+            trainer.save_checkpoint(path)
+            print(f"\ninterrupted at step {trainer.global_step}; to go on: the same command with --ckpt_path {path}")
+
+
 def _quieten() -> None:
+    for variable in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
+        os.environ.setdefault(variable, "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     for message in _NOISE:
         warnings.filterwarnings("ignore", message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_IsNews())
@@ -103,6 +128,8 @@ def run(argv: list[str]) -> int:
     """Parse ``VERB -c FILE ...``, run it, and return the exit code."""
     _quieten()
     try:
+        # the parser forgets the files' names where a YAML has interpolations
+        ExperimentCLI.config_files = _config_files(argv)
         cli = ExperimentCLI(
             LightningModule,
             LightningDataModule,
@@ -124,8 +151,5 @@ def run(argv: list[str]) -> int:
         raise UserError(explain(str(error))) from error
     finally:
         os.environ.pop(_FOLDER_VARIABLE, None)
-    interrupted = cli.trainer.interrupted
-    print(f"{'interrupted' if interrupted else 'done'}. {describe(cli.run_folder)}")
-    if interrupted:
-        print(f"to go on, run the same command with --ckpt_path {cli.run_folder / 'checkpoints' / 'last.ckpt'}")
-    return 130 if interrupted else 0
+    print(f"done. {describe(cli.run_folder)}")
+    return 0

@@ -56,7 +56,8 @@ def loggers(folder: Path, project: str = "nextgpt_pl") -> list[Any]:
 
     found: list[Any] = [CSVLogger(folder.parent, name=folder.name, version="")]
     mode = os.environ.setdefault("WANDB_MODE", "offline")
-    os.environ.setdefault("WANDB_SILENT", "true")
+    if mode != "online":
+        os.environ.setdefault("WANDB_SILENT", "true")
     if mode != "disabled":
         name = f"{folder.parent.name}/{folder.name}"
         found.append(WandbLogger(name=name, project=project, save_dir=folder))

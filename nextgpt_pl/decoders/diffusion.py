@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nextgpt_pl.decoders.base import Decoder
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.pocket.weights import resolve
+from nextgpt_pl.paths import resolve
 
 _CACHE_BYTES = 256 * 2**20
 
@@ -129,6 +129,9 @@ class DiffusionDecoder(Decoder):
                 raise UserError(f"decoder pipeline={self.pipeline_name!r}: diffusers has no such class") from error
             index = json.loads((self._folder() / "model_index.json").read_text())
             absent = dict.fromkeys(p for p in (*self.text_parts, *self.unused_parts) if p in index)
+            from diffusers.utils import logging as diffusers_logging
+
+            diffusers_logging.disable_progress_bar()
             source = resolve(self.path)
             pipeline = pipeline_class.from_pretrained(source, torch_dtype=getattr(torch, self.dtype_name), **absent)
             pipeline.set_progress_bar_config(disable=True)

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.llm.signal_rows import ExtendedEmbedding, ExtendedHead
-from nextgpt_pl.pocket.weights import resolve
+from nextgpt_pl.paths import resolve
 
 DType = Literal["float32", "bfloat16", "float16"]
 

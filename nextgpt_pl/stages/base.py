@@ -99,6 +99,11 @@ class Stage(LightningModule, ABC):
         rank_zero_info(self.summary())
         self.network.llm.train(True)
 
+    def on_train_start(self) -> None:
+        """Log how many rows the data module could use."""
+        rows = getattr(self.trainer.datamodule, "rows_used", dict)()  # type: ignore[attr-defined]
+        self.log_dict({f"data/{name}": float(count) for name, count in rows.items()})
+
     def summary(self) -> str:
         """Parameters per part and the trainable share, as in the paper's table."""
         counts = {name: c for name, c in self.network.parameter_counts().items() if c[1]}
