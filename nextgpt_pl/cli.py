@@ -10,7 +10,7 @@ import re
 import warnings
 from argparse import ArgumentError
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -40,15 +40,14 @@ class ExperimentCLI(LightningCLI):
     """LightningCLI whose runs own a folder."""
 
     run_folder: Path
-    config_files: list[Path] = []
+    config_files: ClassVar[list[Path]] = []
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The ``run`` section."""
         parser.add_class_arguments(RunConfig, "run")
 
     def _verb_config(self) -> Namespace:
-        assert self.subcommand is not None
-        return self.config[self.subcommand]
+        return self.config[self.subcommand] if self.subcommand else self.config
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the run folder, save the resolved configuration there, and let the trainer log and save into it.
@@ -58,8 +57,8 @@ class ExperimentCLI(LightningCLI):
         config = self._verb_config()
         # all processes of a run share the folder of the first one, which starts the others
         folder = os.environ.get(_FOLDER_VARIABLE)
-        self.run_folder = Path(folder) if folder else create_run_folder(
-            RunConfig(**vars(config.run)), self.config_files
+        self.run_folder = (
+            Path(folder) if folder else create_run_folder(RunConfig(**vars(config.run)), self.config_files)
         )
         if not folder:
             os.environ[_FOLDER_VARIABLE] = str(self.run_folder)
@@ -124,24 +123,30 @@ class _IsNews(logging.Filter):
         return not self._old.search(record.getMessage())
 
 
+def parser_arguments(argv: list[str]) -> dict[str, Any]:
+    """Arguments of :class:`ExperimentCLI` for a command line."""
+    return {
+        "model_class": LightningModule,
+        "datamodule_class": LightningDataModule,
+        "subclass_mode_model": True,
+        "subclass_mode_data": True,
+        "save_config_callback": None,
+        "auto_configure_optimizers": False,
+        "seed_everything_default": 0,
+        # omegaconf+ resolves ${...} after the command line was read, omegaconf before: a sweep would lie
+        "parser_kwargs": {"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False},
+        "trainer_defaults": {"callbacks": _default_callbacks(), "enable_model_summary": False},
+        "args": argv,
+    }
+
+
 def run(argv: list[str]) -> int:
     """Parse ``VERB -c FILE ...``, run it, and return the exit code."""
     _quieten()
     try:
         # the parser forgets the files' names where a YAML has interpolations
         ExperimentCLI.config_files = _config_files(argv)
-        cli = ExperimentCLI(
-            LightningModule,
-            LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            save_config_callback=None,
-            auto_configure_optimizers=False,
-            seed_everything_default=0,
-            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False},
-            trainer_defaults={"callbacks": _default_callbacks(), "enable_model_summary": False},
-            args=argv,
-        )
+        cli = ExperimentCLI(**parser_arguments(argv))
     except ArgumentError as error:
         raise UserError(explain(str(error), _known_keys())) from error
     except ValueError as error:

@@ -14,6 +14,7 @@ def resolve(name: str) -> str:
 
     Raises:
         UserError: there is no such pocket part or its weights were never made, or no such package is installed.
+
     """
     kind, _, rest = name.partition(":")
     if kind == "pocket":

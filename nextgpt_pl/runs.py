@@ -17,6 +17,7 @@ class RunConfig:
         root: folder of all experiments.
         experiment: name of the experiment; by default the YAML's path below ``experiments/``.
         name: name of the run; by default the time at which it starts.
+
     """
 
     root: Path = Path("outputs")

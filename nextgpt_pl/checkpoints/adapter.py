@@ -7,7 +7,6 @@ another by adapters; every key that is missing, unexpected or of another shape i
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -55,7 +54,7 @@ def save_adapter(
         save_file(tensors, Path(scratch) / WEIGHTS)
         (Path(scratch) / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         for name in (WEIGHTS, MANIFEST):
-            os.replace(Path(scratch) / name, folder / name)
+            (Path(scratch) / name).replace(folder / name)
 
 
 def load_adapter(folder: Path, network: NextGPT) -> dict[str, Any]:

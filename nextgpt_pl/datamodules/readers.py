@@ -318,5 +318,16 @@ def _exchange(row: dict[str, Any]) -> tuple[str | None, str | None]:
     return str(human), str(answer)
 
 
+def _captions(row: dict[str, Any], modality: Modality, kind: str, answer: str | None) -> list[str]:
+    """Captions of a row's media: beside outputs, the answer to a question about an input, or a plain caption."""
+    if kind == "output":
+        return take(row, f"{modality}_captions")
+    if kind == "name":
+        return take(row, "caption")
+    if answer is None:
+        raise UserError(f"input_{modality} without conversations: there is no caption to learn")
+    return [answer]
+
+
 def _times(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))

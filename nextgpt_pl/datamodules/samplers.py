@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -42,8 +43,8 @@ class MixedSampler(Sampler[list[int]]):
         self.start = 0  # batches of this epoch that were used before a resume
 
     def __len__(self) -> int:
-        per_process = -(-len(self.modalities) // self.world_size)
-        return -(-per_process // self.batch_size)
+        per_process = math.ceil(len(self.modalities) / self.world_size)
+        return math.ceil(per_process / self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this before each epoch."""

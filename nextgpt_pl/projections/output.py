@@ -6,6 +6,7 @@ embedding (audio) has L = 1 here; the decoder takes that axis away.
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 
 import torch
@@ -57,18 +58,19 @@ class TransformerOutputProjection(OutputProjection):
         if width % heads:
             raise ValueError(f"width={width} is not divisible by heads={heads}")
         self.fc = nn.Linear(hidden_size, width)
-        self.tfm = nn.Transformer(
-            d_model=width,
-            nhead=heads,
-            num_encoder_layers=layers,
-            num_decoder_layers=layers,
-            dim_feedforward=4 * width,
-            dropout=dropout,
-            batch_first=True,
-            norm_first=True,
-        )
-        # nested tensors speed up padded batches only, and warn about pre-norm
-        self.tfm.encoder.enable_nested_tensor = False
+        with warnings.catch_warnings():
+            # torch says that it cannot use nested tensors with pre-norm layers; nothing here is padded
+            warnings.filterwarnings("ignore", "enable_nested_tensor is True")
+            self.tfm = nn.Transformer(
+                d_model=width,
+                nhead=heads,
+                num_encoder_layers=layers,
+                num_decoder_layers=layers,
+                dim_feedforward=4 * width,
+                dropout=dropout,
+                batch_first=True,
+                norm_first=True,
+            )
         self.model = nn.Linear(width, dim)
         self.query_embs = nn.Parameter(torch.randn(1, length, width))
 

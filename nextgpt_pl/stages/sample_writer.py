@@ -69,16 +69,11 @@ def _to_wandb(loggers: Sequence[Any], modality: Modality, captions: list[str], f
 
             kind = {Modality.IMAGE: wandb.Image, Modality.VIDEO: wandb.Video, Modality.AUDIO: wandb.Audio}[modality]
             suffix = MODALITIES[modality].sample_suffix
-            playable = [
-                f for f in files if f.suffix in (suffix, ".png") and (modality is Modality.IMAGE or f.suffix == suffix)
-            ]
-            values = [kind(str(f), caption=f.stem) for f in playable]
-            pictures = [wandb.Image(str(f)) for f in files if f.suffix == ".png"]
+            playable = [kind(str(f), caption=f.stem) for f in files[1:] if f.suffix == suffix]
             logger.experiment.log(
                 {
-                    f"samples/{modality}": values,
-                    f"samples/{modality}_pictures": pictures,
-                    "captions": " | ".join(captions),
+                    f"samples/{modality}": playable,
+                    f"samples/{modality}_compared": wandb.Image(str(files[0]), caption=" | ".join(captions)),
                     "trainer/global_step": step,
                 }
             )

@@ -1,0 +1,48 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ.setdefault("WANDB_MODE", "disabled")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real sample data and golden numbers, which lie beside the checkout and are not part of it."""
+    folder = Path(os.environ.get("NEXTGPT_SHARED", ROOT.parent / "shared"))
+    if not (folder / "golden").is_dir():
+        pytest.skip(f"no golden data in {folder}; set NEXTGPT_SHARED")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pocket_tokenizer():
+    from nextgpt_pl.llm import CausalLM
+
+    return CausalLM("pocket:llm").tokenizer
+
+
+@pytest.fixture
+def network():
+    """The pocket model, loaded; decoders read their diffusion networks only when asked to generate."""
+    from functools import partial
+
+    from nextgpt_pl.decoders import AudioLDMDecoder, DiffusionDecoder
+    from nextgpt_pl.llm import CausalLM
+    from nextgpt_pl.model import NextGPT
+    from nextgpt_pl.projections import TransformerOutputProjection
+
+    torch.manual_seed(0)
+    return NextGPT(
+        llm=CausalLM("pocket:llm"),
+        decoders={
+            "image": DiffusionDecoder("StableDiffusionPipeline", "pocket:image"),
+            "video": DiffusionDecoder("TextToVideoSDPipeline", "pocket:video"),
+            "audio": AudioLDMDecoder("AudioLDMPipeline", "pocket:audio"),
+        },
+        output_projection=partial(TransformerOutputProjection, width=32, layers=1, heads=4, dropout=0.0),
+    )

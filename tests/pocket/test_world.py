@@ -1,0 +1,62 @@
+import hashlib
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.pocket import grammar, world
+
+# made once; a change here means that a seed and an index no longer give the same item
+CAPTIONS = {
+    Modality.IMAGE: "a black background with a little green star to the left",
+    Modality.VIDEO: "a small orange star on black, spinning",
+    Modality.AUDIO: None,
+}
+
+
+@pytest.mark.parametrize("modality", list(Modality))
+def test_an_index_always_gives_the_same_item(modality):
+    first, again = (world.captioned_pair("heldout", modality, 1) for _ in range(2))
+    assert first == again
+    assert np.array_equal(first.media.source(), again.media.source())
+    if CAPTIONS[modality]:
+        assert first.caption == CAPTIONS[modality]
+
+
+def test_pixels_are_the_same_on_every_machine():
+    pixels = world.captioned_pair("train", Modality.IMAGE, 0).media.source()
+    assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == "93dea065f9f6600e"
+
+
+@pytest.mark.parametrize("modality", list(Modality))
+def test_splits_share_no_combination_and_each_has_every_value(modality):
+    scenes = {s: [world.item_scene(s, modality, i) for i in range(1500)] for s in ("train", "heldout")}
+    assert not {repr(s) for s in scenes["train"]} & {repr(s) for s in scenes["heldout"]}
+    for split in scenes.values():
+        flat = Counter(str(v) for s in split for v in _values(s))
+        wanted = {
+            Modality.IMAGE: (*world.SHAPES, *world.COLOURS, *world.SIZES, *world.POSITIONS, *world.BACKGROUNDS),
+            Modality.VIDEO: (*world.SHAPES, *world.COLOURS, *world.SIZES, *world.MOTIONS, *world.BACKGROUNDS),
+            Modality.AUDIO: (*world.TIMBRES, *world.PITCHES, *world.PATTERNS),
+        }[modality]
+        assert set(wanted) <= set(flat)
+
+
+def _values(scene):
+    if isinstance(scene, world.ImageScene):
+        return [scene.background, *(v for t in scene.things for v in (t.shape, t.colour, t.size, t.position))]
+    return list(vars(scene).values())
+
+
+def test_captions_name_every_colour_and_background():
+    for index in range(300):
+        scene = world.item_scene("train", Modality.IMAGE, index)
+        caption = world.captioned_pair("train", Modality.IMAGE, index).caption
+        for word in (scene.background, *(v for t in scene.things for v in (t.colour, t.shape, t.size))):
+            assert any(w in caption for w in (word, *grammar.SYNONYMS.get(word, ()))), (word, caption)
+
+
+def test_unknown_split_is_named():
+    with pytest.raises(ValueError, match="split='val'"):
+        world.item_scene("val", Modality.IMAGE, 0)

@@ -1,0 +1,133 @@
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
+
+from nextgpt_pl.checkpoints import load_adapter
+from nextgpt_pl.datamodules import CaptionedPairs, PocketWorld
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.stages import DecoderAlignment
+
+
+def _data(size=24, batch_size=6):
+    return CaptionedPairs([PocketWorld(train_size=size, val_size=4)], batch_size=batch_size)
+
+
+def _trainer(folder: Path, steps: int, **arguments):
+    defaults = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "num_sanity_val_steps": 0}
+    return Trainer(
+        max_steps=steps,
+        accelerator="cpu",
+        default_root_dir=folder,
+        enable_model_summary=False,
+        **{**defaults, **arguments},
+    )
+
+
+def _weights(stage):
+    return {name: p.detach().clone() for name, p in stage.network.named_parameters()}
+
+
+def test_a_step_trains_rows_and_projections_and_nothing_else(network, tmp_path):
+    stage = DecoderAlignment(network, samples=0)
+    stage.configure_model()
+    before = _weights(stage)
+    _trainer(tmp_path, 2, limit_val_batches=0).fit(stage, datamodule=_data())
+    changed = {name for name, value in _weights(stage).items() if not torch.equal(value, before[name])}
+    assert changed == set(stage.trainable())
+    assert all(name.startswith("output_projections.") or name.endswith(".rows") for name in changed)
+
+
+def test_training_lowers_the_relative_error_on_held_out_items(network, tmp_path):
+    stage = DecoderAlignment(network, samples=0, lr=3e-3, alignment_weights={"audio": 100.0})
+    trainer = _trainer(tmp_path, 40)
+    before = trainer.validate(stage, datamodule=_data(), verbose=False)[0]
+    trainer.fit(stage, datamodule=_data(256, 16))
+    after = trainer.validate(stage, datamodule=_data(), verbose=False)[0]
+    for modality in Modality:
+        assert after[f"val/relative_mse_{modality}"] < 0.8 * before[f"val/relative_mse_{modality}"]
+    assert after["val/loss_text"] < before["val/loss_text"] / 2
+
+
+def test_checkpoint_and_adapter_hold_trainables_alone(network, tmp_path):
+    stage = DecoderAlignment(network, samples=0)
+    trainer = _trainer(tmp_path, 1, limit_val_batches=0)
+    trainer.fit(stage, datamodule=_data())
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    checkpoint = torch.load(tmp_path / "x.ckpt", weights_only=True)
+    assert set(checkpoint["state_dict"]) == {f"network.{name}" for name in stage.trainable()}
+    trained = _weights(stage)
+    with torch.no_grad():
+        for parameter in stage.trainable().values():
+            parameter.zero_()
+    manifest = load_adapter(tmp_path / "adapter", network)
+    assert all(torch.equal(value, trained[name]) for name, value in _weights(stage).items())
+    assert manifest["stages"] == ["DecoderAlignment"]
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(network, tmp_path):
+    from copy import deepcopy
+
+    twin = deepcopy(network)
+    whole = DecoderAlignment(network, samples=0)
+    torch.manual_seed(1)
+    whole.configure_model()
+    torch.manual_seed(1)
+    part = DecoderAlignment(twin, samples=0)
+    part.configure_model()
+    _trainer(tmp_path / "a", 6, limit_val_batches=0).fit(whole, datamodule=_data())
+    # 12 batches an epoch: stopped in the middle of the first
+    first = _trainer(tmp_path / "b", 6, limit_val_batches=0, callbacks=[_StopAt(3, tmp_path / "half.ckpt")])
+    first.fit(part, datamodule=_data())
+    assert first.global_step == 3
+    second = _trainer(tmp_path / "b", 6, limit_val_batches=0)
+    second.fit(part, datamodule=_data(), ckpt_path=tmp_path / "half.ckpt", weights_only=True)
+    assert second.global_step == 6
+    for name, value in _weights(part).items():
+        assert torch.equal(value, _weights(whole)[name]), name
+
+
+class _StopAt(Callback):
+    def __init__(self, step, path):
+        self.step, self.path = step, path
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+            trainer.should_stop = True
+
+
+def test_a_checkpoint_of_another_experiment_is_refused(network, tmp_path):
+    stage = DecoderAlignment(network, samples=0)
+    stage.configure_model()
+    with pytest.raises(UserError, match=r"missing .* unexpected .*other"):
+        stage.on_load_checkpoint({"state_dict": {"network.other": torch.zeros(1)}, "inherited": "{}"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"lr": -1.0}, "model.lr=-1.0"),
+        ({"warmup_ratio": 1.5}, "model.warmup_ratio=1.5"),
+        ({"alignment_weights": {"smell": 1.0}}, "smell"),
+    ],
+)
+def test_bad_arguments_are_named(network, arguments, message):
+    with pytest.raises(UserError, match=message):
+        DecoderAlignment(network, **arguments)
+
+
+def test_samples_of_each_modality_are_written(network, tmp_path):
+    stage = DecoderAlignment(network, samples=1)
+    for decoder in network.decoders.values():
+        decoder.sampling.update({"num_inference_steps": 1, "guidance_scale": 1.0})
+    network.decoders[Modality.IMAGE].sampling.update(height=64, width=64)
+    network.decoders[Modality.VIDEO].sampling.update(height=64, width=64, num_frames=8)
+    network.decoders[Modality.AUDIO].sampling.update(audio_length_in_s=2.0)
+    _trainer(tmp_path, 1).validate(stage, datamodule=_data(), verbose=False)
+    names = {p.name for p in (tmp_path / "samples" / "val_step_000000").iterdir()}
+    wanted = {"image.png", "video.png", "audio.png", "image_0_text.png", "video_0_signal.gif", "video_0_signal.mp4"}
+    assert wanted | {"audio_0_signal.wav", "audio_captions.txt"} <= names

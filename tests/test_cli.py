@@ -1,0 +1,131 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nextgpt_pl.__main__ import main
+from nextgpt_pl.runs import RunConfig, create_run_folder, experiment_name
+
+ROOT = Path(__file__).parent.parent
+EXPERIMENT = ROOT / "experiments" / "dec_align.yaml"
+QUICK = [
+    "--trainer.max_steps=1",
+    "--trainer.limit_val_batches=0",
+    "--model.samples=0",
+    "--data.sources.init_args.train_size=4",
+]
+SMALL = ["--model.network.output_projection.init_args.width=16", "--model.network.output_projection.init_args.layers=1"]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def _fit(*arguments):
+    return main(["fit", "-c", str(EXPERIMENT), *QUICK, *SMALL, *arguments])
+
+
+def test_help_imports_no_torch():
+    code = "import sys; from nextgpt_pl.__main__ import main; main(['--help']); assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "fit" in done.stdout
+
+
+def test_a_run_leaves_its_folder_and_a_second_one_another(capsys):
+    assert _fit() == 0
+    assert _fit("--run.name=named", "--trainer.max_steps=1") == 0
+    runs = sorted(Path("outputs/dec_align").iterdir())
+    assert len(runs) == 2
+    for run in runs:
+        assert {"config.yaml", "metrics.csv", "adapter", "checkpoints"} <= {p.name for p in run.iterdir()}
+    assert "used 12 of 12 rows of pocket world" in capsys.readouterr().err
+    config = yaml.safe_load((runs[-1] / "config.yaml").read_text())
+    assert config["model"]["init_args"]["network"]["init_args"]["output_projection"]["init_args"]["width"] == 16
+    # the saved configuration runs again, without the files that it was made of
+    assert main(["fit", "-c", str(runs[-1] / "config.yaml"), "--run.name=again"]) == 0
+
+
+def test_validate_and_resume_from_a_checkpoint():
+    assert _fit("--run.name=a") == 0
+    checkpoint = "outputs/dec_align/a/checkpoints/last.ckpt"
+    assert _fit("--run.name=b", "--trainer.max_steps=2", "--ckpt_path", checkpoint) == 0
+    assert main(["validate", "-c", str(EXPERIMENT), *QUICK, *SMALL, "--ckpt_path", checkpoint]) == 0
+
+
+def test_interpolations_see_overrides(tmp_path):
+    text = EXPERIMENT.read_text().replace("models/", f"{EXPERIMENT.parent}/models/")
+    text = text.replace("batch_size: 32", "batch_size: ${fit.trainer.max_steps}")
+    (tmp_path / "linked.yaml").write_text(text)
+    assert main(["fit", "-c", "linked.yaml", *QUICK, *SMALL, "--trainer.max_steps=3", "--run.name=x"]) == 0
+    assert yaml.safe_load(Path("outputs/linked/x/config.yaml").read_text())["data"]["init_args"]["batch_size"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model.lrr=1"], "model.lrr: no such key; did you mean 'model.lr'? (value '1')"),
+        (["--model.lr=abc"], "model.lr: float is expected, got 'abc'"),
+        (["--model.lr=-1"], "model.lr=-1.0: a learning rate is positive"),
+        (["--trainer.max_step=3"], "trainer.max_step: no such key; did you mean 'trainer.max_steps'?"),
+        (["--trainer.max_steps=abc"], "trainer.max_steps: int is expected, got 'abc'"),
+        (
+            ["--model.network.llm.pathh=x"],
+            "model.network.llm.pathh: no such key; did you mean 'model.network.llm.path'?",
+        ),
+        (
+            ["--model.network.output_projection.init_args.widht=3"],
+            "did you mean 'model.network.output_projection.width'?",
+        ),
+        (["--data.batch_sizes=3"], "data.batch_sizes: no such key; did you mean 'data.batch_size'?"),
+        (["--model.network=nowhere.yaml"], "nowhere.yaml"),
+        (["--model.network.llm.path=pocket:lm"], "'pocket:lm': no such pocket part; did you mean 'llm'?"),
+    ],
+)
+def test_mistakes_give_one_message(arguments, message, capsys):
+    assert main(["fit", "-c", str(EXPERIMENT), *arguments]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("lr: 1.0e-3", "lrr: 1.0e-3", "model.lrr: no such key; did you mean 'model.lr'?"),
+        ("train_size", "trian_size", "trian_size: no such key; did you mean 'data.sources.train_size'?"),
+        ("pocket.yaml", "pockett.yaml", "model.network: no such file"),
+        (
+            "DecoderAlignment",
+            "DecoderAlignmnt",
+            "no 'DecoderAlignmnt' in nextgpt_pl.stages; did you mean 'DecoderAlignment'?",
+        ),
+        ("lr: 1.0e-3", "lr: [1", "Problems parsing config"),
+    ],
+)
+def test_mistakes_in_a_yaml(old, new, message, tmp_path, capsys):
+    text = EXPERIMENT.read_text().replace("models/", f"{EXPERIMENT.parent}/models/").replace(old, new)
+    (tmp_path / "bad.yaml").write_text(text)
+    assert main(["fit", "-c", "bad.yaml"]) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("outputs").exists()
+
+
+def test_unknown_verb_and_missing_file(capsys):
+    assert main(["fitt"]) == 2
+    assert "did you mean 'fit'?" in capsys.readouterr().err
+    assert main(["fit", "-c", "nowhere.yaml"]) == 2
+    assert "nowhere.yaml" in capsys.readouterr().err
+    assert main([]) == 2
+
+
+def test_run_folders_never_collide(tmp_path):
+    run = RunConfig(tmp_path, "e", "n")
+    assert [create_run_folder(run, []).name for _ in range(3)] == ["n", "n-2", "n-3"]
+
+
+def test_experiment_names():
+    assert experiment_name([Path("experiments/smol/dec_align.yaml")]) == "smol/dec_align"
+    assert experiment_name([Path("/elsewhere/x.yaml")]) == "x"
