@@ -27,6 +27,8 @@ _NOISE = (
     r".*isinstance\(treespec, LeafSpec\).*",
     r".*Checkpoint directory .* exists and is not empty.*",
     r".*`weights_only` was not set.*",
+    r".*Experiment logs directory .* exists and is not empty.*",
+    r".*The dirpath has changed from.*",
     r".*You have overridden `transfer_batch_to_device`.*",
     r".*in eval mode at the start of training.*",
     r".*LightningCLI's args parameter is intended.*",

@@ -188,6 +188,8 @@ class _Writer:
             raise UserError(f"{self.key}: the user shows {part.modality}, but no encoder reads it")
         self.ids += [self.conversation.pad_token_id] * length
         self.labels += [IGNORE] * length
+        if part.media is None:
+            raise UserError(f"{self.key}: the user shows {part.modality}, but the item has no file of it")
         self.slots.append(MediaSlot(part.modality, start, len(self.ids), part.media))
 
     def rendered(self, dialogue: Dialogue) -> Rendered:

@@ -94,8 +94,11 @@ class NextGPT(nn.Module):
         """Token positions that a medium of this modality takes in the prompt."""
         assert self.encoder is not None
         tokens = self.encoder.tokens_per_medium
-        projections = self.input_projections
-        return projections[modality.value].tokens(tokens) if modality.value in projections else tokens
+        if modality.value not in self.input_projections:
+            return tokens
+        projection = self.input_projections[modality.value]
+        assert isinstance(projection, InputProjection)
+        return projection.tokens(tokens)
 
     def load(self) -> None:
         """Build the networks and read the frozen weights; under the meta device nothing is read."""

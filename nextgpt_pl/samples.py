@@ -121,7 +121,7 @@ class MediaSlot:
     modality: Modality
     start: int
     stop: int
-    media: Media | None = None
+    media: Media
 
 
 @dataclass(frozen=True)

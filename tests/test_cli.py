@@ -34,14 +34,14 @@ def test_help_imports_no_torch():
     assert "fit" in done.stdout
 
 
-def test_a_run_leaves_its_folder_and_a_second_one_another(capsys):
+def test_a_run_leaves_its_folder_and_a_second_one_another(caplog):
     assert _fit() == 0
     assert _fit("--run.name=named", "--trainer.max_steps=1") == 0
     runs = sorted(Path("outputs/dec_align").iterdir())
     assert len(runs) == 2
     for run in runs:
         assert {"config.yaml", "metrics.csv", "adapter", "checkpoints"} <= {p.name for p in run.iterdir()}
-    assert "used 12 of 12 rows of pocket world" in capsys.readouterr().err
+    assert "used 12 of 12 rows of pocket world" in caplog.text
     config = yaml.safe_load((runs[-1] / "config.yaml").read_text())
     assert config["model"]["init_args"]["network"]["init_args"]["output_projection"]["init_args"]["width"] == 16
     # the saved configuration runs again, without the files that it was made of

@@ -5,8 +5,9 @@ import pytest
 from nextgpt_pl.conversation import IGNORE, Conversation, pair_to_dialogue, parts_of
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.samples import CaptionedPair, Dialogue, MediaPart, Message, TextPart
+from nextgpt_pl.samples import CaptionedPair, Dialogue, Media, MediaPart, Message, TextPart
 
+SHOWN = Media(Modality.IMAGE, Path("x.png"))
 IMAGE_IDS = [900, 901, 902, 903]
 
 
@@ -40,7 +41,15 @@ def test_a_prompt_is_tokenised_alike_in_training_and_generation(conversation):
 
 def test_comprehension_has_a_slot_and_learns_the_caption(conversation, pocket_tokenizer):
     conversation.direction = "comprehension"
-    row = conversation(CaptionedPair("k", Modality.IMAGE, "a red circle", instruction="<image>\nWhat is it?"))
+    row = conversation(
+        CaptionedPair(
+            "k",
+            Modality.IMAGE,
+            "a red circle",
+            Media(Modality.IMAGE, Path("x.png")),
+            instruction="<image>\nWhat is it?",
+        )
+    )
     (slot,) = row.slots
     assert slot.stop - slot.start == 3
     assert pocket_tokenizer.decode([i for i in row.labels if i != IGNORE]) == "a red circle<|eos|>"

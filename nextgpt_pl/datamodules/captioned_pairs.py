@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
@@ -61,7 +61,7 @@ class CaptionedPairs(LightningDataModule):
         """The model's renderer; outside a Trainer, the one that was set by hand."""
         if self.renderer is None:
             assert self.trainer is not None
-            self.renderer = self.trainer.lightning_module.renderer
+            self.renderer = cast(Conversation, self.trainer.lightning_module.renderer)
         assert self.renderer is not None
         return self.renderer
 

@@ -194,11 +194,7 @@ class OfficialJSON(_Files):
                 names = take(row, key, optional=True)
                 if not names:
                     continue
-                captions = (
-                    take(row, f"{modality}_captions")
-                    if kind == "output"
-                    else [answer if kind == "input" else take(row, "caption")[0]]
-                )
+                captions = _captions(row, modality, kind, answer)
                 if len(captions) != len(names):
                     raise UserError(f"{len(names)} files in {key}, but {len(captions)} captions")
                 vectors = take(row, f"{modality}_caption_embeddings", optional=True) if kind == "output" else []

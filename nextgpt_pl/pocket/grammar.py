@@ -141,7 +141,9 @@ def _two_things(first: Thing, second: Thing, rng: Random) -> str:
 
 
 def _image_caption(scene: ImageScene, rng: Random) -> str:
-    things = _thing(scene.things[0], rng) if len(scene.things) == 1 else _two_things(*scene.things, rng)
+    things = (
+        _thing(scene.things[0], rng) if len(scene.things) == 1 else _two_things(scene.things[0], scene.things[1], rng)
+    )
     if rng.random() < 0.25:
         return f"{with_article(vary(scene.background, rng))} background with {things}"
     return f"{things} {backdrop(scene.background, rng)}"

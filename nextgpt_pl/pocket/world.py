@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from random import Random
 from typing import Any, Literal, TypeVar
@@ -143,7 +143,11 @@ def _audio_scene(rng: Random) -> AudioScene:
     return AudioScene(pick(rng, TIMBRES), pick(rng, tuple(PITCHES)), pick(rng, PATTERNS))
 
 
-_DRAW = {Modality.IMAGE: _image_scene, Modality.VIDEO: _video_scene, Modality.AUDIO: _audio_scene}
+_DRAW: dict[Modality, Callable[[Random], Scene]] = {
+    Modality.IMAGE: _image_scene,
+    Modality.VIDEO: _video_scene,
+    Modality.AUDIO: _audio_scene,
+}
 
 
 def draw_scene(modality: Modality, rng: Random, split: Split = "train") -> Scene:

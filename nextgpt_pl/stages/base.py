@@ -101,8 +101,9 @@ class Stage(LightningModule, ABC):
 
     def on_train_start(self) -> None:
         """Log how many rows the data module could use."""
-        rows = getattr(self.trainer.datamodule, "rows_used", dict)()  # type: ignore[attr-defined]
-        self.log_dict({f"data/{name}": float(count) for name, count in rows.items()})
+        rows_used = getattr(self.trainer.datamodule, "rows_used", None)  # type: ignore[attr-defined]
+        if rows_used is not None:
+            self.log_dict({f"data/{name}": float(count) for name, count in rows_used().items()})
 
     def summary(self) -> str:
         """Parameters per part and the trainable share, as in the paper's table."""
@@ -166,5 +167,5 @@ class Stage(LightningModule, ABC):
 
     def on_train_end(self) -> None:
         """Leave the adapter in the run folder."""
-        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
+        if self.trainer.is_global_zero and not getattr(self.trainer, "fast_dev_run", False):
             self.save_adapter(Path(self.trainer.default_root_dir) / "adapter")

@@ -90,7 +90,7 @@ def conversation_ids(tokenizer: PreTrainedTokenizerFast, rng: Random, split: Spl
         text = f"{BOS}{talk.sentence(grammar.caption(scene, rng))}{EOS}"
     else:
         turns = [{"role": role, "content": content} for role, content in talk.conversation(rng, split)]
-        text = tokenizer.apply_chat_template(turns, tokenize=False)
+        text = str(tokenizer.apply_chat_template(turns, tokenize=False))
     return tokenizer(text, add_special_tokens=False).input_ids
 
 
