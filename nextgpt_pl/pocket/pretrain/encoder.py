@@ -1,0 +1,92 @@
+"""The pocket ImageBind: image, video, audio and text in one space, trained contrastively against text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.pocket import grammar
+from nextgpt_pl.pocket.pretrain.diffusion import pixels
+from nextgpt_pl.pocket.pretrain.loop import PretrainTask, train
+from nextgpt_pl.pocket.pretrain.mel import log_mel
+from nextgpt_pl.pocket.pretrain.text import CONTEXT, caption_tokenizer, load_tokenizer
+from nextgpt_pl.pocket.render import render
+from nextgpt_pl.pocket.world import Scene, Split, draw_scene
+
+_TEMPERATURE = 0.07
+_TOWER = {Modality.IMAGE: "vision", Modality.VIDEO: "vision", Modality.AUDIO: "audio"}
+
+
+def tower_input(arrays: list[np.ndarray], modality: Modality) -> Tensor:
+    """Rendered media as the towers want them: clips of two frames for videos, log-mel for sounds."""
+    if modality is Modality.IMAGE:
+        return pixels(arrays)
+    if modality is Modality.VIDEO:
+        frames = pixels([frame for video in arrays for frame in video]).unflatten(0, (len(arrays), -1, 2))
+        return frames.transpose(2, 3)  # (N, clips, 3, 2, H, W)
+    return log_mel(torch.from_numpy(np.stack(arrays))).transpose(1, 2)[:, None, None]
+
+
+class Contrastive(PretrainTask):
+    """Symmetric cross-entropy between media and captions; items that mean the same all count as right."""
+
+    batch_size = 32
+
+    def __init__(self, tokenizer: Any, *, steps: int, seed: int) -> None:
+        super().__init__(steps=steps, lr=1e-3, seed=seed, weight_decay=0.05)
+        self.tokenizer = tokenizer
+        self.model = ImageBindModel(ImageBindConfig.pocket(len(tokenizer), tokenizer.eos_token_id, CONTEXT))
+
+    def embed(self, modality: Modality, split: Split, rng: Random, count: int) -> tuple[Tensor, Tensor, list[Scene]]:
+        """Unit embeddings of ``count`` fresh items and of their captions, ``(count, D)`` each, and their scenes."""
+        scenes = [draw_scene(modality, rng, split) for _ in range(count)]
+        captions = [grammar.caption(scene, rng) for scene in scenes]
+        ids = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        inputs = tower_input([render(scene, rng) for scene in scenes], modality).to(self.device)
+        media = self.model(_TOWER[modality], inputs, scale=False)
+        return media, self.model("text", ids.to(self.device), scale=False), scenes
+
+    def loss(self, rng: Random, generator: torch.Generator) -> Tensor:
+        """Mean over the modalities."""
+        losses = []
+        for modality in Modality:
+            media, text, scenes = self.embed(modality, "train", rng, self.batch_size)
+            same = torch.tensor([[float(a == b) for b in scenes] for a in scenes], device=self.device)
+            target = same / same.sum(1, keepdim=True)
+            logits = media @ text.T / _TEMPERATURE
+            losses.append((F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2)
+        return torch.stack(losses).mean()
+
+    @torch.no_grad()
+    def retrieval(self, count: int = 200) -> dict[str, float]:
+        """Recall@1 among held-out items in both directions; finding one that means the same counts."""
+        scores = {}
+        for modality in Modality:
+            media, text, scenes = self.embed(modality, "heldout", Random(f"retrieval/{modality}"), count)
+            for name, similarity in (("from_text", text @ media.T), ("to_text", media @ text.T)):
+                best = similarity.argmax(1).tolist()
+                right = sum(scenes[i] == scenes[j] for i, j in enumerate(best))
+                scores[f"recall_{modality}_{name}"] = right / count
+        return scores
+
+
+def pretrain_encoder(out: Path, work: Path, *, seed: int = 0, steps: int = 2_000) -> dict[str, float]:
+    """Train the pocket ImageBind and save it to ``out/encoder``."""
+    torch.manual_seed(seed)
+    task = Contrastive(caption_tokenizer(load_tokenizer(out, seed)), steps=steps, seed=seed)
+    train(task, work)
+    folder = out / "encoder"
+    folder.mkdir(parents=True, exist_ok=True)
+    task.model.config.to_json(folder / "config.json")
+    save_file({k: v.half().contiguous() for k, v in task.model.state_dict().items()}, folder / "model.safetensors")
+    task.tokenizer.save_pretrained(folder)
+    return task.retrieval()
