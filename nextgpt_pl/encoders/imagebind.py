@@ -11,12 +11,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextgpt_pl.encoders.imagebind_parts import ImuStem, PatchStem, TextStem, Tower, VisionStem
+
+MODALITIES = ("vision", "text", "audio", "depth", "thermal", "imu")
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,7 @@ class ImageBindConfig:
     eos_token_id: int | None = None  # None: the highest id of a text, as in CLIP's vocabulary
 
     @classmethod
-    def huge(
-        cls, modalities: tuple[str, ...] = ("vision", "text", "audio", "depth", "thermal", "imu")
-    ) -> ImageBindConfig:
+    def huge(cls, modalities: tuple[str, ...] = MODALITIES) -> ImageBindConfig:
         """The published model, 1.2B parameters with all towers."""
         towers = {
             "vision": TowerConfig(1280, 32, 16),
@@ -78,7 +79,7 @@ class ImageBindConfig:
             image_size=64,
             image_patch=8,
             mel_bins=64,
-            mel_frames=200,
+            mel_frames=160,
             mel_stride=16,
             vocab_size=vocab_size,
             context_length=context_length,
@@ -115,6 +116,7 @@ class _SelectClass(nn.Module):
     """The class token."""
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """``(N, L, W)`` to ``(N, W)``."""
         return tokens[:, 0]
 
 
@@ -129,11 +131,18 @@ class _TextHead(nn.Module):
 class _Scale(nn.Module):
     """A logit scale, stored as its logarithm; at most 100."""
 
+    log_logit_scale: Tensor
+
     def __init__(self, scale: float, learnable: bool) -> None:
         super().__init__()
-        self.log_logit_scale = nn.Parameter(torch.tensor(math.log(scale)), requires_grad=learnable)
+        value = torch.tensor(math.log(scale))
+        if learnable:
+            self.log_logit_scale = nn.Parameter(value)
+        else:
+            self.register_buffer("log_logit_scale", value)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Multiply."""
         return self.log_logit_scale.exp().clamp(max=100) * x
 
 
@@ -196,7 +205,7 @@ class ImageBindModel(nn.Module):
         clips = inputs.shape[1] if inputs.ndim in (5, 6) and name in ("vision", "audio") else None
         flat = inputs.flatten(0, 1) if clips else inputs
         tokens = self.features(name, flat)
-        head = self.modality_heads[name]
+        head: Any = self.modality_heads[name]
         if name == "text":
             config = self.config
             ends = flat.argmax(-1) if config.eos_token_id is None else (flat == config.eos_token_id).int().argmax(-1)
@@ -217,7 +226,7 @@ class ImageBindModel(nn.Module):
             KeyError: a key of a tower that is here is missing, or one belongs to nothing known.
 
         """
-        known = set(ImageBindConfig.huge().towers)
+        known = set(MODALITIES)
         ours = {k: v for k, v in weights.items() if k.split(".")[1] in self.config.towers}
         strange = [k for k in weights if k.split(".")[1] not in known]
         missing, unexpected = self.load_state_dict(ours, strict=False)

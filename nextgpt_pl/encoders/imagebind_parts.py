@@ -56,6 +56,7 @@ class VisionStem(nn.Module):
         self.pos_embedding_helper = _Positions((size // patch, size // patch), width)
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        """Tokens with positions, and no mask."""
         patches = self.rgbt_stem.get_submodule("proj")(x)
         grid = (patches.shape[-2], patches.shape[-1])
         tokens = patches.flatten(2).transpose(1, 2)
@@ -76,6 +77,7 @@ class PatchStem(nn.Module):
         self.pos_embedding_helper = _Positions(grid, width)
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        """Tokens with positions, and no mask."""
         stem = self.get_submodule(self.stem_name)
         patches = stem.get_submodule("proj")(x)
         tokens = stem.get_submodule("norm_layer")(patches.flatten(2).transpose(1, 2))
@@ -96,6 +98,7 @@ class TextStem(nn.Module):
         self.register_buffer("mask", torch.full((context_length, context_length), float("-inf")).triu(1))
 
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens with positions, and the mask."""
         length = ids.shape[1]
         return self.token_embedding(ids) + self.pos_embed[:, :length], self.mask[:length, :length]
 
@@ -110,6 +113,7 @@ class ImuStem(nn.Module):
         self.pos_embed = nn.Parameter(torch.randn(1, 251, width) * 0.02)
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        """Tokens with positions, and no mask."""
         windows = x.unfold(-1, 8, 8).transpose(1, 2).flatten(2)
         tokens = self.imu_stem.get_submodule("norm_layer")(self.imu_stem.get_submodule("proj")(windows))
         return torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1) + self.pos_embed, None
@@ -152,6 +156,7 @@ class Tower(nn.Module):
         self.blocks = nn.ModuleList(_Block(width, heads, rate, bias_kv) for rate in rates)
 
     def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """``(N, L, W)`` to the same shape; no final norm, that is the head's."""
         tokens = self.pre_transformer_layer(tokens)
         for block in self.blocks:
             tokens = block(tokens, mask)
