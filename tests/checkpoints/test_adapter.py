@@ -1,0 +1,58 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from nextgpt_pl.checkpoints import load_adapter, save_adapter
+from nextgpt_pl.errors import UserError
+
+
+@pytest.fixture
+def saved(network, tmp_path):
+    network.load()
+    keys = [name for name, p in network.named_parameters() if p.requires_grad]
+    save_adapter(tmp_path, network, keys, stage="A", history=["B"])
+    return network, tmp_path
+
+
+def _edit(folder, **changes):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest.update(changes)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_round_trip_is_bit_equal(saved):
+    network, folder = saved
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                parameter.add_(1)
+    assert load_adapter(folder, network)["stages"] == ["B", "A"]
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+
+
+def test_missing_unexpected_and_misshapen_keys_are_named(saved):
+    network, folder = saved
+    tensors = load_file(folder / "adapter.safetensors")
+    first, second = sorted(tensors)[:2]
+    tensors["strange"] = tensors.pop(first)
+    tensors[second] = torch.zeros(1, 2, 3)
+    save_file(tensors, folder / "adapter.safetensors")
+    with pytest.raises(UserError) as error:
+        load_adapter(folder, network)
+    for part in (f"{first}: missing", "strange: unexpected", f"{second}: (1, 2, 3) there"):
+        assert part in str(error.value)
+
+
+def test_another_vocabulary_is_refused(saved):
+    network, folder = saved
+    _edit(folder, llm={"path": "x", "hidden_size": 256, "vocab_size": 32000})
+    with pytest.raises(UserError, match="llm vocab_size: 32000 there, 797 here"):
+        load_adapter(folder, network)
+
+
+def test_a_folder_without_an_adapter_is_named(network, tmp_path):
+    with pytest.raises(UserError, match="no adapter there"):
+        load_adapter(tmp_path / "nowhere", network)

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+import torch
+
+from nextgpt_pl.decoders import AudioLDMDecoder, DiffusionDecoder, PrecomputedEmbeddings
+from nextgpt_pl.decoders.diffusion import _checked
+from nextgpt_pl.errors import UserError
+
+QUICK = {"num_inference_steps": 2, "guidance_scale": 2.0}
+
+
+@pytest.fixture
+def image():
+    return DiffusionDecoder("StableDiffusionPipeline", "pocket:image", {**QUICK, "height": 64, "width": 64})
+
+
+@pytest.fixture
+def audio():
+    return AudioLDMDecoder("AudioLDMPipeline", "pocket:audio", {**QUICK, "audio_length_in_s": 2.0})
+
+
+def test_shapes_are_known_before_weights_are_read(image, audio):
+    assert image.embedding_shape == (32, 128)
+    assert image.projection_shape == (32, 128)
+    assert audio.embedding_shape == (128,)
+    assert audio.projection_shape == (1, 128)
+    assert image._pipeline is None
+    assert image._text is None
+
+
+def test_embeddings_are_those_of_the_pipelines_own_text_encoder(image, audio):
+    from diffusers import AudioLDMPipeline, StableDiffusionPipeline
+
+    from nextgpt_pl.paths import resolve
+
+    theirs = StableDiffusionPipeline.from_pretrained(resolve("pocket:image"), torch_dtype=torch.float32)
+    expected, _ = theirs.encode_prompt("a red circle", "cpu", 1, False)
+    torch.testing.assert_close(image.embed_captions(["a red circle"]), expected, atol=1e-5, rtol=1e-4)
+    theirs = AudioLDMPipeline.from_pretrained(resolve("pocket:audio"), torch_dtype=torch.float32)
+    with torch.no_grad():
+        expected = theirs._encode_prompt("a low bell", "cpu", 1, False)
+    torch.testing.assert_close(audio.embed_captions(["a low bell"]), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_generating_from_embeddings_equals_generating_from_the_caption(image):
+    from diffusers import StableDiffusionPipeline
+
+    from nextgpt_pl.paths import resolve
+
+    pipeline = StableDiffusionPipeline.from_pretrained(resolve("pocket:image"), torch_dtype=torch.float32)
+    generator = torch.Generator().manual_seed(3)
+    theirs = pipeline("a red circle", generator=generator, output_type="np", **image.sampling).images[0]
+    (ours,) = image.generate(image.embed_captions(["a red circle"]), seed=3)
+    assert np.abs(ours - theirs * 255).max() <= 1.5
+
+
+def test_an_item_does_not_depend_on_its_batch(image):
+    embeddings = image.embed_captions(["a red circle", "a blue star"])
+    both = image.generate(embeddings, seed=0)
+    alone = image.generate(embeddings[1:], seed=1)
+    assert np.abs(both[1].astype(int) - alone[0]).max() <= 1
+
+
+def test_audio_is_two_seconds_and_repeatable(audio):
+    embedding = audio.embed_captions(["a low bell"])
+    first, again = (audio.generate(embedding, seed=0)[0] for _ in range(2))
+    assert first.shape == (32000,)
+    assert np.array_equal(first, again)
+
+
+def test_a_caption_is_embedded_once(image, monkeypatch):
+    image.embed_captions(["a red circle"])
+    monkeypatch.setattr(image, "_embed", lambda *_: pytest.fail("embedded again"))
+    image.embed_captions(["a red circle", "a red circle"])
+
+
+def test_wrong_shapes_and_broken_output_are_errors(image):
+    with pytest.raises(UserError, match=r"\(77, 768\), the decoder wants \(32, 128\)"):
+        image.generate(torch.zeros(1, 77, 768), seed=0)
+    for array in (np.full((4, 4, 3), 7.0), np.full(9, np.nan)):
+        with pytest.raises(RuntimeError, match="constant output or numbers that are not finite"):
+            _checked(array, "x")
+
+
+def test_user_mistakes_are_named():
+    with pytest.raises(UserError, match=r"shape=\[0\]"):
+        PrecomputedEmbeddings([0])
+    with pytest.raises(UserError, match="the caption 'x' has no embedding file"):
+        PrecomputedEmbeddings([512]).embed_captions(["x"])
+    with pytest.raises(UserError, match="diffusers has no such class"):
+        DiffusionDecoder("NoPipeline", "pocket:image")._loaded()
