@@ -1,1 +1,6 @@
 """Frozen encoders: media to features."""
+
+from nextgpt_pl.encoders.base import Encoder
+from nextgpt_pl.encoders.imagebind_encoder import ImageBindEncoder
+
+__all__ = ["Encoder", "ImageBindEncoder"]

@@ -79,7 +79,7 @@ class ImageBindConfig:
             image_size=64,
             image_patch=8,
             mel_bins=64,
-            mel_frames=160,
+            mel_frames=200,
             mel_stride=16,
             vocab_size=vocab_size,
             context_length=context_length,

@@ -85,7 +85,7 @@ def test_pocket_reads_pictures_clips_sounds_and_texts(tmp_path):
     model = ImageBindModel(config).eval()
     inputs = {
         "vision": [torch.rand(2, 3, 64, 64), torch.rand(2, 4, 3, 2, 64, 64), torch.rand(2, 3, 96, 96)],
-        "audio": [torch.rand(2, 1, 1, 64, 160)],
+        "audio": [torch.rand(2, 1, 1, 64, 200)],
         "text": [torch.tensor([[1, 5, 2, 0], [1, 6, 7, 2]])],
     }
     for tower, batches in inputs.items():

@@ -12,28 +12,27 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
+from nextgpt_pl.encoders import preprocessing
 from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel
+from nextgpt_pl.encoders.imagebind_encoder import TOWER
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket import grammar
-from nextgpt_pl.pocket.pretrain.diffusion import pixels
 from nextgpt_pl.pocket.pretrain.loop import PretrainTask, train
-from nextgpt_pl.pocket.pretrain.mel import log_mel
 from nextgpt_pl.pocket.pretrain.text import CONTEXT, caption_tokenizer, load_tokenizer
 from nextgpt_pl.pocket.render import render
-from nextgpt_pl.pocket.world import Scene, Split, draw_scene
+from nextgpt_pl.pocket.world import SAMPLE_RATE, Scene, Split, draw_scene
 
 _TEMPERATURE = 0.07
-_TOWER = {Modality.IMAGE: "vision", Modality.VIDEO: "vision", Modality.AUDIO: "audio"}
 
 
-def tower_input(arrays: list[np.ndarray], modality: Modality) -> Tensor:
-    """Rendered media as the towers want them: clips of two frames for videos, log-mel for sounds."""
+def tower_input(arrays: list[np.ndarray], modality: Modality, config: ImageBindConfig) -> Tensor:
+    """Rendered media as the towers want them; videos as four clips of two neighbouring frames."""
     if modality is Modality.IMAGE:
-        return pixels(arrays)
+        return torch.stack([preprocessing.picture(a, config.image_size) for a in arrays])
     if modality is Modality.VIDEO:
-        frames = pixels([frame for video in arrays for frame in video]).unflatten(0, (len(arrays), -1, 2))
-        return frames.transpose(2, 3)  # (N, clips, 3, 2, H, W)
-    return log_mel(torch.from_numpy(np.stack(arrays))).transpose(1, 2)[:, None, None]
+        return torch.stack([preprocessing.video_clips(a, config.image_size, 4, config.clip_frames) for a in arrays])
+    sounds = [preprocessing.audio_clips(a, SAMPLE_RATE, 1, 2.0, config.mel_bins, config.mel_frames) for a in arrays]
+    return torch.stack(sounds)
 
 
 class Contrastive(PretrainTask):
@@ -51,8 +50,8 @@ class Contrastive(PretrainTask):
         scenes = [draw_scene(modality, rng, split) for _ in range(count)]
         captions = [grammar.caption(scene, rng) for scene in scenes]
         ids = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        inputs = tower_input([render(scene, rng) for scene in scenes], modality).to(self.device)
-        media = self.model(_TOWER[modality], inputs, scale=False)
+        inputs = tower_input([render(scene, rng) for scene in scenes], modality, self.model.config).to(self.device)
+        media = self.model(TOWER[modality], inputs, scale=False)
         return media, self.model("text", ids.to(self.device), scale=False), scenes
 
     def loss(self, rng: Random, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,140 @@
+"""ImageBind as the model's encoder part: reads media, loads weights, gives one feature per medium."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nextgpt_pl.datamodules import media as files
+from nextgpt_pl.encoders import preprocessing
+from nextgpt_pl.encoders.base import Encoder
+from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.paths import resolve
+from nextgpt_pl.samples import Media
+
+TOWER = {Modality.IMAGE: "vision", Modality.VIDEO: "vision", Modality.AUDIO: "audio"}
+
+
+class ImageBindEncoder(Encoder):
+    """Frozen ImageBind: image, video and audio to one feature each.
+
+    Args:
+        weights: ``imagebind_huge.pth``, a safetensors file, or a folder with ``config.json`` and
+            ``model.safetensors`` such as ``pocket:encoder``.
+        modalities: which towers to build.
+        sha256: of the weights file, checked if given.
+        video_clips: clips per video (upstream: 5, each in 3 crops).
+        audio_clips: clips of two seconds per sound (upstream: 3).
+        scale_logits: multiply features by the modality's logit scale, as the original ImageBind does for audio.
+
+    """
+
+    def __init__(
+        self,
+        weights: str,
+        modalities: list[str] | None = None,
+        sha256: str | None = None,
+        video_clips: int = 5,
+        audio_clips: int = 3,
+        scale_logits: bool = True,
+    ) -> None:
+        super().__init__()
+        names = modalities or [m.value for m in TOWER]
+        unknown = set(names) - {m.value for m in TOWER}
+        if unknown:
+            raise UserError(f"encoder.modalities: {sorted(unknown)} unknown; known: {[m.value for m in TOWER]}")
+        self.modalities = tuple(Modality(name) for name in names)
+        self.weights, self.sha256 = weights, sha256
+        self.video_clips, self.audio_clips, self.scale_logits = video_clips, audio_clips, scale_logits
+        self.model: ImageBindModel | None = None
+
+    def _paths(self) -> tuple[Path, ImageBindConfig]:
+        path = Path(resolve(self.weights))
+        if path.is_dir():
+            return path / "model.safetensors", ImageBindConfig.from_json(path / "config.json")
+        return path, ImageBindConfig.huge()
+
+    @property
+    def config(self) -> ImageBindConfig:
+        """The sizes, without the towers that are not asked for."""
+        config = self._paths()[1]
+        wanted = {TOWER[m] for m in self.modalities}
+        towers = {name: tower for name, tower in config.towers.items() if name in wanted}
+        return ImageBindConfig(**{**vars(config), "towers": towers})
+
+    @property
+    def output_dim(self) -> int:
+        """D."""
+        return self.config.out_dim
+
+    def load(self) -> None:
+        """Build the towers and read their weights.
+
+        Raises:
+            UserError: the file is missing, has another hash, or does not fit.
+
+        """
+        self.model = ImageBindModel(self.config)
+        if torch.get_default_device().type != "meta":
+            try:
+                self.model.load_published(self._read())
+            except KeyError as error:
+                raise UserError(f"encoder.weights={self.weights!r}: {error.args[0]}") from error
+        self.model.requires_grad_(False).eval()
+
+    def _read(self) -> dict[str, Tensor]:
+        path = self._paths()[0]
+        if not path.is_file():
+            raise UserError(f"encoder.weights={self.weights!r}: no such file: {path}")
+        if self.sha256 is not None:
+            found = _sha256(path)
+            if found != self.sha256:
+                raise UserError(f"encoder.weights={self.weights!r}: its sha256 is {found}, not {self.sha256}")
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        loaded: Any = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        return dict(loaded)
+
+    def prepare(self, media: Media) -> Tensor:
+        """Image ``(3, H, W)``, video ``(clips, 3, T, H, W)``, audio ``(clips, 1, bins, frames)``."""
+        config = self.config
+        array, rate = _array(media)
+        if media.modality is Modality.IMAGE:
+            return preprocessing.picture(array, config.image_size)
+        if media.modality is Modality.VIDEO:
+            return preprocessing.video_clips(array, config.image_size, self.video_clips, config.clip_frames)
+        return preprocessing.audio_clips(array, int(rate), self.audio_clips, 2.0, config.mel_bins, config.mel_frames)
+
+    @torch.no_grad()
+    def forward(self, modality: Modality, inputs: Tensor) -> Tensor:
+        """``(N, ...)`` to ``(N, 1, D)``."""
+        assert self.model is not None
+        return self.model(TOWER[modality], inputs, scale=self.scale_logits).unsqueeze(1)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**24):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _array(media: Media) -> tuple[np.ndarray, float]:
+    """The medium's array, and its sample rate where it is a sound."""
+    if not isinstance(media.source, Path):
+        return media.source(), media.sample_rate or preprocessing.SAMPLE_RATE
+    if media.modality is Modality.IMAGE:
+        return files.load_image(media.source), 0
+    if media.modality is Modality.VIDEO:
+        return files.load_video(media.source)
+    return files.load_audio(media.source)

@@ -1,0 +1,107 @@
+"""Media as ImageBind's towers want them. Every size is a parameter, so the pocket encoder uses the same functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+# statistics of CLIP's training pictures and of AudioSet's spectrograms, as upstream uses them
+_PIXEL_MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
+_PIXEL_STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
+_MEL_MEAN, _MEL_STD = -4.268, 9.138
+
+SAMPLE_RATE = 16_000
+_FRAME, _SHIFT, _FFT = 400, 160, 512  # 25 ms windows every 10 ms
+_PREEMPHASIS, _LOWEST = 0.97, 20.0
+_SINC_ZEROS, _ROLLOFF = 6, 0.99
+
+
+def picture(array: np.ndarray, size: int) -> Tensor:
+    """``(H, W, 3)`` uint8 to ``(3, size, size)``: short side resized (bicubic), centre cut out, normalised."""
+    image = Image.fromarray(array)
+    scale = size / min(image.size)
+    if scale != 1:
+        image = image.resize([max(size, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC)
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    pixels = np.asarray(image.crop((left, top, left + size, top + size)))
+    return (torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255 - _PIXEL_MEAN) / _PIXEL_STD
+
+
+def video_clips(frames: np.ndarray, size: int, clips: int, clip_frames: int = 2) -> Tensor:
+    """``(T, H, W, 3)`` uint8 to ``(clips, 3, clip_frames, size, size)``: clips spread evenly over the video.
+
+    A clip's frames are neighbours where the video is short, else spread over the clip's share of it.
+    """
+    chosen = np.linspace(0, len(frames) - 1, clips * clip_frames).round().astype(int)
+    pictures = torch.stack([picture(frames[i], size) for i in chosen])
+    return pictures.unflatten(0, (clips, clip_frames)).transpose(1, 2)
+
+
+@lru_cache
+def _mel_filters(bins: int) -> Tensor:
+    """Triangles on the mel scale, ``(FFT / 2 + 1, bins)``, over the powers of a spectrum."""
+
+    def mel(frequency: Tensor) -> Tensor:
+        return 1127.0 * torch.log1p(frequency / 700.0)
+
+    low, high = (mel(torch.tensor(f, dtype=torch.float64)) for f in (_LOWEST, SAMPLE_RATE / 2))
+    edges = torch.linspace(float(low), float(high), bins + 2, dtype=torch.float64)
+    points = mel(torch.arange(_FFT // 2 + 1, dtype=torch.float64) * SAMPLE_RATE / _FFT).unsqueeze(1)
+    rising = (points - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - points) / (edges[2:] - edges[1:-1])
+    return torch.minimum(rising, falling).clamp(min=0).float()
+
+
+def fbank(samples: Tensor, bins: int = 128) -> Tensor:
+    """Log-mel filter bank energies ``(frames, bins)`` of ``(n,)`` samples at 16 kHz.
+
+    Kaldi's definition with ImageBind's settings: Hann window, no dither, no energy, whole frames only.
+    """
+    frames = samples.unfold(0, _FRAME, _SHIFT)
+    frames = frames - frames.mean(dim=1, keepdim=True)
+    previous = torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
+    window = torch.hann_window(_FRAME, periodic=False)
+    power = torch.fft.rfft((frames - _PREEMPHASIS * previous) * window, n=_FFT).abs().square()
+    return (power @ _mel_filters(bins)).clamp(min=torch.finfo(torch.float32).eps).log()
+
+
+def resample(samples: Tensor, rate: int, target: int = SAMPLE_RATE) -> Tensor:
+    """``(n,)`` samples at ``rate`` hertz to ``target``, by a Hann-windowed sinc of six zero crossings."""
+    if rate == target:
+        return samples
+    common = math.gcd(rate, target)
+    old, new = rate // common, target // common
+    cutoff = min(old, new) * _ROLLOFF
+    width = math.ceil(_SINC_ZEROS * old / cutoff)
+    offsets = torch.arange(-width, width + old, dtype=torch.float64) / old
+    t = (offsets - torch.arange(new, dtype=torch.float64).unsqueeze(1) / new) * cutoff
+    t = t.clamp(-_SINC_ZEROS, _SINC_ZEROS)
+    kernels = torch.special.sinc(t) * torch.cos(t * math.pi / _SINC_ZEROS / 2).square() * cutoff / old
+    padded = F.pad(samples, (width, width + old))
+    out = F.conv1d(padded[None, None], kernels.to(samples.dtype).unsqueeze(1), stride=old)
+    return out[0].T.flatten()[: math.ceil(new * len(samples) / old)]
+
+
+def spectrogram(samples: Tensor, bins: int = 128, frames: int = 204) -> Tensor:
+    """One clip ``(n,)`` to ``(1, bins, frames)``, cut or padded with zeros, then normalised."""
+    energies = fbank(samples - samples.mean(), bins).T
+    missing = frames - energies.shape[1]
+    energies = F.pad(energies, (0, missing)) if missing > 0 else energies[:, :frames]
+    return ((energies - _MEL_MEAN) / _MEL_STD).unsqueeze(0)
+
+
+def audio_clips(samples: np.ndarray, rate: int, clips: int, seconds: float, bins: int, frames: int) -> Tensor:
+    """``(n,)`` samples to ``(clips, 1, bins, frames)``: clips spread evenly; short sounds are repeated."""
+    wave = resample(torch.from_numpy(np.ascontiguousarray(samples)).float(), rate)
+    length = int(seconds * SAMPLE_RATE)
+    if len(wave) < length:
+        wave = wave.repeat(math.ceil(length / len(wave)))
+    starts: Sequence[int] = np.linspace(0, len(wave) - length, clips).round().astype(int).tolist()
+    return torch.stack([spectrogram(wave[start : start + length], bins, frames) for start in starts])

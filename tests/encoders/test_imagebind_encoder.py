@@ -1,0 +1,60 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from nextgpt_pl.encoders import ImageBindEncoder
+from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.pocket import world
+
+
+@pytest.fixture
+def folder(tmp_path):
+    config = ImageBindConfig.pocket(100, eos_token_id=2)
+    config.to_json(tmp_path / "config.json")
+    save_file(dict(ImageBindModel(config).state_dict()), tmp_path / "model.safetensors")
+    return tmp_path
+
+
+@pytest.mark.parametrize("modality", list(Modality))
+def test_a_medium_becomes_one_feature(folder, modality):
+    encoder = ImageBindEncoder(str(folder), video_clips=4, audio_clips=1)
+    encoder.load()
+    media = [world.captioned_pair("train", modality, i).media for i in range(2)]
+    features = encoder(modality, torch.stack([encoder.prepare(m) for m in media]))
+    assert features.shape == (2, 1, encoder.output_dim)
+    assert not torch.allclose(features[0], features[1])
+
+
+def test_it_stays_frozen_and_in_evaluation_mode(folder):
+    encoder = ImageBindEncoder(str(folder))
+    encoder.load()
+    encoder.train()
+    assert not any(m.training for m in encoder.modules())
+    assert not any(p.requires_grad for p in encoder.parameters())
+
+
+def test_towers_not_asked_for_are_not_built(folder):
+    encoder = ImageBindEncoder(str(folder), modalities=["audio"])
+    encoder.load()
+    assert set(encoder.model.config.towers) == {"audio"}
+
+
+def test_huge_on_meta_reads_nothing():
+    encoder = ImageBindEncoder("imagebind_huge.pth")
+    with torch.device("meta"):
+        encoder.load()
+    assert encoder.output_dim == 1024
+
+
+def test_mistakes_are_named(folder, tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        ImageBindEncoder(str(tmp_path / "none.pth")).load()
+    with pytest.raises(UserError, match="its sha256 is"):
+        ImageBindEncoder(str(folder), sha256="0").load()
+    with pytest.raises(UserError, match="smell"):
+        ImageBindEncoder(str(folder), modalities=["smell"])
+    save_file({"modality_heads.vision.0.bias": torch.zeros(128)}, folder / "model.safetensors")
+    with pytest.raises(UserError, match="missing"):
+        ImageBindEncoder(str(folder)).load()
