@@ -8,20 +8,21 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.pretrain import quality
-from nextgpt_pl.pocket.pretrain.diffusion import (
+from nextgpt_pl.pocket.pretrain.autoencoder import (
     LATENT_CHANNELS,
-    Autoencoding,
-    LatentDiffusion,
-    build_scheduler,
+    LATENT_SIZE,
+    Decoding,
+    PatchBasis,
     build_vae,
     pixels,
-    set_scaling_factor,
 )
+from nextgpt_pl.pocket.pretrain.captions import CaptionContrast
+from nextgpt_pl.pocket.pretrain.diffusion import LatentDiffusion, build_scheduler
 from nextgpt_pl.pocket.pretrain.loop import save_half, train
 from nextgpt_pl.pocket.pretrain.text import CONTEXT, caption_tokenizer, load_tokenizer
 from nextgpt_pl.pocket.render import render
@@ -52,7 +53,7 @@ def build_text_encoder(tokenizer: Any) -> CLIPTextModel:
 def build_unet() -> UNet2DConditionModel:
     """Two levels of 64 and 128 channels over 8x8 latents, cross-attention at both."""
     return UNet2DConditionModel(
-        sample_size=8,
+        sample_size=LATENT_SIZE,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -69,10 +70,12 @@ class ImageDiffusion(LatentDiffusion):
     """Text to image."""
 
     modality = Modality.IMAGE
+    batch_size = 32
 
-    def condition(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    @staticmethod
+    def condition(text_encoder: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The text model's last hidden state; Stable Diffusion passes no mask either."""
-        return self.text_encoder(input_ids).last_hidden_state
+        return text_encoder(input_ids).last_hidden_state
 
     def denoise(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
         """One pass of the UNet."""
@@ -83,37 +86,66 @@ def _pictures(rng: Random, size: int) -> Tensor:
     """Half images, half video frames, ``(size, 3, 64, 64)``: the video decoder uses the same autoencoder."""
     pictures = [render(draw_scene(Modality.IMAGE, rng), rng) for _ in range(size // 2)]
     while len(pictures) < size:
-        pictures += list(render(draw_scene(Modality.VIDEO, rng), rng))
+        frames = render(draw_scene(Modality.VIDEO, rng), rng)
+        pictures += list(frames[int(rng.random() * 4) :: 4])
     return pixels(pictures[:size])
 
 
 def picture_batch(rng: Random) -> tuple[Tensor, Tensor]:
     """Whole pictures and weights; crops would be cheaper, but change what the normalisation layers see."""
-    x = _pictures(rng, 16)
+    x = _pictures(rng, 8)
     return x, 1 + 6 * ((x - x[:, :, :1, :1]).abs().amax(1, keepdim=True) > 0.05).float()
 
 
-def train_vae(work: Path, seed: int, steps: int = 3_000) -> AutoencoderKL:
+def picture_basis() -> tuple[PatchBasis, Tensor]:
+    """The basis that images and video frames share, and the pictures that it was found on."""
+    examples = _pictures(Random("basis"), 1024)
+    return PatchBasis(examples), examples
+
+
+def train_vae(work: Path, seed: int, steps: int = 2_500) -> tuple[AutoencoderKL, PatchBasis]:
     """The autoencoder that image and video share."""
-    task = Autoencoding(build_vae(3), picture_batch, steps=steps, seed=seed)
+    torch.manual_seed(seed)
+    basis, examples = picture_basis()
+    task = Decoding(build_vae(basis, examples), basis, picture_batch, steps=steps, seed=seed)
     train(task, work)
-    set_scaling_factor(task.vae, _pictures(Random("scaling"), 256))
-    return task.vae
+    return task.vae.requires_grad_(False), basis
+
+
+def train_text_encoder(out: Path, work: Path, seed: int, steps: int = 1_000) -> CaptionContrast:
+    """The text encoder that image and video share."""
+    tokenizer = caption_tokenizer(load_tokenizer(out, seed))
+    torch.manual_seed(seed)
+    task = CaptionContrast(
+        build_text_encoder(tokenizer),
+        tokenizer,
+        ImageDiffusion.condition,
+        (Modality.IMAGE, Modality.VIDEO),
+        steps=steps,
+        seed=seed,
+    )
+    train(task, work)
+    return task
+
+
+def train_diffusion(text: CaptionContrast, work: Path, basis: PatchBasis, scale: float, steps: int) -> ImageDiffusion:
+    """The UNet, on latents of the basis times ``scale``."""
+    torch.manual_seed(text.seed)
+    task = ImageDiffusion(build_unet(), text.text_encoder, text.tokenizer, steps=steps, lr=1e-3, seed=text.seed)
+    task.fill_cache(lambda arrays: basis.analyse(pixels(arrays)) * scale, ITEMS, work / "latents.safetensors")
+    train(task, work)
+    return task
 
 
 def pretrain_image(out: Path, work: Path, *, seed: int = 0, steps: int = 3_000) -> dict[str, float]:
-    """Train autoencoder, then text model and UNet together; saves the pipeline to ``out/image``."""
-    tokenizer = caption_tokenizer(load_tokenizer(out, seed))
-    torch.manual_seed(seed)
-    vae = train_vae(work, seed).eval().requires_grad_(False)
-    task = ImageDiffusion(build_unet(), build_text_encoder(tokenizer), tokenizer, steps=steps, lr=1e-3, seed=seed)
-    scale = vae.config.scaling_factor
-    task.fill_cache(lambda a: vae.encode(pixels(a)).latent_dist.mean * scale, ITEMS, work / "latents.safetensors")
-    train(task, work)
+    """Train the text encoder, the autoencoder's decoder and the UNet; saves the pipeline to ``out/image``."""
+    text = train_text_encoder(out, work, seed)
+    vae, basis = train_vae(work, seed)
+    task = train_diffusion(text, work, basis, vae.config.scaling_factor, steps)
     pipeline = StableDiffusionPipeline(
         vae=vae,
         text_encoder=task.text_encoder,
-        tokenizer=tokenizer,
+        tokenizer=task.tokenizer,
         unet=task.unet,
         scheduler=build_scheduler(),
         safety_checker=None,
@@ -121,4 +153,4 @@ def pretrain_image(out: Path, work: Path, *, seed: int = 0, steps: int = 3_000) 
         requires_safety_checker=False,
     )
     save_half(pipeline, out / "image")
-    return quality.measure(pipeline, Modality.IMAGE)
+    return {**quality.measure(pipeline, Modality.IMAGE), **text.quality()}

@@ -13,17 +13,18 @@ from torch import Tensor
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.pretrain import quality
-from nextgpt_pl.pocket.pretrain.diffusion import LATENT_CHANNELS, LatentDiffusion, build_scheduler, pixels
-from nextgpt_pl.pocket.pretrain.image import TEXT_WIDTH
+from nextgpt_pl.pocket.pretrain.autoencoder import LATENT_CHANNELS, LATENT_SIZE, PatchBasis, pixels
+from nextgpt_pl.pocket.pretrain.diffusion import LatentDiffusion, build_scheduler
+from nextgpt_pl.pocket.pretrain.image import TEXT_WIDTH, ImageDiffusion, picture_basis
 from nextgpt_pl.pocket.pretrain.loop import save_half, train
 
-ITEMS = 2_500
+ITEMS = 6_000
 
 
 def build_unet(image_unet: UNet2DConditionModel) -> UNet3DConditionModel:
     """The image UNet with temporal layers: what both have is copied, what is new starts as the identity."""
     unet = UNet3DConditionModel(
-        sample_size=8,
+        sample_size=LATENT_SIZE,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
         down_block_types=("CrossAttnDownBlock3D",) * 2,
@@ -43,6 +44,9 @@ def build_unet(image_unet: UNet2DConditionModel) -> UNet3DConditionModel:
     for name, parameter in unet.named_parameters():
         if ("temp_attentions" in name or "transformer_in" in name) and "proj_out" in name:
             torch.nn.init.zeros_(parameter)
+    for module in unet.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0  # every video is seen a few times only
     return unet
 
 
@@ -52,37 +56,44 @@ class VideoDiffusion(LatentDiffusion):
     modality = Modality.VIDEO
     batch_size = 8
 
-    def condition(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The text model's last hidden state."""
-        return self.text_encoder(input_ids).last_hidden_state
+    condition = staticmethod(ImageDiffusion.condition)
 
     def denoise(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
         """One pass of the UNet."""
         return self.unet(noisy, timesteps, condition).sample
 
 
-def pretrain_video(out: Path, work: Path, *, seed: int = 0, steps: int = 800) -> dict[str, float]:
-    """Train text model and UNet from the image decoder's; saves the pipeline to ``out/video``."""
+def train_diffusion(
+    image: StableDiffusionPipeline, work: Path, basis: PatchBasis, seed: int, steps: int
+) -> VideoDiffusion:
+    """The UNet, from the image decoder's and under its text encoder, on latents of its autoencoder."""
+    torch.manual_seed(seed)
+    task = VideoDiffusion(build_unet(image.unet), image.text_encoder, image.tokenizer, steps=steps, lr=1e-3, seed=seed)
+
+    def encode(videos: Sequence[np.ndarray]) -> Tensor:
+        frames = pixels([frame for video in videos for frame in video])
+        latents = basis.analyse(frames) * image.vae.config.scaling_factor
+        return latents.unflatten(0, (len(videos), -1)).transpose(1, 2)
+
+    task.fill_cache(encode, ITEMS, work / "latents.safetensors")
+    train(task, work)
+    return task
+
+
+def pretrain_video(out: Path, work: Path, *, seed: int = 0, steps: int = 2_000) -> dict[str, float]:
+    """Train the UNet from the image decoder's, whose other parts are shared; saves the pipeline to ``out/video``."""
     if not (out / "image" / "model_index.json").is_file():
         raise UserError(
             f"the video decoder starts from the image decoder, which is not in {out / 'image'}: make it first"
         )
     image = StableDiffusionPipeline.from_pretrained(out / "image", torch_dtype=torch.float32, safety_checker=None)
-    torch.manual_seed(seed)
-    vae = image.vae.eval().requires_grad_(False)
-    task = VideoDiffusion(
-        build_unet(image.unet), image.text_encoder.train(), image.tokenizer, steps=steps, lr=6e-4, seed=seed
-    )
-
-    def encode(videos: Sequence[np.ndarray]) -> Tensor:
-        frames = pixels([frame for video in videos for frame in video])
-        latents = vae.encode(frames).latent_dist.mean * vae.config.scaling_factor
-        return latents.unflatten(0, (len(videos), -1)).transpose(1, 2)
-
-    task.fill_cache(encode, ITEMS, work / "latents.safetensors", chunk=8)
-    train(task, work)
+    task = train_diffusion(image, work, picture_basis()[0], seed, steps)
     pipeline = TextToVideoSDPipeline(
-        vae=vae, text_encoder=task.text_encoder, tokenizer=image.tokenizer, unet=task.unet, scheduler=build_scheduler()
+        vae=image.vae,
+        text_encoder=task.text_encoder,
+        tokenizer=image.tokenizer,
+        unet=task.unet,
+        scheduler=build_scheduler(),
     )
     save_half(pipeline, out / "video")
     return quality.measure(pipeline, Modality.VIDEO)

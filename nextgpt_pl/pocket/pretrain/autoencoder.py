@@ -1,0 +1,204 @@
+"""The pocket autoencoder: an ``AutoencoderKL`` whose encoder is computed, not trained.
+
+The pocket world's pictures and spectrograms lie near a linear space: 24 principal components of each 8x8 patch already
+tell shapes apart. So the encoder's weights are set to give exactly these, and only the decoder trains, on targets that
+never move. From the usual random start of both, small shapes and absolute colours take hours on a laptop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from nextgpt_pl.pocket.pretrain.loop import PretrainTask
+
+LATENT_CHANNELS = 24
+LATENT_SIZE = 8  # of 64 x 64
+_WIDTHS = (16, 32, 64, 64)
+_MIDDLE = 31  # components that are kept of each 4x4 patch on the way to 8x8: all that matter, and room for the constant
+_WHITENING = 0.5  # components are divided by this power of their spread: faint ones carry the shapes' edges
+_ANCHOR = 100.0  # a constant that outweighs everything in the encoder's normalisation, so that levels survive it
+_DECODER_ANCHOR = 4.0
+_LEADING = 6  # components that reach the decoder's last layer from the start
+_LOGVAR = -20.0  # the encoder is deterministic
+
+
+def pixels(arrays: Sequence[np.ndarray]) -> Tensor:
+    """uint8 ``(H, W, 3)`` pictures as ``(N, 3, H, W)`` in [-1, 1]."""
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+class PatchBasis:
+    """Principal components of 8x8 patches, found level by level over 2x2 blocks, as strided convolutions need them.
+
+    Args:
+        examples: ``(N, C, 64, 64)``.
+
+    """
+
+    def __init__(self, examples: Tensor) -> None:
+        channels = examples.shape[1]
+        self.levels: list[Tensor] = []
+        values = examples
+        for width in (4 * channels, min(16 * channels, _MIDDLE)):
+            self.levels.append(_principal(values, width)[0])
+            values = _project(values, self.levels[-1])
+        last, mean = _principal(values, LATENT_CHANNELS, centred=True)
+        spread = (_project(values, last) - (last @ mean).view(1, -1, 1, 1)).std((0, 2, 3))
+        self.levels.append(last / spread.pow(_WHITENING).unsqueeze(1))
+        self.shift = -self.levels[-1] @ mean
+
+    def analyse(self, x: Tensor) -> Tensor:
+        """``(N, C, 64, 64)`` to latents ``(N, 24, 8, 8)``: what the encoder gives, without its layers."""
+        for level in self.levels:
+            x = _project(x, level)
+        return x + self.shift.view(1, -1, 1, 1)
+
+
+def _project(values: Tensor, weight: Tensor) -> Tensor:
+    return torch.einsum("oi,nihw->nohw", weight, F.pixel_unshuffle(values, 2))
+
+
+def _principal(values: Tensor, count: int, centred: bool = False) -> tuple[Tensor, Tensor]:
+    """The ``count`` leading directions of 2x2 blocks as rows, and the blocks' mean."""
+    blocks = F.pixel_unshuffle(values, 2).transpose(0, 1).flatten(1).double()
+    mean = blocks.mean(1)
+    if centred:
+        blocks = blocks - mean.unsqueeze(1)
+    vectors = torch.linalg.eigh(blocks @ blocks.T).eigenvectors.flip(1)[:, :count].T
+    # the sign of a direction is arbitrary: fix it, so that every machine finds the same
+    signs = vectors.gather(1, vectors.abs().argmax(1, keepdim=True)).sign()
+    return (vectors * signs).float().contiguous(), mean.float()
+
+
+def build_vae(basis: PatchBasis, examples: Tensor) -> AutoencoderKL:
+    """The autoencoder: its encoder computes ``basis``, its decoder starts by painting patches with their mean."""
+    channels = examples.shape[1]
+    vae = AutoencoderKL(
+        in_channels=channels,
+        out_channels=channels,
+        down_block_types=("DownEncoderBlock2D",) * len(_WIDTHS),
+        up_block_types=("UpDecoderBlock2D",) * len(_WIDTHS),
+        block_out_channels=_WIDTHS,
+        layers_per_block=1,
+        latent_channels=LATENT_CHANNELS,
+        norm_num_groups=1,
+        sample_size=64,
+        mid_block_add_attention=False,
+    )
+    with torch.no_grad():
+        for half in (vae.encoder, vae.decoder):
+            for name, module in half.named_modules():
+                if isinstance(module, nn.Conv2d):
+                    _pass_on(name, module)
+        _set_encoder(vae.encoder, basis, channels)
+        _start_decoder(vae.decoder, basis.analyse(examples), F.avg_pool2d(examples, 64 // LATENT_SIZE))
+        for conv in (vae.quant_conv, vae.post_quant_conv):
+            nn.init.dirac_(conv.weight)
+            nn.init.zeros_(conv.bias)
+    vae.register_to_config(scaling_factor=float(1 / basis.analyse(examples).std()))
+    return vae
+
+
+def _pass_on(name: str, conv: nn.Conv2d) -> None:
+    """Make a layer on the main path an identity, and end every residual branch with zero."""
+    if name.endswith("conv2"):
+        nn.init.zeros_(conv.weight)
+    elif "upsamplers" in name or "shortcut" in name:
+        nn.init.dirac_(conv.weight)
+    else:
+        return
+    assert conv.bias is not None
+    nn.init.zeros_(conv.bias)
+
+
+def _set_encoder(encoder: nn.Module, basis: PatchBasis, channels: int) -> None:
+    """Set the strided convolutions to the basis; the constant rides on the last channel of each level."""
+    conv_in, conv_out = encoder.get_submodule("conv_in"), encoder.get_submodule("conv_out")
+    downs = [encoder.get_submodule(f"down_blocks.{i}.downsamplers.0.conv") for i in range(len(basis.levels))]
+    for conv in (conv_in, conv_out, *downs):
+        nn.init.zeros_(conv.weight)
+        nn.init.zeros_(conv.bias)
+    for channel in range(channels):
+        conv_in.weight[channel, channel, 1, 1] = 1.0
+    conv_in.bias[-1] = _ANCHOR
+    anchor = _WIDTHS[0] - 1
+    for conv, level in zip(downs, basis.levels, strict=True):
+        kernel = level.unflatten(1, (-1, 2, 2))
+        conv.weight[: len(kernel), : kernel.shape[1], :2, :2] = kernel
+        conv.weight[-1, anchor, 0, 0] = 1.0
+        anchor = len(conv.weight) - 1
+    # pairs of opposite sign pass the last normalisation and activation undistorted: silu(x) - silu(-x) = x
+    last, n = downs[-1], LATENT_CHANNELS
+    last.weight[n : 2 * n] = -last.weight[:n]
+    last.weight[-2] = -last.weight[-1]
+    last.bias[:n], last.bias[n : 2 * n] = basis.shift, -basis.shift
+    spread = _ANCHOR * (2 / _WIDTHS[-1]) ** 0.5
+    for component in range(n):
+        conv_out.weight[component, component, 1, 1] = spread
+        conv_out.weight[component, n + component, 1, 1] = -spread
+    conv_out.bias[n:] = _LOGVAR
+
+
+def _start_decoder(decoder: nn.Module, latents: Tensor, means: Tensor) -> None:
+    """Pairs of the leading components run through to the output, where they give each patch's mean."""
+    conv_in, conv_out = decoder.get_submodule("conv_in"), decoder.get_submodule("conv_out")
+    rows = _LEADING
+    components = [*range(rows), *range(rows), -1, -1, -1, -1, *range(rows, LATENT_CHANNELS)]
+    signs = [1.0] * rows + [-1.0] * rows + [0.0] * 4 + [1.0] * (LATENT_CHANNELS - rows)
+    for row, (component, sign) in enumerate(zip(components, signs, strict=True)):
+        if component >= 0:
+            conv_in.weight[row] = 0.0
+            conv_in.bias[row] = 0.0
+            conv_in.weight[row, component, 1, 1] = sign
+    conv_in.weight[2 * rows : 2 * rows + 2] = 0.0
+    conv_in.bias[2 * rows], conv_in.bias[2 * rows + 1] = _DECODER_ANCHOR, -_DECODER_ANCHOR
+    z = latents[:, :rows].transpose(0, 1).flatten(1).T
+    inputs = torch.cat([z, torch.ones(len(z), 1)], dim=1)
+    solution = torch.linalg.lstsq(inputs, means.transpose(0, 1).flatten(1).T).solution
+    spread = _DECODER_ANCHOR * (2 / _WIDTHS[0]) ** 0.5
+    conv_out.weight.mul_(0.1)
+    for component in range(rows):
+        conv_out.weight[:, component, 1, 1] = spread * solution[component]
+        conv_out.weight[:, rows + component, 1, 1] = -spread * solution[component]
+    conv_out.bias.copy_(solution[-1])
+
+
+class Decoding(PretrainTask):
+    """The decoder learns to undo the fixed encoder, by mean absolute and squared error.
+
+    ``batches(rng)`` gives values ``(N, C, H, W)`` in about [-1, 1] and weights ``(N, 1, H, W)``: what matters covers
+    little of the area. A little noise on the latents stands for what diffusion will get wrong.
+    """
+
+    noise = 0.05  # of the latents' spread
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        basis: PatchBasis,
+        batches: Callable[[Random], tuple[Tensor, Tensor]],
+        *,
+        steps: int,
+        seed: int,
+    ) -> None:
+        super().__init__(steps=steps, lr=8e-4, seed=seed, weight_decay=0.0)
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
+        self.vae, self.basis, self.batches = vae, basis, batches
+
+    def loss(self, rng: Random, generator: torch.Generator) -> Tensor:
+        """Weighted error of one batch."""
+        x, weights = self.batches(rng)
+        latents = self.basis.analyse(x)
+        spread = self.noise * torch.rand(len(x), 1, 1, 1, generator=generator) / self.vae.config.scaling_factor
+        latents = latents + spread * torch.randn(latents.shape, generator=generator)
+        difference = self.vae.decode(latents.to(self.device)).sample - x.to(self.device)
+        weights = weights.to(self.device)
+        return ((difference.abs() + difference.square()) * weights).mean() / weights.mean()

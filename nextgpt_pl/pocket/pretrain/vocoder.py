@@ -1,0 +1,186 @@
+"""The pocket vocoder: a HiFi-GAN generator whose weights are, but for its first layers, set to an additive synthesiser.
+
+A generator without recurrence answers constant frames with a signal that repeats every hop, so all that it can hold
+steadily are multiples of the frame rate, 32 Hz here. Each multiple has a channel at the frame rate, whose level the
+first layers read from the spectrogram; the transposed convolutions turn levels into waves, band by band. Only the
+reading is trained. From a random start, and without a discriminator, such a generator does not find tones in hours.
+"""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
+
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.pocket.pretrain.loop import PretrainTask
+from nextgpt_pl.pocket.pretrain.mel import HOP, MEL_BINS, compressed_mel
+from nextgpt_pl.pocket.render import render
+from nextgpt_pl.pocket.world import SAMPLE_RATE, draw_scene
+
+_CHANNELS = 256  # at the frame rate: one per multiple of it below 8 kHz, and a few to spare
+_UPSAMPLING, _KERNELS = (1, 20, 5, 5), (3, 40, 25, 25)  # the first reads levels; 32 Hz -> 640 Hz -> 3.2 kHz -> 16 kHz
+_BANDS = (320.0, 1600.0)  # hertz: widths of the bands after the first and the second step
+_SLOPE, _LAST_SLOPE = 0.1, 0.01  # of the generator's leaky rectifiers
+_FRAME_RATE = SAMPLE_RATE / HOP
+_UNIT = 0.03  # amplitude of an oscillator whose level is 1: levels of usual size train best
+READING = ("conv_pre", "upsampler.0", "resblocks.0")  # the layers that are trained
+
+
+def build_vocoder() -> SpeechT5HifiGan:
+    """A generator of 2.8M parameters that turns each frame into 500 samples, once its reading layers are trained."""
+    vocoder = SpeechT5HifiGan(
+        SpeechT5HifiGanConfig(
+            model_in_dim=MEL_BINS,
+            sampling_rate=SAMPLE_RATE,
+            upsample_initial_channel=2 * _CHANNELS,
+            upsample_rates=list(_UPSAMPLING),
+            upsample_kernel_sizes=list(_KERNELS),
+            resblock_kernel_sizes=[3],
+            resblock_dilation_sizes=[[1]],
+            leaky_relu_slope=_SLOPE,
+            normalize_before=False,
+        )
+    )
+    with torch.no_grad():
+        for name, parameter in vocoder.named_parameters():
+            if not name.startswith(READING):
+                parameter.zero_()  # residual blocks are the identity
+        _set_oscillators(vocoder.upsampler[1])
+        _set_bands(vocoder.upsampler[2], SAMPLE_RATE / _UPSAMPLING[3], complex_output=True)
+        _set_bands(vocoder.upsampler[3], SAMPLE_RATE, complex_output=False)
+        vocoder.conv_post.weight[0, :2, 3] = torch.tensor([1.0, -1.0]) / (1 + _LAST_SLOPE)
+    for module in (vocoder.conv_pre, vocoder.upsampler[0], *vocoder.resblocks[0].convs1):
+        # the class's own initialisation is too near to silence to learn from
+        module.reset_parameters()
+    return vocoder
+
+
+def frequencies() -> Tensor:
+    """The frequencies in hertz that the generator can hold, ``(249,)``."""
+    return torch.arange(1, int(SAMPLE_RATE / 2 / _FRAME_RATE)) * _FRAME_RATE
+
+
+def _write(weight: Tensor, source: int, target: int, wave: Tensor, incoming_pair: bool) -> None:
+    """Connect two signals, each of which is carried by a pair of channels of opposite sign.
+
+    Pairs pass the leaky rectifiers undistorted: the difference of the two is linear.
+    """
+    for sign_out, out in ((1.0, target), (-1.0, target + 1)):
+        if incoming_pair:
+            weight[source, out] += sign_out * wave / (1 + _SLOPE)
+            weight[source + 1, out] -= sign_out * wave / (1 + _SLOPE)
+        else:
+            weight[source, out] += sign_out * wave
+
+
+def _set_oscillators(layer: nn.ConvTranspose1d) -> None:
+    """Level k becomes a wave of its frequency, two frames long, in its band's real and imaginary signals.
+
+    Being a multiple of the frame rate, the wave goes on in phase from frame to frame.
+    """
+    rate = _FRAME_RATE * _UPSAMPLING[1]
+    time = (torch.arange(_KERNELS[1]) - _KERNELS[1] / 2) / rate
+    window = _UNIT * torch.hann_window(_KERNELS[1])
+    phases = torch.rand(len(frequencies()), generator=torch.Generator().manual_seed(0)) * 2 * math.pi
+    for channel, (frequency, phase) in enumerate(zip(frequencies().tolist(), phases, strict=True)):
+        first = 4 * int(frequency / _BANDS[0])
+        angle = 2 * math.pi * frequency * time + phase
+        _write(layer.weight, channel, first, window * angle.cos(), incoming_pair=False)
+        _write(layer.weight, channel, first + 2, window * angle.sin(), incoming_pair=False)
+
+
+def _set_bands(layer: nn.ConvTranspose1d, rate: float, *, complex_output: bool) -> None:
+    """Interpolate each band to ``rate`` with a low-pass that is shifted to the band's own frequencies."""
+    width = _BANDS[0] if complex_output else _BANDS[1]
+    step, length = layer.stride[0], layer.kernel_size[0]
+    time = (torch.arange(length) - (length - 1) / 2) / rate
+    lowpass = torch.sinc(2 * width * time) * torch.hann_window(length + 2)[1:-1]
+    lowpass = lowpass * (step / lowpass.sum())
+    for band in range(int(SAMPLE_RATE / 2 / width)):
+        centre = (band + 0.5) * width
+        real, imaginary = lowpass * (2 * math.pi * centre * time).cos(), lowpass * (2 * math.pi * centre * time).sin()
+        target = 4 * int(centre / _BANDS[1]) if complex_output else 0
+        _write(layer.weight, 4 * band, target, real, incoming_pair=True)
+        _write(layer.weight, 4 * band + 2, target, -imaginary, incoming_pair=True)
+        if complex_output:
+            _write(layer.weight, 4 * band, target + 2, imaginary, incoming_pair=True)
+            _write(layer.weight, 4 * band + 2, target + 2, real, incoming_pair=True)
+
+
+def sounds(rng: Random, count: int) -> Tensor:
+    """Rendered training sounds ``(count, 32000)``."""
+    return torch.from_numpy(np.stack([render(draw_scene(Modality.AUDIO, rng), rng) for _ in range(count)]))
+
+
+def levels(waves: Tensor) -> Tensor:
+    """Amplitudes of the frequencies in each frame, in units of 0.03: ``(B, n)`` samples to ``(B, n / HOP, 249)``.
+
+    Each frame is moved a little in pitch, so that its strongest peak, the fundamental, is a multiple of the frame rate
+    and its harmonics are too. Each peak counts for one frequency alone: neighbours that sound together would beat.
+    """
+    size = 4096
+    window = torch.hann_window(2 * HOP)
+    # frame m sounds from the middle of mel frame m to that of m + 2
+    frames = F.pad(waves, (HOP // 2, 2 * HOP)).unfold(1, 2 * HOP, HOP)[:, : waves.shape[1] // HOP]
+    spectrum = torch.fft.rfft(frames * window, n=size).abs() * (2 / window.sum() / _UNIT)
+    middle = spectrum[..., 1:-1]
+    peaks = F.pad(torch.where((middle >= spectrum[..., :-2]) & (middle > spectrum[..., 2:]), middle, 0.0), (1, 1))
+    grid = torch.arange(peaks.shape[-1]) * (SAMPLE_RATE / size / _FRAME_RATE)
+    fundamental = grid[peaks.argmax(-1, keepdim=True)].clamp(min=0.5)
+    nearest = (grid * (fundamental.round().clamp(min=1) / fundamental)).round().long()
+    count = len(frequencies())
+    found = torch.zeros(*peaks.shape[:-1], 2 * int(grid[-1]) + 2)
+    return found.scatter_reduce(-1, nearest, peaks, reduce="amax")[..., 1 : 1 + count]
+
+
+class LevelReading(PretrainTask):
+    """The generator's first layers learn to read the levels from the spectrogram."""
+
+    items = 16
+    pool = 1_500  # sounds that batches are drawn from; rendering and analysing them costs more than a step
+
+    def __init__(self, vocoder: SpeechT5HifiGan, *, steps: int, seed: int) -> None:
+        super().__init__(steps=steps, lr=1e-3, seed=seed, weight_decay=0.0)
+        for name, parameter in vocoder.named_parameters():
+            parameter.requires_grad_(name.startswith(READING))
+        self.vocoder = vocoder
+        self.mels, self.levels = torch.empty(0), torch.empty(0)
+
+    def fill_pool(self) -> None:
+        """Render and analyse the pool."""
+        rng = Random(f"{self.seed}/levels")
+        waves = [sounds(rng, self.items) for _ in tqdm(range(self.pool // self.items), desc="levels")]
+        self.mels = torch.cat([compressed_mel(w) for w in waves])
+        self.levels = torch.cat([levels(w) for w in waves])
+
+    def loss(self, rng: Random, generator: torch.Generator) -> Tensor:
+        """Squared and absolute error of the levels, relative to their power and sum.
+
+        The first finds the loud partials; the second clears what else would hiss between them.
+        """
+        chosen = [int(rng.random() * len(self.mels)) for _ in range(self.items)]
+        wanted = self.levels[chosen].to(self.device)
+        read = read_levels(self.vocoder, self.mels[chosen].to(self.device))[..., : wanted.shape[-1]]
+        difference = read - wanted
+        return difference.square().sum() / wanted.square().sum() + 0.3 * difference.abs().sum() / wanted.sum()
+
+
+def read_levels(vocoder: SpeechT5HifiGan, mels: Tensor) -> Tensor:
+    """What the oscillators are fed with, ``(B, T, MEL_BINS)`` to ``(B, T, 256)``."""
+    hidden = F.leaky_relu(vocoder.conv_pre(mels.transpose(1, 2)), _SLOPE)
+    return F.leaky_relu(vocoder.resblocks[0](vocoder.upsampler[0](hidden)), _SLOPE).transpose(1, 2)
+
+
+def synthesise(vocoder: SpeechT5HifiGan, amplitudes: Tensor) -> Tensor:
+    """The generator's fixed layers alone, ``(B, T, 249)`` levels to ``(B, T * HOP)`` samples."""
+    hidden = F.pad(amplitudes, (0, _CHANNELS - amplitudes.shape[-1])).transpose(1, 2)
+    for layer, block in zip(vocoder.upsampler[1:], vocoder.resblocks[1:], strict=True):
+        hidden = block(layer(F.leaky_relu(hidden, _SLOPE)))
+    return vocoder.conv_post(F.leaky_relu(hidden)).tanh()[:, 0]
