@@ -34,11 +34,12 @@ def compare(
             axis = axes[index * len(series) + row, 0] if strips else axes[row, index]
             title = f"{name}: {caption}" if strips else f"{textwrap.fill(caption, 26)}\n({name})"
             axis.set_title(title, fontsize=8)
-            _draw(axis, modality, media[index], rate)
+            draw_media(axis, modality, media[index], rate)
     figure.savefig(path, dpi=110)
 
 
-def _draw(axis: Any, modality: Modality, array: np.ndarray, rate: int) -> None:
+def draw_media(axis: Any, modality: Modality, array: np.ndarray, rate: int) -> None:
+    """An image, a video as a film strip, or a sound as its spectrogram."""
     if modality is Modality.AUDIO:
         # a whisper of noise keeps the logarithm of silence finite
         audible = array + 1e-6 * np.random.default_rng(0).standard_normal(len(array))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -45,6 +44,8 @@ def pretrain(
         steps: training steps of the part's last stage, instead of its default (for trials).
 
     """
+    from nextgpt_pl.pocket import card
+    from nextgpt_pl.pocket.pretrain.loop import RECORD
     from nextgpt_pl.pocket.weights import weights_root
 
     out = out or weights_root()
@@ -53,18 +54,50 @@ def pretrain(
         if part not in (None, name):
             continue
         print(f"pretraining {name} into {out / name}")
-        started = time.perf_counter()
         folder = work / name
         folder.mkdir(parents=True, exist_ok=True)
         quality = function(out, folder, seed=seed, **({} if steps is None else {"steps": steps}))
-        quality["seconds"] = round(time.perf_counter() - started, 1)
-        (out / name / "quality.json").write_text(json.dumps(quality, indent=2) + "\n")
+        card.write_quality(out / name, trained=json.loads((folder / RECORD).read_text()), measured=quality)
         print(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in quality.items()))
+    card.write_card(out)
+
+
+def measure(part: Part | None = None, count: int = 500) -> None:
+    """Measure the shipped weights on held-out items by the exact judges, and write the model card anew.
+
+    Args:
+        part: one part only; by default all of them.
+        count: items per decoder.
+
+    """
+    from nextgpt_pl.pocket import card
+    from nextgpt_pl.pocket.pretrain import quality
+    from nextgpt_pl.pocket.weights import PARTS, weights_root
+
+    for name in PARTS if part is None else (part,):
+        measured = quality.measure_shipped(name, count)
+        card.write_quality(weights_root() / name, measured=measured)
+        print(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in measured.items()))
+    card.write_card(weights_root())
+
+
+def sheet(out: Path = Path("outputs/pocket_sheet.png"), seed: int = 0) -> None:
+    """Draw a contact sheet: 64 images, 16 video strips and 16 spectrograms of held-out captions, one PNG.
+
+    Args:
+        out: the file.
+        seed: of the noise.
+
+    """
+    from nextgpt_pl.pocket.sheet import draw_sheet
+
+    draw_sheet(out, seed)
+    print(f"contact sheet: {out}")
 
 
 def main(argv: list[str]) -> int:
-    """The verb ``pocket``: parses ``pretrain [--part ...]`` and runs it."""
+    """The verb ``pocket``: parses ``pretrain``, ``measure`` or ``sheet`` with their arguments and runs it."""
     from jsonargparse import auto_cli
 
-    auto_cli({"pretrain": pretrain}, args=argv, prog="nextgpt_pl pocket")
+    auto_cli({"pretrain": pretrain, "measure": measure, "sheet": sheet}, args=argv, prog="nextgpt_pl pocket")
     return 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
@@ -118,10 +119,10 @@ def _pass_on(name: str, conv: nn.Conv2d) -> None:
     nn.init.zeros_(conv.bias)
 
 
-def _set_encoder(encoder: nn.Module, basis: PatchBasis, channels: int) -> None:
+def _set_encoder(encoder: Any, basis: PatchBasis, channels: int) -> None:
     """Set the strided convolutions to the basis; the constant rides on the last channel of each level."""
-    conv_in, conv_out = encoder.get_submodule("conv_in"), encoder.get_submodule("conv_out")
-    downs = [encoder.get_submodule(f"down_blocks.{i}.downsamplers.0.conv") for i in range(len(basis.levels))]
+    conv_in, conv_out = encoder.conv_in, encoder.conv_out
+    downs = [block.downsamplers[0].conv for block in encoder.down_blocks[: len(basis.levels)]]
     for conv in (conv_in, conv_out, *downs):
         nn.init.zeros_(conv.weight)
         nn.init.zeros_(conv.bias)
@@ -146,9 +147,9 @@ def _set_encoder(encoder: nn.Module, basis: PatchBasis, channels: int) -> None:
     conv_out.bias[n:] = _LOGVAR
 
 
-def _start_decoder(decoder: nn.Module, latents: Tensor, means: Tensor) -> None:
+def _start_decoder(decoder: Any, latents: Tensor, means: Tensor) -> None:
     """Pairs of the leading components run through to the output, where they give each patch's mean."""
-    conv_in, conv_out = decoder.get_submodule("conv_in"), decoder.get_submodule("conv_out")
+    conv_in, conv_out = decoder.conv_in, decoder.conv_out
     rows = _LEADING
     components = [*range(rows), *range(rows), -1, -1, -1, -1, *range(rows, LATENT_CHANNELS)]
     signs = [1.0] * rows + [-1.0] * rows + [0.0] * 4 + [1.0] * (LATENT_CHANNELS - rows)

@@ -132,20 +132,27 @@ class CaptionContrast(PretrainTask):
         logits = [torch.cat([a @ b.T, a @ wrong.T], dim=1) / _TEMPERATURE for a, b in ((one, other), (other, one))]
         return torch.stack([F.cross_entropy(x, target) for x in logits]).mean()
 
-    @torch.no_grad()
-    def quality(self, count: int = 256) -> dict[str, float]:
-        """On held-out captions: the share of the embeddings' variance that is due to wording alone, and the share of
-        captions that lie nearer to another wording than to a near miss.
-        """
-        rng = Random("wordings")
-        variance = wording = nearer = 0.0
-        for modality in self.modalities:
-            scenes = [item_scene("heldout", modality, i) for i in range(count)]
-            near = [near_miss(scene, rng) for scene in scenes]
-            one, other, wrong = (
-                self.embed([grammar.caption(s, rng) for s in which]).flatten(1) for which in (scenes, scenes, near)
-            )
-            variance += float(one.var(0).mean())
-            wording += float(0.5 * (one - other).square().mean())
-            nearer += float(((one - other).norm(dim=1) < (one - wrong).norm(dim=1)).float().mean())
-        return {"wording_share": wording / variance, "told_from_near_miss": nearer / len(self.modalities)}
+    def quality(self) -> dict[str, float]:
+        """See :func:`embedding_quality`."""
+        return embedding_quality(self.embed, self.modalities)
+
+
+@torch.no_grad()
+def embedding_quality(
+    embed: Callable[[list[str]], Tensor], modalities: Sequence[Modality], count: int = 256
+) -> dict[str, float]:
+    """On held-out captions: the share of the embeddings' variance that is due to wording alone, and the share of
+    captions that lie nearer to another wording than to a near miss.
+    """
+    rng = Random("wordings")
+    variance = wording = nearer = 0.0
+    for modality in modalities:
+        scenes = [item_scene("heldout", modality, i) for i in range(count)]
+        near = [near_miss(scene, rng) for scene in scenes]
+        one, other, wrong = (
+            embed([grammar.caption(s, rng) for s in which]).flatten(1) for which in (scenes, scenes, near)
+        )
+        variance += float(one.var(0).mean())
+        wording += float(0.5 * (one - other).square().mean())
+        nearer += float(((one - other).norm(dim=1) < (one - wrong).norm(dim=1)).float().mean())
+    return {"wording_share": wording / variance, "told_from_near_miss": nearer / len(modalities)}

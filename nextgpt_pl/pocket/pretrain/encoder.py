@@ -9,18 +9,21 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from nextgpt_pl.encoders import preprocessing
 from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel
 from nextgpt_pl.encoders.imagebind_encoder import TOWER
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket import grammar
+from nextgpt_pl.pocket.pretrain.captions import near_miss
 from nextgpt_pl.pocket.pretrain.loop import PretrainTask, train
 from nextgpt_pl.pocket.pretrain.text import CONTEXT, caption_tokenizer, load_tokenizer
 from nextgpt_pl.pocket.render import render
-from nextgpt_pl.pocket.world import SAMPLE_RATE, Scene, Split, draw_scene
+from nextgpt_pl.pocket.weights import weights_root
+from nextgpt_pl.pocket.world import SAMPLE_RATE, Scene, draw_scene, pick
 
 _TEMPERATURE = 0.07
 
@@ -36,7 +39,11 @@ def tower_input(arrays: list[np.ndarray], modality: Modality, config: ImageBindC
 
 
 class Contrastive(PretrainTask):
-    """Symmetric cross-entropy between media and captions; items that mean the same all count as right."""
+    """Symmetric cross-entropy between media and captions; items that mean the same all count as right.
+
+    Each step is of one modality. Captions of near misses join the negatives: in chance company one attribute or two
+    would do to find the right caption.
+    """
 
     batch_size = 32
 
@@ -45,32 +52,37 @@ class Contrastive(PretrainTask):
         self.tokenizer = tokenizer
         self.model = ImageBindModel(ImageBindConfig.pocket(len(tokenizer), tokenizer.eos_token_id, CONTEXT))
 
-    def embed(self, modality: Modality, split: Split, rng: Random, count: int) -> tuple[Tensor, Tensor, list[Scene]]:
-        """Unit embeddings of ``count`` fresh items and of their captions, ``(count, D)`` each, and their scenes."""
-        scenes = [draw_scene(modality, rng, split) for _ in range(count)]
-        captions = [grammar.caption(scene, rng) for scene in scenes]
+    def embed_captions(self, captions: list[str]) -> Tensor:
+        """Unit embeddings ``(N, D)``."""
         ids = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        inputs = tower_input([render(scene, rng) for scene in scenes], modality, self.model.config).to(self.device)
-        media = self.model(TOWER[modality], inputs, scale=False)
-        return media, self.model("text", ids.to(self.device), scale=False), scenes
+        return self.model("text", ids.to(self.device), scale=False)
+
+    def embed_media(self, scenes: list[Scene], modality: Modality, rng: Random) -> Tensor:
+        """Unit embeddings ``(N, D)`` of freshly rendered scenes."""
+        inputs = tower_input([render(scene, rng) for scene in scenes], modality, self.model.config)
+        return self.model(TOWER[modality], inputs.to(self.device), scale=False)
 
     def loss(self, rng: Random, generator: torch.Generator) -> Tensor:
-        """Mean over the modalities."""
-        losses = []
-        for modality in Modality:
-            media, text, scenes = self.embed(modality, "train", rng, self.batch_size)
-            same = torch.tensor([[float(a == b) for b in scenes] for a in scenes], device=self.device)
-            target = same / same.sum(1, keepdim=True)
-            logits = media @ text.T / _TEMPERATURE
-            losses.append((F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2)
-        return torch.stack(losses).mean()
+        """Mean of both directions."""
+        modality = pick(rng, tuple(Modality))
+        scenes = [draw_scene(modality, rng) for _ in range(self.batch_size)]
+        near = [near_miss(scene, rng) for scene in scenes]
+        media = self.embed_media(scenes, modality, rng)
+        text, wrong = self.embed_captions([grammar.caption(s, rng) for s in (*scenes, *near)]).chunk(2)
+        same = torch.tensor([[a == b for b in (*scenes, *near)] for a in scenes], device=self.device).float()
+        to_text = media @ torch.cat([text, wrong]).T / _TEMPERATURE
+        to_media = text @ media.T / _TEMPERATURE
+        return (_match(to_text, same) + _match(to_media, same[:, : len(scenes)])) / 2
 
     @torch.no_grad()
     def retrieval(self, count: int = 200) -> dict[str, float]:
         """Recall@1 among held-out items in both directions; finding one that means the same counts."""
         scores = {}
         for modality in Modality:
-            media, text, scenes = self.embed(modality, "heldout", Random(f"retrieval/{modality}"), count)
+            rng = Random(f"retrieval/{modality}")
+            scenes = [draw_scene(modality, rng, "heldout") for _ in range(count)]
+            media = self.embed_media(scenes, modality, rng)
+            text = self.embed_captions([grammar.caption(scene, rng) for scene in scenes])
             for name, similarity in (("from_text", text @ media.T), ("to_text", media @ text.T)):
                 best = similarity.argmax(1).tolist()
                 right = sum(scenes[i] == scenes[j] for i, j in enumerate(best))
@@ -78,7 +90,19 @@ class Contrastive(PretrainTask):
         return scores
 
 
-def pretrain_encoder(out: Path, work: Path, *, seed: int = 0, steps: int = 2_000) -> dict[str, float]:
+def _match(logits: Tensor, same: Tensor) -> Tensor:
+    return F.cross_entropy(logits, same / same.sum(1, keepdim=True))
+
+
+def shipped_encoder() -> Contrastive:
+    """The package's encoder, to be measured."""
+    folder = weights_root() / "encoder"
+    task = Contrastive(PreTrainedTokenizerFast.from_pretrained(folder), steps=0, seed=0)
+    task.model.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+    return task.eval()
+
+
+def pretrain_encoder(out: Path, work: Path, *, seed: int = 0, steps: int = 3_000) -> dict[str, float]:
     """Train the pocket ImageBind and save it to ``out/encoder``."""
     torch.manual_seed(seed)
     task = Contrastive(caption_tokenizer(load_tokenizer(out, seed)), steps=steps, seed=seed)

@@ -5,7 +5,9 @@ A batch is a function of (seed, step) alone, so a run that was interrupted conti
 
 from __future__ import annotations
 
+import json
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 _CHECKPOINT_EVERY = 200  # steps
 _LOG_EVERY = 50  # steps
+RECORD = "trained.json"
 
 
 class PretrainTask(LightningModule, ABC):
@@ -104,11 +107,23 @@ def train(task: PretrainTask, work: Path, *, ema_decay: float = 0.998) -> None:
         print(f"{name}: continuing at step {start} of {task.steps} from {resume}")
     loader = DataLoader(_StepNumbers(start, task.steps), batch_size=None)
     if start < task.steps:
-        trainer.fit(task, loader, ckpt_path=resume if start else None, weights_only=True)
+        started = time.perf_counter()
+        try:
+            trainer.fit(task, loader, ckpt_path=resume if start else None, weights_only=True)
+        finally:  # an interrupted training counts too
+            _record(work / RECORD, name, trainer.global_step, time.perf_counter() - started)
         trainer.save_checkpoint(resume)
     else:
         task.load_state_dict(torch.load(resume, map_location="cpu", weights_only=True)["state_dict"])
     task.eval()
+
+
+def _record(file: Path, name: str, steps: int, seconds: float) -> None:
+    """Add to the account of what was trained how long; an interrupted training is added up."""
+    account = json.loads(file.read_text()) if file.is_file() else {}
+    before = account.get(name, {}).get("seconds", 0.0)
+    account[name] = {"steps": steps, "seconds": round(before + seconds, 1)}
+    file.write_text(json.dumps(account, indent=2) + "\n")
 
 
 def save_half(model: Any, folder: Path) -> None:

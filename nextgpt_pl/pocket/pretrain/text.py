@@ -15,6 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket import grammar, talk
 from nextgpt_pl.pocket.pretrain.loop import PretrainTask, save_half, train
+from nextgpt_pl.pocket.weights import weights_root
 from nextgpt_pl.pocket.world import Split, draw_scene, item_rng, pick
 
 PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
@@ -177,6 +178,20 @@ class LanguageModelling(PretrainTask):
             pairs.append((question, self.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)))
         return pairs
 
+    def quality(self) -> dict[str, float]:
+        """Prints 20 answers to held-out questions; returns the perplexities and the number of parameters."""
+        for question, answer in self.answers():
+            print(f"  {question}\n    -> {answer}")
+        return {**self.perplexity(), "parameters": float(sum(p.numel() for p in self.parameters()))}
+
+
+def shipped_llm() -> LanguageModelling:
+    """The package's LLM, to be measured."""
+    folder = weights_root() / "llm"
+    task = LanguageModelling(PreTrainedTokenizerFast.from_pretrained(folder), steps=0, seed=0)
+    task.llm = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return task
+
 
 def pretrain_llm(out: Path, work: Path, *, seed: int = 0, steps: int = 2_500) -> dict[str, float]:
     """Train the pocket LLM and save it to ``out/llm``; returns the measured quality."""
@@ -185,6 +200,4 @@ def pretrain_llm(out: Path, work: Path, *, seed: int = 0, steps: int = 2_500) ->
     train(task, work)
     save_half(task.llm, out / "llm")
     tokenizer.save_pretrained(out / "llm")
-    for question, answer in task.answers():
-        print(f"  {question}\n    -> {answer}")
-    return {**task.perplexity(), "parameters": float(sum(p.numel() for p in task.parameters()))}
+    return task.quality()
