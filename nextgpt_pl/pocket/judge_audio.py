@@ -9,6 +9,7 @@ from nextgpt_pl.pocket.world import PITCHES, SAMPLE_RATE, AudioScene
 _FFT, _HOP = 2048, 256
 _LOWEST = 90.0  # hertz; nothing of the world lies below
 _TREMOLO_RATE = 5.0  # hertz
+_BEAT = 30.0  # hertz: two neighbours of a synthesiser's grid that beat are one tone
 _SILENCE = 1e-4  # root mean square
 # amplitude at these multiples of the fundamental tells the timbres apart
 _MULTIPLES = (2.0, 2.76, 3.0, 5.4)
@@ -106,7 +107,7 @@ def judge_audio(samples: np.ndarray) -> AudioScene | None:
     magnitudes, power, times, loud = magnitudes[active], power[active], times[active], loud[active]
     pitch = _fundamentals(magnitudes, frequencies)
     near, around = (
-        np.square(_band(magnitudes, frequencies, pitch * (1 - w) - 12, pitch * (1 + w) + 12)).sum(axis=1)
+        np.square(_band(magnitudes, frequencies, pitch * (1 - w) - _BEAT, pitch * (1 + w) + _BEAT)).sum(axis=1)
         for w in (0.05, 0.45)
     )
     noisy = float(np.median(near / (around + 1e-12))) < 0.72

@@ -1,0 +1,50 @@
+from random import Random
+
+import pytest
+import torch
+
+from nextgpt_pl.pocket.pretrain import loop
+
+
+class _Line(loop.PretrainTask):
+    """Fits a line; stops as if killed when told to."""
+
+    stop_at = None
+
+    def __init__(self, steps):
+        super().__init__(steps=steps, lr=0.05, warmup=2)
+        self.layer = torch.nn.Linear(2, 1)
+        self.calls = 0
+
+    def loss(self, rng: Random, generator: torch.Generator):
+        self.calls += 1
+        if self.calls == self.stop_at:
+            raise RuntimeError("killed")
+        x = torch.rand(4, 2, generator=generator)
+        return (self.layer(x).squeeze(1) - x.sum(1) * rng.random()).square().mean()
+
+
+def _trained(work, stop_at=None):
+    torch.manual_seed(0)
+    task = _Line(steps=9)
+    task.stop_at = stop_at
+    loop.train(task, work)
+    return task
+
+
+def test_an_interrupted_pretraining_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "_CHECKPOINT_EVERY", 3)
+    whole = _trained(tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="killed"):
+        _trained(tmp_path / "parts", stop_at=8)
+    rest = _trained(tmp_path / "parts")
+    assert rest.calls == 3
+    assert torch.equal(whole.layer.weight, rest.layer.weight)
+    assert (tmp_path / "parts" / loop.RECORD).is_file()
+
+
+def test_a_finished_pretraining_is_not_repeated(tmp_path):
+    first = _trained(tmp_path)
+    again = _trained(tmp_path)
+    assert again.calls == 0
+    assert torch.equal(first.layer.weight, again.layer.weight)

@@ -1,0 +1,64 @@
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.pocket import judge, world
+from nextgpt_pl.pocket.pretrain import vocoder as voc
+from nextgpt_pl.pocket.pretrain.mel import HOP
+from nextgpt_pl.pocket.render import render
+from nextgpt_pl.pocket.world import SAMPLE_RATE
+
+
+@pytest.fixture(scope="module")
+def vocoder():
+    return voc.build_vocoder().eval()
+
+
+@pytest.mark.parametrize("frequency", [192.0, 480.0, 1152.0, 6400.0])
+def test_a_level_sounds_as_one_tone_of_its_frequency_and_amplitude(vocoder, frequency):
+    levels = torch.zeros(1, 32, len(voc.frequencies()))
+    levels[..., int((voc.frequencies() - frequency).abs().argmin())] = 0.2 / voc._UNIT
+    with torch.no_grad():
+        samples = voc.synthesise(vocoder, levels)[0, 4 * HOP : -4 * HOP]
+    window = torch.hann_window(len(samples))
+    power = torch.fft.rfft(samples * window).abs().square()
+    peak = int(power.argmax())
+    assert peak * SAMPLE_RATE / len(samples) == pytest.approx(frequency, abs=SAMPLE_RATE / len(samples))
+    assert power[peak - 3 : peak + 4].sum() / power.sum() > 0.999
+    assert samples.abs().max() == pytest.approx(0.2, rel=0.05)
+
+
+def test_true_levels_are_enough_for_the_judge(vocoder):
+    rng = Random("levels")
+    scenes = list(world.audio_scenes("heldout"))
+    waves = torch.from_numpy(np.stack([render(scene, rng) for scene in scenes]))
+    with torch.no_grad():
+        made = voc.synthesise(vocoder, voc.levels(waves))
+    right = [judge.all_right(judge.judge(w.numpy(), Modality.AUDIO), s) for w, s in zip(made, scenes, strict=True)]
+    assert sum(right) >= 0.95 * len(right)
+
+
+def test_only_the_reading_layers_train(vocoder):
+    task = voc.LevelReading(vocoder, steps=1, seed=0)
+    trains = {name.split(".")[0] for name, p in task.vocoder.named_parameters() if p.requires_grad}
+    assert trains == {"conv_pre", "upsampler", "resblocks"}
+    assert not task.vocoder.upsampler[1].weight.requires_grad
+
+
+def test_learning_to_read_lowers_the_error(vocoder):
+    torch.manual_seed(0)
+    task = voc.LevelReading(voc.build_vocoder(), steps=30, seed=0)
+    task.pool = 48
+    task.fill_pool()
+    optimizer = torch.optim.Adam([p for p in task.parameters() if p.requires_grad], 1e-3)
+    losses = []
+    for step in range(30):
+        loss = task.loss(Random(step), torch.Generator())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])

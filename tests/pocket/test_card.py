@@ -1,0 +1,32 @@
+import json
+import shutil
+
+from nextgpt_pl.pocket import card
+from nextgpt_pl.pocket.weights import PARTS, weights_root
+
+
+def test_the_card_names_every_part_file_and_figure(tmp_path):
+    root = tmp_path / "weights"
+    for part in PARTS:
+        (root / part).mkdir(parents=True)
+    shutil.copy(next((weights_root() / "audio").rglob("*.safetensors")), root / "audio" / "model.safetensors")
+    card.write_quality(root / "audio", measured={"all_right": 0.5, "items": 500.0})
+    card.write_quality(
+        root / "audio", measured={"all_right": 0.9666}, trained={"Decoding": {"steps": 1200, "seconds": 300}}
+    )
+    card.write_card(root)
+    text = (tmp_path / "README.md").read_text()
+    assert all(f"`{part}`" in text for part in PARTS)
+    assert "96.7%" in text
+    assert "Decoding 1,200 steps in 5 min" in text
+    assert "audio/model.safetensors" in text
+    assert json.loads((root / "audio" / "quality.json").read_text())["measured"] == {"all_right": 0.9666}
+
+
+def test_the_shipped_card_is_of_the_shipped_weights():
+    text = (weights_root().parent / "README.md").read_text()
+    assert card._hashes(weights_root()) in text
+
+
+def test_the_weights_are_small_enough_to_ship():
+    assert sum(f.stat().st_size for f in weights_root().rglob("*.safetensors")) < 60e6
