@@ -130,6 +130,15 @@ class NextGPT(nn.Module):
                 )
         return embeddings
 
+    def hidden_states(self, batch: Batch, embeddings: Tensor) -> Tensor:
+        """The LLM's final hidden states ``(B, T, H)`` of :meth:`embed`'s embeddings."""
+        frozen_until = batch.attention_mask.sum(1)
+        entering = [torch.stack([s.rows, s.starts], dim=1) for s in batch.spans.values()]
+        entering += [torch.tensor([[row, slot.start] for row, slot in slots]) for slots in batch.slots.values()]
+        for row, start in torch.cat(entering).tolist() if entering else []:
+            frozen_until[row] = min(int(frozen_until[row]), start)
+        return self.llm(embeddings, batch.attention_mask, frozen_until)
+
     def project(self, modality: Modality, hidden: Tensor, embeddings: Tensor, spans: SpanTargets) -> Tensor:
         """Projected signal tokens of all spans of a modality, ``(S, L, D)`` float32.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
@@ -27,6 +28,10 @@ class CausalLM(nn.Module):
         chat_template: a Jinja template instead of the tokenizer's own.
         attention: attention implementation of transformers (``sdpa``, ``eager``, ``flash_attention_2``).
         gradient_checkpointing: recompute activations in the backward pass, to save memory.
+        length_groups: run a batch as so many groups of rows of like length, each without the others' padding. The
+            result is the same. For one process: with sharded weights every pass is a communication.
+        frozen_prefix: run what stands before the first trainable embedding without keeping it for the backward pass,
+            which it cannot reach. The result is the same. For one process too.
 
     """
 
@@ -38,8 +43,15 @@ class CausalLM(nn.Module):
         chat_template: str | None = None,
         attention: str = "sdpa",
         gradient_checkpointing: bool = False,
+        length_groups: int = 1,
+        frozen_prefix: bool = False,
     ) -> None:
         super().__init__()
+        if length_groups < 1:
+            raise UserError(f"llm.length_groups={length_groups}: at least 1")
+        if frozen_prefix and gradient_checkpointing:
+            raise UserError("llm.frozen_prefix and llm.gradient_checkpointing exclude each other: set one of them")
+        self.length_groups, self.frozen_prefix = length_groups, frozen_prefix
         self.path, self.gguf_file, self.dtype_name = path, gguf_file, dtype
         self.chat_template, self.attention = chat_template, attention
         self.gradient_checkpointing = gradient_checkpointing
@@ -131,11 +143,50 @@ class CausalLM(nn.Module):
         """Token embeddings ``(B, T, H)``."""
         return self.model.get_input_embeddings()(ids)
 
-    def forward(self, inputs_embeds: Tensor, attention_mask: Tensor) -> Tensor:
-        """Hidden states ``(B, T, H)`` after the final norm; no logits and no other layer's states are kept."""
-        return self.model.base_model(
-            inputs_embeds=inputs_embeds, attention_mask=attention_mask, use_cache=False
+    def forward(self, inputs_embeds: Tensor, attention_mask: Tensor, frozen_until: Tensor | None = None) -> Tensor:
+        """Hidden states ``(B, T, H)`` after the final norm; no logits and no other layer's states are kept.
+
+        Args:
+            inputs_embeds: ``(B, T, H)``.
+            attention_mask: ``(B, T)``, padding on the right.
+            frozen_until: ``(B,)``, how many leading positions of each row nothing trainable enters; unknown if absent.
+
+        """
+        if self.length_groups == 1 and not self.frozen_prefix:
+            return self._states(inputs_embeds, attention_mask, 0)
+        total = attention_mask.shape[1]
+        order = attention_mask.sum(1).argsort(descending=True, stable=True)
+        found = []
+        for rows in order.tensor_split(min(self.length_groups, len(order))):
+            longest = int(attention_mask[rows].sum(1).max())
+            prefix = 0
+            if self.frozen_prefix and frozen_until is not None and not self._layers_train():
+                prefix = int(frozen_until[rows].min().clamp(max=longest - 1))
+            states = self._states(inputs_embeds[rows, :longest], attention_mask[rows, :longest], prefix)
+            found.append(F.pad(states, (0, 0, 0, total - longest)))
+        return torch.cat(found)[order.argsort()]
+
+    def _states(self, inputs_embeds: Tensor, attention_mask: Tensor, prefix: int) -> Tensor:
+        """One pass; the first ``prefix`` positions of it without a graph."""
+        base, cache, first = self.model.base_model, None, []
+        if prefix:
+            with torch.no_grad():
+                start = base(
+                    inputs_embeds=inputs_embeds[:, :prefix], attention_mask=attention_mask[:, :prefix], use_cache=True
+                )
+            cache, first = start.past_key_values, [start.last_hidden_state]
+        rest = base(
+            inputs_embeds=inputs_embeds[:, prefix:],
+            attention_mask=attention_mask,
+            past_key_values=cache,
+            use_cache=cache is not None,
         ).last_hidden_state
+        return torch.cat([*first, rest], dim=1) if first else rest
+
+    def _layers_train(self) -> bool:
+        """Whether anything but the signal tokens' rows trains (LoRA, for one): then nothing is frozen."""
+        rows = {id(self.model.get_input_embeddings().rows), id(self.model.get_output_embeddings().rows)}
+        return any(p.requires_grad and id(p) not in rows for p in self.model.parameters())
 
     def logits(self, hidden: Tensor) -> Tensor:
         """LM head on chosen positions, ``(N, H)`` to ``(N, V + signal tokens)``."""

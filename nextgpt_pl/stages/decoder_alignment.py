@@ -82,7 +82,7 @@ class DecoderAlignment(Stage):
     def model_step(self, batch: Batch, split: str) -> Tensor:
         """Cross-entropy and alignment of one batch."""
         embeddings = self.network.embed(batch)
-        hidden = self.network.llm(embeddings, batch.attention_mask)
+        hidden = self.network.hidden_states(batch, embeddings)
         mask, labels = shifted_labels(batch.labels)
         text_loss, accuracy = token_cross_entropy(self.network.llm.logits(hidden[mask]), labels)
         total = self.text_weight * text_loss
@@ -119,7 +119,7 @@ class DecoderAlignment(Stage):
     def predict_step(self, batch: Batch, _batch_idx: int) -> dict[str, Any]:
         """Projected caption embeddings per modality, with the captions and keys of their items."""
         embeddings = self.network.embed(batch)
-        hidden = self.network.llm(embeddings, batch.attention_mask)
+        hidden = self.network.hidden_states(batch, embeddings)
         return {
             modality.value: {
                 "keys": [batch.keys[int(row)] for row in spans.rows],

@@ -80,3 +80,44 @@ def test_missing_models_are_named(arguments, message, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match=message):
         CausalLM(**arguments).config  # noqa: B018
+
+
+def test_length_groups_and_frozen_prefix_change_nothing():
+    """Same states where a row has tokens, same gradients of the signal rows."""
+
+    def run(**options):
+        torch.manual_seed(0)
+        model = CausalLM("pocket:llm", **options)
+        model.load(3)
+        model.double()  # so that only a real difference shows
+        generator = torch.Generator().manual_seed(1)
+        lengths = torch.tensor([9, 20, 12, 5, 17])
+        mask = torch.arange(20) < lengths.unsqueeze(1)
+        ids = torch.randint(0, model.vocab_size, mask.shape, generator=generator)
+        starts = lengths - 4
+        for offset in range(3):
+            ids[torch.arange(5), starts + offset] = model.vocab_size + offset
+        hidden = model(model.embed(ids), mask, starts)
+        weights = torch.randn(hidden.shape, generator=generator).double()
+        (hidden * weights)[mask].sum().backward()
+        return hidden.detach()[mask], model.model.get_input_embeddings().rows.grad
+
+    states, gradient = run()
+    assert gradient.abs().sum() > 0
+    for options in ({"length_groups": 2}, {"frozen_prefix": True}, {"length_groups": 3, "frozen_prefix": True}):
+        others = run(**options)
+        torch.testing.assert_close(others[0], states, atol=1e-9, rtol=1e-9)
+        torch.testing.assert_close(others[1], gradient, atol=1e-7, rtol=1e-7)
+
+
+def test_nothing_is_a_frozen_prefix_once_a_layer_trains():
+    model = CausalLM("pocket:llm", frozen_prefix=True)
+    model.load(3)
+    assert not model._layers_train()
+    model.model.model.layers[0].self_attn.q_proj.weight.requires_grad_(True)
+    assert model._layers_train()
+
+
+def test_frozen_prefix_excludes_gradient_checkpointing():
+    with pytest.raises(UserError, match="exclude each other"):
+        CausalLM("pocket:llm", frozen_prefix=True, gradient_checkpointing=True)

@@ -87,17 +87,19 @@ class LatentDiffusion(PretrainTask):
         captions = ["" if rng.random() < CAPTION_DROPOUT else grammar.caption(self.scenes[i], rng) for i in chosen]
         clean = self.latents[chosen].float().to(self.device)
         noise = torch.randn(clean.shape, generator=generator).to(clean)
-        timesteps = draw_timesteps(len(chosen), generator).to(self.device)
+        timesteps = draw_timesteps(len(chosen), self.trainer.global_step / self.steps, generator).to(self.device)
         alpha = self.alphas[timesteps].view(-1, *[1] * (clean.ndim - 1))
         noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
         target = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
         return F.mse_loss(self.denoise(noisy, timesteps, self.embed(captions)), target)
 
 
-def draw_timesteps(count: int, generator: torch.Generator) -> Tensor:
-    """Timesteps ``(count,)``: where things are is decided at high noise and learned last, so the upper third is drawn
-    more often, half of the time.
+def draw_timesteps(count: int, progress: float, generator: torch.Generator) -> Tensor:
+    """Timesteps ``(count,)`` in [0, 999] at ``progress`` in [0, 1] of the training.
+
+    What is where is decided at high noise, where all that can be predicted comes from the caption. So most of the first
+    half of the training goes there, and much of the rest; how to denoise is learned in no time afterwards.
     """
     u = torch.rand(count, generator=generator)
-    high = torch.rand(count, generator=generator) < 0.5
-    return (torch.where(high, 1 - u / 3, u) * 999).round().long()
+    high = torch.rand(count, generator=generator) < (0.85 if progress < 0.5 else 0.4)
+    return (torch.where(high, 1 - u / 5, u) * 999).round().long()

@@ -70,7 +70,7 @@ class ImageDiffusion(LatentDiffusion):
     """Text to image."""
 
     modality = Modality.IMAGE
-    batch_size = 32
+    batch_size = 48
 
     @staticmethod
     def condition(text_encoder: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
