@@ -1,8 +1,12 @@
+import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from nextgpt_pl.__main__ import main
@@ -129,3 +133,27 @@ def test_run_folders_never_collide(tmp_path):
 def test_experiment_names():
     assert experiment_name([Path("experiments/smol/dec_align.yaml")]) == "smol/dec_align"
     assert experiment_name([Path("/elsewhere/x.yaml")]) == "x"
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on():
+    arguments = [*QUICK, *SMALL, "--trainer.max_steps=10000", "--run.name=cut"]
+    command = [sys.executable, "-m", "nextgpt_pl", "fit", "-c", str(EXPERIMENT), *arguments]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+    )
+    seen = b""
+    while b"train/loss" not in seen:
+        chunk = os.read(process.stdout.fileno(), 4096)
+        assert chunk, seen.decode(errors="replace")
+        seen += chunk
+    process.send_signal(signal.SIGINT)
+    seen += process.communicate(timeout=120)[0]
+    found = re.search(r"interrupted at step (\d+); to go on: the same command with --ckpt_path (\S+)", seen.decode())
+    assert found, seen.decode()
+    assert "Traceback" not in seen.decode()
+    steps = int(found[1]) + 1
+    assert _fit("--run.name=on", f"--trainer.max_steps={steps}", "--ckpt_path", found[2]) == 0
+    last = torch.load("outputs/dec_align/on/checkpoints/last.ckpt", weights_only=True)
+    assert last["global_step"] == steps

@@ -17,7 +17,7 @@ from transformers import ClapTextConfig, ClapTextModelWithProjection, SpeechT5Hi
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.pretrain import quality
 from nextgpt_pl.pocket.pretrain.autoencoder import LATENT_CHANNELS, LATENT_SIZE, Decoding, PatchBasis, build_vae
-from nextgpt_pl.pocket.pretrain.captions import CaptionContrast
+from nextgpt_pl.pocket.pretrain.captions import CaptionCoding
 from nextgpt_pl.pocket.pretrain.diffusion import LatentDiffusion, build_scheduler
 from nextgpt_pl.pocket.pretrain.loop import save_half, train
 from nextgpt_pl.pocket.pretrain.mel import compressed_mel
@@ -119,18 +119,18 @@ def train_vocoder(work: Path, seed: int, steps: int = 3_500) -> SpeechT5HifiGan:
     return task.vocoder
 
 
-def train_text_encoder(out: Path, work: Path, seed: int, steps: int = 600) -> CaptionContrast:
+def train_text_encoder(out: Path, work: Path, seed: int, steps: int = 1_500) -> CaptionCoding:
     """The CLAP text encoder."""
     tokenizer = caption_tokenizer(load_tokenizer(out, seed))
     torch.manual_seed(seed)
-    task = CaptionContrast(
+    task = CaptionCoding(
         build_text_encoder(tokenizer), tokenizer, AudioDiffusion.condition, (Modality.AUDIO,), steps=steps, seed=seed
     )
     train(task, work)
     return task
 
 
-def train_diffusion(text: CaptionContrast, work: Path, basis: PatchBasis, scale: float, steps: int) -> AudioDiffusion:
+def train_diffusion(text: CaptionCoding, work: Path, basis: PatchBasis, scale: float, steps: int) -> AudioDiffusion:
     """The UNet, on latents of the basis times ``scale``."""
     torch.manual_seed(text.seed)
     task = AudioDiffusion(build_unet(), text.text_encoder, text.tokenizer, steps=steps, lr=1e-3, seed=text.seed)

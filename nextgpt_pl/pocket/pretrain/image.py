@@ -21,7 +21,7 @@ from nextgpt_pl.pocket.pretrain.autoencoder import (
     build_vae,
     pixels,
 )
-from nextgpt_pl.pocket.pretrain.captions import CaptionContrast
+from nextgpt_pl.pocket.pretrain.captions import CaptionCoding
 from nextgpt_pl.pocket.pretrain.diffusion import LatentDiffusion, build_scheduler
 from nextgpt_pl.pocket.pretrain.loop import save_half, train
 from nextgpt_pl.pocket.pretrain.text import CONTEXT, caption_tokenizer, load_tokenizer
@@ -112,11 +112,11 @@ def train_vae(work: Path, seed: int, steps: int = 2_500) -> tuple[AutoencoderKL,
     return task.vae.requires_grad_(False), basis
 
 
-def train_text_encoder(out: Path, work: Path, seed: int, steps: int = 1_000) -> CaptionContrast:
+def train_text_encoder(out: Path, work: Path, seed: int, steps: int = 1_000) -> CaptionCoding:
     """The text encoder that image and video share."""
     tokenizer = caption_tokenizer(load_tokenizer(out, seed))
     torch.manual_seed(seed)
-    task = CaptionContrast(
+    task = CaptionCoding(
         build_text_encoder(tokenizer),
         tokenizer,
         ImageDiffusion.condition,
@@ -128,7 +128,7 @@ def train_text_encoder(out: Path, work: Path, seed: int, steps: int = 1_000) -> 
     return task
 
 
-def train_diffusion(text: CaptionContrast, work: Path, basis: PatchBasis, scale: float, steps: int) -> ImageDiffusion:
+def train_diffusion(text: CaptionCoding, work: Path, basis: PatchBasis, scale: float, steps: int) -> ImageDiffusion:
     """The UNet, on latents of the basis times ``scale``."""
     torch.manual_seed(text.seed)
     task = ImageDiffusion(build_unet(), text.text_encoder, text.tokenizer, steps=steps, lr=1e-3, seed=text.seed)

@@ -22,7 +22,8 @@ PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 VOCABULARY = 2_000
 USER_WEIGHT = 0.1  # of the user's tokens in the loss
-CONTEXT = 32  # tokens of the text encoders; the longest caption has 27
+CONTEXT = 32  # tokens of the text encoders
+LONGEST_CAPTION = 24  # tokens before the last one of the longest caption: behind them every caption is read whole
 CHAT_TEMPLATE = (
     "{{ '<|bos|>' }}"
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|eos|>' }}{% endfor %}"
