@@ -95,15 +95,29 @@ class LinearOutputProjection(OutputProjection):
 
 
 class MLPOutputProjection(OutputProjection):
-    """A linear map over tokens (K to L), then an MLP of ``width`` over width with GELU."""
+    """The signal tokens side by side through a residual MLP: learns from fewest samples, where K and L are small.
+
+    Each token is first reduced to ``2 * width / K`` numbers, so a span of any length is as wide.
+
+    Args:
+        hidden_size: H.
+        num_signal_tokens: K.
+        length: L.
+        dim: D.
+        width: of the residual stream.
+
+    """
 
     def __init__(self, hidden_size: int, num_signal_tokens: int, length: int, dim: int, width: int = 512) -> None:
         super().__init__()
-        self.inward = nn.Linear(hidden_size, width)
-        self.over_tokens = nn.Linear(num_signal_tokens, length)
-        self.mlp = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, dim))
+        per_token = max(8, 2 * width // num_signal_tokens)
+        self.fc = nn.Linear(hidden_size, per_token)
+        self.mix = nn.Linear(num_signal_tokens * per_token, width)
+        self.mlp = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.out = nn.Linear(width, length * dim)
+        self.shape = (length, dim)
 
     def forward(self, hidden_states: Tensor, token_embeddings: Tensor) -> Tensor:
         """``(S, K, H)`` twice to ``(S, L, D)``."""
-        x = self.inward(hidden_states + token_embeddings)
-        return self.mlp(self.over_tokens(x.transpose(1, 2)).transpose(1, 2))
+        x = self.mix(self.fc(hidden_states + token_embeddings).flatten(1))
+        return self.out(x + self.mlp(x)).unflatten(1, self.shape)
