@@ -20,7 +20,7 @@ QUICK = [
     "--model.samples=0",
     "--data.sources.init_args.train_size=4",
 ]
-SMALL = ["--model.network.output_projection.init_args.width=16", "--model.network.output_projection.init_args.layers=1"]
+SMALL = ["--model.network.output_projection.init_args.width=16"]
 
 
 @pytest.fixture(autouse=True)

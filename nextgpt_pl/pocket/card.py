@@ -36,7 +36,7 @@ coloured shapes, their motions, and a few sounds.
 def write_quality(
     folder: Path, *, measured: Mapping[str, float], trained: Mapping[str, Mapping[str, float]] | None = None
 ) -> None:
-    """Write a part's ``quality.json``; what is not given anew is kept."""
+    """Write a part's ``quality.json``; what is not given anew is kept, a ``note`` on how it was made among it."""
     file = folder / QUALITY
     record = json.loads(file.read_text()) if file.is_file() else {}
     if trained is not None:
@@ -90,6 +90,8 @@ def _section(folder: Path) -> str:
     if trained:
         steps = ", ".join(f"{n} {t['steps']:,.0f} steps in {t['seconds'] / 60:.0f} min" for n, t in trained.items())
         lines += [f"Trained on one core each: {steps}.", ""]
+    if "note" in record:
+        lines += [record["note"], ""]
     lines += ["| measured | |", "| --- | --- |"]
     lines += [f"| {name} | {_number(name, value)} |" for name, value in record.get("measured", {}).items()]
     return "\n".join([*lines, ""])

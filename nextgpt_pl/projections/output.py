@@ -113,7 +113,9 @@ class MLPOutputProjection(OutputProjection):
         per_token = max(8, 2 * width // num_signal_tokens)
         self.fc = nn.Linear(hidden_size, per_token)
         self.mix = nn.Linear(num_signal_tokens * per_token, width)
-        self.mlp = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
         self.out = nn.Linear(width, length * dim)
         self.shape = (length, dim)
 

@@ -110,7 +110,7 @@ def train_vae(work: Path, seed: int, steps: int = 1_200) -> tuple[AutoencoderKL,
     return task.vae.requires_grad_(False), basis
 
 
-def train_vocoder(work: Path, seed: int, steps: int = 3_500) -> SpeechT5HifiGan:
+def train_vocoder(work: Path, seed: int, steps: int = 6_000) -> SpeechT5HifiGan:
     """The vocoder's reading layers."""
     torch.manual_seed(seed)
     task = LevelReading(build_vocoder(), steps=steps, seed=seed)

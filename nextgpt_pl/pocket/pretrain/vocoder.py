@@ -30,6 +30,7 @@ _BANDS = (320.0, 1600.0)  # hertz: widths of the bands after the first and the s
 _SLOPE, _LAST_SLOPE = 0.1, 0.01  # of the generator's leaky rectifiers
 _FRAME_RATE = SAMPLE_RATE / HOP
 _UNIT = 0.03  # amplitude of an oscillator whose level is 1: levels of usual size train best
+_FAINT = 1e-2  # levels below count as silence
 READING = ("conv_pre", "upsampler.0", "resblocks.0")  # the layers that are trained
 
 
@@ -197,15 +198,19 @@ class LevelReading(PretrainTask):
         self.levels = torch.cat([levels(w) for w in waves])
 
     def loss(self, rng: Random, generator: torch.Generator) -> Tensor:
-        """Squared and absolute error of the levels, relative to their power and sum.
+        """Squared and absolute error of the levels, relative to their power and sum, and that of their roots.
 
-        The first finds the loud partials; the second clears what else would hiss between them.
+        The first finds the loud partials; the second clears what else would hiss between them; the third hears the
+        faint ones, which tell the timbres apart.
         """
         chosen = [int(rng.random() * len(self.mels)) for _ in range(self.items)]
         wanted = self.levels[chosen].to(self.device)
         read = read_levels(self.vocoder, self.mels[chosen].to(self.device))[..., : wanted.shape[-1]]
         difference = read - wanted
-        return difference.square().sum() / wanted.square().sum() + 0.3 * difference.abs().sum() / wanted.sum()
+        loud = difference.square().sum() / wanted.square().sum()
+        clear = difference.abs().sum() / wanted.sum()
+        faint = ((read.clamp(min=0) + _FAINT).sqrt() - (wanted + _FAINT).sqrt()).square().sum() / wanted.sum()
+        return loud + 0.3 * clear + faint
 
 
 def read_levels(vocoder: SpeechT5HifiGan, mels: Tensor) -> Tensor:
