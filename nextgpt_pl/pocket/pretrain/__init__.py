@@ -41,7 +41,7 @@ def pretrain(
         out: where the weights go; by default into the package.
         work: where checkpoints of unfinished trainings lie; delete it to start afresh.
         seed: of data, initialisation and noise.
-        steps: training steps of the part's last stage, instead of its default (for trials).
+        steps: of every training, instead of its default; a few to try the whole way.
 
     """
     from nextgpt_pl.pocket import card
@@ -56,7 +56,7 @@ def pretrain(
         print(f"pretraining {name} into {out / name}")
         folder = work / name
         folder.mkdir(parents=True, exist_ok=True)
-        quality = function(out, folder, seed=seed, **({} if steps is None else {"steps": steps}))
+        quality = function(out, folder, seed=seed, steps=steps)
         card.write_quality(out / name, trained=json.loads((folder / RECORD).read_text()), measured=quality)
         print(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in quality.items()))
     card.write_card(out)

@@ -101,39 +101,47 @@ def spectrogram_basis() -> tuple[PatchBasis, Tensor]:
     return PatchBasis(examples), examples
 
 
-def train_vae(work: Path, seed: int, steps: int = 1_200) -> tuple[AutoencoderKL, PatchBasis]:
+def train_vae(work: Path, seed: int, steps: int | None = None) -> tuple[AutoencoderKL, PatchBasis]:
     """The autoencoder of spectrograms."""
     torch.manual_seed(seed)
     basis, examples = spectrogram_basis()
-    task = Decoding(build_vae(basis, examples), basis, spectrogram_batch, steps=steps, seed=seed)
+    task = Decoding(build_vae(basis, examples), basis, spectrogram_batch, steps=steps or 1_200, seed=seed)
     train(task, work)
     return task.vae.requires_grad_(False), basis
 
 
-def train_vocoder(work: Path, seed: int, steps: int = 6_000) -> SpeechT5HifiGan:
+def train_vocoder(work: Path, seed: int, steps: int | None = None) -> SpeechT5HifiGan:
     """The vocoder's reading layers."""
     torch.manual_seed(seed)
-    task = LevelReading(build_vocoder(), steps=steps, seed=seed)
-    task.fill_pool()
+    task = LevelReading(build_vocoder(), steps=steps or 6_000, seed=seed)
     train(task, work)
     return task.vocoder
 
 
-def train_text_encoder(out: Path, work: Path, seed: int, steps: int = 1_500) -> CaptionCoding:
+def train_text_encoder(out: Path, work: Path, seed: int, steps: int | None = None) -> CaptionCoding:
     """The CLAP text encoder."""
     tokenizer = caption_tokenizer(load_tokenizer(out, seed))
     torch.manual_seed(seed)
     task = CaptionCoding(
-        build_text_encoder(tokenizer), tokenizer, AudioDiffusion.condition, (Modality.AUDIO,), steps=steps, seed=seed
+        build_text_encoder(tokenizer),
+        tokenizer,
+        AudioDiffusion.condition,
+        (Modality.AUDIO,),
+        steps=steps or 1_500,
+        seed=seed,
     )
     train(task, work)
     return task
 
 
-def train_diffusion(text: CaptionCoding, work: Path, basis: PatchBasis, scale: float, steps: int) -> AudioDiffusion:
+def train_diffusion(
+    text: CaptionCoding, work: Path, basis: PatchBasis, scale: float, steps: int | None = None
+) -> AudioDiffusion:
     """The UNet, on latents of the basis times ``scale``."""
     torch.manual_seed(text.seed)
-    task = AudioDiffusion(build_unet(), text.text_encoder, text.tokenizer, steps=steps, lr=1e-3, seed=text.seed)
+    task = AudioDiffusion(
+        build_unet(), text.text_encoder, text.tokenizer, steps=steps or 1_800, lr=1e-3, seed=text.seed
+    )
 
     def encode(waves: Sequence[np.ndarray]) -> Tensor:
         return basis.analyse(spectrograms(torch.from_numpy(np.stack(waves)))) * scale
@@ -143,11 +151,11 @@ def train_diffusion(text: CaptionCoding, work: Path, basis: PatchBasis, scale: f
     return task
 
 
-def pretrain_audio(out: Path, work: Path, *, seed: int = 0, steps: int = 1_800) -> dict[str, float]:
+def pretrain_audio(out: Path, work: Path, *, seed: int = 0, steps: int | None = None) -> dict[str, float]:
     """Train the text encoder, the autoencoder's decoder, the vocoder and the UNet; saves to ``out/audio``."""
-    text = train_text_encoder(out, work, seed)
-    vae, basis = train_vae(work, seed)
-    vocoder = train_vocoder(work, seed)
+    text = train_text_encoder(out, work, seed, steps)
+    vae, basis = train_vae(work, seed, steps)
+    vocoder = train_vocoder(work, seed, steps)
     task = train_diffusion(text, work, basis, vae.config.scaling_factor, steps)
     pipeline = AudioLDMPipeline(
         vae=vae,

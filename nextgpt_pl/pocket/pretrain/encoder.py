@@ -102,10 +102,10 @@ def shipped_encoder() -> Contrastive:
     return task.eval()
 
 
-def pretrain_encoder(out: Path, work: Path, *, seed: int = 0, steps: int = 3_000) -> dict[str, float]:
+def pretrain_encoder(out: Path, work: Path, *, seed: int = 0, steps: int | None = None) -> dict[str, float]:
     """Train the pocket ImageBind and save it to ``out/encoder``."""
     torch.manual_seed(seed)
-    task = Contrastive(caption_tokenizer(load_tokenizer(out, seed)), steps=steps, seed=seed)
+    task = Contrastive(caption_tokenizer(load_tokenizer(out, seed)), steps=steps or 3_000, seed=seed)
     train(task, work)
     folder = out / "encoder"
     folder.mkdir(parents=True, exist_ok=True)

@@ -103,16 +103,16 @@ def picture_basis() -> tuple[PatchBasis, Tensor]:
     return PatchBasis(examples), examples
 
 
-def train_vae(work: Path, seed: int, steps: int = 2_500) -> tuple[AutoencoderKL, PatchBasis]:
+def train_vae(work: Path, seed: int, steps: int | None = None) -> tuple[AutoencoderKL, PatchBasis]:
     """The autoencoder that image and video share."""
     torch.manual_seed(seed)
     basis, examples = picture_basis()
-    task = Decoding(build_vae(basis, examples), basis, picture_batch, steps=steps, seed=seed)
+    task = Decoding(build_vae(basis, examples), basis, picture_batch, steps=steps or 2_500, seed=seed)
     train(task, work)
     return task.vae.requires_grad_(False), basis
 
 
-def train_text_encoder(out: Path, work: Path, seed: int, steps: int = 1_000) -> CaptionCoding:
+def train_text_encoder(out: Path, work: Path, seed: int, steps: int | None = None) -> CaptionCoding:
     """The text encoder that image and video share."""
     tokenizer = caption_tokenizer(load_tokenizer(out, seed))
     torch.manual_seed(seed)
@@ -121,26 +121,30 @@ def train_text_encoder(out: Path, work: Path, seed: int, steps: int = 1_000) -> 
         tokenizer,
         ImageDiffusion.condition,
         (Modality.IMAGE, Modality.VIDEO),
-        steps=steps,
+        steps=steps or 1_000,
         seed=seed,
     )
     train(task, work)
     return task
 
 
-def train_diffusion(text: CaptionCoding, work: Path, basis: PatchBasis, scale: float, steps: int) -> ImageDiffusion:
+def train_diffusion(
+    text: CaptionCoding, work: Path, basis: PatchBasis, scale: float, steps: int | None = None
+) -> ImageDiffusion:
     """The UNet, on latents of the basis times ``scale``."""
     torch.manual_seed(text.seed)
-    task = ImageDiffusion(build_unet(), text.text_encoder, text.tokenizer, steps=steps, lr=1e-3, seed=text.seed)
+    task = ImageDiffusion(
+        build_unet(), text.text_encoder, text.tokenizer, steps=steps or 5_000, lr=1e-3, seed=text.seed
+    )
     task.fill_cache(lambda arrays: basis.analyse(pixels(arrays)) * scale, ITEMS, work / "latents.safetensors")
     train(task, work)
     return task
 
 
-def pretrain_image(out: Path, work: Path, *, seed: int = 0, steps: int = 3_000) -> dict[str, float]:
+def pretrain_image(out: Path, work: Path, *, seed: int = 0, steps: int | None = None) -> dict[str, float]:
     """Train the text encoder, the autoencoder's decoder and the UNet; saves the pipeline to ``out/image``."""
-    text = train_text_encoder(out, work, seed)
-    vae, basis = train_vae(work, seed)
+    text = train_text_encoder(out, work, seed, steps)
+    vae, basis = train_vae(work, seed, steps)
     task = train_diffusion(text, work, basis, vae.config.scaling_factor, steps)
     pipeline = StableDiffusionPipeline(
         vae=vae,

@@ -64,11 +64,13 @@ class VideoDiffusion(LatentDiffusion):
 
 
 def train_diffusion(
-    image: StableDiffusionPipeline, work: Path, basis: PatchBasis, seed: int, steps: int
+    image: StableDiffusionPipeline, work: Path, basis: PatchBasis, seed: int, steps: int | None = None
 ) -> VideoDiffusion:
     """The UNet, from the image decoder's and under its text encoder, on latents of its autoencoder."""
     torch.manual_seed(seed)
-    task = VideoDiffusion(build_unet(image.unet), image.text_encoder, image.tokenizer, steps=steps, lr=1e-3, seed=seed)
+    task = VideoDiffusion(
+        build_unet(image.unet), image.text_encoder, image.tokenizer, steps=steps or 2_000, lr=1e-3, seed=seed
+    )
 
     def encode(videos: Sequence[np.ndarray]) -> Tensor:
         frames = pixels([frame for video in videos for frame in video])
@@ -80,7 +82,7 @@ def train_diffusion(
     return task
 
 
-def pretrain_video(out: Path, work: Path, *, seed: int = 0, steps: int = 2_000) -> dict[str, float]:
+def pretrain_video(out: Path, work: Path, *, seed: int = 0, steps: int | None = None) -> dict[str, float]:
     """Train the UNet from the image decoder's, whose other parts are shared; saves the pipeline to ``out/video``."""
     if not (out / "image" / "model_index.json").is_file():
         raise UserError(

@@ -189,7 +189,7 @@ class LevelReading(PretrainTask):
         self.vocoder = vocoder
         self.mels, self.levels = torch.empty(0), torch.empty(0)
 
-    def fill_pool(self) -> None:
+    def _fill_pool(self) -> None:
         """Render and analyse the pool."""
         rng = Random(f"{self.seed}/levels")
         kinds = (sounds, any_sounds, any_sounds)
@@ -203,6 +203,8 @@ class LevelReading(PretrainTask):
         The first finds the loud partials; the second clears what else would hiss between them; the third hears the
         faint ones, which tell the timbres apart.
         """
+        if not len(self.mels):
+            self._fill_pool()
         chosen = [int(rng.random() * len(self.mels)) for _ in range(self.items)]
         wanted = self.levels[chosen].to(self.device)
         read = read_levels(self.vocoder, self.mels[chosen].to(self.device))[..., : wanted.shape[-1]]

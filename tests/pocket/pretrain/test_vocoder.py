@@ -52,7 +52,6 @@ def test_learning_to_read_lowers_the_error(vocoder):
     torch.manual_seed(0)
     task = voc.LevelReading(voc.build_vocoder(), steps=30, seed=0)
     task.pool = 48
-    task.fill_pool()
     optimizer = torch.optim.Adam([p for p in task.parameters() if p.requires_grad], 1e-3)
     losses = []
     for step in range(30):
