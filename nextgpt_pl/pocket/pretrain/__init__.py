@@ -75,6 +75,9 @@ def measure(part: Part | None = None, count: int = 500) -> None:
     from nextgpt_pl.pocket.weights import PARTS, weights_root
 
     for name in PARTS if part is None else (part,):
+        if not (weights_root() / name).is_dir():
+            print(f"{name}: no weights in {weights_root() / name}; make them with: pocket pretrain --part {name}")
+            continue
         measured = quality.measure_shipped(name, count)
         card.write_quality(weights_root() / name, measured=measured)
         print(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in measured.items()))
