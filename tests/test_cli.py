@@ -98,7 +98,7 @@ def test_mistakes_give_one_message(arguments, message, capsys):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("lr: 1.0e-3", "lrr: 1.0e-3", "model.lrr: no such key; did you mean 'model.lr'?"),
+        ("lr: 2.0e-3", "lrr: 2.0e-3", "model.lrr: no such key; did you mean 'model.lr'?"),
         ("train_size", "trian_size", "trian_size: no such key; did you mean 'data.sources.train_size'?"),
         ("pocket.yaml", "pockett.yaml", "model.network: no such file"),
         (
@@ -106,10 +106,11 @@ def test_mistakes_give_one_message(arguments, message, capsys):
             "DecoderAlignmnt",
             "no 'DecoderAlignmnt' in nextgpt_pl.stages; did you mean 'DecoderAlignment'?",
         ),
-        ("lr: 1.0e-3", "lr: [1", "Problems parsing config"),
+        ("lr: 2.0e-3", "lr: [1", "Problems parsing config"),
     ],
 )
 def test_mistakes_in_a_yaml(old, new, message, tmp_path, capsys):
+    assert old in EXPERIMENT.read_text()
     text = EXPERIMENT.read_text().replace("models/", f"{EXPERIMENT.parent}/models/").replace(old, new)
     (tmp_path / "bad.yaml").write_text(text)
     assert main(["fit", "-c", "bad.yaml"]) == 2
