@@ -10,8 +10,7 @@ import numpy as np
 
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.plots import draw_media
-from nextgpt_pl.pocket import grammar
-from nextgpt_pl.pocket.world import SAMPLE_RATE, item_rng, item_scene
+from nextgpt_pl.pocket.world import SAMPLE_RATE
 
 # modality -> number of samples, columns of the sheet
 LAYOUT: dict[Modality, tuple[int, int]] = {Modality.IMAGE: (64, 8), Modality.VIDEO: (16, 2), Modality.AUDIO: (16, 8)}
@@ -19,12 +18,9 @@ LAYOUT: dict[Modality, tuple[int, int]] = {Modality.IMAGE: (64, 8), Modality.VID
 
 def draw_samples(modality: Modality, count: int, seed: int) -> tuple[list[str], list[np.ndarray]]:
     """Held-out captions, and what the decoder makes of its own embedding of each."""
-    from nextgpt_pl.pocket.pretrain.quality import shipped_decoder
+    from nextgpt_pl.pocket.pretrain.quality import heldout_captions, shipped_decoder
 
-    captions = [
-        grammar.caption(item_scene("heldout", modality, i), item_rng("heldout", modality, i, 0, "words"))
-        for i in range(count)
-    ]
+    captions = heldout_captions(modality, count)[1]
     decoder = shipped_decoder(modality)
     return captions, decoder.generate(decoder.embed_captions(captions), seed=seed)
 

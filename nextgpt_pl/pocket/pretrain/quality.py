@@ -36,6 +36,12 @@ def as_arrays(output: Any, modality: Modality) -> list[np.ndarray]:
     return [np.rint(np.asarray(v) * 255).clip(0, 255).astype(np.uint8) for v in values]
 
 
+def heldout_captions(modality: Modality, count: int) -> tuple[list[Scene], list[str]]:
+    """The first held-out scenes and their captions."""
+    scenes = [item_scene("heldout", modality, i) for i in range(count)]
+    return scenes, [grammar.caption(s, item_rng("heldout", modality, i, 0, "words")) for i, s in enumerate(scenes)]
+
+
 def shipped_pipeline(modality: Modality) -> Any:
     """A decoder of the package, with its text encoder."""
     import diffusers
@@ -76,8 +82,7 @@ def measure_shipped(part: str, count: int) -> dict[str, float]:
 def measure(pipeline: Any, modality: Modality, count: int = 96, batch: int = 25, seed: int = 0) -> dict[str, float]:
     """Share of ``count`` held-out captions whose sample has each attribute, and all attributes, right."""
     pipeline.set_progress_bar_config(disable=True)
-    scenes = [item_scene("heldout", modality, i) for i in range(count)]
-    captions = [grammar.caption(s, item_rng("heldout", modality, i, 0, "words")) for i, s in enumerate(scenes)]
+    scenes, captions = heldout_captions(modality, count)
     results: list[tuple[Scene, dict[str, bool]]] = []
     started = time.perf_counter()
     for start in tqdm(range(0, count, batch), desc=f"{modality} samples"):
