@@ -31,18 +31,15 @@ def network():
     """The pocket model, loaded; decoders read their diffusion networks only when asked to generate."""
     from functools import partial
 
-    from nextgpt_pl.decoders import AudioLDMDecoder, DiffusionDecoder
     from nextgpt_pl.llm import CausalLM
+    from nextgpt_pl.modality import Modality
     from nextgpt_pl.model import NextGPT
+    from nextgpt_pl.pocket.pretrain.quality import pocket_decoder
     from nextgpt_pl.projections import TransformerOutputProjection
 
     torch.manual_seed(0)
     return NextGPT(
         llm=CausalLM("pocket:llm"),
-        decoders={
-            "image": DiffusionDecoder("StableDiffusionPipeline", "pocket:image"),
-            "video": DiffusionDecoder("TextToVideoSDPipeline", "pocket:video"),
-            "audio": AudioLDMDecoder("AudioLDMPipeline", "pocket:audio"),
-        },
+        decoders={m.value: pocket_decoder(m) for m in Modality},
         output_projection=partial(TransformerOutputProjection, width=32, layers=1, heads=4, dropout=0.0),
     )

@@ -33,6 +33,7 @@ class DiffusionDecoder(Decoder):
         sampling: arguments of the pipeline's call.
         dtype: of the weights; embeddings are float32 whatever this says.
         negative_prompt: what guidance steers away from.
+        parts: parts that lie in another pipeline's folder, as ``{vae: pocket:image}``; what is shared is stored once.
 
     """
 
@@ -47,7 +48,9 @@ class DiffusionDecoder(Decoder):
         sampling: dict[str, Any] | None = None,
         dtype: str = "float32",
         negative_prompt: str = "",
+        parts: dict[str, str] | None = None,
     ) -> None:
+        self.parts = dict(parts or {})
         self.pipeline_name, self.path, self.dtype_name = pipeline, path, dtype
         self.sampling, self.negative_prompt = dict(sampling or {}), negative_prompt
         self.device = torch.device("cpu")
@@ -55,23 +58,29 @@ class DiffusionDecoder(Decoder):
         self._text: tuple[Any, Any] | None = None
         self._known: OrderedDict[str, Tensor] = OrderedDict()
 
-    def _folder(self) -> Path:
-        """The pipeline's folder; a hub id is looked up in the local cache, or downloaded, by huggingface_hub."""
-        path = Path(resolve(self.path))
-        if path.is_dir():
-            return path
-        from huggingface_hub import snapshot_download
+    def _folder(self, part: str | None = None) -> Path:
+        """The folder of the pipeline, or of one part; huggingface_hub looks a hub id up locally, or downloads it."""
+        name = self.parts.get(part, self.path) if part else self.path
+        path = Path(resolve(name))
+        if not path.is_dir():
+            from huggingface_hub import snapshot_download
 
-        try:
-            return Path(snapshot_download(self.path, allow_patterns=["*.json", "tokenizer/*", "text_encoder/*"]))
-        except Exception as error:
-            raise UserError(f"decoder path={self.path!r}: no such folder, and not to be had as a hub id") from error
+            try:
+                path = Path(snapshot_download(name, allow_patterns=["*.json", "tokenizer/*", "text_encoder/*"]))
+            except Exception as error:
+                raise UserError(f"decoder path={name!r}: no such folder, and not to be had as a hub id") from error
+        return path / part if part else path
 
     def _config(self, part: str, file: str = "config.json") -> dict[str, Any]:
-        location = self._folder() / part / file
+        location = self._folder(part) / file
         if not location.is_file():
-            raise UserError(f"decoder path={self.path!r} has no {part}/{file}: is it a {self.pipeline_name} folder?")
+            name = self.parts.get(part, self.path)
+            raise UserError(f"decoder path={name!r} has no {part}/{file}: is it a {self.pipeline_name} folder?")
         return dict(json.loads(location.read_text()))
+
+    def _index(self) -> dict[str, Any]:
+        """The pipeline's parts and their classes: name to library and class."""
+        return dict(json.loads((self._folder() / "model_index.json").read_text()))
 
     @property
     def embedding_shape(self) -> tuple[int, ...]:
@@ -86,10 +95,9 @@ class DiffusionDecoder(Decoder):
         if self._text is None:
             import transformers
 
-            index = json.loads((self._folder() / "model_index.json").read_text())
-            encoder_class = getattr(transformers, index["text_encoder"][1])
-            encoder = encoder_class.from_pretrained(self._folder() / "text_encoder", dtype=torch.float32)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(self._folder() / "tokenizer")
+            encoder_class = getattr(transformers, self._index()["text_encoder"][1])
+            encoder = encoder_class.from_pretrained(self._folder("text_encoder"), dtype=torch.float32)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(self._folder("tokenizer"))
             self._text = encoder.to(self.device).eval().requires_grad_(False), tokenizer
         return self._text
 
@@ -127,16 +135,28 @@ class DiffusionDecoder(Decoder):
                 pipeline_class = getattr(importlib.import_module("diffusers"), self.pipeline_name)
             except AttributeError as error:
                 raise UserError(f"decoder pipeline={self.pipeline_name!r}: diffusers has no such class") from error
-            index = json.loads((self._folder() / "model_index.json").read_text())
-            absent = dict.fromkeys(p for p in (*self.text_parts, *self.unused_parts) if p in index)
             from diffusers.utils import logging as diffusers_logging
 
             diffusers_logging.disable_progress_bar()
-            source = resolve(self.path)
-            pipeline = pipeline_class.from_pretrained(source, torch_dtype=getattr(torch, self.dtype_name), **absent)
+            dtype = getattr(torch, self.dtype_name)
+            given = self._given_parts(dtype)
+            pipeline = pipeline_class.from_pretrained(resolve(self.path), torch_dtype=dtype, **given)
             pipeline.set_progress_bar_config(disable=True)
             self._pipeline = pipeline.to(self.device)
         return self._pipeline
+
+    def _given_parts(self, dtype: torch.dtype) -> dict[str, Any]:
+        """What the pipeline is not to read from its own folder: parts that are never needed, and shared ones."""
+        index = self._index()
+        unknown = set(self.parts) - set(index)
+        if unknown:
+            raise UserError(f"decoder parts: {self.pipeline_name} has no part {', '.join(sorted(unknown))}")
+        given: dict[str, Any] = dict.fromkeys(p for p in (*self.text_parts, *self.unused_parts) if p in index)
+        for part in self.parts.keys() - given.keys():
+            library, name = index[part]
+            part_class = getattr(importlib.import_module(library), name)
+            given[part] = part_class.from_pretrained(self._folder(part), torch_dtype=dtype)
+        return given
 
     @torch.no_grad()
     def generate(self, embeddings: Tensor, *, seed: int, **sampling: Any) -> list[np.ndarray]:

@@ -31,6 +31,7 @@ from nextgpt_pl.pocket.world import (
 )
 
 _OVERSAMPLE = 3  # coverage is sampled on a 3 x 3 grid per pixel
+_SHIFT, _STRETCH = 0.5, 0.25  # jitter of place and of half extent in pixels: what small decoders can learn in an hour
 _RING_HOLE = 0.55
 _CROSS_ARM = 0.36
 _STAR_INNER = 0.45
@@ -121,7 +122,8 @@ def render_image(scene: ImageScene, rng: Random) -> np.ndarray:
     canvas = _canvas(scene.background)
     for thing in scene.things:
         x, y = POSITIONS[thing.position]
-        mask = shape_mask(thing.shape, x + _jitter(rng, 1), y + _jitter(rng, 1), SIZES[thing.size] + _jitter(rng, 0.5))
+        cx, cy = x + _jitter(rng, _SHIFT), y + _jitter(rng, _SHIFT)
+        mask = shape_mask(thing.shape, cx, cy, SIZES[thing.size] + _jitter(rng, _STRETCH))
         canvas = _paint(canvas, mask, thing.colour)
     return _to_uint8(canvas)
 
@@ -143,8 +145,8 @@ def _path(motion: str, progress: float, extent: float) -> tuple[float, float, fl
 
 def render_video(scene: VideoScene, rng: Random) -> np.ndarray:
     """``(8, 64, 64, 3)`` uint8."""
-    extent = (SIZES[scene.size] if scene.size else 0.0) + _jitter(rng, 0.5)
-    jitter_x, jitter_y = _jitter(rng, 1), _jitter(rng, 1)
+    extent = (SIZES[scene.size] if scene.size else 0.0) + _jitter(rng, _STRETCH)
+    jitter_x, jitter_y = _jitter(rng, _SHIFT), _jitter(rng, _SHIFT)
     frames = []
     for frame in range(VIDEO_FRAMES):
         x, y, r, angle = _path(scene.motion, frame / (VIDEO_FRAMES - 1), extent)

@@ -18,10 +18,10 @@ LAYOUT: dict[Modality, tuple[int, int]] = {Modality.IMAGE: (64, 8), Modality.VID
 
 def draw_samples(modality: Modality, count: int, seed: int) -> tuple[list[str], list[np.ndarray]]:
     """Held-out captions, and what the decoder makes of its own embedding of each."""
-    from nextgpt_pl.pocket.pretrain.quality import heldout_captions, shipped_decoder
+    from nextgpt_pl.pocket.pretrain.quality import heldout_captions, pocket_decoder
 
     captions = heldout_captions(modality, count)[1]
-    decoder = shipped_decoder(modality)
+    decoder = pocket_decoder(modality)
     return captions, decoder.generate(decoder.embed_captions(captions), seed=seed)
 
 

@@ -82,7 +82,24 @@ def test_wrong_shapes_and_broken_output_are_errors(image):
             _checked(array, "x")
 
 
+def test_parts_may_lie_in_another_folder(image):
+    """The video decoder's autoencoder and text encoder are stored once, with the image decoder."""
+    shared = dict.fromkeys(("vae", "text_encoder", "tokenizer"), "pocket:image")
+    sampling = {**QUICK, "height": 64, "width": 64, "num_frames": 2}
+    video = DiffusionDecoder("TextToVideoSDPipeline", "pocket:video", sampling, parts=shared)
+    embedding = video.embed_captions(["a red circle moving left"])
+    assert torch.equal(embedding, image.embed_captions(["a red circle moving left"]))
+    (frames,) = video.generate(embedding, seed=0)
+    assert frames.shape == (2, 64, 64, 3)
+    ours, theirs = video._loaded().vae.state_dict(), image._loaded().vae.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
 def test_user_mistakes_are_named():
+    with pytest.raises(UserError, match="has no part vea"):
+        DiffusionDecoder("TextToVideoSDPipeline", "pocket:video", parts={"vea": "pocket:image"})._loaded()
+    with pytest.raises(UserError, match=r"pocket:video' has no tokenizer/tokenizer_config\.json"):
+        _ = DiffusionDecoder("TextToVideoSDPipeline", "pocket:video").embedding_shape
     with pytest.raises(UserError, match=r"shape=\[0\]"):
         PrecomputedEmbeddings([0])
     with pytest.raises(UserError, match="the caption 'x' has no embedding file"):

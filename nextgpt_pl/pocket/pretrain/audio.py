@@ -166,4 +166,4 @@ def pretrain_audio(out: Path, work: Path, *, seed: int = 0, steps: int | None = 
         vocoder=vocoder,
     )
     save_half(pipeline, out / "audio")
-    return {**quality.measure(pipeline, Modality.AUDIO), **text.quality()}
+    return quality.measure(Modality.AUDIO, out)

@@ -157,4 +157,4 @@ def pretrain_image(out: Path, work: Path, *, seed: int = 0, steps: int | None = 
         requires_safety_checker=False,
     )
     save_half(pipeline, out / "image")
-    return {**quality.measure(pipeline, Modality.IMAGE), **text.quality()}
+    return quality.measure(Modality.IMAGE, out)

@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheck
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-_CHECKPOINT_EVERY = 200  # steps
+_CHECKPOINT_EVERY = 100  # steps
 _LOG_EVERY = 50  # steps
 RECORD = "trained.json"
 

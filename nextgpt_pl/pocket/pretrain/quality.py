@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -15,25 +15,19 @@ from nextgpt_pl.pocket import grammar, judge
 from nextgpt_pl.pocket.weights import weights_root
 from nextgpt_pl.pocket.world import ImageScene, Scene, item_rng, item_scene
 
-# sampling of each decoder; the experiments use the same
-SAMPLING: dict[Modality, dict[str, Any]] = {
-    Modality.IMAGE: {"num_inference_steps": 20, "guidance_scale": 3.0, "height": 64, "width": 64},
-    Modality.VIDEO: {"num_inference_steps": 20, "guidance_scale": 3.0, "height": 64, "width": 64, "num_frames": 8},
-    Modality.AUDIO: {"num_inference_steps": 20, "guidance_scale": 3.0, "audio_length_in_s": 2.0},
+# the decoders of a folder of pocket weights; experiments/models/pocket.yaml says the same for the package's own
+_PICTURES = {"num_inference_steps": 20, "guidance_scale": 3.0, "height": 64, "width": 64}
+_CLASSES: dict[Modality, tuple[type[DiffusionDecoder], str, dict[str, Any]]] = {
+    Modality.IMAGE: (DiffusionDecoder, "StableDiffusionPipeline", _PICTURES),
+    Modality.VIDEO: (DiffusionDecoder, "TextToVideoSDPipeline", {**_PICTURES, "num_frames": 8}),
+    Modality.AUDIO: (
+        AudioLDMDecoder,
+        "AudioLDMPipeline",
+        {"num_inference_steps": 20, "guidance_scale": 3.0, "audio_length_in_s": 2.0},
+    ),
 }
-_PIPELINES = {
-    Modality.IMAGE: "StableDiffusionPipeline",
-    Modality.VIDEO: "TextToVideoSDPipeline",
-    Modality.AUDIO: "AudioLDMPipeline",
-}
-
-
-def as_arrays(output: Any, modality: Modality) -> list[np.ndarray]:
-    """A pipeline's ``output_type="np"`` result as the arrays that the judges and :class:`Media` use."""
-    if modality is Modality.AUDIO:
-        return [np.asarray(a, np.float32) for a in output.audios]
-    values = output.images if modality is Modality.IMAGE else output.frames
-    return [np.rint(np.asarray(v) * 255).clip(0, 255).astype(np.uint8) for v in values]
+# parts that the video decoder has in common with the image decoder, and that are stored once
+SHARED_PARTS = ("vae", "text_encoder", "tokenizer")
 
 
 def heldout_captions(modality: Modality, count: int) -> tuple[list[Scene], list[str]]:
@@ -42,21 +36,12 @@ def heldout_captions(modality: Modality, count: int) -> tuple[list[Scene], list[
     return scenes, [grammar.caption(s, item_rng("heldout", modality, i, 0, "words")) for i, s in enumerate(scenes)]
 
 
-def shipped_pipeline(modality: Modality) -> Any:
-    """A decoder of the package, with its text encoder."""
-    import diffusers
-
-    absent = {"safety_checker": None, "feature_extractor": None} if modality is Modality.IMAGE else {}
-    folder = weights_root() / modality.value
-    pipeline = getattr(diffusers, _PIPELINES[modality]).from_pretrained(folder, torch_dtype=torch.float32, **absent)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def shipped_decoder(modality: Modality) -> DiffusionDecoder:
-    """The same as the framework's decoder part."""
-    decoder_class = AudioLDMDecoder if modality is Modality.AUDIO else DiffusionDecoder
-    return decoder_class(_PIPELINES[modality], f"pocket:{modality}", SAMPLING[modality])
+def pocket_decoder(modality: Modality, root: Path | None = None) -> DiffusionDecoder:
+    """A decoder of the package's weights, or of those in another folder."""
+    root = root or weights_root()
+    decoder_class, pipeline, sampling = _CLASSES[modality]
+    parts = dict.fromkeys(SHARED_PARTS, str(root / Modality.IMAGE.value)) if modality is Modality.VIDEO else None
+    return decoder_class(pipeline, str(root / modality.value), sampling, parts=parts)
 
 
 def measure_shipped(part: str, count: int) -> dict[str, float]:
@@ -69,26 +54,24 @@ def measure_shipped(part: str, count: int) -> dict[str, float]:
         from nextgpt_pl.pocket.pretrain.encoder import shipped_encoder
 
         return shipped_encoder().retrieval()
-    from nextgpt_pl.pocket.pretrain.captions import embedding_quality
-
-    modality = Modality(part)
-    return {
-        **measure(shipped_pipeline(modality), modality, count),
-        **embedding_quality(shipped_decoder(modality).embed_captions, [modality]),
-    }
+    return measure(Modality(part), count=count)
 
 
 @torch.no_grad()
-def measure(pipeline: Any, modality: Modality, count: int = 96, batch: int = 25, seed: int = 0) -> dict[str, float]:
+def measure(
+    modality: Modality, root: Path | None = None, count: int = 96, batch: int = 25, seed: int = 0
+) -> dict[str, float]:
     """Share of ``count`` held-out captions whose sample has each attribute, and all attributes, right."""
-    pipeline.set_progress_bar_config(disable=True)
+    from nextgpt_pl.pocket.pretrain.captions import embedding_quality
+
+    decoder = pocket_decoder(modality, root)
     scenes, captions = heldout_captions(modality, count)
     results: list[tuple[Scene, dict[str, bool]]] = []
     started = time.perf_counter()
     for start in tqdm(range(0, count, batch), desc=f"{modality} samples"):
-        generator = torch.Generator().manual_seed(seed + start)
-        output = pipeline(captions[start : start + batch], output_type="np", generator=generator, **SAMPLING[modality])
-        for scene, array in zip(scenes[start:], as_arrays(output, modality), strict=False):
+        embeddings = decoder.embed_captions(captions[start : start + batch])
+        arrays = decoder.generate(embeddings, seed=seed + start)
+        for scene, array in zip(scenes[start:], arrays, strict=False):
             results.append((scene, judge.matches(judge.judge(array, modality), scene)))
     seconds = (time.perf_counter() - started) / count
     scores = {"items": float(count), "all_right": _share(results, None), "seconds_per_sample": seconds}
@@ -98,7 +81,7 @@ def measure(pipeline: Any, modality: Modality, count: int = 96, batch: int = 25,
             scores[f"all_right_{number}_object"] = _share(group, None)
     for name in sorted({name for _, found in results for name in found}):
         scores[name] = _share([r for r in results if name in r[1]], name)
-    return scores
+    return {**scores, **embedding_quality(decoder.embed_captions, [modality])}
 
 
 def _share(results: list[tuple[Scene, dict[str, bool]]], name: str | None) -> float:

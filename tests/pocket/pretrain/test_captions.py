@@ -46,8 +46,8 @@ def test_quality_of_embeddings_that_know_everything_and_nothing():
 
 @pytest.mark.parametrize("modality", list(Modality))
 def test_the_shipped_text_encoders_tell_captions_apart(modality):
-    from nextgpt_pl.pocket.pretrain.quality import shipped_decoder
+    from nextgpt_pl.pocket.pretrain.quality import pocket_decoder
 
-    found = embedding_quality(shipped_decoder(modality).embed_captions, [modality], 64)
+    found = embedding_quality(pocket_decoder(modality).embed_captions, [modality], 64)
     assert found["wording_share"] < 0.1
     assert found["told_from_near_miss"] > 0.9
