@@ -121,21 +121,20 @@ class NextGPT(nn.Module):
         embeddings = self.llm.embed(batch.input_ids)
         for modality, slots in batch.slots.items():
             assert self.encoder is not None
-            inputs = torch.stack([self.encoder.prepare(slot.media) for _, slot in slots]).to(embeddings.device)
-            projected = self.input_projections[modality.value](self.encoder(modality, inputs))
-            for (row, slot), tokens in zip(slots, projected, strict=True):
-                positions = torch.arange(slot.start, slot.stop, device=embeddings.device)
-                embeddings = embeddings.index_put(
-                    (torch.full_like(positions, row), positions), tokens.to(embeddings.dtype)
-                )
+            features = self.encoder.features(modality, [slot.media for _, slot in slots], embeddings.device)
+            projected = self.input_projections[modality.value](features.float())
+            rows = torch.cat([torch.full((slot.stop - slot.start,), row) for row, slot in slots])
+            positions = torch.cat([torch.arange(slot.start, slot.stop) for _, slot in slots])
+            where = (rows.to(embeddings.device), positions.to(embeddings.device))
+            embeddings = embeddings.index_put(where, projected.flatten(0, 1).to(embeddings.dtype))
         return embeddings
 
     def hidden_states(self, batch: Batch, embeddings: Tensor) -> Tensor:
         """The LLM's final hidden states ``(B, T, H)`` of :meth:`embed`'s embeddings."""
         frozen_until = batch.attention_mask.sum(1)
-        entering = [torch.stack([s.rows, s.starts], dim=1) for s in batch.spans.values()]
-        entering += [torch.tensor([[row, slot.start] for row, slot in slots]) for slots in batch.slots.values()]
-        for row, start in torch.cat(entering).tolist() if entering else []:
+        entering = [(int(r), int(c)) for s in batch.spans.values() for r, c in zip(s.rows, s.starts, strict=True)]
+        entering += [(row, slot.start) for slots in batch.slots.values() for row, slot in slots]
+        for row, start in entering:
             frozen_until[row] = min(int(frozen_until[row]), start)
         return self.llm(embeddings, batch.attention_mask, frozen_until)
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 import nextgpt_pl
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.llm import LoRA
 from nextgpt_pl.model import NextGPT
 
 WEIGHTS, MANIFEST = "adapter.safetensors", "manifest.json"
@@ -35,6 +36,7 @@ def manifest_of(network: NextGPT, keys: Iterable[str], stage: str, history: list
             "path": network.llm.path,
             "hidden_size": network.llm.hidden_size,
             "vocab_size": network.llm.vocab_size,
+            "lora": network.llm.lora,
         },
         "signal_tokens": {m.value: ids for m, ids in network.signal_ids().items()},
         "embedding_shapes": {m.value: list(d.embedding_shape) for m, d in network.decoders.items()},
@@ -68,6 +70,9 @@ def load_adapter(folder: Path, network: NextGPT) -> dict[str, Any]:
         raise UserError(f"init_from={str(folder)!r}: no adapter there ({MANIFEST} and {WEIGHTS} are expected)")
     manifest = json.loads((folder / MANIFEST).read_text())
     tensors = load_file(folder / WEIGHTS)
+    lora = manifest["llm"].get("lora")
+    if lora is not None:
+        network.llm.add_lora(LoRA(**lora))
     problems = _mismatches(manifest, tensors, network)
     if problems:
         listed = "\n  ".join(problems)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media
+
+
+_CACHE_BYTES = 256 * 2**20
 
 
 class Encoder(nn.Module, ABC):
@@ -19,6 +25,10 @@ class Encoder(nn.Module, ABC):
     """
 
     modalities: tuple[Modality, ...]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: OrderedDict[Media, Tensor] = OrderedDict()
 
     @property
     @abstractmethod
@@ -41,6 +51,22 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, modality: Modality, inputs: Tensor) -> Tensor:
         """Prepared media ``(N, ...)`` to features ``(N, tokens_per_medium, output_dim)``."""
+
+    @torch.no_grad()
+    def features(self, modality: Modality, media: Sequence[Media], device: torch.device | str) -> Tensor:
+        """Features of media, ``(N, tokens_per_medium, output_dim)``.
+
+        What was encoded lately is remembered: the encoder is frozen, so an epoch later the feature is the same.
+        """
+        unknown = [m for m in dict.fromkeys(media) if m not in self._known]
+        if unknown:
+            inputs = torch.stack([self.prepare(m) for m in unknown]).to(device)
+            for medium, feature in zip(unknown, self(modality, inputs).cpu(), strict=True):
+                self._known[medium] = feature.clone()
+        result = torch.stack([self._known[m] for m in media]).to(device)
+        while len(self._known) * result[0].nbytes > _CACHE_BYTES:
+            self._known.popitem(last=False)
+        return result
 
     def train(self, mode: bool = True) -> Encoder:
         """Frozen: stays in evaluation mode, or drop path would make its features noisy."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,30 @@ from nextgpt_pl.llm.signal_rows import ExtendedEmbedding, ExtendedHead
 from nextgpt_pl.paths import resolve
 
 DType = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass
+class LoRA:
+    """Low-rank updates of the LLM's layers (paper: r = 32 on the attention's four projections).
+
+    Args:
+        r: rank.
+        alpha: the update is scaled by alpha / r.
+        dropout: on the update's input.
+        target_modules: names of the layers.
+
+    """
+
+    r: int = 32
+    alpha: int = 32
+    dropout: float = 0.1
+    target_modules: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"])
+
+    def __post_init__(self) -> None:
+        if self.r < 1:
+            raise UserError(f"lora.r={self.r}: a rank is at least 1")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"lora.dropout={self.dropout}: a probability, below 1")
 
 
 class CausalLM(nn.Module):
@@ -56,6 +81,7 @@ class CausalLM(nn.Module):
         self.chat_template, self.attention = chat_template, attention
         self.gradient_checkpointing = gradient_checkpointing
         self.model: Any = None
+        self.lora: dict[str, Any] | None = None
 
     def _source(self) -> dict[str, Any]:
         path = resolve(self.path)
@@ -133,11 +159,40 @@ class CausalLM(nn.Module):
         self.model = model.eval()
 
     def train(self, mode: bool = True) -> CausalLM:
-        """Frozen layers stay in evaluation mode; only what a stage adds (LoRA dropout) follows ``mode``."""
+        """Frozen layers stay in evaluation mode; only what a stage adds (LoRA's dropout) follows ``mode``."""
         super().train(mode)
         if self.model is not None:
             self.model.train(mode and self.gradient_checkpointing)
+            for name, module in self.model.named_modules():
+                if "lora_dropout" in name:
+                    module.train(mode)
         return self
+
+    def add_lora(self, lora: LoRA) -> None:
+        """Add low-rank updates to the frozen layers (peft); they start as zero, in float32.
+
+        Raises:
+            UserError: other ones are there already, or no layer has such a name.
+
+        """
+        wanted = asdict(lora)
+        if self.lora is not None:
+            if self.lora != wanted:
+                raise UserError(f"LoRA {wanted} is asked for, but the weights that were taken over have {self.lora}")
+            return
+        from peft import LoraConfig, inject_adapter_in_model
+
+        config = LoraConfig(
+            r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(lora.target_modules)
+        )
+        try:
+            inject_adapter_in_model(config, self.model)
+        except ValueError as error:
+            raise UserError(f"lora.target_modules={list(lora.target_modules)}: {str(error).splitlines()[0]}") from error
+        for name, parameter in self.model.named_parameters():
+            if "lora_" in name:
+                parameter.data = parameter.data.float()
+        self.lora = wanted
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token embeddings ``(B, T, H)``."""

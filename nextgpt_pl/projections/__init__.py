@@ -1,6 +1,13 @@
 """The trained joints: encoder -> LLM (``input``) and LLM -> diffusion decoder (``output``)."""
 
-from nextgpt_pl.projections.input import InputProjection, LinearInputProjection, MLPInputProjection
+from nextgpt_pl.projections.grouping import GroupingInputProjection
+from nextgpt_pl.projections.input import (
+    InputProjection,
+    LinearInputProjection,
+    MLPInputProjection,
+    QFormerInputProjection,
+    TransformerInputProjection,
+)
 from nextgpt_pl.projections.output import (
     LinearOutputProjection,
     MLPOutputProjection,
@@ -9,11 +16,14 @@ from nextgpt_pl.projections.output import (
 )
 
 __all__ = [
+    "GroupingInputProjection",
     "InputProjection",
     "LinearInputProjection",
     "LinearOutputProjection",
     "MLPInputProjection",
     "MLPOutputProjection",
     "OutputProjection",
+    "QFormerInputProjection",
+    "TransformerInputProjection",
     "TransformerOutputProjection",
 ]

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
+
+from nextgpt_pl.projections.transformer import query_transformer
 
 
 class InputProjection(nn.Module, ABC):
@@ -38,17 +41,127 @@ class LinearInputProjection(InputProjection):
 
 
 class MLPInputProjection(InputProjection):
-    """``depth`` linear layers of ``width`` with GELU in between, per token."""
+    """``depth`` linear layers of ``width`` with GELU in between, per token.
 
-    def __init__(self, encoder_dim: int, hidden_size: int, width: int = 1024, depth: int = 2) -> None:
+    Args:
+        encoder_dim: C.
+        hidden_size: H.
+        width: of the inner layers.
+        depth: number of linear layers.
+        expand: LLM tokens that each encoder token becomes; an encoder that pools a medium into one feature says more
+            to the LLM in several tokens.
+
+    """
+
+    def __init__(self, encoder_dim: int, hidden_size: int, width: int = 1024, depth: int = 2, expand: int = 1) -> None:
         super().__init__()
         if depth < 2:
             raise ValueError(f"depth={depth}: an MLP has at least 2 layers; for one use LinearInputProjection")
+        if expand < 1:
+            raise ValueError(f"expand={expand}: an encoder token becomes at least 1 LLM token")
         layers: list[nn.Module] = [nn.Linear(encoder_dim, width)]
         for _ in range(depth - 2):
             layers += [nn.GELU(), nn.Linear(width, width)]
-        self.mlp = nn.Sequential(*layers, nn.GELU(), nn.Linear(width, hidden_size))
+        self.mlp = nn.Sequential(*layers, nn.GELU(), nn.Linear(width, expand * hidden_size))
+        self.expand = expand
 
     def forward(self, features: Tensor) -> Tensor:
-        """``(N, E, C)`` to ``(N, E, H)``."""
-        return self.mlp(features)
+        """``(N, E, C)`` to ``(N, E * expand, H)``."""
+        return self.mlp(features).unflatten(-1, (self.expand, -1)).flatten(1, 2)
+
+    def tokens(self, encoder_tokens: int) -> int:
+        """``E * expand``."""
+        return encoder_tokens * self.expand
+
+
+class TransformerInputProjection(InputProjection):
+    """Learned queries read the features through an encoder-decoder transformer: the mirror of the output projection.
+
+    Args:
+        encoder_dim: C.
+        hidden_size: H.
+        num_tokens: P, the number of learned queries.
+        width: inner width.
+        layers: layers of the encoder, and of the decoder.
+        heads: attention heads.
+        dropout: dropout probability inside the transformer.
+
+    """
+
+    def __init__(
+        self,
+        encoder_dim: int,
+        hidden_size: int,
+        num_tokens: int = 8,
+        width: int = 512,
+        layers: int = 2,
+        heads: int = 4,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.fc = nn.Linear(encoder_dim, width)
+        self.tfm = query_transformer(width, layers, heads, dropout)
+        self.out = nn.Linear(width, hidden_size)
+        self.query_embs = nn.Parameter(torch.randn(1, num_tokens, width))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(N, E, C)`` to ``(N, P, H)``."""
+        x = self.fc(features)
+        return self.out(self.tfm(x, self.query_embs.expand(len(x), -1, -1)))
+
+    def tokens(self, encoder_tokens: int) -> int:
+        """P, whatever the encoder gives."""
+        return self.query_embs.shape[1]
+
+
+class QFormerInputProjection(InputProjection):
+    """BLIP-2's Q-Former of the transformers library: learned queries with cross-attention to the features.
+
+    Args:
+        encoder_dim: C.
+        hidden_size: H.
+        num_tokens: P, the number of learned queries.
+        width: of the Q-Former.
+        layers: of the Q-Former; every one of them looks at the features.
+        heads: attention heads.
+
+    """
+
+    def __init__(
+        self,
+        encoder_dim: int,
+        hidden_size: int,
+        num_tokens: int = 32,
+        width: int = 768,
+        layers: int = 2,
+        heads: int = 12,
+    ) -> None:
+        super().__init__()
+        from transformers import Blip2QFormerConfig, Blip2QFormerModel
+
+        if width % heads:
+            raise ValueError(f"width={width} is not divisible by heads={heads}")
+        self.query_tokens = nn.Parameter(0.02 * torch.randn(1, num_tokens, width))
+        self.qformer = Blip2QFormerModel(
+            Blip2QFormerConfig(
+                hidden_size=width,
+                num_hidden_layers=layers,
+                num_attention_heads=heads,
+                intermediate_size=4 * width,
+                encoder_hidden_size=encoder_dim,
+                cross_attention_frequency=1,
+                hidden_dropout_prob=0.0,
+                attention_probs_dropout_prob=0.0,
+            )
+        )
+        self.out = nn.Linear(width, hidden_size)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(N, E, C)`` to ``(N, P, H)``."""
+        queries = self.query_tokens.expand(len(features), -1, -1)
+        states = self.qformer(query_embeds=queries, encoder_hidden_states=features).last_hidden_state
+        return self.out(states)
+
+    def tokens(self, encoder_tokens: int) -> int:
+        """P, whatever the encoder gives."""
+        return self.query_tokens.shape[1]

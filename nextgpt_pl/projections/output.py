@@ -6,11 +6,12 @@ embedding (audio) has L = 1 here; the decoder takes that axis away.
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
+
+from nextgpt_pl.projections.transformer import query_transformer
 
 
 class OutputProjection(nn.Module, ABC):
@@ -55,22 +56,8 @@ class TransformerOutputProjection(OutputProjection):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        if width % heads:
-            raise ValueError(f"width={width} is not divisible by heads={heads}")
         self.fc = nn.Linear(hidden_size, width)
-        with warnings.catch_warnings():
-            # torch says that it cannot use nested tensors with pre-norm layers; nothing here is padded
-            warnings.filterwarnings("ignore", "enable_nested_tensor is True")
-            self.tfm = nn.Transformer(
-                d_model=width,
-                nhead=heads,
-                num_encoder_layers=layers,
-                num_decoder_layers=layers,
-                dim_feedforward=4 * width,
-                dropout=dropout,
-                batch_first=True,
-                norm_first=True,
-            )
+        self.tfm = query_transformer(width, layers, heads, dropout)
         self.model = nn.Linear(width, dim)
         self.query_embs = nn.Parameter(torch.randn(1, length, width))
 

@@ -72,11 +72,15 @@ class Stage(LightningModule, ABC):
         if self.network.loaded:
             return
         self.network.load()
-        for name, parameter in self.network.named_parameters():
-            parameter.requires_grad_(any(fnmatch.fnmatchcase(name, pattern) for pattern in self.trains))
         if self.init_from is not None:
             self.inherited = load_adapter(self.init_from, self.network)
             rank_zero_info(f"weights of stage {self.inherited['stage']} taken over from {self.init_from}")
+        self.extend_network()
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(any(fnmatch.fnmatchcase(name, pattern) for pattern in self.trains))
+
+    def extend_network(self) -> None:
+        """What a stage adds to the network, such as LoRA; called when it is loaded, before anything is frozen."""
 
     @property
     def renderer(self) -> Conversation:

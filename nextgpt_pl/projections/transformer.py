@@ -1,0 +1,31 @@
+"""The encoder-decoder transformer that learned queries read through; input and output projections share it."""
+
+from __future__ import annotations
+
+import warnings
+
+from torch import nn
+
+
+def query_transformer(width: int, layers: int, heads: int, dropout: float) -> nn.Transformer:
+    """Pre-norm, ReLU, feed-forward 4 x width, no positions and no masks, as in the official code.
+
+    Raises:
+        ValueError: ``width`` is not divisible by ``heads``.
+
+    """
+    if width % heads:
+        raise ValueError(f"width={width} is not divisible by heads={heads}")
+    with warnings.catch_warnings():
+        # torch says that it cannot use nested tensors with pre-norm layers; nothing here is padded
+        warnings.filterwarnings("ignore", "enable_nested_tensor is True")
+        return nn.Transformer(
+            d_model=width,
+            nhead=heads,
+            num_encoder_layers=layers,
+            num_decoder_layers=layers,
+            dim_feedforward=4 * width,
+            dropout=dropout,
+            batch_first=True,
+            norm_first=True,
+        )
