@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media
 
-
 _CACHE_BYTES = 256 * 2**20
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextgpt_pl.datamodules import media as files
+from nextgpt_pl import media as files
 from nextgpt_pl.encoders import preprocessing
 from nextgpt_pl.encoders.base import Encoder
 from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel

@@ -56,7 +56,7 @@ class GroupingInputProjection(InputProjection):
         for name, module in self.named_modules():
             # the official blocks have no bias there, and the class has no switch for it
             if isinstance(module, nn.Linear) and name.endswith(tuple(f"self_attn.{p}_proj" for p in "qkv")):
-                module.bias = None
+                module.register_parameter("bias", None)
         for name, parameter in self.named_parameters():
             if name.endswith("group_token"):
                 # the class starts them at zero: all groups would be one

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nextgpt_pl.datamodules import media
+from nextgpt_pl import media
 from nextgpt_pl.decoders.base import Decoder
 from nextgpt_pl.modality import MODALITIES, Modality
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nextgpt_pl.datamodules import media
+from nextgpt_pl import media
 from nextgpt_pl.errors import UserError
 
 

@@ -1,0 +1,186 @@
+"""Caption scores as pure functions: CIDEr-D, BLEU and ROUGE-L of tokenised captions.
+
+CIDEr-D after Vedantam et al. 2015, BLEU after Papineni et al. 2002, ROUGE-L after Lin 2004, each in the variant that
+COCO's caption evaluation made customary; the numbers equal those of pycocoevalcap. Tokenisation follows its rules for
+captions too: lower case, Penn Treebank contractions, no punctuation.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+_TOKEN = re.compile(
+    r"\d+(?:[.,:/]\d+)*(?:st|nd|rd|th|s)?(?:-[a-z0-9]+)*"  # numbers, dates, ordinals, 3-d
+    r"|(?:[a-z]\.){2,}"  # u.s.
+    r"|[^\W_]+(?:[-_/'&][^\W_]+)*"  # words, with what joins their parts
+    r"|\.{3}|--|[^\w\s]|_"
+)
+_CONTRACTION = re.compile(r"^(.+?)(n't|'(?:s|re|ve|ll|d|m))$")
+_TWO_WORDS = {
+    "cannot": ("can", "not"),
+    "gonna": ("gon", "na"),
+    "gotta": ("got", "ta"),
+    "wanna": ("wan", "na"),
+    "lemme": ("lem", "me"),
+    "gimme": ("gim", "me"),
+}
+_PUNCTUATION = frozenset(["''", "'", "``", "`", "\u201c", "\u201d", '"', "(", ")", "[", "]", "{", "}"]) | frozenset(
+    [".", "?", "!", ",", ":", "-", "--", "...", ";"]
+)
+_ORDERS = 4
+_SIGMA = 6.0  # of CIDEr-D's length penalty
+_BETA = 1.2  # of ROUGE-L's F score
+
+Tokens = list[str]
+
+
+def tokenize(caption: str) -> Tokens:
+    """Lower-case Penn Treebank tokens without punctuation.
+
+    >>> tokenize("A train that's sitting on the tracks.")
+    ['a', 'train', 'that', "'s", 'sitting', 'on', 'the', 'tracks']
+    """
+    found: Tokens = []
+    for token in _TOKEN.findall(caption.lower().replace("\u2019", "'")):
+        if token in _PUNCTUATION:
+            continue
+        split = _CONTRACTION.match(token)
+        found += _TWO_WORDS.get(token, split.groups() if split else (token,))
+    return found
+
+
+def _checked(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> None:
+    if len(candidates) != len(references):
+        raise ValueError(f"{len(candidates)} candidates, but references for {len(references)} items")
+    for index, refs in enumerate(references):
+        if not refs:
+            raise ValueError(f"item {index} has no reference caption")
+
+
+class _NGrams:
+    """All n-grams of a list of captions as numbers, one order after the other."""
+
+    def __init__(self, captions: Sequence[Tokens]) -> None:
+        lengths = np.array([len(c) for c in captions], dtype=np.int64)
+        vocabulary: dict[str, int] = {}
+        self.tokens = np.array([vocabulary.setdefault(t, len(vocabulary)) for c in captions for t in c], dtype=np.int64)
+        self.caption = np.repeat(np.arange(len(captions)), lengths)
+        # tokens left in the caption from each position on
+        ends = np.repeat(np.cumsum(lengths), lengths)
+        self.left = ends - np.arange(len(self.tokens))
+        self.size = len(vocabulary)
+
+    def orders(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Per order: which caption, and which n-gram; one entry per occurrence."""
+        found, keys = [], self.tokens
+        for n in range(1, _ORDERS + 1):
+            if n > 1:
+                following = np.roll(self.tokens, -(n - 1))
+                keys = np.unique(keys * self.size + following, return_inverse=True)[1]
+            valid = self.left >= n
+            found.append((self.caption[valid], keys[valid]))
+        return found
+
+
+def cider_d(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> np.ndarray:
+    """CIDEr-D of each item, ``(N,)`` float64; their mean is the corpus score.
+
+    Document frequencies come from these references, so an item's score depends on the set it is in.
+
+    Raises:
+        ValueError: numbers do not match, an item has no reference, or there is only one item (its frequencies say
+            nothing: every score would be 0).
+
+    """
+    _checked(candidates, references)
+    count = len(candidates)
+    if count < 2:
+        raise ValueError(f"CIDEr-D needs at least 2 items for its document frequencies, it has {count}")
+    captions = [*candidates, *(r for refs in references for r in refs)]
+    # item of each reference, and how many references each item has
+    item = np.repeat(np.arange(count), [len(refs) for refs in references])
+    lengths = np.array([max(0, len(c) - 1) for c in captions], dtype=np.float64)
+    penalty = np.exp(-np.square(lengths[item] - lengths[count:]) / (2 * _SIGMA**2))
+    total = np.zeros(len(item))
+    for which, gram in _NGrams(captions).orders():
+        total += _similarity(which, gram, item, count) * penalty
+    per_item = np.bincount(item, total / _ORDERS, count) / np.bincount(item, minlength=count)
+    return 10.0 * per_item
+
+
+def _similarity(which: np.ndarray, gram: np.ndarray, item: np.ndarray, count: int) -> np.ndarray:
+    """Clipped cosine of TF-IDF vectors of one order, for each reference against its candidate."""
+    if not len(gram):
+        return np.zeros(len(item))
+    grams = int(gram.max()) + 1
+    pairs, frequency = np.unique(which * grams + gram, return_counts=True)
+    caption, gram = pairs // grams, pairs % grams
+    of_reference = caption >= count
+    in_items = np.unique(item[caption[of_reference] - count] * grams + gram[of_reference]) % grams
+    weight = math.log(count) - np.log(np.maximum(1, np.bincount(in_items, minlength=grams)))
+    value = frequency * weight[gram]
+    norm = np.sqrt(np.bincount(caption, np.square(value), count + len(item)))
+    # each n-gram of a reference, looked up in the candidate of its item
+    reference = caption[of_reference] - count
+    wanted = item[reference] * grams + gram[of_reference]
+    place = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
+    theirs = np.where(pairs[place] == wanted, value[place], 0.0)
+    ours = value[of_reference]
+    dot = np.bincount(reference, np.minimum(theirs, ours) * ours, len(item))
+    norms = norm[item] * norm[count:]
+    return np.divide(dot, norms, out=np.zeros_like(dot), where=norms > 0)
+
+
+def bleu(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> list[float]:
+    """BLEU-1 to BLEU-4 of the corpus; the nearest reference length counts, the shorter of two equally near."""
+    _checked(candidates, references)
+    matched, possible = [0] * _ORDERS, [0] * _ORDERS
+    ours = theirs = 0
+    for candidate, refs in zip(candidates, references, strict=True):
+        ours += len(candidate)
+        theirs += min((abs(len(r) - len(candidate)), len(r)) for r in refs)[1]
+        for n in range(1, _ORDERS + 1):
+            most: Counter[tuple[str, ...]] = Counter()
+            for reference in refs:
+                most |= _count(reference, n)
+            found = _count(candidate, n)
+            matched[n - 1] += (found & most).total()
+            possible[n - 1] += max(0, len(candidate) - n + 1)
+    brevity = min(1.0, math.exp(1 - theirs / ours)) if ours else 0.0
+    scores, product = [], 1.0
+    for n in range(_ORDERS):
+        product *= (matched[n] + 1e-15) / (possible[n] + 1e-9)
+        scores.append(brevity * product ** (1 / (n + 1)))
+    return scores
+
+
+def _count(tokens: Tokens, n: int) -> Counter[tuple[str, ...]]:
+    return Counter(zip(*(tokens[i:] for i in range(n)), strict=False))
+
+
+def rouge_l(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> np.ndarray:
+    """ROUGE-L of each item: F score of the best precision and the best recall of the longest common subsequence."""
+    _checked(candidates, references)
+    scores = []
+    for candidate, refs in zip(candidates, references, strict=True):
+        common = [_longest_common(candidate, r) for r in refs]
+        precision = max(common) / len(candidate) if candidate else 0.0
+        recall = max(c / len(r) if r else 0.0 for c, r in zip(common, refs, strict=True))
+        both = precision and recall
+        weighted = (1 + _BETA**2) * precision * recall / (recall + _BETA**2 * precision) if both else 0.0
+        scores.append(weighted)
+    return np.array(scores)
+
+
+def _longest_common(first: Tokens, second: Tokens) -> int:
+    row = [0] * (len(second) + 1)
+    for token in first:
+        diagonal = 0
+        for j, other in enumerate(second, start=1):
+            diagonal, row[j] = row[j], diagonal + 1 if token == other else max(row[j], row[j - 1])
+    return row[-1]
