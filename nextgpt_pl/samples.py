@@ -6,7 +6,7 @@ Readers yield :class:`CaptionedPair` and :class:`Dialogue`; ``conversation`` tur
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -190,6 +190,18 @@ class Batch:
 
     def __len__(self) -> int:
         return self.input_ids.shape[0]
+
+    def rows(self) -> Iterator[Rendered]:
+        """The rows again, without padding and spans; what a prompt is cut from."""
+        for index, length in enumerate(self.attention_mask.sum(1).tolist()):
+            slots = [slot for of_modality in self.slots.values() for row, slot in of_modality if row == index]
+            yield Rendered(
+                self.input_ids[index, :length].tolist(),
+                self.labels[index, :length].tolist(),
+                tuple(sorted(slots, key=lambda slot: slot.start)),
+                key=self.keys[index] if self.keys else "",
+                attributes=self.attributes[index] if self.attributes else None,
+            )
 
     def to(self, device: torch.device | str, **kwargs: Any) -> Batch:
         """Move the tensors, in place; Lightning calls this for custom batch types."""

@@ -1,6 +1,21 @@
-"""Data: readers of files, and the LightningDataModules over them."""
+"""Data: sources of captioned pairs and dialogues, and the LightningDataModules over them."""
 
 from nextgpt_pl.datamodules.captioned_pairs import CaptionedPairs
-from nextgpt_pl.datamodules.readers import CaptionFolder, OfficialJSON, PocketWorld, Reader
+from nextgpt_pl.datamodules.dialogue_sources import Alpaca, LLaVA, OfficialDialogues, PocketDialogues, VideoChat
+from nextgpt_pl.datamodules.dialogues import Dialogues
+from nextgpt_pl.datamodules.pair_sources import CaptionFolder, OfficialJSON, PocketWorld
+from nextgpt_pl.datamodules.sources import Source
 
-__all__ = ["CaptionFolder", "CaptionedPairs", "OfficialJSON", "PocketWorld", "Reader"]
+__all__ = [
+    "Alpaca",
+    "CaptionFolder",
+    "CaptionedPairs",
+    "Dialogues",
+    "LLaVA",
+    "OfficialDialogues",
+    "OfficialJSON",
+    "PocketDialogues",
+    "PocketWorld",
+    "Source",
+    "VideoChat",
+]

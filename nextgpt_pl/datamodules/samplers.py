@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Sampler
-
-from nextgpt_pl.modality import Modality
 
 
 class MixedSampler(Sampler[list[int]]):
     """Batches of item numbers, freshly shuffled every epoch.
 
     Without weights an epoch shows each item once. With weights an epoch has as many items, drawn with replacement
-    inside each modality, the modalities in the given proportion.
+    inside each group, the groups in the given proportion.
 
     Args:
-        modalities: of each item.
+        groups: of each item: its modality, or its data set.
         batch_size: per process.
-        weights: relative share per modality; a modality without one has none.
+        weights: relative share per group; a group without one has none.
         seed: of the order.
         rank: this process.
         world_size: all processes; they get batches of disjoint items, equally many.
@@ -30,20 +29,20 @@ class MixedSampler(Sampler[list[int]]):
 
     def __init__(
         self,
-        modalities: Sequence[Modality],
+        groups: Sequence[Hashable],
         batch_size: int,
-        weights: dict[Modality, float] | None = None,
+        weights: Mapping[Any, float] | None = None,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.modalities, self.batch_size, self.weights = modalities, batch_size, weights
+        self.groups, self.batch_size, self.weights = groups, batch_size, weights
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self.epoch = 0
         self.start = 0  # batches of this epoch that were used before a resume
 
     def __len__(self) -> int:
-        per_process = math.ceil(len(self.modalities) / self.world_size)
+        per_process = math.ceil(len(self.groups) / self.world_size)
         return math.ceil(per_process / self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
@@ -52,11 +51,11 @@ class MixedSampler(Sampler[list[int]]):
 
     def _order(self) -> list[int]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        count = len(self.modalities)
+        count = len(self.groups)
         if self.weights is None:
             return torch.randperm(count, generator=generator).tolist()
-        sizes = {m: sum(x is m for x in self.modalities) for m in self.weights}
-        per_item = torch.tensor([self.weights.get(m, 0.0) / max(1, sizes.get(m, 1)) for m in self.modalities])
+        sizes = Counter(self.groups)
+        per_item = torch.tensor([self.weights.get(group, 0.0) / sizes[group] for group in self.groups])
         return torch.multinomial(per_item.double(), count, replacement=True, generator=generator).tolist()
 
     def __iter__(self) -> Iterator[list[int]]:

@@ -104,18 +104,22 @@ def _asked_of_audio(scene: AudioScene, rng: Random) -> tuple[str, str]:
     return asked, sentence(answers[asked])
 
 
+def asked_of(scene: Scene, rng: Random) -> tuple[str, str]:
+    """A question about one attribute of a scene, and the answer."""
+    if isinstance(scene, ImageScene):
+        return _asked_of_image(scene, rng)
+    if isinstance(scene, VideoScene):
+        return _asked_of_video(scene, rng)
+    return _asked_of_audio(scene, rng)
+
+
 def ask(rng: Random, split: Split) -> Exchange:
     """A caption, then one or two questions about it."""
     scene = _any_scene(rng, split)
     caption = grammar.caption(scene, rng)
     turns: Exchange = []
     for turn in range(1 + (rng.random() < 0.4)):
-        if isinstance(scene, ImageScene):
-            asked, answer = _asked_of_image(scene, rng)
-        elif isinstance(scene, VideoScene):
-            asked, answer = _asked_of_video(scene, rng)
-        else:
-            asked, answer = _asked_of_audio(scene, rng)
+        asked, answer = asked_of(scene, rng)
         turns += [("user", f"{sentence(caption)} {asked}" if turn == 0 else asked), ("assistant", answer)]
     return turns
 

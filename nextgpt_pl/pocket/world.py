@@ -29,7 +29,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "pink": (250, 130, 190),
 }
 BACKGROUNDS: dict[str, tuple[int, int, int]] = {"white": (250, 250, 250), "gray": (128, 128, 128), "black": (8, 8, 8)}
-SIZES: dict[str, float] = {"small": 7.0, "large": 12.0}  # half extent in pixels
+SIZES: dict[str, float] = {"small": 8.5, "large": 13.0}  # half extent in pixels
 POSITIONS: dict[str, tuple[float, float]] = {  # centre (x, y) in pixels, y pointing down
     "center": (32, 32),
     "left": (15, 32),

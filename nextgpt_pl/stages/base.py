@@ -136,6 +136,16 @@ class Stage(LightningModule, ABC):
         """Lightning's hook."""
         return self.model_step(batch, "train")
 
+    def log_split(self, values: dict[str, Tensor], split: str, batch_size: int) -> None:
+        """Log under ``split/``: per step in training, averaged over items and processes otherwise."""
+        self.log_dict(
+            {f"{split}/{name}": value.detach() for name, value in values.items()},
+            prog_bar=split == "train",
+            on_epoch=split != "train",
+            sync_dist=split != "train",
+            batch_size=batch_size,
+        )
+
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, _dataloader_idx: int) -> Batch:
         """Lightning's hook."""
         return batch.to(device)

@@ -92,21 +92,12 @@ class DecoderAlignment(Stage):
             predicted = self.network.project(modality, hidden, embeddings, spans)
             distance = caption_alignment(predicted, target, self.alignment)
             total = total + self.weights[modality] * distance
-            self._log({f"{self.alignment}_{modality}": distance}, split, len(target))
+            self.log_split({f"{self.alignment}_{modality}": distance}, split, len(target))
             if split != "train":
                 self.quality[modality].to(self.device).update(predicted, target)
                 self.writer.collect(modality, spans.captions, predicted, target)
-        self._log({"loss": total, **logged}, split, len(batch))
+        self.log_split({"loss": total, **logged}, split, len(batch))
         return total
-
-    def _log(self, values: dict[str, Tensor], split: str, batch_size: int) -> None:
-        self.log_dict(
-            {f"{split}/{name}": value.detach() for name, value in values.items()},
-            prog_bar=split == "train",
-            on_epoch=split != "train",
-            sync_dist=split != "train",
-            batch_size=batch_size,
-        )
 
     def validation_step(self, batch: Batch, _batch_idx: int) -> None:
         """Lightning's hook."""

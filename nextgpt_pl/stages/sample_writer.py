@@ -60,20 +60,35 @@ class SampleWriter:
             _to_wandb(loggers, modality, captions, files, step)
 
 
-def _to_wandb(loggers: Sequence[Any], modality: Modality, captions: list[str], files: list[Path], step: int) -> None:
+def write_captions(folder: Path, written: Sequence[tuple[str, str, str]], loggers: Sequence[Any], step: int) -> None:
+    """Key, caption and reference of each item, as ``captions.tsv`` and as a W&B table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = ["key\tcaption\treference", *("\t".join(t.replace("\t", " ") for t in row) for row in written)]
+    (folder / "captions.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for experiment in _wandb_runs(loggers):
+        import wandb
+
+        table = wandb.Table(columns=["key", "caption", "reference"], data=[list(row) for row in written])
+        experiment.log({"samples/captions": table, "trainer/global_step": step})
+
+
+def _wandb_runs(loggers: Sequence[Any]) -> list[Any]:
     from lightning.pytorch.loggers import WandbLogger
 
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            import wandb
+    return [logger.experiment for logger in loggers if isinstance(logger, WandbLogger)]
 
-            kind = {Modality.IMAGE: wandb.Image, Modality.VIDEO: wandb.Video, Modality.AUDIO: wandb.Audio}[modality]
-            suffix = MODALITIES[modality].sample_suffix
-            playable = [kind(str(f), caption=f.stem) for f in files[1:] if f.suffix == suffix]
-            logger.experiment.log(
-                {
-                    f"samples/{modality}": playable,
-                    f"samples/{modality}_compared": wandb.Image(str(files[0]), caption=" | ".join(captions)),
-                    "trainer/global_step": step,
-                }
-            )
+
+def _to_wandb(loggers: Sequence[Any], modality: Modality, captions: list[str], files: list[Path], step: int) -> None:
+    for experiment in _wandb_runs(loggers):
+        import wandb
+
+        kind = {Modality.IMAGE: wandb.Image, Modality.VIDEO: wandb.Video, Modality.AUDIO: wandb.Audio}[modality]
+        suffix = MODALITIES[modality].sample_suffix
+        playable = [kind(str(f), caption=f.stem) for f in files[1:] if f.suffix == suffix]
+        experiment.log(
+            {
+                f"samples/{modality}": playable,
+                f"samples/{modality}_compared": wandb.Image(str(files[0]), caption=" | ".join(captions)),
+                "trainer/global_step": step,
+            }
+        )

@@ -16,7 +16,7 @@ from transformers import ClapTextConfig, ClapTextModelWithProjection, SpeechT5Hi
 
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.pretrain import quality
-from nextgpt_pl.pocket.pretrain.autoencoder import LATENT_CHANNELS, LATENT_SIZE, Decoding, PatchBasis, build_vae
+from nextgpt_pl.pocket.pretrain.autoencoder import LATENT_SIZE, Decoding, PatchBasis, build_vae
 from nextgpt_pl.pocket.pretrain.captions import CaptionCoding
 from nextgpt_pl.pocket.pretrain.diffusion import LatentDiffusion, build_scheduler
 from nextgpt_pl.pocket.pretrain.loop import save_half, train
@@ -25,6 +25,7 @@ from nextgpt_pl.pocket.pretrain.text import caption_tokenizer, load_tokenizer
 from nextgpt_pl.pocket.pretrain.vocoder import LevelReading, build_vocoder, sounds
 
 TEXT_WIDTH = 128
+LATENT_CHANNELS = 24
 ITEMS = 4_000
 
 
@@ -98,7 +99,7 @@ class AudioDiffusion(LatentDiffusion):
 def spectrogram_basis() -> tuple[PatchBasis, Tensor]:
     """The basis of spectrograms, and those that it was found on."""
     examples = spectrograms(sounds(Random("basis"), 512))
-    return PatchBasis(examples), examples
+    return PatchBasis(examples, LATENT_CHANNELS), examples
 
 
 def train_vae(work: Path, seed: int, steps: int | None = None) -> tuple[AutoencoderKL, PatchBasis]:
@@ -107,6 +108,7 @@ def train_vae(work: Path, seed: int, steps: int | None = None) -> tuple[Autoenco
     basis, examples = spectrogram_basis()
     task = Decoding(build_vae(basis, examples), basis, spectrogram_batch, steps=steps or 1_200, seed=seed)
     train(task, work)
+    task.check_encoder(examples[:16])
     return task.vae.requires_grad_(False), basis
 
 

@@ -1,8 +1,8 @@
 """The pocket autoencoder: an ``AutoencoderKL`` whose encoder is computed, not trained.
 
-The pocket world's pictures and spectrograms lie near a linear space: 24 principal components of each 8x8 patch already
-tell shapes apart. So the encoder's weights are set to give exactly these, and only the decoder trains, on targets that
-never move. From the usual random start of both, small shapes and absolute colours take hours on a laptop.
+The pocket world's pictures and spectrograms lie near a linear space: a dozen or two principal components of each 8x8
+patch tell shapes apart. So the encoder's weights are set to give exactly these, and only the decoder trains, on targets
+that never move. From the usual random start of both, small shapes and absolute colours take hours on a laptop.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from nextgpt_pl.errors import UserError
 from nextgpt_pl.pocket.pretrain.loop import PretrainTask
 
-LATENT_CHANNELS = 24
 LATENT_SIZE = 8  # of 64 x 64
 _WIDTHS = (16, 32, 64, 64)
 _MIDDLE = 31  # components that are kept of each 4x4 patch on the way to 8x8: all that matter, and room for the constant
@@ -40,23 +40,25 @@ class PatchBasis:
 
     Args:
         examples: ``(N, C, 64, 64)``.
+        components: how many are kept; few make diffusion easy, many make decoding easy.
 
     """
 
-    def __init__(self, examples: Tensor) -> None:
+    def __init__(self, examples: Tensor, components: int) -> None:
+        self.components = components
         channels = examples.shape[1]
         self.levels: list[Tensor] = []
         values = examples
         for width in (4 * channels, min(16 * channels, _MIDDLE)):
             self.levels.append(_principal(values, width)[0])
             values = _project(values, self.levels[-1])
-        last, mean = _principal(values, LATENT_CHANNELS, centred=True)
+        last, mean = _principal(values, components, centred=True)
         spread = (_project(values, last) - (last @ mean).view(1, -1, 1, 1)).std((0, 2, 3))
         self.levels.append(last / spread.pow(_WHITENING).unsqueeze(1))
         self.shift = -self.levels[-1] @ mean
 
     def analyse(self, x: Tensor) -> Tensor:
-        """``(N, C, 64, 64)`` to latents ``(N, 24, 8, 8)``: what the encoder gives, without its layers."""
+        """``(N, C, 64, 64)`` to latents ``(N, components, 8, 8)``: what the encoder gives, without its layers."""
         for level in self.levels:
             x = _project(x, level)
         return x + self.shift.view(1, -1, 1, 1)
@@ -88,7 +90,7 @@ def build_vae(basis: PatchBasis, examples: Tensor) -> AutoencoderKL:
         up_block_types=("UpDecoderBlock2D",) * len(_WIDTHS),
         block_out_channels=_WIDTHS,
         layers_per_block=1,
-        latent_channels=LATENT_CHANNELS,
+        latent_channels=basis.components,
         norm_num_groups=1,
         sample_size=64,
         mid_block_add_attention=False,
@@ -136,7 +138,7 @@ def _set_encoder(encoder: Any, basis: PatchBasis, channels: int) -> None:
         conv.weight[-1, anchor, 0, 0] = 1.0
         anchor = len(conv.weight) - 1
     # pairs of opposite sign pass the last normalisation and activation undistorted: silu(x) - silu(-x) = x
-    last, n = downs[-1], LATENT_CHANNELS
+    last, n = downs[-1], basis.components
     last.weight[n : 2 * n] = -last.weight[:n]
     last.weight[-2] = -last.weight[-1]
     last.bias[:n], last.bias[n : 2 * n] = basis.shift, -basis.shift
@@ -151,8 +153,9 @@ def _start_decoder(decoder: Any, latents: Tensor, means: Tensor) -> None:
     """Pairs of the leading components run through to the output, where they give each patch's mean."""
     conv_in, conv_out = decoder.conv_in, decoder.conv_out
     rows = _LEADING
-    components = [*range(rows), *range(rows), -1, -1, -1, -1, *range(rows, LATENT_CHANNELS)]
-    signs = [1.0] * rows + [-1.0] * rows + [0.0] * 4 + [1.0] * (LATENT_CHANNELS - rows)
+    others = latents.shape[1] - rows
+    components = [*range(rows), *range(rows), -1, -1, -1, -1, *range(rows, latents.shape[1])]
+    signs = [1.0] * rows + [-1.0] * rows + [0.0] * 4 + [1.0] * others
     for row, (component, sign) in enumerate(zip(components, signs, strict=True)):
         if component >= 0:
             conv_in.weight[row] = 0.0
@@ -203,3 +206,16 @@ class Decoding(PretrainTask):
         difference = self.vae.decode(latents.to(self.device)).sample - x.to(self.device)
         weights = weights.to(self.device)
         return ((difference.abs() + difference.square()) * weights).mean() / weights.mean()
+
+    def check_encoder(self, examples: Tensor) -> None:
+        """The encoder, which may come from a checkpoint, must compute the basis that the latents are made with.
+
+        Raises:
+            UserError: it does not; the checkpoint is of another world.
+
+        """
+        expected = self.basis.analyse(examples)
+        with torch.no_grad():
+            found = self.vae.encode(examples.to(self.device)).latent_dist.mean.cpu()
+        if (found - expected).abs().max() > 0.02 * expected.abs().max():
+            raise UserError("the autoencoder's checkpoint is of another pocket world: delete the work folder")

@@ -2,7 +2,8 @@
 
 An embedding is the sum of one fixed code per attribute, the same for every wording. So it holds every attribute, each
 with equal weight, and nothing of the wording: all that a decoder can use, and all that signal tokens can be asked to
-tell. (Contrastive training, tried before, tells captions apart as well, but tangles the attributes: neither UNet nor
+tell. In a sequence, the first object and the second have positions of their own, so that a UNet can look at one of
+them. (Contrastive training, tried before, tells captions apart as well, but tangles the attributes: neither UNet nor
 signal tokens learned from it in minutes.) Like Stable Diffusion's, the text encoder is frozen while the UNet trains.
 """
 
@@ -32,6 +33,7 @@ from nextgpt_pl.pocket.world import (
     SHAPES,
     SIZES,
     TIMBRES,
+    AudioScene,
     ImageScene,
     Scene,
     draw_scene,
@@ -80,19 +82,21 @@ def _changed(item: Any, name: str, rng: Random) -> Any:
     return replace(item, **{name: pick(rng, others)})
 
 
-def stated(scene: Scene) -> list[str]:
-    """Everything that a caption of the scene says, as names of codes."""
-    names = []
+def stated(scene: Scene) -> list[list[str]]:
+    """Everything that a caption of the scene says, as names of codes: a list per object, and of whole sounds one.
+
+    Pictures have two lists, also where there is one object. What is true of the whole picture is in both.
+    """
+    if isinstance(scene, AudioScene):
+        return [[f"{name} {value}" for name, value in vars(scene).items()]]
+    whole = [f"background {scene.background}"]
     if isinstance(scene, ImageScene):
-        names.append(f"background {scene.background}")
-        for index, thing in enumerate(scene.things):
-            names += [f"{index} {name} {value}" for name, value in vars(thing).items()]
-        return names
-    for name, value in vars(scene).items():
-        if value is not None:
-            # a video's object is the first object
-            names.append(f"0 {name} {value}" if name in ("shape", "colour", "size") else f"{name} {value}")
-    return names
+        objects: list[dict[str, Any]] = [vars(thing) for thing in scene.things]
+    else:
+        whole.append(f"motion {scene.motion}")
+        objects = [{"shape": scene.shape, "colour": scene.colour, "size": scene.size}]
+    lists = [[f"{name} {value}" for name, value in thing.items() if value is not None] for thing in objects]
+    return [names + whole for names in (*lists, ["no object"])[:2]]
 
 
 def code(name: str, shape: tuple[int, ...]) -> Tensor:
@@ -136,17 +140,18 @@ class CaptionCoding(PretrainTask):
 
     def target(self, scene: Scene, shape: torch.Size) -> Tensor:
         """What a caption of the scene is to be embedded as: ``(L, D)`` of unit variance, or ``(D,)`` of unit length."""
-        pooled = len(shape) == 1
-        stating = shape if pooled else torch.Size((shape[0] - LONGEST_CAPTION, shape[1]))
-        for name in (names := stated(scene)):
+        if len(shape) == 1:
+            return F.normalize(self._total(stated(scene)[0], tuple(shape)), dim=0)
+        objects = stated(scene)
+        part = ((shape[0] - LONGEST_CAPTION) // len(objects), shape[1])
+        constant = self._total([""], (shape[0] - len(objects) * part[0], shape[1]))
+        return F.layer_norm(torch.cat([constant, *(self._total(names, part) for names in objects)]), shape[1:])
+
+    def _total(self, names: Sequence[str], shape: tuple[int, ...]) -> Tensor:
+        for name in names:
             if name not in self.known:
-                self.known[name] = code(name, tuple(stating))
-        total = torch.stack([self.known[name] for name in names]).sum(0)
-        if pooled:
-            return F.normalize(total, dim=0)
-        if "" not in self.known:
-            self.known[""] = code("", (LONGEST_CAPTION, shape[1]))
-        return F.layer_norm(torch.cat([self.known[""], total]), shape[1:])
+                self.known[name] = code(name, shape)
+        return torch.stack([self.known[name] for name in names]).sum(0)
 
     def embed(self, captions: list[str]) -> Tensor:
         """Caption embeddings, padded as the pipeline will pad them."""

@@ -14,7 +14,6 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.pretrain import quality
 from nextgpt_pl.pocket.pretrain.autoencoder import (
-    LATENT_CHANNELS,
     LATENT_SIZE,
     Decoding,
     PatchBasis,
@@ -29,6 +28,7 @@ from nextgpt_pl.pocket.render import render
 from nextgpt_pl.pocket.world import draw_scene
 
 TEXT_WIDTH = 128
+LATENT_CHANNELS = 12
 ITEMS = 24_000
 
 
@@ -100,7 +100,7 @@ def picture_batch(rng: Random) -> tuple[Tensor, Tensor]:
 def picture_basis() -> tuple[PatchBasis, Tensor]:
     """The basis that images and video frames share, and the pictures that it was found on."""
     examples = _pictures(Random("basis"), 1024)
-    return PatchBasis(examples), examples
+    return PatchBasis(examples, LATENT_CHANNELS), examples
 
 
 def train_vae(work: Path, seed: int, steps: int | None = None) -> tuple[AutoencoderKL, PatchBasis]:
@@ -109,6 +109,7 @@ def train_vae(work: Path, seed: int, steps: int | None = None) -> tuple[Autoenco
     basis, examples = picture_basis()
     task = Decoding(build_vae(basis, examples), basis, picture_batch, steps=steps or 2_500, seed=seed)
     train(task, work)
+    task.check_encoder(examples[:16])
     return task.vae.requires_grad_(False), basis
 
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.pretrain import quality
-from nextgpt_pl.pocket.pretrain.autoencoder import LATENT_CHANNELS, LATENT_SIZE, PatchBasis, pixels
+from nextgpt_pl.pocket.pretrain.autoencoder import LATENT_SIZE, PatchBasis, pixels
 from nextgpt_pl.pocket.pretrain.diffusion import LatentDiffusion, build_scheduler
-from nextgpt_pl.pocket.pretrain.image import TEXT_WIDTH, ImageDiffusion, picture_basis
+from nextgpt_pl.pocket.pretrain.image import LATENT_CHANNELS, TEXT_WIDTH, ImageDiffusion, picture_basis
 from nextgpt_pl.pocket.pretrain.loop import save_half, train
 
 ITEMS = 6_000

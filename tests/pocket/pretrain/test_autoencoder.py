@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nextgpt_pl.pocket.pretrain.audio import spectrograms
-from nextgpt_pl.pocket.pretrain.autoencoder import LATENT_CHANNELS, PatchBasis, build_vae
+from nextgpt_pl.pocket.pretrain.autoencoder import PatchBasis, build_vae
 from nextgpt_pl.pocket.pretrain.image import _pictures
 from nextgpt_pl.pocket.pretrain.vocoder import sounds
 
@@ -17,12 +17,12 @@ EXAMPLES = {
 @pytest.mark.parametrize("kind", EXAMPLES)
 def test_the_encoder_computes_the_basis(kind):
     examples = EXAMPLES[kind]()
-    basis = PatchBasis(examples)
+    basis = PatchBasis(examples, 24)
     vae = build_vae(basis, examples).eval()
     with torch.no_grad():
         posterior = vae.encode(examples[:8]).latent_dist
     expected = basis.analyse(examples[:8])
-    assert expected.shape == (8, LATENT_CHANNELS, 8, 8)
+    assert expected.shape == (8, 24, 8, 8)
     assert (posterior.mean - expected).abs().max() < 0.02 * expected.abs().max()
     assert posterior.std.max() < 1e-3
     assert torch.std(basis.analyse(examples)) * vae.config.scaling_factor == pytest.approx(1.0, abs=1e-3)
@@ -30,7 +30,7 @@ def test_the_encoder_computes_the_basis(kind):
 
 def test_the_basis_keeps_nearly_all_of_a_patch():
     examples = _pictures(Random("b"), 64)
-    basis = PatchBasis(examples)
+    basis = PatchBasis(examples, 24)
     # the levels are orthonormal but for the last one's scale: undo that, and energies can be compared
     scale = basis.levels[-1].norm(dim=1).view(1, -1, 1, 1)
     kept = (basis.analyse(examples) / scale).square().sum()
@@ -42,7 +42,7 @@ def test_the_basis_keeps_nearly_all_of_a_patch():
 
 def test_the_decoder_starts_by_painting_each_patch_with_its_mean():
     examples = _pictures(Random("c"), 64)
-    basis = PatchBasis(examples)
+    basis = PatchBasis(examples, 24)
     vae = build_vae(basis, examples).eval()
     with torch.no_grad():
         painted = vae.decode(basis.analyse(examples[:16])).sample

@@ -1,12 +1,12 @@
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from random import Random
 
 import pytest
 import torch
 
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.pocket.pretrain.captions import embedding_quality, near_miss
-from nextgpt_pl.pocket.world import ImageScene, draw_scene
+from nextgpt_pl.pocket.pretrain.captions import CaptionCoding, embedding_quality, near_miss, stated
+from nextgpt_pl.pocket.world import ImageScene, Thing, draw_scene
 
 
 def _flat(scene):
@@ -34,6 +34,23 @@ def test_a_near_miss_differs_in_one_attribute_or_an_exchange(modality):
         else:
             assert len(changed) == 1
     assert len(seen) >= {Modality.IMAGE: 5, Modality.VIDEO: 5, Modality.AUDIO: 3}[modality]
+
+
+def test_what_is_stated_tells_scenes_apart_and_objects_have_places_of_their_own():
+    rng = Random(1)
+    for modality in Modality:
+        for _ in range(50):
+            scene = draw_scene(modality, rng)
+            assert stated(scene) != stated(near_miss(scene, rng))
+    thing = Thing("star", "red", "small", "left")
+    alone, beside = ImageScene((thing,), "white"), ImageScene((thing, replace(thing, position="right")), "white")
+    assert len(stated(alone)) == len(stated(beside)) == 2
+    assert stated(alone)[0] == stated(beside)[0]
+    assert stated(alone)[1] == ["no object", "background white"]
+    coding = CaptionCoding(torch.nn.Identity(), None, lambda *_: None, (Modality.IMAGE,), steps=1, seed=0)
+    one, two = (coding.target(scene, torch.Size((32, 16))) for scene in (alone, beside))
+    assert torch.equal(one[:28], two[:28])
+    assert not torch.allclose(one[28:], two[28:])
 
 
 def test_quality_of_embeddings_that_know_everything_and_nothing():

@@ -1,0 +1,78 @@
+"""Dialogues for instruction tuning, from any number of data sets, blended in set shares."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+from nextgpt_pl.datamodules.base import ItemData
+from nextgpt_pl.datamodules.sources import Item, Source
+from nextgpt_pl.errors import UserError, nearest
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.samples import CaptionedPair, MediaPart
+
+TEXT = "text"
+
+
+class Dialogues(ItemData):
+    """Batches of dialogues: several turns, any media on both sides.
+
+    In training a dialogue's share is that of its data set times that of what it produces, divided among its like.
+
+    Args:
+        sources: the data sets.
+        weights: relative share per data set, by its name; 1 where none is given.
+        reply_weights: relative share per kind of reply (``text``, ``image``, ``video``, ``audio``; a dialogue that
+            produces several kinds counts as the first); 1 where none is given.
+        batch_size, val_batch_size, max_length, num_workers, seed: see :class:`ItemData`.
+
+    """
+
+    def __init__(
+        self,
+        sources: list[Source],
+        batch_size: int = 16,
+        val_batch_size: int | None = None,
+        max_length: int = 512,
+        num_workers: int = 0,
+        weights: dict[str, float] | None = None,
+        reply_weights: dict[str, float] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(sources, batch_size, val_batch_size, max_length, num_workers, seed)
+        self.weights = _checked("weights", weights or {}, [s.name for s in sources])
+        self.reply_weights = _checked("reply_weights", reply_weights or {}, [TEXT, *(m.value for m in Modality)])
+
+    def group(self, item: Item, origin: str) -> Hashable:
+        """Its data set, and what it produces; a captioned pair asks for its medium."""
+        if isinstance(item, CaptionedPair):
+            return origin, item.modality.value
+        made = [
+            p.modality.value
+            for message in item.messages
+            if message.role == "assistant"
+            for p in message.parts
+            if isinstance(p, MediaPart)
+        ]
+        return origin, made[0] if made else TEXT
+
+    def shares(self, groups: Sequence[Hashable]) -> Mapping[Any, float] | None:
+        """The products of both weights; ``None`` without any: each dialogue is seen once per epoch."""
+        if not self.weights and not self.reply_weights:
+            return None
+        found: dict[Any, float] = {}
+        for group in dict.fromkeys(groups):
+            assert isinstance(group, tuple)
+            found[group] = self.weights.get(group[0], 1.0) * self.reply_weights.get(group[1], 1.0)
+        if not any(found.values()):
+            raise UserError("data.weights and data.reply_weights leave no dialogue a share above 0")
+        return found
+
+
+def _checked(key: str, weights: dict[str, float], known: Sequence[str]) -> dict[str, float]:
+    for name, weight in weights.items():
+        if name not in known:
+            raise UserError(f"data.{key}: no {name!r} among {', '.join(known)}{nearest(name, known)}")
+        if weight < 0:
+            raise UserError(f"data.{key}.{name}={weight}: a share is not negative")
+    return weights

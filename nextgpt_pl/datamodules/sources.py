@@ -1,0 +1,174 @@
+"""What reads data files: every row is checked before training, and each broken one is named."""
+
+from __future__ import annotations
+
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from nextgpt_pl.datamodules.rows import RowReport, array_shape, inside
+from nextgpt_pl.errors import UserError, nearest
+from nextgpt_pl.modality import MODALITIES, Modality
+from nextgpt_pl.samples import CaptionedPair, Dialogue, Media
+
+log = logging.getLogger(__name__)
+
+Split = Literal["train", "val"]
+OnError = Literal["raise", "skip"]
+Shapes = dict[Modality, tuple[int, ...]]
+Item = CaptionedPair | Dialogue
+
+
+class Source(ABC):
+    """A source of items; ``report`` counts what the last :meth:`read` used and skipped."""
+
+    report: RowReport
+    name: str = ""
+
+    @abstractmethod
+    def read(self, split: Split, embedding_shapes: Shapes) -> Sequence[Item]:
+        """The items of a split, media unread.
+
+        Args:
+            split: ``train`` or ``val``.
+            embedding_shapes: what precomputed caption embeddings must look like, per modality.
+
+        """
+
+
+class FileSource(Source):
+    """Sources of files: broken rows are collected, then all named at once or skipped and counted."""
+
+    def __init__(self, root: Path, on_error: OnError, val_fraction: float) -> None:
+        if not root.is_dir():
+            raise UserError(
+                f"root={str(root)!r}: no such folder; give it in the YAML or by --data.sources.init_args.root=FOLDER"
+                " (the YAML may read it from an environment variable)"
+            )
+        if not 0 <= val_fraction < 1:
+            raise UserError(f"val_fraction={val_fraction}: it is a share of the rows, from 0 to below 1")
+        self.root, self.on_error, self.val_fraction = root.resolve(), on_error, val_fraction
+
+    def read(self, split: Split, embedding_shapes: Shapes) -> Sequence[Item]:
+        """Check and read all rows.
+
+        Raises:
+            UserError: broken rows and ``on_error`` is ``raise``; the message lists them.
+
+        """
+        self.report = RowReport(str(self.root))
+        items: list[Item] = []
+        for file in self.row_files():
+            name = file.relative_to(self.root) if file.is_relative_to(self.root) else file
+            for index, row in enumerate(self.rows(file)):
+                where = f"{name}, row {index}"
+                if isinstance(row, UserError):
+                    self.report.broken.append(f"{name}: {row}")
+                    continue
+                try:
+                    items += self.items(file, row, where, embedding_shapes)
+                    self.report.used += 1
+                except UserError as error:
+                    self.report.broken.append(f"{where}: {error}")
+        if self.report.broken and (self.on_error == "raise" or not items):
+            raise UserError(self.report.message())
+        log.info(self.report.message())
+        held_out = int(len(items) * self.val_fraction)
+        if not held_out:
+            return items
+        return items[-held_out:] if split == "val" else items[:-held_out]
+
+    @abstractmethod
+    def row_files(self) -> list[Path]:
+        """The files with rows."""
+
+    @abstractmethod
+    def rows(self, file: Path) -> Iterator[Any]:
+        """The rows of a file; an unreadable file or line comes as the :class:`UserError` that says so."""
+
+    @abstractmethod
+    def items(self, file: Path, row: Any, where: str, embedding_shapes: Shapes) -> Sequence[Item]:
+        """The items of one row.
+
+        Raises:
+            UserError: the row is broken; the message says how.
+
+        """
+
+    def media_file(self, folder: Path, modality: Modality, name: str, *, needed: bool = True) -> Media:
+        """A medium of ``folder``, which it must not leave; checked to exist if it is needed."""
+        path = inside(folder, name)
+        if needed and not path.is_file():
+            raise UserError(f"missing {modality} file {path}")
+        return Media(modality, path)
+
+    def embedding_file(self, folder: Path, names: list[str], index: int, shape: tuple[int, ...] | None) -> Path | None:
+        """A caption embedding of the wanted shape; ``None`` where the row names none."""
+        if not names:
+            return None
+        if index >= len(names):
+            raise UserError(f"caption embedding {index} is missing, there are {len(names)}")
+        path = inside(folder, names[index])
+        found = array_shape(path)
+        if shape is not None and found != shape:
+            raise UserError(
+                f"caption embedding {path} is {_times(found)}, the decoder's text encoder gives {_times(shape)}"
+            )
+        return path
+
+
+class JSONSource(FileSource):
+    """Files that each hold a JSON list of objects.
+
+    Args:
+        root: folder of everything.
+        files: the JSON files, relative to it.
+        media: folders of the media per modality, relative to the JSON's folder (``images``, ``videos``, ``audios``).
+        embeddings: folder of the caption embeddings, relative to root.
+        need_media: check that the media files exist.
+        on_error: stop at broken rows, naming them all, or skip and count them.
+        val_fraction: share of the rows, from the end, kept for validation; 0: validate on the training rows.
+
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        files: list[str],
+        media: dict[str, str] | None = None,
+        embeddings: str = "embed",
+        need_media: bool = True,
+        on_error: OnError = "raise",
+        val_fraction: float = 0.0,
+    ) -> None:
+        super().__init__(root, on_error, val_fraction)
+        self.files, self.embeddings, self.need_media = files, self.root / embeddings, need_media
+        self.media = {m: (media or {}).get(m.value, f"{m}s") for m in MODALITIES}
+        self.name = files[0] if files else ""
+
+    def row_files(self) -> list[Path]:
+        """As configured."""
+        return [inside(self.root, name) for name in self.files]
+
+    def rows(self, file: Path) -> Iterator[Any]:
+        """Items of the JSON list."""
+        if not file.is_file():
+            known = [str(p.relative_to(self.root)) for p in self.root.rglob("*.json")]
+            yield UserError(f"no such file{nearest(str(file.relative_to(self.root)), known)}")
+            return
+        try:
+            rows = json.loads(file.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            yield UserError(f"unreadable JSON ({error})")
+            return
+        if not isinstance(rows, list):
+            yield UserError(f"a JSON list of rows is expected, this is {type(rows).__name__}")
+            return
+        yield from rows
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

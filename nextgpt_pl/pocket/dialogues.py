@@ -1,0 +1,245 @@
+"""Dialogues of the pocket world with media on both sides: what instruction tuning learns from, and is judged by.
+
+A dialogue's ``attributes`` hold its ``route`` (``image->video``) and, under ``expected``, what its last reply must
+show or say: pairs of a kind (``text`` or a modality) and a scene, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.pocket import grammar, talk
+from nextgpt_pl.pocket.render import render
+from nextgpt_pl.pocket.world import (
+    MOTIONS,
+    PATTERNS,
+    PITCHES,
+    ROUND_SHAPES,
+    SAMPLE_RATE,
+    TIMBRES,
+    VIDEO_FPS,
+    AudioScene,
+    ImageScene,
+    Scene,
+    Split,
+    Thing,
+    VideoScene,
+    draw_scene,
+    is_heldout,
+    pick,
+)
+from nextgpt_pl.samples import Dialogue, Media, MediaPart, Message, Part, TextPart
+
+Expected = tuple[tuple[str, Scene], ...]
+
+# what a sound looks like: each of its attributes decides one of the picture's
+SHAPE_OF_TIMBRE = dict(zip(TIMBRES, ("circle", "square", "ring", "star", "triangle"), strict=True))
+PLACE_OF_PITCH = dict(zip(PITCHES, ("bottom", "center", "top"), strict=True))
+COLOUR_OF_PATTERN = dict(zip(PATTERNS, ("blue", "orange", "green", "red", "purple"), strict=True))
+
+_MOVE = {
+    "left": ("Make it move left.", "Let it slide to the left.", "Now it goes left."),
+    "right": ("Make it move right.", "Let it slide to the right.", "Now it goes right."),
+    "up": ("Make it move up.", "Let it climb up.", "Now it goes upwards."),
+    "down": ("Make it move down.", "Let it sink down.", "Now it goes downwards."),
+    "grow": ("Make it grow.", "Let it get bigger.", "Now it becomes larger."),
+    "spin": ("Make it spin.", "Let it rotate.", "Now it turns around."),
+    "bounce": ("Make it bounce.", "Let it hop.", "Now it jumps up and down."),
+}
+_SOUND_TO_PICTURE = ("Draw this sound.", "What does this look like?", "Show me a picture of this sound.")
+_HERE = ("Sure, here is {}.", "Here you are: {}.", "This is {}.")
+_ALSO = ("And here is {}.", "And this is {}.")
+
+
+@dataclass(frozen=True)
+class SceneRenderer:
+    """Renders a scene with jitter of its own; hashable, so that its encoder feature is remembered."""
+
+    scene: Scene
+    seed: str
+
+    def __call__(self) -> np.ndarray:
+        """The medium's array; the same at every call."""
+        return render(self.scene, Random(self.seed))
+
+
+def modality_of(scene: Scene) -> Modality:
+    """The medium that a scene is of."""
+    if isinstance(scene, ImageScene):
+        return Modality.IMAGE
+    return Modality.VIDEO if isinstance(scene, VideoScene) else Modality.AUDIO
+
+
+def medium_of(scene: Scene, rng: Random) -> Media:
+    """A rendering of the scene."""
+    modality = modality_of(scene)
+    rate = SAMPLE_RATE if modality is Modality.AUDIO else None
+    fps = VIDEO_FPS if modality is Modality.VIDEO else None
+    return Media(modality, SceneRenderer(scene, f"dialogue/{rng.random()}"), rate, fps)
+
+
+def _shown(scene: Scene, rng: Random) -> MediaPart:
+    return MediaPart(modality_of(scene), medium_of(scene, rng))
+
+
+def _made(scene: Scene, rng: Random, forms: tuple[str, ...] = _HERE) -> tuple[Part, ...]:
+    """The assistant's medium, behind a sentence that says what it shows."""
+    said = pick(rng, forms).format(grammar.caption(scene, rng))
+    return TextPart(said), MediaPart(modality_of(scene), caption=grammar.caption(scene, rng))
+
+
+def _exchange(asked: tuple[Part, ...], answered: tuple[Part, ...]) -> tuple[Message, Message]:
+    return Message("user", asked), Message("assistant", answered)
+
+
+Turn = tuple[tuple[Message, ...], Expected]
+
+
+def _describe(modality: Modality) -> Callable[[Random, Split], Turn]:
+    def turn(rng: Random, split: Split) -> Turn:
+        scene = draw_scene(modality, rng, split)
+        answer = TextPart(talk.sentence(grammar.caption(scene, rng)))
+        asked = (_shown(scene, rng), TextPart(grammar.question(modality, rng)))
+        return _exchange(asked, (answer,)), (("text", scene),)
+
+    return turn
+
+
+def _produce(modality: Modality) -> Callable[[Random, Split], Turn]:
+    def turn(rng: Random, split: Split) -> Turn:
+        scene = draw_scene(modality, rng, split)
+        asked = grammar.request(modality, grammar.caption(scene, rng), rng)
+        return _exchange((TextPart(asked),), _made(scene, rng)), ((modality.value, scene),)
+
+    return turn
+
+
+def _ask(rng: Random, split: Split) -> Turn:
+    """A question about one attribute of a shown medium."""
+    scene = draw_scene(pick(rng, tuple(Modality)), rng, split)
+    asked, answer = talk.asked_of(scene, rng)
+    return _exchange((_shown(scene, rng), TextPart(asked)), (TextPart(answer),)), ()
+
+
+def _moving(rng: Random, split: Split) -> Turn:
+    """A picture and a motion; the reply is a video of that object."""
+    while True:
+        scene = draw_scene(Modality.IMAGE, rng, split)
+        motion = pick(rng, MOTIONS)
+        thing = scene.things[0] if isinstance(scene, ImageScene) else None
+        if not isinstance(scene, ImageScene) or thing is None or len(scene.things) > 1:
+            continue
+        if motion == "spin" and thing.shape in ROUND_SHAPES:
+            continue
+        size = None if motion == "grow" else thing.size
+        moving = VideoScene(thing.shape, thing.colour, size, scene.background, motion)
+        if is_heldout(moving) == (split == "heldout"):
+            break
+    asked = (_shown(scene, rng), TextPart(pick(rng, _MOVE[motion])))
+    return _exchange(asked, _made(moving, rng)), ((Modality.VIDEO.value, moving),)
+
+
+def picture_of_sound(sound: AudioScene) -> ImageScene:
+    """What a sound looks like."""
+    thing = Thing(SHAPE_OF_TIMBRE[sound.timbre], COLOUR_OF_PATTERN[sound.pattern], "large", PLACE_OF_PITCH[sound.pitch])
+    return ImageScene((thing,), "black")
+
+
+def _sound_seen(rng: Random, split: Split) -> Turn:
+    """A sound; the reply is its picture."""
+    while True:
+        sound = draw_scene(Modality.AUDIO, rng, split)
+        assert isinstance(sound, AudioScene)
+        picture = picture_of_sound(sound)
+        if split == "heldout" or not is_heldout(picture):
+            break
+    asked = (_shown(sound, rng), TextPart(pick(rng, _SOUND_TO_PICTURE)))
+    return _exchange(asked, _made(picture, rng)), ((Modality.IMAGE.value, picture),)
+
+
+def _changed(scene: Scene, rng: Random, split: Split) -> tuple[str, Scene] | None:
+    for _ in range(50):
+        change, after = talk.edited(scene, rng)
+        same_look = isinstance(after, ImageScene) and len({(t.shape, t.colour) for t in after.things}) < len(
+            after.things
+        )
+        if not same_look and is_heldout(after) == (split == "heldout"):
+            return change, after
+    return None
+
+
+def _edited(rng: Random, split: Split) -> Turn:
+    """A picture and a change; the reply is the changed picture."""
+    while True:
+        scene = draw_scene(Modality.IMAGE, rng, split)
+        found = _changed(scene, rng, split)
+        if found is not None:
+            break
+    change, after = found
+    asked = (_shown(scene, rng), TextPart(f"The same, {change}."))
+    return _exchange(asked, _made(after, rng)), ((Modality.IMAGE.value, after),)
+
+
+def _picture_and_sound(rng: Random, split: Split) -> Turn:
+    """Two media in one reply, in the order in which they were asked for."""
+    kinds = [Modality.IMAGE, Modality.AUDIO]
+    if rng.random() < 0.5:
+        kinds.reverse()
+    scenes = [draw_scene(kind, rng, split) for kind in kinds]
+    verbs = {Modality.IMAGE: "draw", Modality.AUDIO: "play"}
+    first, second = (f"{verbs[k]} {grammar.caption(s, rng)}" for k, s in zip(kinds, scenes, strict=True))
+    asked = TextPart(f"{first[0].upper()}{first[1:]}, and {second}.")
+    answered = (*_made(scenes[0], rng), *_made(scenes[1], rng, _ALSO))
+    expected = tuple((k.value, s) for k, s in zip(kinds, scenes, strict=True))
+    return _exchange((asked,), answered), expected
+
+
+def _followed_up(rng: Random, split: Split) -> Turn:
+    """A medium is made, then made again with a change: the second request refers to the first reply."""
+    while True:
+        scene = draw_scene(pick(rng, tuple(Modality)), rng, split)
+        found = _changed(scene, rng, split)
+        if found is not None:
+            break
+    change, after = found
+    modality = modality_of(scene)
+    first = _exchange((TextPart(grammar.request(modality, grammar.caption(scene, rng), rng)),), _made(scene, rng))
+    second = _exchange((TextPart(f"The same, {change}."),), _made(after, rng))
+    return (*first, *second), ((modality.value, after),)
+
+
+def _chat(rng: Random, split: Split) -> Turn:
+    """Words alone."""
+    kinds = (talk.repeat, talk.paraphrase, talk.ask, talk.small_talk, talk.small_talk)
+    turns = pick(rng, kinds)(rng, split)
+    roles = {"user": "user", "assistant": "assistant"}
+    return tuple(Message(roles[role], (TextPart(text),)) for role, text in turns), ()  # type: ignore[arg-type]
+
+
+ROUTES: dict[str, Callable[[Random, Split], Turn]] = {
+    **{f"{m}->text": _describe(m) for m in Modality},
+    **{f"text->{m}": _produce(m) for m in Modality},
+    "question": _ask,
+    "image->video": _moving,
+    "audio->image": _sound_seen,
+    "image+text->image": _edited,
+    "text->image+audio": _picture_and_sound,
+    "follow-up": _followed_up,
+    "text->text": _chat,
+}
+
+
+def dialogue(route: str, split: Split, index: int, seed: int = 0) -> Dialogue:
+    """Dialogue ``index`` of a route; a third of the training dialogues have an exchange of another route in front."""
+    key = f"pocket-{seed}/{split}/{route}/{index}"
+    rng = Random(f"dialogue/{key}")
+    messages, expected = ROUTES[route](rng, split)
+    if split == "train" and rng.random() < 1 / 3:
+        before, _ = ROUTES[pick(rng, tuple(ROUTES))](rng, split)
+        messages = (*before, *messages)
+    return Dialogue(key, messages, {"route": route, "expected": expected})

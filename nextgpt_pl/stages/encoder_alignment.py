@@ -1,0 +1,107 @@
+"""Stage 1, encoder alignment: the LLM learns to caption what the frozen encoder shows it (paper, section 4.1)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from nextgpt_pl.conversation import Direction
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.generation import Decoding, generate, prompt_of
+from nextgpt_pl.losses import shifted_labels, token_cross_entropy
+from nextgpt_pl.metrics.caption_scores import CaptionScores
+from nextgpt_pl.model import NextGPT
+from nextgpt_pl.samples import Batch
+from nextgpt_pl.stages.base import Schedule, Stage
+from nextgpt_pl.stages.sample_writer import write_captions
+
+
+class EncoderAlignment(Stage):
+    """Trains the input projections by captioning; encoder, LLM and decoders are frozen.
+
+    Args:
+        network: needs an encoder and input projections.
+        captions: items per process of each validation that are captioned, for CIDEr-D and for ``samples/``; 0 for none.
+        max_new_tokens: longest caption that is written.
+        lr, weight_decay, betas, warmup_ratio, schedule, init_from: see :class:`Stage`.
+
+    """
+
+    trains = ("input_projections.*",)
+    direction: Direction = "comprehension"
+
+    def __init__(
+        self,
+        network: NextGPT,
+        captions: int = 96,
+        max_new_tokens: int = 48,
+        lr: float = 4e-4,
+        weight_decay: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.95),
+        warmup_ratio: float = 0.1,
+        schedule: Schedule = "linear",
+        init_from: Path | None = None,
+    ) -> None:
+        super().__init__(network, lr, weight_decay, betas, warmup_ratio, schedule, init_from)
+        if network.encoder is None or network.input_projection_factory is None:
+            raise UserError("EncoderAlignment needs network.encoder and network.input_projection")
+        self.captions, self.decoding = captions, Decoding(max_new_tokens=max_new_tokens, modalities=[])
+        self.scores = CaptionScores()
+        self.written: list[tuple[str, str, str]] = []
+
+    def model_step(self, batch: Batch, split: str) -> Tensor:
+        """Cross-entropy of the captions of one batch."""
+        hidden = self.network.hidden_states(batch, self.network.embed(batch))
+        mask, labels = shifted_labels(batch.labels)
+        loss, accuracy = token_cross_entropy(self.network.llm.logits(hidden[mask]), labels)
+        self.log_split({"loss": loss, "token_accuracy": accuracy}, split, len(batch))
+        return loss
+
+    def _evaluate(self, batch: Batch, split: str) -> None:
+        self.model_step(batch, split)
+        wanted = self.captions - len(self.written)
+        if wanted <= 0 or self.trainer.sanity_checking:
+            return
+        tokenizer = self.network.llm.tokenizer
+        rows = list(batch.rows())[:wanted]
+        replies = generate(self.network, [prompt_of(row) for row in rows], self.decoding)
+        for row, ids in zip(rows, replies, strict=True):
+            reference = tokenizer.decode([i for i in row.labels if i >= 0], skip_special_tokens=True).strip()
+            caption = tokenizer.decode(ids, skip_special_tokens=True).strip()
+            self.written.append((row.key, caption, reference))
+            self.scores.update([caption], [[reference]])
+
+    def validation_step(self, batch: Batch, _batch_idx: int) -> None:
+        """Lightning's hook."""
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: Batch, _batch_idx: int) -> None:
+        """Lightning's hook."""
+        self._evaluate(batch, "test")
+
+    def predict_step(self, batch: Batch, _batch_idx: int) -> list[tuple[str, str]]:
+        """Key and caption of each item."""
+        replies = generate(self.network, [prompt_of(row) for row in batch.rows()], self.decoding)
+        decode = self.network.llm.tokenizer.decode
+        return [
+            (key, decode(ids, skip_special_tokens=True).strip()) for key, ids in zip(batch.keys, replies, strict=True)
+        ]
+
+    def _finish(self, split: str) -> None:
+        if len(self.written) > 1:
+            scores = self.scores.to(self.device).compute()
+            self.log_dict({f"{split}/{name}": value for name, value in scores.items()}, prog_bar=False)
+            if self.trainer.is_global_zero:
+                folder = Path(self.trainer.default_root_dir) / "samples" / f"{split}_step_{self.global_step:06d}"
+                write_captions(folder, self.written, self.loggers, self.global_step)
+        self.scores.reset()
+        self.written.clear()
+
+    def on_validation_epoch_end(self) -> None:
+        """CIDEr-D and the other caption scores; the captions themselves."""
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        """The same on the test set."""
+        self._finish("test")

@@ -1,0 +1,42 @@
+from random import Random
+
+import pytest
+
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.pocket import grammar
+from nextgpt_pl.pocket.judge_text import judge_text
+from nextgpt_pl.pocket.talk import sentence
+from nextgpt_pl.pocket.world import AudioScene, VideoScene, draw_scene
+
+
+@pytest.mark.parametrize("modality", list(Modality))
+def test_every_wording_of_a_scene_is_read_as_that_scene(modality):
+    rng = Random(0)
+    for index in range(2000):
+        scene = draw_scene(modality, rng, ("train", "heldout")[index % 2])
+        text = sentence(grammar.caption(scene, rng))
+        assert judge_text(text, modality) == scene, text
+        assert judge_text(f"Sure, here is {text}", modality) == scene
+
+
+@pytest.mark.parametrize(
+    ("text", "modality"),
+    [
+        ("a red circle on white", Modality.IMAGE),
+        ("a small red circle on the left", Modality.IMAGE),
+        ("a small red circle on the left on white and gray", Modality.IMAGE),
+        ("a small red circle on white", Modality.VIDEO),
+        ("a small red or blue circle moving left on white", Modality.VIDEO),
+        ("a high bell", Modality.AUDIO),
+        ("", Modality.AUDIO),
+    ],
+)
+def test_what_is_missing_or_contradictory_is_not_guessed(text, modality):
+    assert judge_text(text, modality) is None
+
+
+def test_words_of_motion_and_pattern_are_no_sizes_and_pitches():
+    assert judge_text("a red star becoming larger on black", Modality.VIDEO) == VideoScene(
+        "star", "red", None, "black", "grow"
+    )
+    assert judge_text("a low bell at a constant pitch", Modality.AUDIO) == AudioScene("bell", "low", "steady")
