@@ -1,4 +1,4 @@
-"""Reading and writing media files. Everything read is bounded, and every failure names the file.
+"""Reading media. Everything read is bounded, and every failure names the file.
 
 Arrays: image ``(H, W, 3)`` uint8, video ``(T, H, W, 3)`` uint8, audio ``(samples,)`` float32 mono.
 """
@@ -6,18 +6,17 @@ Arrays: image ``(H, W, 3)`` uint8, video ``(T, H, W, 3)`` uint8, audio ``(sample
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.modality import MODALITIES, Modality
+from nextgpt_pl.modality import Modality
 
 MAX_PIXELS = 64_000_000  # of an image, or of one video frame
 MAX_SECONDS = 600.0
-_GIF_SCALE = 2  # small pictures are enlarged for people to look at
 
 
 def _existing(path: Path) -> Path:
@@ -141,68 +140,37 @@ def _load_audio_stream(path: Path, max_seconds: float) -> tuple[np.ndarray, int]
     return np.concatenate(pieces).astype(np.float32), rate
 
 
-def save_image(array: np.ndarray, path: Path) -> None:
-    """Write ``(H, W, 3)`` uint8."""
-    Image.fromarray(array).save(path)
+def as_array(source: Any, modality: Modality, where: str = "") -> tuple[np.ndarray, float | None]:
+    """A medium given as bytes of a file, a PIL image, or an array, and its rate where the bytes say one.
 
-
-def save_video(frames: np.ndarray, path: Path, fps: float) -> None:
-    """Write ``(T, H, W, 3)`` uint8 as GIF or, for any other ending, as H.264; small frames are enlarged."""
-    if max(frames.shape[1:3]) < 256:
-        frames = frames.repeat(_GIF_SCALE, axis=1).repeat(_GIF_SCALE, axis=2)
-    if path.suffix == ".gif":
-        first, *rest = [Image.fromarray(f) for f in frames]
-        first.save(path, save_all=True, append_images=rest, duration=int(1000 / fps), loop=0)
-        return
-    import av
-
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
-        # yuv420p wants even sides
-        stream.height, stream.width = (side - side % 2 for side in frames.shape[1:3])
-        stream.pix_fmt, stream.options = "yuv420p", {"crf": "12"}
-        for frame in frames[:, : stream.height, : stream.width]:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
-        container.mux(stream.encode())
-
-
-def save_audio(samples: np.ndarray, path: Path, sample_rate: int) -> None:
-    """Write ``(n,)`` float32 in [-1, 1] as 16-bit samples."""
-    import soundfile
-
-    soundfile.write(str(path), samples, sample_rate, subtype="PCM_16")
-
-
-def save_comparison(
-    folder: Path, modality: Modality, captions: Sequence[str], theirs: Sequence[np.ndarray], ours: Sequence[np.ndarray]
-) -> list[Path]:
-    """One picture that compares two series of media under their captions, and each medium as a file to play.
-
-    Args:
-        folder: where to.
-        modality: of the media.
-        captions: one per column or row.
-        theirs: drawn from the true caption embedding (files ``..._text``).
-        ours: drawn from the projected signal tokens (files ``..._signal``).
-
-    Returns:
-        The files, the picture first.
+    Raises:
+        UserError: it is none of these, or an array of another shape.
 
     """
-    from nextgpt_pl.plots import compare
+    if isinstance(source, (bytes, bytearray)):
+        return _from_bytes(bytes(source), modality)
+    if isinstance(source, Image.Image):
+        source = np.asarray(source.convert("RGB"))
+    array = np.asarray(source)
+    if modality is Modality.AUDIO:
+        if array.ndim != 1 or array.dtype.kind != "f" or not array.size:
+            raise UserError(f"{where}: a sound is floating-point samples (n,), this is {array.dtype} {array.shape}")
+        return array.astype(np.float32), None
+    dimensions = 4 if modality is Modality.VIDEO else 3
+    if array.ndim != dimensions or array.shape[-1] != 3 or array.dtype != np.uint8:
+        shape = "(T, H, W, 3)" if modality is Modality.VIDEO else "(H, W, 3)"
+        raise UserError(f"{where}: {modality} arrays are uint8 {shape}, this is {array.dtype} {array.shape}")
+    return array, None
 
-    files = [folder / f"{modality}.png"]
-    compare(files[0], modality, captions, {"text encoder": theirs, "signal tokens": ours})
-    suffix = MODALITIES[modality].sample_suffix
-    for index in range(len(captions)):
-        for name, array in (("text", theirs[index]), ("signal", ours[index])):
-            path = folder / f"{modality}_{index}_{name}{suffix}"
-            files.append(path)
-            if modality is Modality.IMAGE:
-                save_image(array, path)
-            elif modality is Modality.VIDEO:
-                save_video(array, path, fps=4)
-                save_video(array, path.with_suffix(".gif"), fps=4)
-            else:
-                save_audio(array, path, 16_000)
-    return files
+
+def _from_bytes(data: bytes, modality: Modality) -> tuple[np.ndarray, float | None]:
+    import tempfile
+
+    # libraries for video and sound read files; the name's ending says nothing to them
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        path = Path(file.name)
+        if modality is Modality.IMAGE:
+            return load_image(path), None
+        return load_video(path) if modality is Modality.VIDEO else load_audio(path)

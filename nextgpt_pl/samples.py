@@ -216,10 +216,17 @@ class Batch:
 
 @dataclass(frozen=True)
 class ReplyPart:
-    """One part of a reply, in the order in which the model wrote it: text, or a generated medium."""
+    """One part of a reply, in the order in which the model wrote it: text, or a generated medium.
+
+    Attributes:
+        type: ``text``, or a modality.
+        text: of a text.
+        array: of a medium, as in :class:`Media`.
+        rate: frames per second of a video, sample rate of a sound.
+
+    """
 
     type: Literal["text", "image", "video", "audio"]
     text: str | None = None
     array: np.ndarray | None = None
-    sample_rate: int | None = None
-    fps: float | None = None
+    rate: float | None = None

@@ -23,6 +23,11 @@ class Decoder(ABC):
     can_generate = True
 
     @property
+    def rate(self) -> float | None:
+        """Frames per second of its videos, sample rate of its sounds; images have none."""
+        return None
+
+    @property
     @abstractmethod
     def embedding_shape(self) -> tuple[int, ...]:
         """Shape of one caption embedding, ``(L, D)`` or ``(D,)``; known without reading weights."""

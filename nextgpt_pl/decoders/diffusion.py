@@ -34,6 +34,7 @@ class DiffusionDecoder(Decoder):
         dtype: of the weights; embeddings are float32 whatever this says.
         negative_prompt: what guidance steers away from.
         parts: parts that lie in another pipeline's folder, as ``{vae: pocket:image}``; what is shared is stored once.
+        fps: frames per second at which its videos are to be shown; images have none.
 
     """
 
@@ -49,7 +50,9 @@ class DiffusionDecoder(Decoder):
         dtype: str = "float32",
         negative_prompt: str = "",
         parts: dict[str, str] | None = None,
+        fps: float | None = None,
     ) -> None:
+        self.fps = fps
         self.parts = dict(parts or {})
         self.pipeline_name, self.path, self.dtype_name = pipeline, path, dtype
         self.sampling, self.negative_prompt = dict(sampling or {}), negative_prompt
@@ -81,6 +84,11 @@ class DiffusionDecoder(Decoder):
     def _index(self) -> dict[str, Any]:
         """The pipeline's parts and their classes: name to library and class."""
         return dict(json.loads((self._folder() / "model_index.json").read_text()))
+
+    @property
+    def rate(self) -> float | None:
+        """As given; Zeroscope's own is 8."""
+        return self.fps
 
     @property
     def embedding_shape(self) -> tuple[int, ...]:
@@ -196,6 +204,11 @@ class DiffusionDecoder(Decoder):
 
 class AudioLDMDecoder(DiffusionDecoder):
     """AudioLDM: conditioned on one pooled, L2-normalised CLAP text embedding ``(D,)``, fed as class labels."""
+
+    @property
+    def rate(self) -> float:
+        """The vocoder's sample rate."""
+        return float(self._config("vocoder")["sampling_rate"])
 
     @property
     def embedding_shape(self) -> tuple[int, ...]:

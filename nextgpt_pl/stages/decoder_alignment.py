@@ -34,7 +34,7 @@ class DecoderAlignment(Stage):
 
     """
 
-    trains = ("output_projections.*", "llm.model.*.rows")
+    trains: tuple[str, ...] = ("output_projections.*", "llm.model.*.rows")
 
     def __init__(
         self,

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nextgpt_pl import media
 from nextgpt_pl.decoders.base import Decoder
+from nextgpt_pl.media_files import save_comparison
 from nextgpt_pl.modality import MODALITIES, Modality
 
 SEED = 0  # of the noise: both columns start from the same
@@ -55,7 +55,7 @@ class SampleWriter:
             theirs = decoder.generate(torch.stack([k[2] for k in kept]).reshape(shape), seed=SEED)
             folder.mkdir(parents=True, exist_ok=True)
             captions = [k[0] for k in kept]
-            files = media.save_comparison(folder, modality, captions, theirs, ours)
+            files = save_comparison(folder, modality, captions, theirs, ours, decoder.rate)
             (folder / f"{modality}_captions.txt").write_text("".join(f"{i}: {c}\n" for i, c in enumerate(captions)))
             _to_wandb(loggers, modality, captions, files, step)
 

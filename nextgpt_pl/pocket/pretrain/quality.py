@@ -13,7 +13,7 @@ from nextgpt_pl.decoders import AudioLDMDecoder, DiffusionDecoder
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket import grammar, judge
 from nextgpt_pl.pocket.weights import weights_root
-from nextgpt_pl.pocket.world import ImageScene, Scene, item_rng, item_scene
+from nextgpt_pl.pocket.world import VIDEO_FPS, ImageScene, Scene, item_rng, item_scene
 
 # the decoders of a folder of pocket weights; experiments/models/pocket.yaml says the same for the package's own
 _PICTURES = {"num_inference_steps": 20, "guidance_scale": 3.0, "height": 64, "width": 64}
@@ -41,7 +41,8 @@ def pocket_decoder(modality: Modality, root: Path | None = None) -> DiffusionDec
     root = root or weights_root()
     decoder_class, pipeline, sampling = _CLASSES[modality]
     parts = dict.fromkeys(SHARED_PARTS, str(root / Modality.IMAGE.value)) if modality is Modality.VIDEO else None
-    return decoder_class(pipeline, str(root / modality.value), sampling, parts=parts)
+    fps = VIDEO_FPS if modality is Modality.VIDEO else None
+    return decoder_class(pipeline, str(root / modality.value), sampling, parts=parts, fps=fps)
 
 
 def measure_shipped(part: str, count: int) -> dict[str, float]:

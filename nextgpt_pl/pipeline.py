@@ -1,0 +1,242 @@
+"""Any to any: chat messages of text and media in, an ordered reply of text and media out. Imports no Lightning.
+
+Messages are those of transformers' any-to-any pipeline: ``{"role": "user", "content": [parts]}``, where a part is
+``{"type": "text", "text": ...}``, or ``{"type": "image" | "video" | "audio", TYPE: ...}`` with a path, the bytes of a
+file, a PIL image, an array (with its ``rate``), or a :class:`Media`. A reply's parts can be put into the next messages
+as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from nextgpt_pl.checkpoints import load_adapter
+from nextgpt_pl.errors import UserError, nearest
+from nextgpt_pl.generation import Decoding, caption_embeddings, find_spans, generate
+from nextgpt_pl.media import as_array
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.model import NextGPT
+from nextgpt_pl.samples import Dialogue, Media, MediaPart, Message, Part, Rendered, ReplyPart, TextPart
+
+Messages = Sequence[Mapping[str, Any]]
+Reply = list[ReplyPart]
+_TYPES = ("text", *(m.value for m in Modality))
+
+
+class AnyToAny:
+    """A trained model that answers messages; its decoders stay loaded.
+
+    >>> chat = AnyToAny.from_run("outputs/instruct/my_run")  # doctest: +SKIP
+    >>> reply = chat([{"role": "user", "content": "Draw a small red circle on the left on white."}])  # doctest: +SKIP
+    """
+
+    def __init__(self, network: NextGPT, device: str | torch.device = "cpu") -> None:
+        """Use a loaded network; :meth:`from_run` reads one.
+
+        Args:
+            network: loaded.
+            device: where it and its decoders run.
+
+        """
+        self.network = network.to(device).eval()
+        self.conversation = network.conversation()
+        for decoder in network.decoders.values():
+            decoder.to(device)
+
+    @classmethod
+    def from_run(cls, run: str | Path, device: str | torch.device | None = None) -> AnyToAny:
+        """The model that a run trained, from its folder's ``config.yaml`` and ``adapter/``.
+
+        Raises:
+            UserError: the folder is no run, or its adapter does not fit.
+
+        """
+        folder = Path(run)
+        config = folder / "config.yaml"
+        if not config.is_file() or not (folder / "adapter").is_dir():
+            raise UserError(f"run={str(run)!r}: no config.yaml and adapter/ there; give a run folder of outputs/")
+        network = network_of(yaml.safe_load(config.read_text(encoding="utf-8")))
+        network.load()
+        load_adapter(folder / "adapter", network)
+        return cls(network, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+    def __call__(self, messages: Messages | Sequence[Messages], **options: Any) -> Reply | list[Reply]:
+        """The reply to one conversation, or the replies to several.
+
+        Args:
+            messages: one conversation, or a list of them.
+            options: see :meth:`stream`.
+
+        """
+        if messages and isinstance(messages[0], Mapping):
+            return self.batch([messages], **options)[0]  # type: ignore[list-item]
+        return self.batch(messages, **options)  # type: ignore[arg-type]
+
+    def stream(self, messages: Messages, **options: Any) -> Iterator[ReplyPart]:
+        """The reply part by part: text as soon as it is written, media as they are drawn.
+
+        Args:
+            messages: the conversation.
+            options: ``modalities`` (media that the reply holds, each at least once and no others; ``[]`` forbids all),
+                ``max_new_tokens``, ``temperature``, ``top_p``, ``seed``; and per modality a dictionary of sampling
+                arguments of its decoder, such as ``image={"guidance_scale": 5.0}``.
+
+        """
+        decoding, sampling = self._options(options)
+        (written,) = self.write([messages], decoding)
+        embeddings = caption_embeddings(self.network, [written])[0]
+        for part, span in self._pieces(written):
+            if span is None:
+                yield part
+            else:
+                made = self._draw(part, [embeddings[span]], decoding.seed + span, sampling)
+                yield made[0]
+
+    def batch(self, conversations: Sequence[Messages], **options: Any) -> list[Reply]:
+        """The replies to several conversations; their media are drawn together, modality by modality."""
+        decoding, sampling = self._options(options)
+        written = self.write(conversations, decoding)
+        embeddings = caption_embeddings(self.network, written)
+        replies: list[Reply] = []
+        wanted: dict[Modality, list[tuple[int, int, torch.Tensor]]] = {}
+        for index, row in enumerate(written):
+            reply: Reply = []
+            for part, span in self._pieces(row):
+                if span is not None:
+                    entry = (index, len(reply), embeddings[index][span])
+                    wanted.setdefault(Modality(part.type), []).append(entry)
+                reply.append(part)
+            replies.append(reply)
+        for entries in wanted.values():
+            empty = replies[entries[0][0]][entries[0][1]]
+            made = self._draw(empty, [e for _, _, e in entries], decoding.seed, sampling)
+            for (index, position, _), part in zip(entries, made, strict=True):
+                replies[index][position] = part
+        return replies
+
+    def write(self, conversations: Sequence[Messages], decoding: Decoding | None = None) -> list[Rendered]:
+        """Prompts with the replies that the LLM writes, signal spans and all, but nothing drawn."""
+        prompts = [
+            self.conversation.render(dialogue_of(messages), add_generation_prompt=True) for messages in conversations
+        ]
+        written = []
+        for prompt, ids in zip(prompts, generate(self.network, prompts, decoding), strict=True):
+            spans = find_spans(ids, self.conversation.signal_ids, len(prompt.input_ids))
+            labels = [-100] * len(prompt.input_ids) + ids
+            written.append(replace(prompt, input_ids=[*prompt.input_ids, *ids], labels=labels, spans=tuple(spans)))
+        return written
+
+    def _options(self, options: dict[str, Any]) -> tuple[Decoding, dict[Modality, dict[str, Any]]]:
+        options = dict(options)
+        sampling = {m: dict(options.pop(m.value, {})) for m in Modality}
+        known = [*vars(Decoding()), *(m.value for m in Modality)]
+        for name in options:
+            if name not in known:
+                raise UserError(f"{name}: no such option{nearest(name, known)}")
+        if options.get("modalities") is not None:
+            options["modalities"] = [self._maker(name) for name in options["modalities"]]
+        return Decoding(**options), sampling
+
+    def _maker(self, name: str) -> Modality:
+        makers = [m.value for m in self.network.decoders]
+        if str(name) not in makers:
+            raise UserError(f"modalities: no decoder makes {str(name)!r}; there are {', '.join(makers) or 'none'}")
+        return Modality(str(name))
+
+    def _pieces(self, row: Rendered) -> Iterator[tuple[ReplyPart, int | None]]:
+        """The reply's parts in order; media are empty yet, with the number of their span."""
+        position = next((i for i, label in enumerate(row.labels) if label >= 0), len(row.labels))
+        for number, span in enumerate(row.spans):
+            yield from self._text(row.input_ids[position : span.start])
+            yield ReplyPart(span.modality.value), number
+            position = span.stop
+        yield from self._text(row.input_ids[position:])
+
+    def _text(self, ids: list[int]) -> Iterator[tuple[ReplyPart, None]]:
+        text = self.network.llm.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        if text:
+            yield ReplyPart("text", text=text), None
+
+    def _draw(
+        self, part: ReplyPart, embeddings: list[torch.Tensor], seed: int, sampling: Mapping[Modality, dict[str, Any]]
+    ) -> list[ReplyPart]:
+        modality = Modality(part.type)
+        decoder = self.network.decoders[modality]
+        arrays = decoder.generate(torch.stack(embeddings), seed=seed, **sampling[modality])
+        return [replace(part, array=array, rate=decoder.rate) for array in arrays]
+
+
+def network_of(config: Mapping[str, Any]) -> NextGPT:
+    """The network of a run's resolved configuration, not loaded."""
+    from jsonargparse import ArgumentParser
+
+    try:
+        network = config["model"]["init_args"]["network"]
+    except (KeyError, TypeError):
+        raise UserError("config.yaml has no model.init_args.network") from None
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--network", type=NextGPT)
+    return parser.instantiate_classes(parser.parse_object({"network": network})).network
+
+
+def dialogue_of(messages: Messages) -> Dialogue:
+    """Chat messages as a dialogue that ends with the user.
+
+    Raises:
+        UserError: a message or part is not of the format; the message names it.
+
+    """
+    found = []
+    for number, message in enumerate(messages):
+        role = message.get("role")
+        if role not in ("system", "user", "assistant"):
+            raise UserError(f"message {number}: role={role!r}; known are system, user, assistant")
+        content = message.get("content", "")
+        parts = content if isinstance(content, (list, tuple)) else [{"type": "text", "text": content}]
+        found.append(Message(role, tuple(_part(p, f"message {number}, part {i}") for i, p in enumerate(parts))))
+    if not found or found[-1].role != "user":
+        raise UserError("messages must end with one of the user")
+    return Dialogue("chat", tuple(found))
+
+
+def _part(part: Any, where: str) -> Part:
+    if isinstance(part, ReplyPart):
+        part = {"type": part.type, part.type: part.text if part.type == "text" else part.array, "rate": part.rate}
+    if not isinstance(part, Mapping) or part.get("type") not in _TYPES:
+        kind = part.get("type") if isinstance(part, Mapping) else part
+        raise UserError(f"{where}: type={kind!r:.60}; known are {', '.join(_TYPES)}{nearest(str(kind), _TYPES)}")
+    kind = part["type"]
+    if part.get(kind) is None:
+        raise UserError(f"{where}: no {kind!r} in it")
+    if kind == "text":
+        return TextPart(str(part["text"]))
+    modality = Modality(kind)
+    source: Any = part[kind]
+    if isinstance(source, Media):
+        return MediaPart(modality, source, caption="")
+    if isinstance(source, (str, Path)):
+        if not Path(source).is_file():
+            raise UserError(f"{where}: no such file: {source}")
+        return MediaPart(modality, Media(modality, Path(source)), caption="")
+    array, rate = as_array(source, modality, where)
+    rate = rate or part.get("rate")
+    sample_rate = int(rate) if rate and modality is Modality.AUDIO else None
+    fps = float(rate) if rate and modality is Modality.VIDEO else None
+    return MediaPart(modality, Media(modality, _Held(array), sample_rate, fps), caption="")
+
+
+class _Held:
+    """An array as a source of media; one object is one medium."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __call__(self) -> np.ndarray:
+        return self.array

@@ -1,0 +1,143 @@
+"""How well a model answers on each route of the pocket world: replies to held-out dialogues, read by the judges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from nextgpt_pl.generation import Decoding
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.pipeline import AnyToAny, Messages, Reply
+from nextgpt_pl.pocket import dialogues, judge
+from nextgpt_pl.pocket.judge_text import judge_text
+from nextgpt_pl.pocket.world import Scene
+from nextgpt_pl.samples import Dialogue, Media, TextPart
+
+_NO_MEDIA = ("text->text", "question", *(f"{m}->text" for m in Modality))
+#: rows of the table, and what the project holds itself to
+ROUTES: dict[str, float] = {
+    "image->text": 0.95,
+    "video->text": 0.90,
+    "audio->text": 0.90,
+    "text->image": 0.95,
+    "text->video": 0.95,
+    "text->audio": 0.95,
+    "image->video": 0.85,
+    "audio->image": 0.85,
+    "image+text->image": 0.85,
+    "text->image+audio": 0.85,
+}
+
+
+@dataclass
+class RouteScore:
+    """What was counted on one route.
+
+    Attributes:
+        items: replies.
+        right: replies with all attributes right.
+        kinds_right: replies with the right kinds and numbers of media, in order.
+        examples: a few (request, reply text, right).
+
+    """
+
+    items: int = 0
+    right: int = 0
+    kinds_right: int = 0
+    examples: list[tuple[str, str, bool]] = field(default_factory=list)
+
+    def row(self) -> dict[str, float]:
+        """Shares, for logs."""
+        count = max(1, self.items)
+        return {"items": self.items, "all_right": self.right / count, "kinds_right": self.kinds_right / count}
+
+
+def messages_of(dialogue: Dialogue) -> Messages:
+    """A dialogue up to its last question, as the pipeline takes it."""
+    found = []
+    for message in dialogue.messages[:-1]:
+        content: list[dict[str, Any]] = []
+        for part in message.parts:
+            if isinstance(part, TextPart):
+                content.append({"type": "text", "text": part.text})
+            else:
+                # of an earlier reply, only the signal tokens are in the prompt: what it showed does not matter
+                shown = part.media or Media(part.modality, Path("earlier"))
+                content.append({"type": part.modality.value, part.modality.value: shown})
+        found.append({"role": message.role, "content": content})
+    return found
+
+
+def reply_is_right(reply: Reply, expected: Iterable[tuple[str, Scene]]) -> bool:
+    """Whether each expected scene is what the reply says, or shows, in order."""
+    media = [part for part in reply if part.type != "text"]
+    text = " ".join(part.text or "" for part in reply if part.type == "text")
+    wanted = list(expected)
+    if [part.type for part in media] != [kind for kind, _ in wanted if kind != "text"]:
+        return False
+    for kind, scene in wanted:
+        if kind == "text":
+            found = judge_text(text, dialogues.modality_of(scene))
+        else:
+            part = media.pop(0)
+            assert part.array is not None
+            found = judge.judge(part.array, Modality(kind))
+        if found is None or not judge.all_right(found, scene):
+            return False
+    return True
+
+
+def score_route(model: AnyToAny, route: str, count: int, batch: int = 50, split: Any = "heldout") -> RouteScore:
+    """Answer and judge ``count`` dialogues of a route."""
+    score = RouteScore()
+    decoding = {"temperature": 0.0, "max_new_tokens": 120}
+    for start in tqdm(range(0, count, batch), desc=route):
+        items = [dialogues.dialogue(route, split, i) for i in range(start, min(count, start + batch))]
+        replies = model.batch([messages_of(d) for d in items], seed=start, **decoding)
+        for item, reply in zip(items, replies, strict=True):
+            assert item.attributes is not None
+            expected = item.attributes["expected"]
+            kinds = [kind for kind, _ in expected if kind != "text"]
+            made = [part.type for part in reply if part.type != "text"]
+            right = reply_is_right(reply, expected)
+            score.items += 1
+            score.right += right
+            score.kinds_right += kinds == made
+            if len(score.examples) < 5:
+                score.examples.append((_asked(item), _said(reply), right))
+    return score
+
+
+def malformed_spans(model: AnyToAny, count: int, batch: int = 50) -> int:
+    """Signal tokens outside of whole spans, in ``count`` sampled replies to requests of all routes."""
+    signal_ids = model.conversation.signal_ids
+    every = {i for ids in signal_ids.values() for i in ids}
+    names = tuple(dialogues.ROUTES)
+    stray = 0
+    for start in tqdm(range(0, count, batch), desc="malformed spans"):
+        numbers = range(start, min(count, start + batch))
+        items = [dialogues.dialogue(names[i % len(names)], "heldout", i) for i in numbers]
+        rows = model.write([messages_of(d) for d in items], Decoding(temperature=1.0, seed=start))
+        for row in rows:
+            inside = {p for span in row.spans for p in range(span.start, span.stop)}
+            labelled = (p for p, label in enumerate(row.labels) if label >= 0)
+            stray += sum(row.input_ids[p] in every and p not in inside for p in labelled)
+    return stray
+
+
+def score_table(model: AnyToAny, count: int, routes: Sequence[str] = tuple(ROUTES)) -> Mapping[str, RouteScore]:
+    """All rows, those without media among them."""
+    extra = [r for r in _NO_MEDIA if r not in routes]
+    return {route: score_route(model, route, count) for route in (*routes, *extra)}
+
+
+def _asked(dialogue: Dialogue) -> str:
+    return " ".join(p.text if isinstance(p, TextPart) else f"<{p.modality}>" for p in dialogue.messages[-2].parts)
+
+
+def _said(reply: Reply) -> str:
+    return " ".join(part.text or f"<{part.type}>" for part in reply)
