@@ -20,12 +20,27 @@ def _pocket(argv: list[str]) -> int:
     return pocket_main(argv[1:])
 
 
+def _talking(argv: list[str]) -> int:
+    from nextgpt_pl.verbs.talking import main as talking_main
+
+    return talking_main(argv)
+
+
+def _inspect(argv: list[str]) -> int:
+    from nextgpt_pl.verbs.inspect import inspect
+
+    return inspect(argv)
+
+
 # verb -> function of the whole command line, and what it does
 VERBS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "fit": (_trainer_verb, "train:  fit -c experiments/dec_align.yaml [--model.lr=1e-3 ...]"),
     "validate": (_trainer_verb, "one pass over the validation data:  validate -c FILE --ckpt_path CHECKPOINT"),
     "test": (_trainer_verb, "one pass over the test data:  test -c FILE --ckpt_path CHECKPOINT"),
     "predict": (_trainer_verb, "write predictions:  predict -c FILE --ckpt_path CHECKPOINT"),
+    "inspect": (_inspect, "print a batch as a person reads it:  inspect -c FILE"),
+    "chat": (_talking, "talk to a trained run:  chat --run outputs/instruct/RUN"),
+    "generate": (_talking, 'one reply to files:  generate --run RUN --prompt "..." [--image FILE] --out DIR'),
     "pocket": (_pocket, "make the pocket weights from nothing:  pocket pretrain [--part image]"),
 }
 

@@ -142,13 +142,13 @@ def parser_arguments(argv: list[str]) -> dict[str, Any]:
     }
 
 
-def run(argv: list[str]) -> int:
-    """Parse ``VERB -c FILE ...``, run it, and return the exit code."""
+def _parsed(argv: list[str], cli_class: type[ExperimentCLI] = ExperimentCLI, **arguments: Any) -> ExperimentCLI:
+    """The command line, parsed and (unless ``run=False``) run; mistakes as :class:`UserError`."""
     _quieten()
     try:
         # the parser forgets the files' names where a YAML has interpolations
         ExperimentCLI.config_files = _config_files(argv)
-        cli = ExperimentCLI(**parser_arguments(argv))
+        return cli_class(**parser_arguments(argv), **arguments)
     except ArgumentError as error:
         raise UserError(explain(str(error), _known_keys())) from error
     except ValueError as error:
@@ -158,5 +158,24 @@ def run(argv: list[str]) -> int:
         raise UserError(explain(str(error))) from error
     finally:
         os.environ.pop(_FOLDER_VARIABLE, None)
+
+
+def run(argv: list[str]) -> int:
+    """Parse ``VERB -c FILE ...``, run it, and return the exit code."""
+    cli = _parsed(argv)
     print(f"done. {describe(cli.run_folder)}")
     return 0
+
+
+class _PartsOnly(ExperimentCLI):
+    """Builds model and data; makes no trainer and no run folder."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """None is needed."""
+        return Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False)
+
+
+def build(argv: list[str]) -> tuple[Any, Any]:
+    """Model and data module of ``-c FILE ...``, not loaded and not run."""
+    cli = _parsed(argv, cli_class=_PartsOnly, run=False)
+    return cli.model, cli.datamodule

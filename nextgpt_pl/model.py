@@ -94,9 +94,12 @@ class NextGPT(nn.Module):
         """Token positions that a medium of this modality takes in the prompt."""
         assert self.encoder is not None
         tokens = self.encoder.tokens_per_medium
-        if modality.value not in self.input_projections:
-            return tokens
-        projection = self.input_projections[modality.value]
+        if modality.value in self.input_projections:
+            projection = self.input_projections[modality.value]
+        else:  # not loaded yet: the class knows, without weights
+            assert self.input_projection_factory is not None
+            with torch.device("meta"):
+                projection = self.input_projection_factory(self.encoder.output_dim, self.llm.hidden_size)
         assert isinstance(projection, InputProjection)
         return projection.tokens(tokens)
 

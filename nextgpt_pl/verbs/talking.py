@@ -1,0 +1,171 @@
+"""``chat`` and ``generate``: talk to a trained run in the terminal, media by file path in and out."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.media_files import save
+from nextgpt_pl.modality import MODALITIES, Modality, modality_of_file
+from nextgpt_pl.pipeline import AnyToAny
+from nextgpt_pl.samples import ReplyPart
+
+_HELP = """Write a message and press Enter. To show a medium, write its path: a file that ends like an image, a video or
+a sound is shown in its place. /new begins a new conversation, /quit ends."""
+
+
+def chat(
+    run: Path,
+    out: Path = Path("outputs/chat"),
+    seed: int = 0,
+    temperature: float = 0.0,
+    max_new_tokens: int = 160,
+) -> None:
+    """Talk to a trained run; generated media are saved and named.
+
+    Args:
+        run: folder of the run.
+        out: folder of the media that are made.
+        seed: of sampling and noise; goes up by one with each reply.
+        temperature: 0 takes the likeliest token.
+        max_new_tokens: longest reply.
+
+    """
+    model = AnyToAny.from_run(run)
+    print(_HELP)
+    messages: list[dict[str, Any]] = []
+    while (line := _read()) is not None:
+        if line == "/new":
+            messages.clear()
+            continue
+        try:
+            messages.append({"role": "user", "content": content_of(line)})
+            reply = _answer(model, messages, out, seed, temperature=temperature, max_new_tokens=max_new_tokens)
+        except UserError as error:
+            messages = messages[:-1]
+            print(f"error: {error}")
+            continue
+        messages.append({"role": "assistant", "content": reply})
+        seed += 1
+
+
+def _read() -> str | None:
+    try:
+        line = input("you: ").strip()
+    except (EOFError, KeyboardInterrupt):
+        print()
+        return None
+    return None if line in ("/quit", "/exit") else line or _read()
+
+
+def _answer(model: AnyToAny, messages: list[dict[str, Any]], out: Path, seed: int, **options: Any) -> list[ReplyPart]:
+    reply = []
+    for part in model.stream(messages, seed=seed, **options):
+        reply.append(part)
+        print(f"model: {part.text if part.type == 'text' else save_part(part, out)}", flush=True)
+    return reply
+
+
+def content_of(line: str) -> list[dict[str, str]]:
+    """A typed line as parts: words that name a file of a known ending are media.
+
+    Raises:
+        UserError: a word looks like a medium's path, but there is no such file.
+
+    """
+    try:
+        words = shlex.split(line, posix=True) if any(q in line for q in "\"'") else line.split()
+    except ValueError:  # an apostrophe is no quotation
+        words = line.split()
+    parts: list[dict[str, str]] = []
+    text: list[str] = []
+    for word in words:
+        modality = _modality(word)
+        if modality is None:
+            text.append(word)
+            continue
+        if not Path(word).expanduser().is_file():
+            raise UserError(f"no such file: {word}")
+        if text:
+            parts.append({"type": "text", "text": " ".join(text)})
+            text = []
+        parts.append({"type": modality.value, modality.value: str(Path(word).expanduser())})
+    if text:
+        parts.append({"type": "text", "text": " ".join(text)})
+    return parts
+
+
+def _modality(word: str) -> Modality | None:
+    try:
+        return modality_of_file(word)
+    except ValueError:
+        return None
+
+
+def save_part(part: ReplyPart, out: Path) -> Path:
+    """Save a generated medium under the next free number."""
+    modality = Modality(part.type)
+    assert part.array is not None
+    out.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while (path := out / f"{modality}_{number:03d}{MODALITIES[modality].sample_suffix}").exists():
+        number += 1
+    save(part.array, modality, path, part.rate)
+    return path
+
+
+def generate(
+    run: Path,
+    prompt: str,
+    out: Path,
+    image: list[Path] | None = None,
+    video: list[Path] | None = None,
+    audio: list[Path] | None = None,
+    modalities: list[Modality] | None = None,
+    seed: int = 0,
+    temperature: float = 0.0,
+    max_new_tokens: int = 160,
+) -> None:
+    """Answer one prompt, with media in front of it; the reply goes to ``out``.
+
+    Args:
+        run: folder of the run.
+        prompt: what to ask.
+        out: folder of ``reply.txt`` and the media that it names.
+        image: images to show.
+        video: videos to show.
+        audio: sounds to play.
+        modalities: media that the reply must hold; none of them if the list is empty.
+        seed: of sampling and noise.
+        temperature: 0 takes the likeliest token.
+        max_new_tokens: longest reply.
+
+    """
+    content: list[dict[str, Any]] = [
+        {"type": modality.value, modality.value: path}
+        for modality, paths in zip(Modality, (image, video, audio), strict=True)
+        for path in paths or ()
+    ]
+    content.append({"type": "text", "text": prompt})
+    model = AnyToAny.from_run(run)
+    lines = []
+    options = {"modalities": modalities, "temperature": temperature, "max_new_tokens": max_new_tokens}
+    for part in model.stream([{"role": "user", "content": content}], seed=seed, **options):
+        lines.append(part.text or str(save_part(part, out).name))
+        print(lines[-1], flush=True)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "reply.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(f"reply: {out}", file=sys.stderr)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse and run ``chat`` or ``generate``."""
+    from jsonargparse import auto_cli
+
+    verbs: dict[str, Callable[..., None]] = {"chat": chat, "generate": generate}
+    auto_cli(verbs[argv[0]], args=list(argv[1:]), prog=f"nextgpt_pl {argv[0]}")
+    return 0
