@@ -1,0 +1,76 @@
+import csv
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import CSVLogger
+
+from nextgpt_pl.datamodules import CaptionedPairs, PocketWorld
+from nextgpt_pl.encoders import ImageBindEncoder
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.projections import MLPInputProjection
+from nextgpt_pl.stages import EncoderAlignment
+
+
+@pytest.fixture
+def network(network):
+    network.encoder = ImageBindEncoder("pocket:encoder", video_clips=4, audio_clips=1)
+    network.input_projection_factory = lambda c, h: MLPInputProjection(c, h, width=16, expand=2)
+    return network
+
+
+def _data():
+    return CaptionedPairs([PocketWorld(train_size=4, val_size=2)], batch_size=6)
+
+
+def test_it_trains_input_projections_alone_and_writes_scored_captions(network, tmp_path):
+    stage = EncoderAlignment(network, captions=4, max_new_tokens=8)
+    stage.configure_model()
+    before = {name: p.detach().clone() for name, p in stage.network.named_parameters()}
+    trainer = Trainer(
+        max_steps=2,
+        val_check_interval=2,
+        check_val_every_n_epoch=None,
+        accelerator="cpu",
+        logger=CSVLogger(tmp_path),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(stage, _data())
+    changed = {n for n, p in stage.network.named_parameters() if not torch.equal(p, before[n])}
+    assert changed
+    assert all(name.startswith("input_projections.") for name in changed)
+    assert {"val/loss", "val/CIDEr-D", "val/BLEU-4"} <= set(trainer.callback_metrics)
+    with (tmp_path / "samples" / "val_step_000002" / "captions.tsv").open() as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert len(rows) == 4
+    assert all(row["reference"].endswith(".") is False and " " in row["reference"] for row in rows)
+    assert not any(key.startswith("scores") for key in stage.state_dict())
+
+
+def test_a_feature_is_made_once(network, monkeypatch):
+    """The encoder is frozen: the second epoch reads its features from memory."""
+    stage = EncoderAlignment(network, captions=0)
+    stage.configure_model()
+    data = _data()
+    data.renderer = stage.renderer
+    batch = next(iter(data.val_dataloader()))
+    with torch.no_grad():
+        first = stage.network.embed(batch)
+        monkeypatch.setattr(network.encoder, "prepare", lambda _: pytest.fail("prepared again"))
+        assert torch.equal(stage.network.embed(batch), first)
+
+
+def test_the_prompt_shows_as_many_tokens_as_the_projection_gives(network):
+    stage = EncoderAlignment(network)
+    before = stage.renderer.slot_lengths
+    stage.configure_model()
+    assert stage.renderer.slot_lengths == before
+    assert set(before.values()) == {2}
+
+
+def test_an_encoder_is_needed(network):
+    network.encoder = None
+    with pytest.raises(UserError, match=r"EncoderAlignment needs network\.encoder"):
+        EncoderAlignment(network)
