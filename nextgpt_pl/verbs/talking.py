@@ -43,13 +43,13 @@ def chat(
             messages.clear()
             continue
         try:
-            messages.append({"role": "user", "content": content_of(line)})
-            reply = _answer(model, messages, out, seed, temperature=temperature, max_new_tokens=max_new_tokens)
+            turn = {"role": "user", "content": content_of(line)}
+            options = {"temperature": temperature, "max_new_tokens": max_new_tokens}
+            reply = _answer(model, [*messages, turn], out, seed, **options)
         except UserError as error:
-            messages = messages[:-1]
             print(f"error: {error}")
             continue
-        messages.append({"role": "assistant", "content": reply})
+        messages += [turn, {"role": "assistant", "content": reply}]
         seed += 1
 
 
@@ -125,7 +125,7 @@ def generate(
     image: list[Path] | None = None,
     video: list[Path] | None = None,
     audio: list[Path] | None = None,
-    modalities: list[Modality] | None = None,
+    modalities: list[str] | None = None,
     seed: int = 0,
     temperature: float = 0.0,
     max_new_tokens: int = 160,
@@ -164,8 +164,14 @@ def generate(
 
 def main(argv: Sequence[str]) -> int:
     """Parse and run ``chat`` or ``generate``."""
-    from jsonargparse import auto_cli
+    from jsonargparse import ArgumentParser
 
     verbs: dict[str, Callable[..., None]] = {"chat": chat, "generate": generate}
-    auto_cli(verbs[argv[0]], args=list(argv[1:]), prog=f"nextgpt_pl {argv[0]}")
+    verb = verbs[argv[0]]
+    parser = ArgumentParser(prog=f"nextgpt_pl {argv[0]}", description=(verb.__doc__ or "").split("\n")[0])
+    several = {"image": Path, "video": Path, "audio": Path, "modalities": str} if verb is generate else {}
+    parser.add_function_arguments(verb, as_positional=False, skip=set(several))
+    for name, kind in several.items():
+        parser.add_argument(f"--{name}", type=kind, nargs="*", metavar="FILE" if kind is Path else "MODALITY")
+    verb(**vars(parser.parse_args(list(argv[1:]))))
     return 0

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.samples import ReplyPart
+from nextgpt_pl.verbs import talking
+
+
+class _Model:
+    """Stands for a trained run: remembers what it is asked, answers with text and a picture."""
+
+    def __init__(self):
+        self.asked = []
+
+    def stream(self, messages, **options):
+        self.asked.append((list(messages), options))
+        yield ReplyPart("text", text=f"reply {len(messages)}")
+        yield ReplyPart("image", array=np.zeros((8, 8, 3), np.uint8))
+
+
+@pytest.fixture
+def model(monkeypatch):
+    found = _Model()
+    monkeypatch.setattr(talking.AnyToAny, "from_run", lambda _run: found)
+    return found
+
+
+def test_words_that_name_media_files_become_media(tmp_path):
+    (tmp_path / "my cat.png").write_bytes(b"x")
+    parts = talking.content_of(f'look at "{tmp_path}/my cat.png" please')
+    assert [p["type"] for p in parts] == ["text", "image", "text"]
+    assert parts[1]["image"] == str(tmp_path / "my cat.png")
+    assert talking.content_of("what's that?") == [{"type": "text", "text": "what's that?"}]
+    with pytest.raises(UserError, match=r"no such file: no\.wav"):
+        talking.content_of("play no.wav")
+
+
+def test_a_chat_keeps_its_turns_and_saves_media(model, tmp_path, monkeypatch, capsys):
+    lines = iter(["hello", "see no.png", "again", "/new", "fresh", "/quit"])
+    monkeypatch.setattr("builtins.input", lambda _: next(lines))
+    talking.chat(tmp_path, out=tmp_path / "out", seed=5)
+    assert [len(messages) for messages, _ in model.asked] == [1, 3, 1]
+    assert [options["seed"] for _, options in model.asked] == [5, 6, 7]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [f"image_00{i}.png" for i in (1, 2, 3)]
+    printed = capsys.readouterr().out
+    assert "reply 3" in printed
+    assert "error: no such file: no.png" in printed
+
+
+def test_generate_writes_reply_and_media(model, tmp_path, capsys):
+    (tmp_path / "a.wav").write_bytes(b"x")
+    out = tmp_path / "out"
+    argv = ["generate", "--run", str(tmp_path), "--prompt", "Draw it.", "--out", str(out)]
+    assert talking.main([*argv, "--audio", str(tmp_path / "a.wav"), "--modalities", "image"]) == 0
+    ((messages, options),) = model.asked
+    assert [p["type"] for p in messages[0]["content"]] == ["audio", "text"]
+    assert options["modalities"] == ["image"]
+    assert (out / "reply.txt").read_text() == "reply 1\nimage_001.png\n"
+    assert (out / "image_001.png").is_file()
