@@ -86,13 +86,18 @@ def _slope(log_pitch: np.ndarray, times: np.ndarray, weights: np.ndarray) -> flo
     return float(slope)
 
 
+def _energy(magnitudes: np.ndarray, frequencies: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
+    """Amplitude of what sounds within per-frame bands, averaged over the frames."""
+    return float(np.sqrt(np.square(_band(magnitudes, frequencies, low, high)).sum(axis=1)).mean())
+
+
 def _timbre(magnitudes: np.ndarray, frequencies: np.ndarray, pitch: np.ndarray) -> str:
-    fundamental = _band(magnitudes, frequencies, pitch * 0.97 - 8, pitch * 1.03 + 8).max(axis=1)
+    # the energy of a band, not its highest peak: a partial that a vocoder spreads over neighbours sounds as strong
+    fundamental = _energy(magnitudes, frequencies, pitch * 0.97 - 8, pitch * 1.03 + 8)
     ratios = []
     for multiple in _MULTIPLES:
         center = pitch * multiple
-        strength = _band(magnitudes, frequencies, center * 0.97, center * 1.03).max(axis=1)
-        ratios.append(float(strength.sum() / (fundamental.sum() + 1e-9)))
+        ratios.append(_energy(magnitudes, frequencies, center * 0.97 - 8, center * 1.03 + 8) / (fundamental + 1e-9))
     return min(_PROTOTYPES, key=lambda name: float(np.square(np.array(ratios) - _PROTOTYPES[name]).sum()))
 
 

@@ -25,7 +25,7 @@ from nextgpt_pl.pocket.pretrain.text import caption_tokenizer, load_tokenizer
 from nextgpt_pl.pocket.pretrain.vocoder import LevelReading, build_vocoder, sounds
 
 TEXT_WIDTH = 128
-LATENT_CHANNELS = 24
+LATENT_CHANNELS = 16
 ITEMS = 4_000
 
 

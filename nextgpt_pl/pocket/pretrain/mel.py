@@ -14,15 +14,14 @@ from nextgpt_pl.pocket.world import SAMPLE_RATE
 MEL_BINS = 64
 HOP = 500  # samples: 32 frames a second
 _FFT = 1024
-# root-compressed magnitudes of the world's sounds reach about 1.2; they are spread over [-1, 1], silence at -1
-_SPREAD = 0.6
+# root-compressed magnitudes of the world's sounds reach about 10; they are spread over [-1, 1], silence at -1
+_SPREAD = 5.0
 
 
 @lru_cache
 def _filters() -> Tensor:
-    filters = mel_filter_bank(
-        _FFT // 2 + 1, MEL_BINS, 0.0, SAMPLE_RATE / 2, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
-    )
+    # not normalised by width: in the wide filters of high frequencies, partials would be too faint to be heard
+    filters = mel_filter_bank(_FFT // 2 + 1, MEL_BINS, 0.0, SAMPLE_RATE / 2, SAMPLE_RATE, norm=None, mel_scale="slaney")
     return torch.from_numpy(filters).float()
 
 
