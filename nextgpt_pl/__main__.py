@@ -32,6 +32,18 @@ def _inspect(argv: list[str]) -> int:
     return inspect(argv)
 
 
+def _score(argv: list[str]) -> int:
+    from nextgpt_pl.verbs.score import main as score_main
+
+    return score_main(argv)
+
+
+def _tour(argv: list[str]) -> int:
+    from nextgpt_pl.verbs.tour import main as tour_main
+
+    return tour_main(argv)
+
+
 # verb -> function of the whole command line, and what it does
 VERBS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "fit": (_trainer_verb, "train:  fit -c experiments/dec_align.yaml [--model.lr=1e-3 ...]"),
@@ -41,6 +53,8 @@ VERBS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "inspect": (_inspect, "print a batch as a person reads it:  inspect -c FILE"),
     "chat": (_talking, "talk to a trained run:  chat --run outputs/instruct/RUN"),
     "generate": (_talking, 'one reply to files:  generate --run RUN --prompt "..." [--image FILE] --out DIR'),
+    "score": (_score, "the table of routes, judged exactly:  score --run outputs/instruct/RUN"),
+    "tour": (_tour, "all three stages on the pocket stack, and one page of what came out"),
     "pocket": (_pocket, "make the pocket weights from nothing:  pocket pretrain [--part image]"),
 }
 

@@ -107,7 +107,7 @@ def train_vae(work: Path, seed: int, steps: int | None = None) -> tuple[Autoenco
     """The autoencoder that image and video share."""
     torch.manual_seed(seed)
     basis, examples = picture_basis()
-    task = Decoding(build_vae(basis, examples), basis, picture_batch, steps=steps or 2_500, seed=seed)
+    task = Decoding(build_vae(basis, examples), basis, picture_batch, steps=steps or 2_000, seed=seed)
     train(task, work)
     task.check_encoder(examples[:16])
     return task.vae.requires_grad_(False), basis
@@ -122,7 +122,7 @@ def train_text_encoder(out: Path, work: Path, seed: int, steps: int | None = Non
         tokenizer,
         ImageDiffusion.condition,
         (Modality.IMAGE, Modality.VIDEO),
-        steps=steps or 1_000,
+        steps=steps or 3_000,
         seed=seed,
     )
     train(task, work)
@@ -135,7 +135,7 @@ def train_diffusion(
     """The UNet, on latents of the basis times ``scale``."""
     torch.manual_seed(text.seed)
     task = ImageDiffusion(
-        build_unet(), text.text_encoder, text.tokenizer, steps=steps or 5_000, lr=1e-3, seed=text.seed
+        build_unet(), text.text_encoder, text.tokenizer, steps=steps or 4_500, lr=1e-3, seed=text.seed
     )
     task.fill_cache(lambda arrays: basis.analyse(pixels(arrays)) * scale, ITEMS, work / "latents.safetensors")
     train(task, work)

@@ -1,0 +1,70 @@
+"""``score``: the table of routes, judged exactly, for a run on the pocket world."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nextgpt_pl.pipeline import AnyToAny
+from nextgpt_pl.pocket import routes
+from nextgpt_pl.pocket.pretrain.quality import measure
+
+_FILE = "scores.json"
+
+
+def score(run: Path, count: int = 300, replies: int = 1000, out: Path | None = None) -> dict[str, Any]:
+    """Answer held-out dialogues of every route and judge them; prints a table and writes ``scores.json``.
+
+    Args:
+        run: folder of the run.
+        count: dialogues per route.
+        replies: sampled replies in which malformed signal spans are counted.
+        out: folder of ``scores.json``; by default the run's.
+
+    """
+    model = AnyToAny.from_run(run)
+    table = routes.score_table(model, count)
+    record: dict[str, Any] = {
+        "count": count,
+        "decoders": {m.value: measure(m, count=count)["all_right"] for m in model.network.decoders},
+        "routes": {route: found.row() for route, found in table.items()},
+        "examples": {route: found.examples for route, found in table.items()},
+        "replies": replies,
+        "malformed_spans": routes.malformed_spans(model, replies),
+    }
+    (out or run).mkdir(parents=True, exist_ok=True)
+    ((out or run) / _FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    print("\n".join(" | ".join(row) for row in table_rows(record)))
+    return record
+
+
+def table_rows(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Route, measure and result, as text."""
+    rows = []
+    for route, target in routes.ROUTES.items():
+        found = record["routes"][route]
+        right, decoder = found["all_right"], record["decoders"].get(route.removeprefix("text->"))
+        if decoder is not None and route.startswith("text->"):
+            share = right / decoder if decoder else float("nan")
+            measured = f"{right:.1%}, {share:.1%} of the decoder's own {decoder:.1%}"
+            rows.append((route, f"all attributes right, at least {target:.0%} of the decoder's own", measured))
+        else:
+            rows.append((route, f"all attributes right, at least {target:.0%}", f"{right:.1%}"))
+    asked = [r for r in record["routes"] if not r.endswith("->text") and r != "question"]
+    silent = [r for r in record["routes"] if r not in asked]
+    for name, members in (("asked for media", asked), ("not asked for media", silent)):
+        items = sum(record["routes"][r]["items"] for r in members)
+        right = sum(record["routes"][r]["items"] * record["routes"][r]["kinds_right"] for r in members)
+        rows.append((name, "the right kinds and numbers, in order, at least 99%", f"{right / max(1, items):.1%}"))
+    rows.append((f"{record['replies']} replies", "malformed signal spans, 0", str(record["malformed_spans"])))
+    return rows
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse and run ``score``."""
+    from jsonargparse import auto_cli
+
+    auto_cli(score, args=list(argv[1:]), prog="nextgpt_pl score", as_positional=False)
+    return 0

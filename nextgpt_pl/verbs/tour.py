@@ -1,0 +1,97 @@
+"""``tour``: the three stages on the pocket stack, from nothing to one page of what came out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from nextgpt_pl.errors import UserError
+
+STAGES = ("enc_align", "dec_align", "instruct")
+
+
+@dataclass
+class Tour:
+    """What a tour has made.
+
+    Attributes:
+        folder: of the page.
+        runs: run folder per stage.
+        seconds: time per part.
+
+    """
+
+    folder: Path
+    runs: dict[str, Path] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def tour(
+    out: Path = Path("outputs/tour"),
+    experiments: Path = Path("experiments"),
+    count: int = 50,
+    replies: int = 200,
+    max_steps: int | None = None,
+) -> None:
+    """Train encoder alignment, decoder alignment and instruction tuning one after the other, then judge and show.
+
+    Args:
+        out: folder of ``index.html`` and of the runs.
+        experiments: folder of the stages' YAMLs.
+        count: dialogues per row of the score table.
+        replies: sampled replies in which malformed signal spans are counted.
+        max_steps: of each stage, instead of its YAML's; a few to try the whole way.
+
+    """
+    from nextgpt_pl.verbs.page import write_page
+    from nextgpt_pl.verbs.score import score
+
+    result = Tour(out)
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    adapter: Path | None = None
+    for stage in STAGES:
+        file = experiments / f"{stage}.yaml"
+        if not file.is_file():
+            raise UserError(f"{file}: no such file; run the tour in the project's folder, or give --experiments")
+        started = time.perf_counter()
+        adapter = _fit(file, stage, out, stamp, adapter, max_steps)
+        result.runs[stage] = adapter.parent
+        result.seconds[stage] = time.perf_counter() - started
+    started = time.perf_counter()
+    record = score(result.runs["instruct"], count, replies, out)
+    result.seconds["score table"] = time.perf_counter() - started
+    started = time.perf_counter()
+    page = write_page(result, record)
+    result.seconds["page"] = time.perf_counter() - started
+    total = sum(result.seconds.values())
+    print(", ".join(f"{name} {seconds:.0f} s" for name, seconds in result.seconds.items()) + f"; {total / 60:.1f} min")
+    print(f"tour: {page}")
+
+
+def _fit(file: Path, stage: str, out: Path, name: str, adapter: Path | None, max_steps: int | None) -> Path:
+    """Train a stage in a process of its own; returns its adapter."""
+    command = [sys.executable, "-m", "nextgpt_pl", "fit", "-c", str(file)]
+    command += [f"--run.root={out}", f"--run.experiment={stage}", f"--run.name={name}"]
+    if adapter is not None:
+        command.append(f"--model.init_from={adapter}")
+    if max_steps is not None:
+        command += [f"--trainer.max_steps={max_steps}", f"--trainer.val_check_interval={max_steps}"]
+    print(f"tour: {' '.join(command[1:])}", flush=True)
+    status = subprocess.run(command, check=False).returncode
+    found = out / stage / name / "adapter"
+    if status or not found.is_dir():
+        raise UserError(f"the stage {stage} ended with exit code {status}; what it said stands above")
+    return found.resolve()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse and run ``tour``."""
+    from jsonargparse import auto_cli
+
+    auto_cli(tour, args=list(argv[1:]), prog="nextgpt_pl tour", as_positional=False)
+    return 0
