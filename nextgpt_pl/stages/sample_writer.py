@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from nextgpt_pl.decoders.base import Decoder
@@ -49,15 +50,28 @@ class SampleWriter:
         for modality, kept in self.kept.items():
             if not kept:
                 continue
-            decoder = self.decoders[modality]
-            shape = (-1, *decoder.embedding_shape)
-            ours = decoder.generate(torch.stack([k[1] for k in kept]).reshape(shape), seed=SEED)
-            theirs = decoder.generate(torch.stack([k[2] for k in kept]).reshape(shape), seed=SEED)
-            folder.mkdir(parents=True, exist_ok=True)
-            captions = [k[0] for k in kept]
-            files = save_comparison(folder, modality, captions, theirs, ours, decoder.rate)
-            (folder / f"{modality}_captions.txt").write_text("".join(f"{i}: {c}\n" for i, c in enumerate(captions)))
-            _to_wandb(loggers, modality, captions, files, step)
+            try:
+                self._write(folder, modality, kept, loggers, step)
+            except Exception as error:  # hours of training are worth more than a picture
+                rank_zero_warn(f"no {modality} samples at step {step}: {type(error).__name__}: {error}")
+
+    def _write(
+        self,
+        folder: Path,
+        modality: Modality,
+        kept: list[tuple[str, Tensor, Tensor]],
+        loggers: Sequence[Any],
+        step: int,
+    ) -> None:
+        decoder = self.decoders[modality]
+        shape = (-1, *decoder.embedding_shape)
+        ours = decoder.generate(torch.stack([k[1] for k in kept]).reshape(shape), seed=SEED)
+        theirs = decoder.generate(torch.stack([k[2] for k in kept]).reshape(shape), seed=SEED)
+        folder.mkdir(parents=True, exist_ok=True)
+        captions = [k[0] for k in kept]
+        files = save_comparison(folder, modality, captions, theirs, ours, decoder.rate)
+        (folder / f"{modality}_captions.txt").write_text("".join(f"{i}: {c}\n" for i, c in enumerate(captions)))
+        _to_wandb(loggers, modality, captions, files, step)
 
 
 def write_captions(folder: Path, written: Sequence[tuple[str, str, str]], loggers: Sequence[Any], step: int) -> None:

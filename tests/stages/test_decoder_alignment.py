@@ -131,3 +131,15 @@ def test_samples_of_each_modality_are_written(network, tmp_path):
     names = {p.name for p in (tmp_path / "samples" / "val_step_000000").iterdir()}
     wanted = {"image.png", "video.png", "audio.png", "image_0_text.png", "video_0_signal.gif", "video_0_signal.mp4"}
     assert wanted | {"audio_0_signal.wav", "audio_captions.txt"} <= names
+
+
+def test_a_decoder_that_fails_to_draw_does_not_end_the_training(network, tmp_path, monkeypatch):
+    stage = DecoderAlignment(network, samples=1)
+    broken = network.decoders[Modality.IMAGE]
+    monkeypatch.setattr(broken, "generate", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("out of memory")))
+    for modality in (Modality.VIDEO, Modality.AUDIO):
+        monkeypatch.setattr(network.decoders[modality], "can_generate", False)
+    stage.writer = type(stage.writer)(network.decoders, 1)
+    with pytest.warns(UserWarning, match="no image samples at step 0: RuntimeError: out of memory"):
+        _trainer(tmp_path, 1).validate(stage, datamodule=_data(), verbose=False)
+    assert not list((tmp_path / "samples").glob("*/image.png"))
