@@ -16,6 +16,8 @@ from nextgpt_pl.modality import MODALITIES, Modality
 
 SEED = 0  # of the noise: both columns start from the same
 
+_Kept = tuple[str, Tensor, Tensor]  # caption, projected signal tokens, true caption embedding
+
 
 class SampleWriter:
     """Collects the first embeddings of an epoch and turns them into files and W&B media.
@@ -29,7 +31,7 @@ class SampleWriter:
     def __init__(self, decoders: Mapping[Modality, Decoder], count: int) -> None:
         self.decoders = {m: d for m, d in decoders.items() if d.can_generate}
         self.count = count
-        self.kept: dict[Modality, list[tuple[str, Tensor, Tensor]]] = {m: [] for m in self.decoders}
+        self.kept: dict[Modality, list[_Kept]] = {m: [] for m in self.decoders}
 
     def collect(self, modality: Modality, captions: Sequence[str], predicted: Tensor, target: Tensor) -> None:
         """Keep what is still wanted of ``(S, L, D)`` embeddings."""

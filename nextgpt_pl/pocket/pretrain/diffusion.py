@@ -97,9 +97,9 @@ class LatentDiffusion(PretrainTask):
 def draw_timesteps(count: int, progress: float, generator: torch.Generator) -> Tensor:
     """Timesteps ``(count,)`` in [0, 999] at ``progress`` in [0, 1] of the training.
 
-    What is where, and which object is which, is decided at the highest noise, where all that can be predicted comes from
-    the caption. So most of the first two thirds of the training go there; edges and even colours are learned at low
-    noise, in the rest.
+    What is where, and which object is which, is decided at the highest noise, where all that can be predicted comes
+    from the caption. So most of the first two thirds of the training go there; edges and even colours are learned at
+    low noise, in the rest.
     """
     u = torch.rand(count, generator=generator)
     high = torch.rand(count, generator=generator) < (0.85 if progress < 0.65 else 0.25)
