@@ -8,6 +8,7 @@ training and in generation.
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -33,6 +34,15 @@ _MARKS = re.compile(f"([{_OPEN}{_CLOSE}{_MEDIUM}])")
 _PLACEHOLDER = re.compile("(" + "|".join(re.escape(spec.placeholder) for spec in MODALITIES.values()) + ")")
 _BY_PLACEHOLDER = {spec.placeholder: spec.modality for spec in MODALITIES.values()}
 
+# ways to ask for a caption, where a source brings none of its own
+_QUESTIONS = (
+    "Describe this {}.",
+    "What is this {} about?",
+    "Say in one sentence what this {} shows.",
+    "Give a short caption for the {}.",
+    "What is the content of this {}?",
+)
+
 Direction = Literal["generation", "comprehension"]
 
 
@@ -40,20 +50,25 @@ def pair_to_dialogue(pair: CaptionedPair, direction: Direction) -> Dialogue:
     """A captioned pair as one exchange.
 
     Generation: the user asks (the pair's instruction, else the caption alone), the assistant answers with the medium,
-    inside the pair's response where it has one. Comprehension: the user shows the medium and asks, the assistant
-    answers with the caption.
+    inside the pair's response where it has one. Comprehension: the user shows the medium and asks (the pair's question,
+    else a usual one), the assistant answers with the caption.
     """
     medium = MediaPart(pair.modality, pair.media, pair.caption, pair.caption_embedding)
     if direction == "generation":
         asked: tuple[Part, ...] = (TextPart(pair.instruction or pair.caption),)
         answer = parts_of(pair.response, [medium], pair.key) if pair.response else (medium,)
     else:
-        text = pair.instruction or f"Describe this {pair.modality}."
+        text = pair.question or _question(pair)
         placeholder = MODALITIES[pair.modality].placeholder
         shown = text if placeholder in text else f"{placeholder}\n{text}"
         asked = parts_of(shown, [medium], pair.key)
         answer = (TextPart(pair.caption),)
     return Dialogue(pair.key, (Message("user", asked), Message("assistant", answer)), pair.attributes)
+
+
+def _question(pair: CaptionedPair) -> str:
+    """One of a few ways to ask for a caption; an item is always asked in the same way."""
+    return _QUESTIONS[zlib.crc32(pair.key.encode()) % len(_QUESTIONS)].format(pair.modality)
 
 
 def parts_of(text: str, media: Sequence[MediaPart], key: str) -> tuple[Part, ...]:

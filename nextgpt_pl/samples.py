@@ -50,7 +50,8 @@ class CaptionedPair:
         media: the medium itself; ``None`` in sources of captions alone.
         caption_embedding: a ``.npy`` file with the diffusion text encoder's embedding of the caption,
             shape ``(L, D)`` for image and video, ``(D,)`` for audio; ``None`` means: compute it.
-        instruction: what the user says to get this medium (or to get it described), if the source has it.
+        instruction: what the user says to get this medium, if the source has it.
+        question: what the user says to get it described, if the source has it.
         response: what the assistant says around it, if the source has it.
         attributes: exact attributes, known in the pocket world.
 
@@ -62,6 +63,7 @@ class CaptionedPair:
     media: Media | None = None
     caption_embedding: Path | None = None
     instruction: str | None = None
+    question: str | None = None
     response: str | None = None
     attributes: Mapping[str, Any] | None = None
 

@@ -47,7 +47,7 @@ def test_comprehension_has_a_slot_and_learns_the_caption(conversation, pocket_to
             Modality.IMAGE,
             "a red circle",
             Media(Modality.IMAGE, Path("x.png")),
-            instruction="<image>\nWhat is it?",
+            question="<image>\nWhat is it?",
         )
     )
     (slot,) = row.slots

@@ -101,7 +101,8 @@ class OfficialJSON(JSONSource):
                             caption=caption,
                             media=self.media_file(folder, modality, name, needed=self.need_media),
                             caption_embedding=self.embedding_file(self.embeddings, vectors, index, shape),
-                            instruction=instruction,
+                            instruction=instruction if kind == "output" else None,
+                            question=instruction if kind == "input" else None,
                             response=answer if kind == "output" and len(names) == 1 else None,
                         )
                     )

@@ -206,5 +206,6 @@ def captioned_pair(split: Split, modality: Modality, index: int, seed: int = 0) 
         caption=caption,
         media=Media(modality, render.Renderer(scene, split, modality, index, seed), sample_rate, fps),
         instruction=grammar.request(modality, caption, words),
+        question=grammar.question(modality, words),
         attributes=attributes(scene),
     )

@@ -110,7 +110,7 @@ def test_real_official_samples(shared):
     plain = OfficialJSON(shared / "official_samples", ["cc3m/cc3m.json"], plain_embeddings=True)
     assert all(p.caption_embedding for p in plain.read("train", shapes))
     asked = OfficialJSON(shared / "official_samples", ["webvid/webvid_comprehension.json"]).read("train", shapes)
-    assert asked[0].instruction.startswith("<video>\n")
+    assert asked[0].question.startswith("<video>\n")
     assert asked[0].caption == "Roses on the garden in the afternoon"
 
 
