@@ -3,4 +3,20 @@
 Importing the package is cheap: torch is loaded only by the modules that use it.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nextgpt_pl.pipeline import AnyToAny
+
 __version__ = "0.1.0"
+__all__ = ["AnyToAny", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "AnyToAny":
+        from nextgpt_pl.pipeline import AnyToAny
+
+        return AnyToAny
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

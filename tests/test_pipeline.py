@@ -181,3 +181,15 @@ def test_dialogues_of_a_split_stay_in_it():
                 for kind, scene in dialogues.dialogue(route, split, index).attributes["expected"]:
                     if route != "audio->image":
                         assert world.is_heldout(scene) == (split == "heldout"), (route, kind)
+
+
+def test_the_package_offers_it_and_the_pipeline_imports_no_lightning():
+    """A service that answers messages needs no training framework."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, nextgpt_pl; assert 'torch' not in sys.modules; nextgpt_pl.AnyToAny; "
+        "assert 'lightning' not in sys.modules, 'lightning'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
