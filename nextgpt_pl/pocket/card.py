@@ -14,7 +14,7 @@ QUALITY = "quality.json"
 _CLASSES = {
     "llm": "`LlamaForCausalLM`, 6 layers of width 256, and its own byte-level BPE",
     "encoder": "our `ImageBindModel` with vision, audio and text towers of width 128",
-    "image": "`StableDiffusionPipeline`: `AutoencoderKL` (64x64 to 8x8x24), `UNet2DConditionModel`, "
+    "image": "`StableDiffusionPipeline`: `AutoencoderKL` (64x64 to 8x8x12), `UNet2DConditionModel`, "
     "`CLIPTextModel` (32x128)",
     "video": "`TextToVideoSDPipeline`: the image decoder's VAE and text encoder, `UNet3DConditionModel`, 8 frames",
     "audio": "`AudioLDMPipeline`: `AutoencoderKL` over mel spectrograms, `UNet2DConditionModel`, "

@@ -17,11 +17,10 @@ from transformers import ClapTextConfig, ClapTextModelWithProjection, SpeechT5Hi
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.pretrain import quality
 from nextgpt_pl.pocket.pretrain.autoencoder import LATENT_SIZE, Decoding, PatchBasis, build_vae
-from nextgpt_pl.pocket.pretrain.captions import CaptionCoding
+from nextgpt_pl.pocket.pretrain.captions import CaptionCoding, train_coding
 from nextgpt_pl.pocket.pretrain.diffusion import LatentDiffusion, build_scheduler
 from nextgpt_pl.pocket.pretrain.loop import save_half, train
 from nextgpt_pl.pocket.pretrain.mel import compressed_mel
-from nextgpt_pl.pocket.pretrain.text import caption_tokenizer, load_tokenizer
 from nextgpt_pl.pocket.pretrain.vocoder import LevelReading, build_vocoder, sounds
 
 TEXT_WIDTH = 128
@@ -122,18 +121,10 @@ def train_vocoder(work: Path, seed: int, steps: int | None = None) -> SpeechT5Hi
 
 def train_text_encoder(out: Path, work: Path, seed: int, steps: int | None = None) -> CaptionCoding:
     """The CLAP text encoder."""
-    tokenizer = caption_tokenizer(load_tokenizer(out, seed))
-    torch.manual_seed(seed)
-    task = CaptionCoding(
-        build_text_encoder(tokenizer),
-        tokenizer,
-        AudioDiffusion.condition,
-        (Modality.AUDIO,),
-        steps=steps or 1_500,
-        seed=seed,
+    modalities = (Modality.AUDIO,)
+    return train_coding(
+        build_text_encoder, AudioDiffusion.condition, modalities, out, work, steps=steps or 1_500, seed=seed
     )
-    train(task, work)
-    return task
 
 
 def train_diffusion(

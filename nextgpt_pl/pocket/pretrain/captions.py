@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -21,8 +22,8 @@ from torch import Tensor, nn
 
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket import grammar
-from nextgpt_pl.pocket.pretrain.loop import PretrainTask
-from nextgpt_pl.pocket.pretrain.text import LONGEST_CAPTION
+from nextgpt_pl.pocket.pretrain.loop import PretrainTask, train
+from nextgpt_pl.pocket.pretrain.text import LONGEST_CAPTION, caption_tokenizer, load_tokenizer
 from nextgpt_pl.pocket.world import (
     BACKGROUNDS,
     COLOURS,
@@ -105,6 +106,13 @@ def code(name: str, shape: tuple[int, ...]) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
+def embed_captions(embed: Embed, text_encoder: nn.Module, tokenizer: Any, captions: Sequence[str]) -> Tensor:
+    """Caption embeddings of a text encoder in training, padded as the pipeline will pad them."""
+    device = next(text_encoder.parameters()).device
+    encoded = tokenizer(list(captions), padding="max_length", truncation=True, return_tensors="pt").to(device)
+    return embed(text_encoder, encoded.input_ids, encoded.attention_mask)
+
+
 class CaptionCoding(PretrainTask):
     """Squared distance between caption embeddings and their scenes' codes.
 
@@ -155,8 +163,7 @@ class CaptionCoding(PretrainTask):
 
     def embed(self, captions: list[str]) -> Tensor:
         """Caption embeddings, padded as the pipeline will pad them."""
-        encoded = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").to(self.device)
-        return self.embed_tokens(self.text_encoder, encoded.input_ids, encoded.attention_mask)
+        return embed_captions(self.embed_tokens, self.text_encoder, self.tokenizer, captions)
 
     def loss(self, rng: Random, generator: torch.Generator) -> Tensor:
         """Squared distance, relative to that of the codes from their mean."""
@@ -166,9 +173,23 @@ class CaptionCoding(PretrainTask):
         wanted = torch.stack([self.target(scene, embeddings.shape[1:]) for scene in scenes]).to(embeddings)
         return (embeddings - wanted).square().mean() / wanted.var(0).mean()
 
-    def quality(self) -> dict[str, float]:
-        """See :func:`embedding_quality`."""
-        return embedding_quality(self.embed, self.modalities)
+
+def train_coding(
+    build: Callable[[Any], nn.Module],
+    embed: Embed,
+    modalities: Sequence[Modality],
+    out: Path,
+    work: Path,
+    *,
+    steps: int,
+    seed: int,
+) -> CaptionCoding:
+    """Train what ``build`` makes for the tokenizer in ``out``; the rest as in :class:`CaptionCoding`."""
+    tokenizer = caption_tokenizer(load_tokenizer(out, seed))
+    torch.manual_seed(seed)
+    task = CaptionCoding(build(tokenizer), tokenizer, embed, modalities, steps=steps, seed=seed)
+    train(task, work)
+    return task
 
 
 @torch.no_grad()

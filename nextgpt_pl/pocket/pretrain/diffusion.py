@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket import grammar
+from nextgpt_pl.pocket.pretrain.captions import embed_captions
 from nextgpt_pl.pocket.pretrain.loop import PretrainTask
 from nextgpt_pl.pocket.world import Scene, item_scene
 
@@ -59,7 +60,15 @@ class LatentDiffusion(PretrainTask):
         """The network's v-prediction, in the shape of ``noisy``."""
 
     def fill_cache(self, encode: Callable[[Sequence[np.ndarray]], Tensor], items: int, file: Path) -> None:
-        """Encode ``items`` training scenes once; ``encode`` turns arrays into latents as the UNet wants them."""
+        """Encode ``items`` training scenes once, fewer if the training is too short to see them all.
+
+        Args:
+            encode: turns arrays into latents as the UNet wants them.
+            items: at most.
+            file: keeps them for a resumed training.
+
+        """
+        items = min(items, self.steps * self.batch_size)
         self.scenes = [item_scene("train", self.modality, i, self.seed) for i in range(items)]
         if file.is_file():
             self.latents = load_file(file)["latents"]
@@ -78,8 +87,7 @@ class LatentDiffusion(PretrainTask):
     @torch.no_grad()
     def embed(self, captions: list[str]) -> Tensor:
         """Caption embeddings, padded as the pipeline will pad them."""
-        encoded = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").to(self.device)
-        return self.condition(self.text_encoder, encoded.input_ids, encoded.attention_mask)
+        return embed_captions(self.condition, self.text_encoder, self.tokenizer, captions)
 
     def loss(self, rng: Random, generator: torch.Generator) -> Tensor:
         """Mean squared error of the v-prediction."""
@@ -98,9 +106,9 @@ def draw_timesteps(count: int, progress: float, generator: torch.Generator) -> T
     """Timesteps ``(count,)`` in [0, 999] at ``progress`` in [0, 1] of the training.
 
     What is where, and which object is which, is decided at the highest noise, where all that can be predicted comes
-    from the caption. So most of the first two thirds of the training go there; edges and even colours are learned at
+    from the caption. So most of the first half of the training goes there; edges and even colours are learned at
     low noise, in the rest.
     """
     u = torch.rand(count, generator=generator)
-    high = torch.rand(count, generator=generator) < (0.85 if progress < 0.65 else 0.25)
+    high = torch.rand(count, generator=generator) < (0.85 if progress < 0.55 else 0.25)
     return (torch.where(high, 1 - u.square() / 5, u) * 999).round().long()

@@ -20,10 +20,10 @@ from nextgpt_pl.pocket.pretrain.autoencoder import (
     build_vae,
     pixels,
 )
-from nextgpt_pl.pocket.pretrain.captions import CaptionCoding
+from nextgpt_pl.pocket.pretrain.captions import CaptionCoding, train_coding
 from nextgpt_pl.pocket.pretrain.diffusion import LatentDiffusion, build_scheduler
 from nextgpt_pl.pocket.pretrain.loop import save_half, train
-from nextgpt_pl.pocket.pretrain.text import CONTEXT, caption_tokenizer, load_tokenizer
+from nextgpt_pl.pocket.pretrain.text import CONTEXT
 from nextgpt_pl.pocket.render import render
 from nextgpt_pl.pocket.world import draw_scene
 
@@ -115,18 +115,10 @@ def train_vae(work: Path, seed: int, steps: int | None = None) -> tuple[Autoenco
 
 def train_text_encoder(out: Path, work: Path, seed: int, steps: int | None = None) -> CaptionCoding:
     """The text encoder that image and video share."""
-    tokenizer = caption_tokenizer(load_tokenizer(out, seed))
-    torch.manual_seed(seed)
-    task = CaptionCoding(
-        build_text_encoder(tokenizer),
-        tokenizer,
-        ImageDiffusion.condition,
-        (Modality.IMAGE, Modality.VIDEO),
-        steps=steps or 3_000,
-        seed=seed,
+    modalities = (Modality.IMAGE, Modality.VIDEO)
+    return train_coding(
+        build_text_encoder, ImageDiffusion.condition, modalities, out, work, steps=steps or 3_000, seed=seed
     )
-    train(task, work)
-    return task
 
 
 def train_diffusion(
@@ -135,7 +127,7 @@ def train_diffusion(
     """The UNet, on latents of the basis times ``scale``."""
     torch.manual_seed(text.seed)
     task = ImageDiffusion(
-        build_unet(), text.text_encoder, text.tokenizer, steps=steps or 5_000, lr=1e-3, seed=text.seed
+        build_unet(), text.text_encoder, text.tokenizer, steps=steps or 4_500, lr=1e-3, seed=text.seed
     )
     task.fill_cache(lambda arrays: basis.analyse(pixels(arrays)) * scale, ITEMS, work / "latents.safetensors")
     train(task, work)

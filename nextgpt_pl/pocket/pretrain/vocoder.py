@@ -193,7 +193,8 @@ class LevelReading(PretrainTask):
         """Render and analyse the pool."""
         rng = Random(f"{self.seed}/levels")
         kinds = (sounds, any_sounds, any_sounds)
-        waves = [kinds[i % 3](rng, self.items) for i in tqdm(range(self.pool // self.items), desc="levels")]
+        batches = min(self.pool // self.items, 3 * self.steps)
+        waves = [kinds[i % 3](rng, self.items) for i in tqdm(range(batches), desc="levels")]
         self.mels = torch.cat([compressed_mel(w) for w in waves])
         self.levels = torch.cat([levels(w) for w in waves])
 
