@@ -11,7 +11,7 @@ from nextgpt_pl.datamodules.rows import RowReport, inside, take
 from nextgpt_pl.datamodules.sources import FileSource, JSONSource, OnError, Shapes, Source, Split
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import MODALITIES, Modality, modality_of_file
-from nextgpt_pl.pocket import world
+from nextgpt_pl.pocket import items, world
 from nextgpt_pl.samples import CaptionedPair
 
 
@@ -41,7 +41,7 @@ class PocketWorld(Source):
         side: world.Split = "train" if split == "train" else "heldout"
         size = self.sizes[split]
         self.report = RowReport("pocket world", size * len(self.modalities))
-        return [world.captioned_pair(side, m, i, self.seed) for m in self.modalities for i in range(size)]
+        return [items.captioned_pair(side, m, i, self.seed) for m in self.modalities for i in range(size)]
 
 
 class OfficialJSON(JSONSource):

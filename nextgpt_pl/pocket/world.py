@@ -15,7 +15,6 @@ from random import Random
 from typing import Any, Literal, TypeVar
 
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.samples import CaptionedPair, Media
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -186,26 +185,3 @@ def attributes(scene: Scene) -> Mapping[str, Any]:
 def item_scene(split: Split, modality: Modality, index: int, seed: int = 0) -> Scene:
     """The scene of item ``index``."""
     return draw_scene(modality, item_rng(split, modality, index, seed, "scene"), split)
-
-
-def captioned_pair(split: Split, modality: Modality, index: int, seed: int = 0) -> CaptionedPair:
-    """Item ``index`` of a split: caption, instruction, attributes, and the medium, rendered when it is read."""
-    from nextgpt_pl.pocket import grammar, render
-
-    scene = item_scene(split, modality, index, seed)
-    words = item_rng(split, modality, index, seed, "words")
-    caption = grammar.caption(scene, words)
-    sample_rate, fps = None, None
-    if modality is Modality.AUDIO:
-        sample_rate = SAMPLE_RATE
-    elif modality is Modality.VIDEO:
-        fps = VIDEO_FPS
-    return CaptionedPair(
-        key=f"pocket-{seed}/{split}/{modality}/{index}",
-        modality=modality,
-        caption=caption,
-        media=Media(modality, render.Renderer(scene, split, modality, index, seed), sample_rate, fps),
-        instruction=grammar.request(modality, caption, words),
-        question=grammar.question(modality, words),
-        attributes=attributes(scene),
-    )

@@ -6,15 +6,13 @@ import csv
 import html
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nextgpt_pl.media_files import save
 from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.verbs.score import table_rows
-
-if TYPE_CHECKING:
-    from nextgpt_pl.verbs.tour import Tour
 
 _STYLE = """body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; } td, th { border-bottom: 1px solid #8884; padding: .3rem .6rem;
@@ -32,6 +30,22 @@ _CURVES = {
     "instruct": ("train/loss_text", *(f"val/relative_mse_{m}" for m in Modality)),
 }
 _ROUTES = ("image->video", "audio->image", "image+text->image", "text->image+audio", "follow-up", "image->text")
+
+
+@dataclass
+class Tour:
+    """What a tour has made.
+
+    Attributes:
+        folder: of the page.
+        runs: run folder per stage.
+        seconds: time per part.
+
+    """
+
+    folder: Path
+    runs: dict[str, Path] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def write_page(tour: Tour, record: Mapping[str, Any]) -> Path:

@@ -6,29 +6,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.verbs.page import Tour, write_page
+from nextgpt_pl.verbs.score import score
 
 STAGES = ("enc_align", "dec_align", "instruct")
-
-
-@dataclass
-class Tour:
-    """What a tour has made.
-
-    Attributes:
-        folder: of the page.
-        runs: run folder per stage.
-        seconds: time per part.
-
-    """
-
-    folder: Path
-    runs: dict[str, Path] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def tour(
@@ -48,9 +33,6 @@ def tour(
         max_steps: of each stage, instead of its YAML's; a few to try the whole way.
 
     """
-    from nextgpt_pl.verbs.page import write_page
-    from nextgpt_pl.verbs.score import score
-
     result = Tour(out)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     adapter: Path | None = None

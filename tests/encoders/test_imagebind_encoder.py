@@ -6,7 +6,7 @@ from nextgpt_pl.encoders import ImageBindEncoder
 from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.pocket import world
+from nextgpt_pl.pocket import items
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def folder(tmp_path):
 def test_a_medium_becomes_one_feature(folder, modality):
     encoder = ImageBindEncoder(str(folder), video_clips=4, audio_clips=1)
     encoder.load()
-    media = [world.captioned_pair("train", modality, i).media for i in range(2)]
+    media = [items.captioned_pair("train", modality, i).media for i in range(2)]
     features = encoder(modality, torch.stack([encoder.prepare(m) for m in media]))
     assert features.shape == (2, 1, encoder.output_dim)
     assert not torch.allclose(features[0], features[1])

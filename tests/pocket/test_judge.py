@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.pocket import judge, world
+from nextgpt_pl.pocket import items, judge, world
 
 COUNT = 200
 
@@ -28,7 +28,7 @@ def test_judges_read_renders(modality, degraded):
     rng = np.random.default_rng(0)
     right = 0
     for index in range(COUNT):
-        media = world.captioned_pair(("train", "heldout")[index % 2], modality, index).media.source
+        media = items.captioned_pair(("train", "heldout")[index % 2], modality, index).media.source
         array = media()
         found = judge.judge(_degraded(array, modality, rng) if degraded else array, modality)
         right += judge.all_right(found, media.scene)

@@ -6,7 +6,7 @@ import pytest
 
 from nextgpt_pl.conversation import Conversation
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.pocket import grammar, world
+from nextgpt_pl.pocket import grammar, items, world
 
 # made once; a change here means that a seed and an index no longer give the same item
 CAPTIONS = {
@@ -18,7 +18,7 @@ CAPTIONS = {
 
 @pytest.mark.parametrize("modality", list(Modality))
 def test_an_index_always_gives_the_same_item(modality):
-    first, again = (world.captioned_pair("heldout", modality, 1) for _ in range(2))
+    first, again = (items.captioned_pair("heldout", modality, 1) for _ in range(2))
     assert first == again
     assert np.array_equal(first.media.source(), again.media.source())
     if CAPTIONS[modality]:
@@ -26,7 +26,7 @@ def test_an_index_always_gives_the_same_item(modality):
 
 
 def test_pixels_are_the_same_on_every_machine():
-    pixels = world.captioned_pair("train", Modality.IMAGE, 0).media.source()
+    pixels = items.captioned_pair("train", Modality.IMAGE, 0).media.source()
     assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == "fb95a4d342064ac0"
 
 
@@ -53,7 +53,7 @@ def _values(scene):
 def test_captions_name_every_colour_and_background():
     for index in range(300):
         scene = world.item_scene("train", Modality.IMAGE, index)
-        caption = world.captioned_pair("train", Modality.IMAGE, index).caption
+        caption = items.captioned_pair("train", Modality.IMAGE, index).caption
         for word in (scene.background, *(v for t in scene.things for v in (t.colour, t.shape, t.size))):
             assert any(w in caption for w in (word, *grammar.SYNONYMS.get(word, ()))), (word, caption)
 
@@ -68,7 +68,7 @@ def test_a_question_about_an_item_does_not_tell_its_caption(modality, pocket_tok
     """Read for comprehension, the prompt must not hold what is to be learned."""
     conversation = Conversation(pocket_tokenizer, {}, dict.fromkeys(Modality, 1), direction="comprehension")
     for index in range(20):
-        pair = world.captioned_pair("train", modality, index)
+        pair = items.captioned_pair("train", modality, index)
         row = conversation(pair)
         prompt = pocket_tokenizer.decode([i for i, label in zip(row.input_ids, row.labels, strict=True) if label < 0])
         assert pair.question in prompt
