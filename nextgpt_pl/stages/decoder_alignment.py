@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from nextgpt_pl.errors import UserError
@@ -122,10 +123,14 @@ class DecoderAlignment(Stage):
 
     def _finish(self, split: str) -> None:
         for modality, metric in self.quality.items():
-            if metric.update_called:
+            if not metric.update_called:
+                continue
+            try:
                 values = {f"{split}/{name}_{modality}": value for name, value in metric.compute().items()}
                 self.log_dict(values, prog_bar=False)
-                metric.reset()
+            except ValueError as error:  # too few items to be relative to; the training need not end for that
+                rank_zero_warn(f"no {split} error of {modality}: {error}")
+            metric.reset()
         if self.trainer.is_global_zero and not self.trainer.sanity_checking:
             folder = Path(self.trainer.default_root_dir) / "samples" / f"{split}_step_{self.global_step:06d}"
             self.writer.write(folder, self.loggers, self.global_step)
