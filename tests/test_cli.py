@@ -142,7 +142,13 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on():
     command = [sys.executable, "-m", "nextgpt_pl", "fit", "-c", str(EXPERIMENT), *arguments]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        start_new_session=True,
+        # a shell's background jobs ignore the signal, and so would this process
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     seen = b""
     while b"train/loss" not in seen:
