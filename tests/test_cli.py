@@ -148,7 +148,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on():
         env=environment,
         start_new_session=True,
         # a shell's background jobs ignore the signal, and so would this process
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (the test has no threads)
     )
     seen = b""
     while b"train/loss" not in seen:
