@@ -19,7 +19,11 @@ from nextgpt_pl.pocket.world import VIDEO_FPS, ImageScene, Scene, item_rng, item
 _PICTURES = {"num_inference_steps": 20, "guidance_scale": 3.0, "height": 64, "width": 64}
 _CLASSES: dict[Modality, tuple[type[DiffusionDecoder], str, dict[str, Any]]] = {
     Modality.IMAGE: (DiffusionDecoder, "StableDiffusionPipeline", _PICTURES),
-    Modality.VIDEO: (DiffusionDecoder, "TextToVideoSDPipeline", {**_PICTURES, "num_inference_steps": 14, "num_frames": 8}),
+    Modality.VIDEO: (
+        DiffusionDecoder,
+        "TextToVideoSDPipeline",
+        {**_PICTURES, "num_inference_steps": 14, "num_frames": 8},
+    ),
     Modality.AUDIO: (
         AudioLDMDecoder,
         "AudioLDMPipeline",
