@@ -2,60 +2,33 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from nextgpt_pl.errors import UserError, nearest
 
-
-def _trainer_verb(argv: list[str]) -> int:
-    from nextgpt_pl.cli import run
-
-    return run(argv)
-
-
-def _pocket(argv: list[str]) -> int:
-    from nextgpt_pl.pocket.pretrain import main as pocket_main
-
-    return pocket_main(argv[1:])
-
-
-def _talking(argv: list[str]) -> int:
-    from nextgpt_pl.verbs.talking import main as talking_main
-
-    return talking_main(argv)
-
-
-def _inspect(argv: list[str]) -> int:
-    from nextgpt_pl.verbs.inspect import inspect
-
-    return inspect(argv)
-
-
-def _score(argv: list[str]) -> int:
-    from nextgpt_pl.verbs.score import main as score_main
-
-    return score_main(argv)
-
-
-def _tour(argv: list[str]) -> int:
-    from nextgpt_pl.verbs.tour import main as tour_main
-
-    return tour_main(argv)
-
-
-# verb -> function of the whole command line, and what it does
-VERBS: dict[str, tuple[Callable[[list[str]], int], str]] = {
-    "fit": (_trainer_verb, "train:  fit -c experiments/dec_align.yaml [--model.lr=1e-3 ...]"),
-    "validate": (_trainer_verb, "one pass over the validation data:  validate -c FILE --ckpt_path CHECKPOINT"),
-    "test": (_trainer_verb, "one pass over the test data:  test -c FILE --ckpt_path CHECKPOINT"),
-    "predict": (_trainer_verb, "write predictions:  predict -c FILE --ckpt_path CHECKPOINT"),
-    "inspect": (_inspect, "print a batch as a person reads it:  inspect -c FILE"),
-    "chat": (_talking, "talk to a trained run:  chat --run outputs/instruct/RUN"),
-    "generate": (_talking, 'one reply to files:  generate --run RUN --prompt "..." [--image FILE] --out DIR'),
-    "score": (_score, "the table of routes, judged exactly:  score --run outputs/instruct/RUN"),
-    "tour": (_tour, "all three stages on the pocket stack, and one page of what came out"),
-    "pocket": (_pocket, "make the pocket weights from nothing:  pocket pretrain [--part image]"),
+# verb -> where its function of the whole command line is, and what it does
+VERBS: dict[str, tuple[str, str]] = {
+    "fit": ("nextgpt_pl.cli:run", "train:  fit -c experiments/dec_align.yaml [--model.lr=1e-3 ...]"),
+    "validate": ("nextgpt_pl.cli:run", "one pass over the validation data:  validate -c FILE --ckpt_path CHECKPOINT"),
+    "test": ("nextgpt_pl.cli:run", "one pass over the test data:  test -c FILE --ckpt_path CHECKPOINT"),
+    "predict": ("nextgpt_pl.cli:run", "write predictions:  predict -c FILE --ckpt_path CHECKPOINT"),
+    "inspect": ("nextgpt_pl.verbs.inspect:inspect", "print a batch as a person reads it:  inspect -c FILE"),
+    "chat": ("nextgpt_pl.verbs.talking:main", "talk to a trained run:  chat --run outputs/instruct/RUN"),
+    "generate": (
+        "nextgpt_pl.verbs.talking:main",
+        'one reply to files:  generate --run RUN --prompt "..." [--image FILE] --out DIR',
+    ),
+    "score": (
+        "nextgpt_pl.verbs.score:main",
+        "the table of routes, judged exactly:  score --run outputs/instruct/RUN",
+    ),
+    "tour": ("nextgpt_pl.verbs.tour:main", "all three stages on the pocket stack, and one page of what came out"),
+    "pocket": (
+        "nextgpt_pl.pocket.pretrain:main",
+        "make the pocket weights from nothing:  pocket pretrain [--part image]",
+    ),
 }
 
 
@@ -82,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: no verb {verb!r}{nearest(verb, VERBS)}", file=sys.stderr)
         return 2
     try:
-        return VERBS[verb][0](arguments)
+        module, _, function = VERBS[verb][0].partition(":")
+        return int(getattr(importlib.import_module(module), function)(arguments))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -39,7 +39,7 @@ def pad(rows: Sequence[Rendered], pad_token_id: int, load_embedding: Callable[[P
     found = [(index, span) for index, row in enumerate(rows) for span in row.spans]
     for modality in dict.fromkeys(span.modality for _, span in found):
         spans = [(index, span) for index, span in found if span.modality is modality]
-        files = [span.caption_embedding if load_embedding else None for _, span in spans]
+        files = [span.caption_embedding for _, span in spans]
         batch.spans[modality] = SpanTargets(
             rows=torch.tensor([index for index, _ in spans]),
             starts=torch.tensor([span.start for _, span in spans]),

@@ -16,9 +16,10 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from nextgpt_pl.batching import pad
+from nextgpt_pl.conversation import IGNORE
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
-from nextgpt_pl.samples import Rendered, SignalSpan
+from nextgpt_pl.samples import Batch, Rendered, SignalSpan
 
 
 @dataclass
@@ -95,7 +96,7 @@ class WholeSpans(LogitsProcessor):
 
 def prompt_of(row: Rendered) -> Rendered:
     """A rendered item up to its first label: what the model is given to answer."""
-    end = next((i for i, label in enumerate(row.labels) if label != -100), len(row.labels))
+    end = next((i for i, label in enumerate(row.labels) if label != IGNORE), len(row.labels))
     slots = tuple(slot for slot in row.slots if slot.stop <= end)
     return Rendered(row.input_ids[:end], row.labels[:end], slots, (), row.key, row.attributes)
 
@@ -107,18 +108,21 @@ def end_ids(network: NextGPT) -> tuple[int, ...]:
     return tuple(sorted({int(i) for i in [*ids, network.llm.tokenizer.eos_token_id] if i is not None}))
 
 
+def _batch(network: NextGPT, rows: Sequence[Rendered]) -> Batch:
+    return pad(rows, int(network.llm.tokenizer.pad_token_id)).to(next(network.llm.parameters()).device)
+
+
 @torch.no_grad()
 def generate(network: NextGPT, prompts: Sequence[Rendered], decoding: Decoding | None = None) -> list[list[int]]:
     """Token ids of the reply to each prompt, without the token that ended it."""
     decoding = decoding or Decoding()
-    device = next(network.llm.parameters()).device
-    batch = pad(prompts, int(network.llm.tokenizer.pad_token_id)).to(device)
+    batch = _batch(network, prompts)
     embeddings, mask = _padded_left(network.embed(batch), batch.attention_mask)
     makers = tuple(network.decoders)
     wanted = makers if decoding.modalities is None else tuple(decoding.modalities)
     ends = end_ids(network)
     spans = WholeSpans(network.signal_ids(), frozenset(wanted), wanted if decoding.modalities is not None else (), ends)
-    devices = [device] if device.type == "cuda" else []
+    devices = [embeddings.device] if embeddings.is_cuda else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(decoding.seed)
         out = network.llm.model.generate(
@@ -172,8 +176,7 @@ def caption_embeddings(network: NextGPT, rows: Sequence[Rendered]) -> list[list[
 
     A separate pass, since generation does not return the state at a reply's last token.
     """
-    device = next(network.llm.parameters()).device
-    batch = pad(rows, int(network.llm.tokenizer.pad_token_id)).to(device)
+    batch = _batch(network, rows)
     if not batch.spans:
         return [[] for _ in rows]
     embeddings = network.embed(batch)

@@ -18,6 +18,7 @@ import torch
 import yaml
 
 from nextgpt_pl.checkpoints import load_adapter
+from nextgpt_pl.conversation import IGNORE
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.generation import Decoding, caption_embeddings, find_spans, generate
 from nextgpt_pl.media import as_array
@@ -80,7 +81,7 @@ class AnyToAny:
         return self.batch(messages, **options)  # type: ignore[arg-type]
 
     def stream(self, messages: Messages, **options: Any) -> Iterator[ReplyPart]:
-        """The reply part by part: text as soon as it is written, media as they are drawn.
+        """The reply part by part: each medium as soon as it is drawn, the text around it at once.
 
         Args:
             messages: the conversation.
@@ -129,7 +130,7 @@ class AnyToAny:
         written = []
         for prompt, ids in zip(prompts, generate(self.network, prompts, decoding), strict=True):
             spans = find_spans(ids, self.conversation.signal_ids, len(prompt.input_ids))
-            labels = [-100] * len(prompt.input_ids) + ids
+            labels = [IGNORE] * len(prompt.input_ids) + ids
             written.append(replace(prompt, input_ids=[*prompt.input_ids, *ids], labels=labels, spans=tuple(spans)))
         return written
 

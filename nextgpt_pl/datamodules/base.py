@@ -127,6 +127,13 @@ class ItemData(LightningDataModule):
     predict_dataloader = val_dataloader
 
 
+def not_negative(key: str, weights: Mapping[str, float]) -> None:
+    """Refuse a negative share; the message names ``data.key`` and the name."""
+    for name, weight in weights.items():
+        if weight < 0:
+            raise UserError(f"data.{key}.{name}={weight}: a share is not negative")
+
+
 def interleaved(items: Sequence[Item], groups: Sequence[Hashable]) -> list[Item]:
     """One item of each group in turn, in the order in which groups occur."""
     by_group: dict[Hashable, list[Item]] = {}

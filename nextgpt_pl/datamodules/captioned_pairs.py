@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from nextgpt_pl.datamodules.base import ItemData
+from nextgpt_pl.datamodules.base import ItemData, not_negative
 from nextgpt_pl.datamodules.sources import Item, Source
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.modality import Modality
@@ -66,9 +66,8 @@ def by_modality(weights: dict[str, float]) -> dict[Modality, float]:
 
     """
     known = [m.value for m in Modality]
-    for name, weight in weights.items():
+    not_negative("weights", weights)
+    for name in weights:
         if name not in known:
             raise UserError(f"data.weights: {name!r} is no modality{nearest(name, known)}")
-        if weight < 0:
-            raise UserError(f"data.weights.{name}={weight}: a share is not negative")
     return {Modality(name): weight for name, weight in weights.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from nextgpt_pl.datamodules.base import ItemData
+from nextgpt_pl.datamodules.base import ItemData, not_negative
 from nextgpt_pl.datamodules.sources import Item, Source
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.modality import Modality
@@ -70,9 +70,8 @@ class Dialogues(ItemData):
 
 
 def _checked(key: str, weights: dict[str, float], known: Sequence[str]) -> dict[str, float]:
-    for name, weight in weights.items():
+    not_negative(key, weights)
+    for name in weights:
         if name not in known:
             raise UserError(f"data.{key}: no {name!r} among {', '.join(known)}{nearest(name, known)}")
-        if weight < 0:
-            raise UserError(f"data.{key}.{name}={weight}: a share is not negative")
     return weights

@@ -14,15 +14,14 @@ import numpy as np
 
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket import grammar, talk
+from nextgpt_pl.pocket.items import rendered
 from nextgpt_pl.pocket.render import render
 from nextgpt_pl.pocket.world import (
     MOTIONS,
     PATTERNS,
     PITCHES,
     ROUND_SHAPES,
-    SAMPLE_RATE,
     TIMBRES,
-    VIDEO_FPS,
     AudioScene,
     ImageScene,
     Scene,
@@ -77,10 +76,7 @@ def modality_of(scene: Scene) -> Modality:
 
 def medium_of(scene: Scene, rng: Random) -> Media:
     """A rendering of the scene."""
-    modality = modality_of(scene)
-    rate = SAMPLE_RATE if modality is Modality.AUDIO else None
-    fps = VIDEO_FPS if modality is Modality.VIDEO else None
-    return Media(modality, SceneRenderer(scene, f"dialogue/{rng.random()}"), rate, fps)
+    return rendered(modality_of(scene), SceneRenderer(scene, f"dialogue/{rng.random()}"))
 
 
 def _shown(scene: Scene, rng: Random) -> MediaPart:
@@ -162,25 +158,22 @@ def _sound_seen(rng: Random, split: Split) -> Turn:
     return _exchange(asked, _made(picture, rng)), ((Modality.IMAGE.value, picture),)
 
 
-def _changed(scene: Scene, rng: Random, split: Split) -> tuple[str, Scene] | None:
-    for _ in range(50):
-        change, after = talk.edited(scene, rng)
-        same_look = isinstance(after, ImageScene) and len({(t.shape, t.colour) for t in after.things}) < len(
-            after.things
-        )
-        if not same_look and is_heldout(after) == (split == "heldout"):
-            return change, after
-    return None
+def _changed(modalities: tuple[Modality, ...], rng: Random, split: Split) -> tuple[Scene, str, Scene]:
+    """A scene of one of the modalities, a change in words, and the scene after it; both of the split."""
+    while True:
+        modality = pick(rng, modalities) if len(modalities) > 1 else modalities[0]
+        scene = draw_scene(modality, rng, split)
+        for _ in range(50):
+            change, after = talk.edited(scene, rng)
+            things = after.things if isinstance(after, ImageScene) else ()
+            alike = len({(t.shape, t.colour) for t in things}) < len(things)
+            if not alike and is_heldout(after) == (split == "heldout"):
+                return scene, change, after
 
 
 def _edited(rng: Random, split: Split) -> Turn:
     """A picture and a change; the reply is the changed picture."""
-    while True:
-        scene = draw_scene(Modality.IMAGE, rng, split)
-        found = _changed(scene, rng, split)
-        if found is not None:
-            break
-    change, after = found
+    scene, change, after = _changed((Modality.IMAGE,), rng, split)
     asked = (_shown(scene, rng), TextPart(f"The same, {change}."))
     return _exchange(asked, _made(after, rng)), ((Modality.IMAGE.value, after),)
 
@@ -201,12 +194,7 @@ def _picture_and_sound(rng: Random, split: Split) -> Turn:
 
 def _followed_up(rng: Random, split: Split) -> Turn:
     """A medium is made, then made again with a change: the second request refers to the first reply."""
-    while True:
-        scene = draw_scene(pick(rng, tuple(Modality)), rng, split)
-        found = _changed(scene, rng, split)
-        if found is not None:
-            break
-    change, after = found
+    scene, change, after = _changed(tuple(Modality), rng, split)
     modality = modality_of(scene)
     first = _exchange((TextPart(grammar.request(modality, grammar.caption(scene, rng), rng)),), _made(scene, rng))
     second = _exchange((TextPart(f"The same, {change}."),), _made(after, rng))
@@ -217,8 +205,7 @@ def _chat(rng: Random, split: Split) -> Turn:
     """Words alone."""
     kinds = (talk.repeat, talk.paraphrase, talk.ask, talk.small_talk, talk.small_talk)
     turns = pick(rng, kinds)(rng, split)
-    roles = {"user": "user", "assistant": "assistant"}
-    return tuple(Message(roles[role], (TextPart(text),)) for role, text in turns), ()  # type: ignore[arg-type]
+    return tuple(Message(role, (TextPart(text),)) for role, text in turns), ()  # type: ignore[arg-type]
 
 
 ROUTES: dict[str, Callable[[Random, Split], Turn]] = {

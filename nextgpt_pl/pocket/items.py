@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
+
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket import grammar, render
 from nextgpt_pl.pocket.world import SAMPLE_RATE, VIDEO_FPS, Split, attributes, item_rng, item_scene
 from nextgpt_pl.samples import CaptionedPair, Media
+
+
+def rendered(modality: Modality, renderer: Callable[[], np.ndarray]) -> Media:
+    """A medium of the pocket world, at its rates."""
+    sample_rate = SAMPLE_RATE if modality is Modality.AUDIO else None
+    return Media(modality, renderer, sample_rate, VIDEO_FPS if modality is Modality.VIDEO else None)
 
 
 def captioned_pair(split: Split, modality: Modality, index: int, seed: int = 0) -> CaptionedPair:
@@ -13,16 +23,11 @@ def captioned_pair(split: Split, modality: Modality, index: int, seed: int = 0) 
     scene = item_scene(split, modality, index, seed)
     words = item_rng(split, modality, index, seed, "words")
     caption = grammar.caption(scene, words)
-    sample_rate, fps = None, None
-    if modality is Modality.AUDIO:
-        sample_rate = SAMPLE_RATE
-    elif modality is Modality.VIDEO:
-        fps = VIDEO_FPS
     return CaptionedPair(
         key=f"pocket-{seed}/{split}/{modality}/{index}",
         modality=modality,
         caption=caption,
-        media=Media(modality, render.Renderer(scene, split, modality, index, seed), sample_rate, fps),
+        media=rendered(modality, render.Renderer(scene, split, modality, index, seed)),
         instruction=grammar.request(modality, caption, words),
         question=grammar.question(modality, words),
         attributes=attributes(scene),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nextgpt_pl.conversation import Conversation
-from nextgpt_pl.modality import MODALITIES, Modality
+from nextgpt_pl.modality import MODALITIES
 from nextgpt_pl.samples import Batch
 
 _LEARNED, _SLOT, _SPAN, _PLAIN = "\033[32m", "\033[36m", "\033[35m", "\033[0m"
@@ -34,14 +34,14 @@ def inspect(argv: Sequence[str]) -> int:
 
 def lines_of(batch: Batch, conversation: Conversation, colour: bool = True) -> list[str]:
     """Each row as one line."""
-    marks = _marks(batch)
+    marks = _marks(batch, conversation)
     return [
         f"{batch.keys[row]}: {_row(batch, row, marks.get(row, {}), conversation.tokenizer.decode, colour)}"
         for row in range(len(batch))
     ]
 
 
-def _marks(batch: Batch) -> dict[int, dict[int, tuple[int, str, str]]]:
+def _marks(batch: Batch, conversation: Conversation) -> dict[int, dict[int, tuple[int, str, str]]]:
     """Per row and first position: last position, colour, and what stands there for a reader."""
     found: dict[int, dict[int, tuple[int, str, str]]] = {}
     for modality, slots in batch.slots.items():
@@ -49,19 +49,11 @@ def _marks(batch: Batch) -> dict[int, dict[int, tuple[int, str, str]]]:
             text = f"{MODALITIES[modality].placeholder[:-1]} x{slot.stop - slot.start}>"
             found.setdefault(row, {})[slot.start] = (slot.stop, _SLOT, text)
     for modality, spans in batch.spans.items():
+        length = len(conversation.signal_ids[modality])
         for row, start, caption in zip(spans.rows.tolist(), spans.starts.tolist(), spans.captions, strict=True):
-            length = _span_length(batch, row, start, modality)
             text = f"[{MODALITIES[modality].signal_prefix}0..{length - 1}: {caption}]"
             found.setdefault(row, {})[start] = (start + length, _SPAN, text)
     return found
-
-
-def _span_length(batch: Batch, row: int, start: int, modality: Modality) -> int:
-    ids = batch.input_ids[row, start:].tolist()
-    length = 1
-    while length < min(len(ids), MODALITIES[modality].num_signal_tokens) and ids[length] == ids[0] + length:
-        length += 1
-    return length
 
 
 def _row(

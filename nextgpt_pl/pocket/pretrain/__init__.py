@@ -102,5 +102,5 @@ def main(argv: list[str]) -> int:
     """The verb ``pocket``: parses ``pretrain``, ``measure`` or ``sheet`` with their arguments and runs it."""
     from jsonargparse import auto_cli
 
-    auto_cli({"pretrain": pretrain, "measure": measure, "sheet": sheet}, args=argv, prog="nextgpt_pl pocket")
+    auto_cli({"pretrain": pretrain, "measure": measure, "sheet": sheet}, args=argv[1:], prog="nextgpt_pl pocket")
     return 0
