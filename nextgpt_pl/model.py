@@ -93,7 +93,7 @@ class NextGPT(nn.Module):
     def slot_length(self, modality: Modality) -> int:
         """Token positions that a medium of this modality takes in the prompt."""
         assert self.encoder is not None
-        tokens = self.encoder.tokens_per_medium
+        tokens = self.encoder.tokens(modality)
         if modality.value in self.input_projections:
             projection = self.input_projections[modality.value]
         else:  # not loaded yet: the class knows, without weights

@@ -86,8 +86,9 @@ class AnyToAny:
         Args:
             messages: the conversation.
             options: ``modalities`` (media that the reply holds, each at least once and no others; ``[]`` forbids all),
-                ``max_new_tokens``, ``temperature``, ``top_p``, ``seed``; and per modality a dictionary of sampling
-                arguments of its decoder, such as ``image={"guidance_scale": 5.0}``.
+                ``max_new_tokens``, ``temperature``, ``top_p``, ``seed`` (medium k of the reply is drawn from
+                ``seed + k``); and per modality a dictionary of sampling arguments of its decoder, such as
+                ``image={"guidance_scale": 5.0}``.
 
         """
         decoding, sampling = self._options(options)
@@ -97,27 +98,37 @@ class AnyToAny:
             if span is None:
                 yield part
             else:
-                made = self._draw(part, [embeddings[span]], decoding.seed + span, sampling)
-                yield made[0]
+                yield self._draw(part, [embeddings[span]], [decoding.seed + span], sampling)[0]
 
     def batch(self, conversations: Sequence[Messages], **options: Any) -> list[Reply]:
-        """The replies to several conversations; their media are drawn together, modality by modality."""
+        """The replies to several conversations; their media are drawn together, modality by modality.
+
+        Args:
+            conversations: each as for :meth:`stream`.
+            options: see :meth:`stream`; ``seeds`` gives each conversation's media a seed of their own instead of
+                ``seed``. At temperature 0 a conversation is answered as if it were alone.
+
+        """
+        seeds = options.pop("seeds", None)
         decoding, sampling = self._options(options)
+        seeds = [decoding.seed] * len(conversations) if seeds is None else list(seeds)
+        if len(seeds) != len(conversations):
+            raise UserError(f"seeds: {len(seeds)} given for {len(conversations)} conversations")
         written = self.write(conversations, decoding)
         embeddings = caption_embeddings(self.network, written)
         replies: list[Reply] = []
-        wanted: dict[Modality, list[tuple[int, int, torch.Tensor]]] = {}
+        wanted: dict[Modality, list[tuple[int, int, int]]] = {}
         for index, row in enumerate(written):
             reply: Reply = []
             for part, span in self._pieces(row):
                 if span is not None:
-                    entry = (index, len(reply), embeddings[index][span])
-                    wanted.setdefault(Modality(part.type), []).append(entry)
+                    wanted.setdefault(Modality(part.type), []).append((index, len(reply), span))
                 reply.append(part)
             replies.append(reply)
         for entries in wanted.values():
             empty = replies[entries[0][0]][entries[0][1]]
-            made = self._draw(empty, [e for _, _, e in entries], decoding.seed, sampling)
+            given = [embeddings[index][span] for index, _, span in entries]
+            made = self._draw(empty, given, [seeds[index] + span for index, _, span in entries], sampling)
             for (index, position, _), part in zip(entries, made, strict=True):
                 replies[index][position] = part
         return replies
@@ -166,11 +177,15 @@ class AnyToAny:
             yield ReplyPart("text", text=text), None
 
     def _draw(
-        self, part: ReplyPart, embeddings: list[torch.Tensor], seed: int, sampling: Mapping[Modality, dict[str, Any]]
+        self,
+        part: ReplyPart,
+        embeddings: list[torch.Tensor],
+        seeds: list[int],
+        sampling: Mapping[Modality, dict[str, Any]],
     ) -> list[ReplyPart]:
         modality = Modality(part.type)
         decoder = self.network.decoders[modality]
-        arrays = decoder.generate(torch.stack(embeddings), seed=seed, **sampling[modality])
+        arrays = decoder.generate(torch.stack(embeddings), seed=seeds, **sampling[modality])
         return [replace(part, array=array, rate=decoder.rate) for array in arrays]
 
 

@@ -58,6 +58,21 @@ def test_batches_give_what_single_calls_give(model):
     assert together == [model(c, modalities=[]) for c in conversations]
 
 
+def test_media_of_a_batch_are_those_of_the_single_calls(model):
+    conversations = [_ask("Hello!"), _ask("Which shapes do you know?")]
+    options = {"modalities": ["image", "audio"], **QUICK}
+    together = model(conversations, **options)
+    for reply, messages in zip(together, conversations, strict=True):
+        (drawn,) = (p.array for p in reply if p.type == "image")
+        (alone,) = (p.array for p in model(messages, **options) if p.type == "image")
+        assert np.abs(drawn.astype(int) - alone).max() <= 1
+    seeded = model.batch(conversations, seeds=[0, 5], **options)
+    images = [[p.array for p in reply if p.type == "image"][0] for reply in (together[1], seeded[1])]
+    assert np.abs(images[0].astype(int) - images[1]).max() > 1
+    with pytest.raises(UserError, match="seeds: 1 given for 2"):
+        model.batch(conversations, seeds=[0])
+
+
 def test_media_of_every_form_are_shown_to_the_model(model, tmp_path):
     picture = np.zeros((64, 64, 3), np.uint8)
     Image.fromarray(picture).save(tmp_path / "p.png")

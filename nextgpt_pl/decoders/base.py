@@ -43,12 +43,13 @@ class Decoder(ABC):
         """Caption embeddings ``(N, *embedding_shape)`` float32; the training targets."""
 
     @abstractmethod
-    def generate(self, embeddings: Tensor, *, seed: int, **sampling: Any) -> list[np.ndarray]:
+    def generate(self, embeddings: Tensor, *, seed: int | Sequence[int], **sampling: Any) -> list[np.ndarray]:
         """Media from caption embeddings ``(N, *embedding_shape)``, as the arrays of :class:`samples.Media`.
 
         Args:
             embeddings: from :meth:`embed_captions` or from an output projection.
-            seed: of the initial noise; item i of a batch has the same noise whatever the batch.
+            seed: of the initial noise: one per item, or a number to which item i adds i. An item's noise is the same
+                whatever the batch.
             sampling: overrides of the YAML's sampling arguments (``guidance_scale``, ``num_inference_steps``, ...).
 
         """
@@ -56,6 +57,15 @@ class Decoder(ABC):
     def to(self, device: torch.device | str) -> Decoder:
         """Move loaded weights; those read later go there too."""
         return self
+
+
+def item_seeds(seed: int | Sequence[int], count: int) -> list[int]:
+    """One seed per item, as :meth:`Decoder.generate` takes them."""
+    if isinstance(seed, int):
+        return list(range(seed, seed + count))
+    if len(seed) != count:
+        raise ValueError(f"{len(seed)} seeds for {count} items")
+    return list(seed)
 
 
 class PrecomputedEmbeddings(Decoder):
@@ -87,7 +97,7 @@ class PrecomputedEmbeddings(Decoder):
         """
         raise UserError(f"the caption {captions[0]!r} has no embedding file, and this decoder has no text encoder")
 
-    def generate(self, embeddings: Tensor, *, seed: int, **sampling: Any) -> list[np.ndarray]:
+    def generate(self, embeddings: Tensor, *, seed: int | Sequence[int], **sampling: Any) -> list[np.ndarray]:
         """There is no diffusion model here.
 
         Raises:

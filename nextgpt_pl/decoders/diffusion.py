@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nextgpt_pl.decoders.base import Decoder
+from nextgpt_pl.decoders.base import Decoder, item_seeds
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.paths import resolve
 
@@ -167,7 +167,7 @@ class DiffusionDecoder(Decoder):
         return given
 
     @torch.no_grad()
-    def generate(self, embeddings: Tensor, *, seed: int, **sampling: Any) -> list[np.ndarray]:
+    def generate(self, embeddings: Tensor, *, seed: int | Sequence[int], **sampling: Any) -> list[np.ndarray]:
         """See :meth:`Decoder.generate`.
 
         Raises:
@@ -182,7 +182,7 @@ class DiffusionDecoder(Decoder):
         output = pipeline(
             prompt_embeds=embeddings.to(self.device, dtype),
             negative_prompt_embeds=negative.to(self.device, dtype),
-            generator=[torch.Generator().manual_seed(seed + i) for i in range(len(embeddings))],
+            generator=[torch.Generator().manual_seed(s) for s in item_seeds(seed, len(embeddings))],
             output_type="np",
             **{**self.sampling, **sampling},
         )

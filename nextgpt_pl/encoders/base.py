@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media
 
-_CACHE_BYTES = 256 * 2**20
+_CACHE_BYTES = 512 * 2**20
 
 
 class Encoder(nn.Module, ABC):
@@ -34,9 +34,8 @@ class Encoder(nn.Module, ABC):
     def output_dim(self) -> int:
         """Width of a feature."""
 
-    @property
-    def tokens_per_medium(self) -> int:
-        """Features per medium."""
+    def tokens(self, modality: Modality) -> int:
+        """E, features per medium."""
         return 1
 
     @abstractmethod
@@ -49,11 +48,11 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, modality: Modality, inputs: Tensor) -> Tensor:
-        """Prepared media ``(N, ...)`` to features ``(N, tokens_per_medium, output_dim)``."""
+        """Prepared media ``(N, ...)`` to features ``(N, E, output_dim)``."""
 
     @torch.no_grad()
     def features(self, modality: Modality, media: Sequence[Media], device: torch.device | str) -> Tensor:
-        """Features of media, ``(N, tokens_per_medium, output_dim)``.
+        """Features of media, ``(N, E, output_dim)``.
 
         What was encoded lately is remembered: the encoder is frozen, so an epoch later the feature is the same.
         """

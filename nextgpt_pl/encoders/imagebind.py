@@ -86,6 +86,13 @@ class ImageBindConfig:
             eos_token_id=eos_token_id,
         )
 
+    def patch_count(self, name: str) -> int:
+        """Patches that the vision or the audio tower sees of one clip."""
+        if name == "vision":
+            return (self.image_size // self.image_patch) ** 2
+        grid = ((side - self.mel_kernel) // self.mel_stride + 1 for side in (self.mel_bins, self.mel_frames))
+        return math.prod(grid)
+
     def to_json(self, path: Path) -> None:
         """Write to a file."""
         path.write_text(json.dumps(asdict(self), indent=2) + "\n")

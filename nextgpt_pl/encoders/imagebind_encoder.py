@@ -1,4 +1,4 @@
-"""ImageBind as the model's encoder part: reads media, loads weights, gives one feature per medium."""
+"""ImageBind as the model's encoder part: reads media, loads weights, gives features of media."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOWER = {Modality.IMAGE: "vision", Modality.VIDEO: "vision", Modality.AUDIO: "au
 
 
 class ImageBindEncoder(Encoder):
-    """Frozen ImageBind: image, video and audio to one feature each.
+    """Frozen ImageBind: image, video and audio to one feature each, or to one per patch.
 
     Args:
         weights: ``imagebind_huge.pth``, a safetensors file, or a folder with ``config.json`` and
@@ -33,6 +33,8 @@ class ImageBindEncoder(Encoder):
         video_clips: clips per video (upstream: 5, each in 3 crops).
         audio_clips: clips of two seconds per sound (upstream: 3).
         scale_logits: multiply features by the modality's logit scale, as the original ImageBind does for audio.
+        patches: give every patch token instead of the class token, as NExT-GPT's later version does: they say more of
+            what is where; meant for projections that gather them (grouping, Q-Former, transformer).
 
     """
 
@@ -44,6 +46,7 @@ class ImageBindEncoder(Encoder):
         video_clips: int = 5,
         audio_clips: int = 3,
         scale_logits: bool = True,
+        patches: bool = False,
     ) -> None:
         super().__init__()
         names = modalities or [m.value for m in TOWER]
@@ -53,6 +56,7 @@ class ImageBindEncoder(Encoder):
         self.modalities = tuple(Modality(name) for name in names)
         self.weights, self.sha256 = weights, sha256
         self.video_clips, self.audio_clips, self.scale_logits = video_clips, audio_clips, scale_logits
+        self.patches = patches
         self.model: ImageBindModel | None = None
 
     def _paths(self) -> tuple[Path, ImageBindConfig]:
@@ -73,6 +77,10 @@ class ImageBindEncoder(Encoder):
     def output_dim(self) -> int:
         """D."""
         return self.config.out_dim
+
+    def tokens(self, modality: Modality) -> int:
+        """1, or the tower's patches; those of several clips are averaged place by place."""
+        return self.config.patch_count(TOWER[modality]) if self.patches else 1
 
     def load(self) -> None:
         """Build the towers and read their weights.
@@ -116,9 +124,10 @@ class ImageBindEncoder(Encoder):
 
     @torch.no_grad()
     def forward(self, modality: Modality, inputs: Tensor) -> Tensor:
-        """``(N, ...)`` to ``(N, 1, D)``."""
+        """``(N, ...)`` to ``(N, E, D)``."""
         assert self.model is not None
-        return self.model(TOWER[modality], inputs, scale=self.scale_logits).unsqueeze(1)
+        found = self.model(TOWER[modality], inputs, scale=self.scale_logits, all_tokens=self.patches)
+        return found if self.patches else found.unsqueeze(1)
 
 
 def _sha256(path: Path) -> str:

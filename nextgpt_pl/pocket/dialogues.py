@@ -16,42 +16,11 @@ from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket import grammar, talk
 from nextgpt_pl.pocket.items import rendered
 from nextgpt_pl.pocket.render import render
-from nextgpt_pl.pocket.world import (
-    MOTIONS,
-    PATTERNS,
-    PITCHES,
-    ROUND_SHAPES,
-    TIMBRES,
-    AudioScene,
-    ImageScene,
-    Scene,
-    Split,
-    Thing,
-    VideoScene,
-    draw_scene,
-    is_heldout,
-    pick,
-)
+from nextgpt_pl.pocket.world import ImageScene, Scene, Split, draw_scene, is_heldout, pick
 from nextgpt_pl.samples import Dialogue, Media, MediaPart, Message, Part, TextPart
 
 Expected = tuple[tuple[str, Scene], ...]
 
-# what a sound looks like: each of its attributes decides one of the picture's
-SHAPE_OF_TIMBRE = dict(zip(TIMBRES, ("circle", "square", "ring", "star", "triangle"), strict=True))
-PLACE_OF_PITCH = dict(zip(PITCHES, ("bottom", "center", "top"), strict=True))
-COLOUR_OF_PATTERN = dict(zip(PATTERNS, ("blue", "orange", "green", "red", "purple"), strict=True))
-
-_MOVE = {
-    "left": ("Make it move left.", "Let it slide to the left.", "Now it goes left."),
-    "right": ("Make it move right.", "Let it slide to the right.", "Now it goes right."),
-    "up": ("Make it move up.", "Let it climb up.", "Now it goes upwards."),
-    "down": ("Make it move down.", "Let it sink down.", "Now it goes downwards."),
-    "grow": ("Make it grow.", "Let it get bigger.", "Now it becomes larger."),
-    "spin": ("Make it spin.", "Let it rotate.", "Now it turns around."),
-    "bounce": ("Make it bounce.", "Let it hop.", "Now it jumps up and down."),
-}
-_SOUND_TO_PICTURE = ("Draw this sound.", "What does this look like?", "Show me a picture of this sound.")
-_HERE = ("Sure, here is {}.", "Here you are: {}.", "This is {}.")
 _ALSO = ("And here is {}.", "And this is {}.")
 
 
@@ -67,26 +36,19 @@ class SceneRenderer:
         return render(self.scene, Random(self.seed))
 
 
-def modality_of(scene: Scene) -> Modality:
-    """The medium that a scene is of."""
-    if isinstance(scene, ImageScene):
-        return Modality.IMAGE
-    return Modality.VIDEO if isinstance(scene, VideoScene) else Modality.AUDIO
-
-
 def medium_of(scene: Scene, rng: Random) -> Media:
     """A rendering of the scene."""
-    return rendered(modality_of(scene), SceneRenderer(scene, f"dialogue/{rng.random()}"))
+    return rendered(talk.modality_of(scene), SceneRenderer(scene, f"dialogue/{rng.random()}"))
 
 
 def _shown(scene: Scene, rng: Random) -> MediaPart:
-    return MediaPart(modality_of(scene), medium_of(scene, rng))
+    return MediaPart(talk.modality_of(scene), medium_of(scene, rng))
 
 
-def _made(scene: Scene, rng: Random, forms: tuple[str, ...] = _HERE) -> tuple[Part, ...]:
+def _made(scene: Scene, rng: Random, forms: tuple[str, ...] = talk.HERE) -> tuple[Part, ...]:
     """The assistant's medium, behind a sentence that says what it shows."""
     said = pick(rng, forms).format(grammar.caption(scene, rng))
-    return TextPart(said), MediaPart(modality_of(scene), caption=grammar.caption(scene, rng))
+    return TextPart(said), MediaPart(talk.modality_of(scene), caption=grammar.caption(scene, rng))
 
 
 def _exchange(asked: tuple[Part, ...], answered: tuple[Part, ...]) -> tuple[Message, Message]:
@@ -124,38 +86,14 @@ def _ask(rng: Random, split: Split) -> Turn:
 
 def _moving(rng: Random, split: Split) -> Turn:
     """A picture and a motion; the reply is a video of that object."""
-    while True:
-        scene = draw_scene(Modality.IMAGE, rng, split)
-        motion = pick(rng, MOTIONS)
-        thing = scene.things[0] if isinstance(scene, ImageScene) else None
-        if not isinstance(scene, ImageScene) or thing is None or len(scene.things) > 1:
-            continue
-        if motion == "spin" and thing.shape in ROUND_SHAPES:
-            continue
-        size = None if motion == "grow" else thing.size
-        moving = VideoScene(thing.shape, thing.colour, size, scene.background, motion)
-        if is_heldout(moving) == (split == "heldout"):
-            break
-    asked = (_shown(scene, rng), TextPart(pick(rng, _MOVE[motion])))
-    return _exchange(asked, _made(moving, rng)), ((Modality.VIDEO.value, moving),)
-
-
-def picture_of_sound(sound: AudioScene) -> ImageScene:
-    """What a sound looks like."""
-    thing = Thing(SHAPE_OF_TIMBRE[sound.timbre], COLOUR_OF_PATTERN[sound.pattern], "large", PLACE_OF_PITCH[sound.pitch])
-    return ImageScene((thing,), "black")
+    scene, asked, moving = talk.animated(rng, split)
+    return _exchange((_shown(scene, rng), TextPart(asked)), _made(moving, rng)), ((Modality.VIDEO.value, moving),)
 
 
 def _sound_seen(rng: Random, split: Split) -> Turn:
     """A sound; the reply is its picture."""
-    while True:
-        sound = draw_scene(Modality.AUDIO, rng, split)
-        assert isinstance(sound, AudioScene)
-        picture = picture_of_sound(sound)
-        if split == "heldout" or not is_heldout(picture):
-            break
-    asked = (_shown(sound, rng), TextPart(pick(rng, _SOUND_TO_PICTURE)))
-    return _exchange(asked, _made(picture, rng)), ((Modality.IMAGE.value, picture),)
+    sound, asked, picture = talk.pictured(rng, split)
+    return _exchange((_shown(sound, rng), TextPart(asked)), _made(picture, rng)), ((Modality.IMAGE.value, picture),)
 
 
 def _changed(modalities: tuple[Modality, ...], rng: Random, split: Split) -> tuple[Scene, str, Scene]:
@@ -195,7 +133,7 @@ def _picture_and_sound(rng: Random, split: Split) -> Turn:
 def _followed_up(rng: Random, split: Split) -> Turn:
     """A medium is made, then made again with a change: the second request refers to the first reply."""
     scene, change, after = _changed(tuple(Modality), rng, split)
-    modality = modality_of(scene)
+    modality = talk.modality_of(scene)
     first = _exchange((TextPart(grammar.request(modality, grammar.caption(scene, rng), rng)),), _made(scene, rng))
     second = _exchange((TextPart(f"The same, {change}."),), _made(after, rng))
     return (*first, *second), ((modality.value, after),)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from nextgpt_pl.generation import Decoding
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pipeline import AnyToAny, Messages, Reply
-from nextgpt_pl.pocket import dialogues, judge
+from nextgpt_pl.pocket import dialogues, judge, talk
 from nextgpt_pl.pocket.judge_text import judge_text
 from nextgpt_pl.pocket.world import Scene
 from nextgpt_pl.samples import Dialogue, Media, TextPart
@@ -81,7 +81,7 @@ def reply_is_right(reply: Reply, expected: Iterable[tuple[str, Scene]]) -> bool:
         return False
     for kind, scene in wanted:
         if kind == "text":
-            found = judge_text(text, dialogues.modality_of(scene))
+            found = judge_text(text, talk.modality_of(scene))
         else:
             part = media.pop(0)
             assert part.array is not None
@@ -96,8 +96,9 @@ def score_route(model: AnyToAny, route: str, count: int, batch: int = 50) -> Rou
     score = RouteScore()
     decoding = {"temperature": 0.0, "max_new_tokens": 120}
     for start in tqdm(range(0, count, batch), desc=route):
-        items = [dialogues.dialogue(route, "heldout", i) for i in range(start, min(count, start + batch))]
-        replies = model.batch([messages_of(d) for d in items], seed=start, **decoding)
+        numbers = range(start, min(count, start + batch))
+        items = [dialogues.dialogue(route, "heldout", i) for i in numbers]
+        replies = model.batch([messages_of(d) for d in items], seeds=[10 * i for i in numbers], **decoding)
         for item, reply in zip(items, replies, strict=True):
             assert item.attributes is not None
             expected = item.attributes["expected"]

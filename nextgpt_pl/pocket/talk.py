@@ -17,6 +17,7 @@ from nextgpt_pl.pocket.world import (
     MOTIONS,
     PATTERNS,
     PITCHES,
+    ROUND_SHAPES,
     SHAPES,
     SIZES,
     TIMBRES,
@@ -24,13 +25,38 @@ from nextgpt_pl.pocket.world import (
     ImageScene,
     Scene,
     Split,
+    Thing,
     VideoScene,
     draw_scene,
+    is_heldout,
     pick,
 )
 
 Exchange = list[tuple[str, str]]  # (role, text), the user first
 _MODALITIES = tuple(Modality)
+
+HERE = ("Sure, here is {}.", "Here you are: {}.", "This is {}.")
+_MOVE = {
+    "left": ("Make it move left.", "Let it slide to the left.", "Now it goes left."),
+    "right": ("Make it move right.", "Let it slide to the right.", "Now it goes right."),
+    "up": ("Make it move up.", "Let it climb up.", "Now it goes upwards."),
+    "down": ("Make it move down.", "Let it sink down.", "Now it goes downwards."),
+    "grow": ("Make it grow.", "Let it get bigger.", "Now it becomes larger."),
+    "spin": ("Make it spin.", "Let it rotate.", "Now it turns around."),
+    "bounce": ("Make it bounce.", "Let it hop.", "Now it jumps up and down."),
+}
+_SOUND_TO_PICTURE = ("Draw this sound.", "What does this look like?", "Show me a picture of this sound.")
+# what a sound looks like: each of its attributes decides one of the picture's
+_SHAPE_OF_TIMBRE = dict(zip(TIMBRES, ("circle", "square", "ring", "star", "triangle"), strict=True))
+_PLACE_OF_PITCH = dict(zip(PITCHES, ("bottom", "center", "top"), strict=True))
+_COLOUR_OF_PATTERN = dict(zip(PATTERNS, ("blue", "orange", "green", "red", "purple"), strict=True))
+
+
+def modality_of(scene: Scene) -> Modality:
+    """The medium that a scene is of."""
+    if isinstance(scene, ImageScene):
+        return Modality.IMAGE
+    return Modality.VIDEO if isinstance(scene, VideoScene) else Modality.AUDIO
 
 
 def sentence(text: str) -> str:
@@ -40,6 +66,25 @@ def sentence(text: str) -> str:
 
 def _listed(words: tuple[str, ...]) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def keywords(scene: Scene, rng: Random) -> str:
+    """A scene in telegraphic style: its attributes in any order, those of an object together."""
+    if isinstance(scene, ImageScene):
+        groups = [[t.size, t.colour, t.shape, t.position] for t in scene.things] + [[scene.background]]
+    elif isinstance(scene, VideoScene):
+        groups = [[*filter(None, [scene.size]), scene.colour, scene.shape], [scene.motion], [scene.background]]
+    else:
+        groups = [[scene.timbre], [scene.pitch], [scene.pattern]]
+    for group in (groups, *groups):
+        rng.shuffle(group)
+    return sentence(", ".join(" ".join(group) for group in groups))
+
+
+def _told(scene: Scene, rng: Random) -> str:
+    """A scene as a user tells it, with what stands between it and a question; stands where a medium will stand."""
+    said = keywords(scene, rng) if rng.random() < 0.4 else sentence(grammar.caption(scene, rng))
+    return said + pick(rng, (" ", "\n"))
 
 
 def _any_scene(rng: Random, split: Split) -> Scene:
@@ -116,12 +161,18 @@ def asked_of(scene: Scene, rng: Random) -> tuple[str, str]:
 def ask(rng: Random, split: Split) -> Exchange:
     """A caption, then one or two questions about it."""
     scene = _any_scene(rng, split)
-    caption = grammar.caption(scene, rng)
     turns: Exchange = []
     for turn in range(1 + (rng.random() < 0.4)):
         asked, answer = asked_of(scene, rng)
-        turns += [("user", f"{sentence(caption)} {asked}" if turn == 0 else asked), ("assistant", answer)]
+        turns += [("user", f"{_told(scene, rng)}{asked}" if turn == 0 else asked), ("assistant", answer)]
     return turns
+
+
+def describe(rng: Random, split: Split) -> Exchange:
+    """A scene told, and the question for its description."""
+    scene = _any_scene(rng, split)
+    asked = grammar.question(modality_of(scene), rng)
+    return [("user", f"{_told(scene, rng)}{asked}"), ("assistant", sentence(grammar.caption(scene, rng)))]
 
 
 def edited(scene: Scene, rng: Random) -> tuple[str, Scene]:
@@ -148,8 +199,51 @@ def edit(rng: Random, split: Split) -> Exchange:
     """A caption and a change to it; the answer is the changed caption."""
     scene = _any_scene(rng, split)
     change, changed = edited(scene, rng)
-    asked = f"{sentence(grammar.caption(scene, rng))} The same, {change}."
-    return [("user", asked), ("assistant", sentence(grammar.caption(changed, rng)))]
+    return [("user", f"{_told(scene, rng)}The same, {change}."), ("assistant", _shown(changed, rng))]
+
+
+def animated(rng: Random, split: Split) -> tuple[ImageScene, str, VideoScene]:
+    """A picture of one object, a request to move it, and the video; the video is of the split."""
+    while True:
+        scene, motion = draw_scene(Modality.IMAGE, rng, split), pick(rng, MOTIONS)
+        if not isinstance(scene, ImageScene) or len(scene.things) > 1:
+            continue
+        thing = scene.things[0]
+        if motion == "spin" and thing.shape in ROUND_SHAPES:
+            continue
+        size = None if motion == "grow" else thing.size
+        moving = VideoScene(thing.shape, thing.colour, size, scene.background, motion)
+        if is_heldout(moving) == (split == "heldout"):
+            return scene, pick(rng, _MOVE[motion]), moving
+
+
+def animate(rng: Random, split: Split) -> Exchange:
+    """A picture told, and how it shall move; the answer is the video in words."""
+    scene, asked, moving = animated(rng, split)
+    return [("user", f"{_told(scene, rng)}{asked}"), ("assistant", _shown(moving, rng))]
+
+
+def pictured(rng: Random, split: Split) -> tuple[AudioScene, str, ImageScene]:
+    """A sound, a request for its picture, and the picture; in training no held-out one."""
+    while True:
+        sound = draw_scene(Modality.AUDIO, rng, split)
+        assert isinstance(sound, AudioScene)
+        place, colour = _PLACE_OF_PITCH[sound.pitch], _COLOUR_OF_PATTERN[sound.pattern]
+        picture = ImageScene((Thing(_SHAPE_OF_TIMBRE[sound.timbre], colour, "large", place),), "black")
+        if split == "heldout" or not is_heldout(picture):
+            return sound, pick(rng, _SOUND_TO_PICTURE), picture
+
+
+def picture(rng: Random, split: Split) -> Exchange:
+    """A sound told; the answer is its picture in words."""
+    sound, asked, seen = pictured(rng, split)
+    return [("user", f"{_told(sound, rng)}{asked}"), ("assistant", _shown(seen, rng))]
+
+
+def _shown(scene: Scene, rng: Random) -> str:
+    """A scene in words, half of the time behind words of handing over."""
+    caption = grammar.caption(scene, rng)
+    return sentence(caption) if rng.random() < 0.5 else pick(rng, HERE).format(caption)
 
 
 def acknowledge(rng: Random, split: Split) -> Exchange:
@@ -157,7 +251,7 @@ def acknowledge(rng: Random, split: Split) -> Exchange:
     scene_modality = pick(rng, _MODALITIES)
     scene = draw_scene(scene_modality, rng, split)
     wanted = grammar.caption(scene, rng)
-    answer = pick(rng, ("Sure, here is {}.", "Here you are: {}.", "This is {}.")).format(grammar.caption(scene, rng))
+    answer = pick(rng, HERE).format(grammar.caption(scene, rng))
     return [("user", grammar.request(scene_modality, wanted, rng)), ("assistant", answer)]
 
 
@@ -194,10 +288,13 @@ def small_talk(rng: Random, _split: Split) -> Exchange:
 
 # copying and rephrasing come often: they teach attention to carry every attribute to wherever it is needed
 _KINDS: tuple[tuple[Callable[[Random, Split], Exchange], int], ...] = (
-    (repeat, 4),
-    (paraphrase, 5),
+    (repeat, 3),
+    (paraphrase, 4),
+    (describe, 6),
     (ask, 5),
     (edit, 4),
+    (animate, 2),
+    (picture, 2),
     (acknowledge, 4),
     (small_talk, 2),
 )

@@ -27,6 +27,17 @@ def test_a_medium_becomes_one_feature(folder, modality):
     assert not torch.allclose(features[0], features[1])
 
 
+@pytest.mark.parametrize("modality", Modality)
+def test_a_medium_becomes_one_feature_per_patch(folder, modality):
+    encoder = ImageBindEncoder(str(folder), video_clips=2, audio_clips=1, patches=True)
+    encoder.load()
+    medium = items.captioned_pair("train", modality, 0).media
+    features = encoder(modality, torch.stack([encoder.prepare(medium)]))
+    assert features.shape == (1, encoder.tokens(modality), encoder.output_dim)
+    assert encoder.tokens(modality) > 10
+    assert features[0].std(0).mean() > 1e-3
+
+
 def test_it_stays_frozen_and_in_evaluation_mode(folder):
     encoder = ImageBindEncoder(str(folder))
     encoder.load()
