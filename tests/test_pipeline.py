@@ -67,7 +67,7 @@ def test_media_of_a_batch_are_those_of_the_single_calls(model):
         (alone,) = (p.array for p in model(messages, **options) if p.type == "image")
         assert np.abs(drawn.astype(int) - alone).max() <= 1
     seeded = model.batch(conversations, seeds=[0, 5], **options)
-    images = [[p.array for p in reply if p.type == "image"][0] for reply in (together[1], seeded[1])]
+    images = [next(p.array for p in reply if p.type == "image") for reply in (together[1], seeded[1])]
     assert np.abs(images[0].astype(int) - images[1]).max() > 1
     with pytest.raises(UserError, match="seeds: 1 given for 2"):
         model.batch(conversations, seeds=[0])

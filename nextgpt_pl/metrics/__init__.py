@@ -1,5 +1,21 @@
 """Metrics: a pure functional core with thin torchmetrics classes over it."""
 
 from nextgpt_pl.metrics.alignment import AlignmentQuality
+from nextgpt_pl.metrics.caption_scores import CaptionScores
+from nextgpt_pl.metrics.media_scores import (
+    FrechetDistance,
+    InceptionScore,
+    KernelDistance,
+    PairedKL,
+    PairedSimilarity,
+)
 
-__all__ = ["AlignmentQuality"]
+__all__ = [
+    "AlignmentQuality",
+    "CaptionScores",
+    "FrechetDistance",
+    "InceptionScore",
+    "KernelDistance",
+    "PairedKL",
+    "PairedSimilarity",
+]

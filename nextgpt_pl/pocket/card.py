@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nextgpt_pl.pocket.weights import PARTS
+from nextgpt_pl.pocket.weights import PARTS, QUALITY
 
-QUALITY = "quality.json"
 _CLASSES = {
     "llm": "`LlamaForCausalLM`, 6 layers of width 256, and its own byte-level BPE",
     "encoder": "our `ImageBindModel` with vision, audio and text towers of width 128",

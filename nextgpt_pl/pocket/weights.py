@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+QUALITY = "quality.json"  # a part's record: how it was trained, what was measured
 PARTS = ("llm", "encoder", "image", "video", "audio")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.pocket import routes
-from nextgpt_pl.pocket.pretrain.quality import measure
+from nextgpt_pl.pocket.pretrain.quality import decoder_score
 
 _FILE = "scores.json"
 
@@ -28,7 +28,7 @@ def score(run: Path, count: int = 300, replies: int = 1000, out: Path | None = N
     table = routes.score_table(model, count)
     record: dict[str, Any] = {
         "count": count,
-        "decoders": {m.value: measure(m, count=count)["all_right"] for m in model.network.decoders},
+        "decoders": {m.value: decoder_score(m, count) for m in model.network.decoders},
         "routes": {route: found.row() for route, found in table.items()},
         "examples": {route: found.examples for route, found in table.items()},
         "replies": replies,

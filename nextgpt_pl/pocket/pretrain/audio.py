@@ -17,15 +17,17 @@ from transformers import ClapTextConfig, ClapTextModelWithProjection, SpeechT5Hi
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.pretrain import quality
 from nextgpt_pl.pocket.pretrain.autoencoder import LATENT_SIZE, Decoding, PatchBasis, build_vae
-from nextgpt_pl.pocket.pretrain.captions import CaptionCoding, train_coding
+from nextgpt_pl.pocket.pretrain.captions import CaptionCoding, partly_stated, train_coding
 from nextgpt_pl.pocket.pretrain.diffusion import LatentDiffusion, build_scheduler
 from nextgpt_pl.pocket.pretrain.loop import save_half, train
 from nextgpt_pl.pocket.pretrain.mel import compressed_mel
 from nextgpt_pl.pocket.pretrain.vocoder import LevelReading, build_vocoder, sounds
+from nextgpt_pl.pocket.world import Scene
 
 TEXT_WIDTH = 128
 LATENT_CHANNELS = 16
 ITEMS = 4_000
+PARTLY_STATED = 0.5  # share of the training conditions
 
 
 def build_text_encoder(tokenizer: Any) -> ClapTextModelWithProjection:
@@ -89,6 +91,14 @@ class AudioDiffusion(LatentDiffusion):
     def condition(text_encoder: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The pooled text embedding, normalised as the pipeline does."""
         return F.normalize(text_encoder(input_ids=input_ids, attention_mask=attention_mask).text_embeds, dim=-1)
+
+    def conditions(self, scenes: Sequence[Scene], rng: Random) -> Tensor:
+        """Of half of the scenes some attributes are left out: there are few sounds, easily learned by heart."""
+        found = super().conditions(scenes, rng)
+        for index, scene in enumerate(scenes):
+            if rng.random() < PARTLY_STATED:
+                found[index] = partly_stated(scene, found.shape[1], rng)
+        return found
 
     def denoise(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
         """One pass of the UNet."""

@@ -106,6 +106,25 @@ def code(name: str, shape: tuple[int, ...]) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
+def pooled_code(scene: Scene, width: int) -> Tensor:
+    """Everything that a caption says, in one vector of unit length ``(width,)``; each object has codes of its own."""
+    lists = stated(scene)
+    names = [f"{i} {name}" for i, said in enumerate(lists) for name in said] if len(lists) > 1 else lists[0]
+    return F.normalize(torch.stack([code(name, (width,)) for name in names]).sum(0), dim=0)
+
+
+def partly_stated(scene: Scene, width: int, rng: Random) -> Tensor:
+    """Some of what a caption says of a sound, but not all: a pooled embedding ``(width,)``, each code as long as there.
+
+    A decoder that also learns what each attribute means by itself is less bound to the combinations that it has seen.
+    """
+    names = stated(scene)[0]
+    kept: list[str] = []
+    while not 0 < len(kept) < len(names):
+        kept = [name for name in names if rng.random() < 0.5]
+    return torch.stack([code(name, (width,)) for name in kept]).sum(0) / (len(names) * width) ** 0.5
+
+
 def embed_captions(embed: Embed, text_encoder: nn.Module, tokenizer: Any, captions: Sequence[str]) -> Tensor:
     """Caption embeddings of a text encoder in training, padded as the pipeline will pad them."""
     device = next(text_encoder.parameters()).device

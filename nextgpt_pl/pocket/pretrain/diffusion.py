@@ -89,17 +89,21 @@ class LatentDiffusion(PretrainTask):
         """Caption embeddings, padded as the pipeline will pad them."""
         return embed_captions(self.condition, self.text_encoder, self.tokenizer, captions)
 
+    def conditions(self, scenes: Sequence[Scene], rng: Random) -> Tensor:
+        """What the network is told of each scene in training: its caption, in fresh words, or now and then none."""
+        return self.embed(["" if rng.random() < CAPTION_DROPOUT else grammar.caption(s, rng) for s in scenes])
+
     def loss(self, rng: Random, generator: torch.Generator) -> Tensor:
         """Mean squared error of the v-prediction."""
         chosen = [int(rng.random() * len(self.scenes)) for _ in range(self.batch_size)]
-        captions = ["" if rng.random() < CAPTION_DROPOUT else grammar.caption(self.scenes[i], rng) for i in chosen]
+        conditions = self.conditions([self.scenes[i] for i in chosen], rng)
         clean = self.latents[chosen].float().to(self.device)
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         timesteps = draw_timesteps(len(chosen), self.trainer.global_step / self.steps, generator).to(self.device)
         alpha = self.alphas[timesteps].view(-1, *[1] * (clean.ndim - 1))
         noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
         target = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
-        return F.mse_loss(self.denoise(noisy, timesteps, self.embed(captions)), target)
+        return F.mse_loss(self.denoise(noisy, timesteps, conditions), target)
 
 
 def draw_timesteps(count: int, progress: float, generator: torch.Generator) -> Tensor:

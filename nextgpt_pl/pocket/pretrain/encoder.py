@@ -1,4 +1,9 @@
-"""The pocket ImageBind: image, video, audio and text in one space, trained contrastively against text."""
+"""The pocket ImageBind: image, video, audio and text in one space, trained contrastively and on attribute codes.
+
+Contrast alone makes a space in which captions are found again, but hides the attributes in it: a probe of 2,000
+examples reads all of them right in 8% of the images. So media and captions are also drawn towards one fixed code per
+attribute.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +23,7 @@ from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel
 from nextgpt_pl.encoders.imagebind_encoder import TOWER
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket import grammar
-from nextgpt_pl.pocket.pretrain.captions import near_miss
+from nextgpt_pl.pocket.pretrain.captions import near_miss, pooled_code
 from nextgpt_pl.pocket.pretrain.loop import PretrainTask, train
 from nextgpt_pl.pocket.pretrain.text import CONTEXT, caption_tokenizer, load_tokenizer
 from nextgpt_pl.pocket.render import render
@@ -26,6 +31,7 @@ from nextgpt_pl.pocket.weights import weights_root
 from nextgpt_pl.pocket.world import SAMPLE_RATE, Scene, draw_scene, pick
 
 _TEMPERATURE = 0.07
+_CONTRAST = 0.1  # weight of the cross-entropy
 
 
 def tower_input(arrays: list[np.ndarray], modality: Modality, config: ImageBindConfig) -> Tensor:
@@ -39,13 +45,14 @@ def tower_input(arrays: list[np.ndarray], modality: Modality, config: ImageBindC
 
 
 class Contrastive(PretrainTask):
-    """Symmetric cross-entropy between media and captions; items that mean the same all count as right.
+    """Symmetric cross-entropy between media and captions, and squared distance of both to their scenes' codes.
 
-    Each step is of one modality. Captions of near misses join the negatives: in chance company one attribute or two
-    would do to find the right caption.
+    Each step is of one modality. In the cross-entropy, items that mean the same all count as right, and captions of
+    near misses join the negatives: in chance company one attribute or two would do to find the right caption.
     """
 
     batch_size = 32
+    modalities = (Modality.IMAGE, Modality.IMAGE, Modality.VIDEO, Modality.VIDEO, Modality.AUDIO)  # sounds are easy
 
     def __init__(self, tokenizer: Any, *, steps: int, seed: int) -> None:
         super().__init__(steps=steps, lr=1e-3, seed=seed, weight_decay=0.05)
@@ -63,16 +70,18 @@ class Contrastive(PretrainTask):
         return self.model(TOWER[modality], inputs.to(self.device), scale=False)
 
     def loss(self, rng: Random, generator: torch.Generator) -> Tensor:
-        """Mean of both directions."""
-        modality = pick(rng, tuple(Modality))
+        """Both directions of the cross-entropy, and the distances to the codes relative to the codes' own spread."""
+        modality = pick(rng, self.modalities)
         scenes = [draw_scene(modality, rng) for _ in range(self.batch_size)]
         near = [near_miss(scene, rng) for scene in scenes]
         media = self.embed_media(scenes, modality, rng)
-        text, wrong = self.embed_captions([grammar.caption(s, rng) for s in (*scenes, *near)]).chunk(2)
+        captions = self.embed_captions([grammar.caption(s, rng) for s in (*scenes, *near)])
         same = torch.tensor([[a == b for b in (*scenes, *near)] for a in scenes], device=self.device).float()
-        to_text = media @ torch.cat([text, wrong]).T / _TEMPERATURE
-        to_media = text @ media.T / _TEMPERATURE
-        return (_match(to_text, same) + _match(to_media, same[:, : len(scenes)])) / 2
+        to_text, to_media = media @ captions.T / _TEMPERATURE, captions[: len(scenes)] @ media.T / _TEMPERATURE
+        contrast = (_match(to_text, same) + _match(to_media, same[:, : len(scenes)])) / 2
+        wanted = torch.stack([pooled_code(s, media.shape[1]) for s in (*scenes, *near)]).to(media)
+        distances = [(media - wanted[: len(scenes)]).square().mean(), (captions - wanted).square().mean()]
+        return _CONTRAST * contrast + torch.stack(distances).sum() / wanted.var(0).mean()
 
     @torch.no_grad()
     def retrieval(self, count: int = 200) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tqdm import tqdm
 from nextgpt_pl.decoders import AudioLDMDecoder, DiffusionDecoder
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket import grammar, judge
-from nextgpt_pl.pocket.weights import weights_root
+from nextgpt_pl.pocket.weights import QUALITY, weights_root
 from nextgpt_pl.pocket.world import VIDEO_FPS, ImageScene, Scene, item_rng, item_scene
 
 # the decoders of a folder of pocket weights; experiments/models/pocket.yaml says the same for the package's own
@@ -60,6 +61,17 @@ def measure_shipped(part: str, count: int) -> dict[str, float]:
 
         return shipped_encoder().retrieval()
     return measure(Modality(part), count=count)
+
+
+def decoder_score(modality: Modality, count: int) -> float:
+    """Share of held-out captions that the package's decoder draws all right from its own text encoder.
+
+    The weights are frozen: what ``pocket measure`` recorded of at least ``count`` captions stands.
+    """
+    file = weights_root() / modality.value / QUALITY
+    known = json.loads(file.read_text()).get("measured", {}) if file.is_file() else {}
+    found = known if known.get("items", 0) >= count else measure(modality, count=count)
+    return float(found["all_right"])
 
 
 @torch.no_grad()

@@ -1,0 +1,84 @@
+"""Distances between sets of features, and scores of classifier outputs, as pure functions in float64.
+
+The Frechet distance is FID on Inception features (Heusel et al. 2017), FVD on I3D's, FAD on VGGish's, FD on PANNs'.
+The kernel distance is KID (Binkowski et al. 2018), the inception score that of Salimans et al. 2016, and the KL
+divergence of paired sounds AudioLDM's (Liu et al. 2023). Shapes: N and M items, D features, C classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_EPSILON = 1e-6  # audioldm_eval's, in front of the logarithm
+
+
+def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> Tensor:
+    """Squared 2-Wasserstein distance of two normal distributions, given means ``(D,)`` and covariances ``(D, D)``.
+
+    The trace of the matrix root is the sum of the roots of the eigenvalues of ``root(cov_a) cov_b root(cov_a)``, which
+    is symmetric: no complex numbers arise, however few the samples.
+    """
+    cov_a, cov_b = cov_a.double(), cov_b.double()
+    values, vectors = torch.linalg.eigh(cov_a)
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    middle = torch.linalg.eigvalsh(root @ cov_b @ root).clamp(min=0).sqrt().sum()
+    distance = (mean_a.double() - mean_b.double()).square().sum() + cov_a.trace() + cov_b.trace() - 2 * middle
+    return distance.clamp(min=0)
+
+
+def kernel_distance(
+    features_a: Tensor, features_b: Tensor, subsets: int = 100, subset_size: int = 1000, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Squared maximum mean discrepancy under ``(x.y / D + 1)^3``, unbiased: mean and deviation over random subsets.
+
+    Args:
+        features_a, features_b: ``(N, D)`` and ``(M, D)``.
+        subsets: how many are drawn, without replacement each; where both sets are as small as one, the whole is taken
+            once.
+        subset_size: items of each set in one subset; fewer where a set is smaller.
+        seed: of the drawing.
+
+    """
+    a, b = features_a.double(), features_b.double()
+    size = min(subset_size, len(a), len(b))
+    if size == len(a) == len(b):
+        subsets = 1
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for _ in range(subsets):
+        x, y = (s[torch.randperm(len(s), generator=generator)[:size].to(s.device)] for s in (a, b))
+        k_xx, k_yy, k_xy = ((p @ q.T / p.shape[1] + 1) ** 3 for p, q in ((x, x), (y, y), (x, y)))
+        found.append(_unbiased(k_xx, k_yy, k_xy))
+    values = torch.stack(found)
+    return values.mean(), values.std(correction=0)
+
+
+def _unbiased(k_xx: Tensor, k_yy: Tensor, k_xy: Tensor) -> Tensor:
+    count = len(k_xx)
+    within = sum((k.sum() - k.trace()) / (count * (count - 1)) for k in (k_xx, k_yy))
+    return torch.as_tensor(within - 2 * k_xy.mean())
+
+
+def inception_score(logits: Tensor, splits: int = 10) -> tuple[Tensor, Tensor]:
+    """Mean and deviation over ``splits`` of ``exp(E KL(p(c|x) || p(c)))``; logits ``(N, C)`` in order."""
+    scores = []
+    for part in logits.double().tensor_split(splits):
+        log_p = part.log_softmax(1)
+        log_mean = log_p.exp().mean(0).log()
+        scores.append((log_p.exp() * (log_p - log_mean)).sum(1).mean().exp())
+    values = torch.stack(scores)
+    return values.mean(), values.std(correction=0)
+
+
+def paired_kl(logits: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    """KL divergence of each reference's classes from its counterpart's, both ``(N, C)``: by softmax, and by sigmoid.
+
+    The second treats each class as a yes or no of its own and adds them up, as audio taggers want it.
+    """
+    a, b = logits.double(), reference.double()
+    found = []
+    for p, q in ((a.softmax(1), b.softmax(1)), (a.sigmoid(), b.sigmoid())):
+        found.append(F.kl_div((p + _EPSILON).log(), q, reduction="none").sum() / len(p))
+    return found[0], found[1]
