@@ -152,10 +152,10 @@ class KernelDistance(FeatureMetric):
             ValueError: fewer than two items in a set.
 
         """
-        sets = [_joined(state) for state in (self.generated, self.real)]
-        for found, name in zip(sets, ("generated", "real"), strict=True):
+        generated, real = _joined(self.generated), _joined(self.real)
+        for found, name in ((generated, "generated"), (real, "real")):
             self._enough(len(found), 2, f"{name} items")
-        mean, std = kernel_distance(*sets, subsets=self.subsets, subset_size=self.subset_size, seed=self.seed)
+        mean, std = kernel_distance(generated, real, self.subsets, self.subset_size, self.seed)
         return {"mean": mean, "std": std}
 
 

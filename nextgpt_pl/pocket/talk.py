@@ -76,9 +76,13 @@ def keywords(scene: Scene, rng: Random) -> str:
         groups = [[*filter(None, [scene.size]), scene.colour, scene.shape], [scene.motion], [scene.background]]
     else:
         groups = [[scene.timbre], [scene.pitch], [scene.pattern]]
-    for group in (groups, *groups):
-        rng.shuffle(group)
-    return sentence(", ".join(" ".join(group) for group in groups))
+    said = [" ".join(_shuffled(group, rng)) for group in groups]
+    return sentence(", ".join(_shuffled(said, rng)))
+
+
+def _shuffled(words: list[str], rng: Random) -> list[str]:
+    """In an order that depends on ``rng.random()`` alone, as :func:`pick` does."""
+    return [word for _, word in sorted((rng.random(), word) for word in words)]
 
 
 def _told(scene: Scene, rng: Random) -> str:
