@@ -27,7 +27,7 @@ from nextgpt_pl.pocket.world import Scene
 TEXT_WIDTH = 128
 LATENT_CHANNELS = 16
 ITEMS = 4_000
-PARTLY_STATED = 0.5  # share of the training conditions
+PARTLY_STATED = 0.35  # share of the training conditions
 
 
 def build_text_encoder(tokenizer: Any) -> ClapTextModelWithProjection:

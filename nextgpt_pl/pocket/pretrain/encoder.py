@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from nextgpt_pl.encoders import preprocessing
@@ -32,6 +32,7 @@ from nextgpt_pl.pocket.world import SAMPLE_RATE, Scene, draw_scene, pick
 
 _TEMPERATURE = 0.07
 _CONTRAST = 0.1  # weight of the cross-entropy
+_POSITION_SPREAD = 0.5
 
 
 def tower_input(arrays: list[np.ndarray], modality: Modality, config: ImageBindConfig) -> Tensor:
@@ -58,6 +59,10 @@ class Contrastive(PretrainTask):
         super().__init__(steps=steps, lr=1e-3, seed=seed, weight_decay=0.05)
         self.tokenizer = tokenizer
         self.model = ImageBindModel(ImageBindConfig.pocket(len(tokenizer), tokenizer.eos_token_id, CONTEXT))
+        for name in ("vision", "audio"):
+            # beside patches of spread 1, positions that start at 0.02 are not seen for thousands of steps
+            positions = self.model.modality_preprocessors[name].get_parameter("pos_embedding_helper.pos_embed")
+            nn.init.normal_(positions, std=_POSITION_SPREAD)
 
     def embed_captions(self, captions: list[str]) -> Tensor:
         """Unit embeddings ``(N, D)``."""

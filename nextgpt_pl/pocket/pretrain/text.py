@@ -197,7 +197,7 @@ def shipped_llm() -> LanguageModelling:
 def pretrain_llm(out: Path, work: Path, *, seed: int = 0, steps: int | None = None) -> dict[str, float]:
     """Train the pocket LLM and save it to ``out/llm``; returns the measured quality."""
     tokenizer = chat_tokenizer(load_tokenizer(out, seed))
-    task = LanguageModelling(tokenizer, steps=steps or 2_500, seed=seed)
+    task = LanguageModelling(tokenizer, steps=steps or 4_500, seed=seed)
     train(task, work)
     save_half(task.llm, out / "llm")
     tokenizer.save_pretrained(out / "llm")
