@@ -1,4 +1,4 @@
-"""Losses of decoder alignment, as pure functions. Shapes: S spans, L tokens, D width."""
+"""Losses of the stages, as pure functions. Shapes: S spans, L tokens, D width."""
 
 from __future__ import annotations
 
@@ -42,6 +42,24 @@ def token_cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]
 
     """
     return F.cross_entropy(logits.float(), labels), (logits.argmax(-1) == labels).float().mean()
+
+
+def word_coverage(log_probs: Tensor, present: Tensor) -> Tensor:
+    """How far the tokens of media are from holding the words of their captions, 0 if each word is held in full.
+
+    A word is held as far as its shares in the medium's tokens add up to 1, in whichever tokens they are. Words count by
+    their inverse document frequency in the batch: those that all captions have tell nothing.
+
+    Args:
+        log_probs: ``(N, P, V)``, shares of the words in the P tokens of each medium.
+        present: ``(N, V)`` bool, the words of each caption.
+
+    """
+    count = len(present)
+    rarity = (count / present.sum(0).clamp(min=1)).log() if count > 1 else torch.ones_like(log_probs[0, 0])
+    weights = present * rarity
+    held = log_probs.logsumexp(1).clamp(max=0.0)
+    return -(weights * held).sum() / weights.sum().clamp(min=1e-6)
 
 
 def shifted_labels(labels: Tensor) -> tuple[Tensor, Tensor]:

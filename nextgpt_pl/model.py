@@ -15,8 +15,9 @@ from nextgpt_pl.decoders.base import Decoder
 from nextgpt_pl.encoders.base import Encoder
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.llm import CausalLM
+from nextgpt_pl.losses import word_coverage
 from nextgpt_pl.modality import MODALITIES, Modality
-from nextgpt_pl.projections import InputProjection, OutputProjection
+from nextgpt_pl.projections import InputProjection, OutputProjection, WordInputProjection
 from nextgpt_pl.samples import Batch, SpanTargets
 
 InputProjectionFactory = Callable[[int, int], InputProjection]
@@ -115,9 +116,10 @@ class NextGPT(nn.Module):
         if self.encoder is not None and self.input_projection_factory is not None:
             self.encoder.load()
             for modality in self.encoder.modalities:
-                self.input_projections[modality.value] = self.input_projection_factory(
-                    self.encoder.output_dim, self.llm.hidden_size
-                )
+                projection = self.input_projection_factory(self.encoder.output_dim, self.llm.hidden_size)
+                if isinstance(projection, WordInputProjection):
+                    projection.use_words(self.llm.word_embeddings())
+                self.input_projections[modality.value] = projection
 
     def embed(self, batch: Batch) -> Tensor:
         """Token embeddings ``(B, T, H)``, with the projected media in their slots."""
@@ -131,6 +133,27 @@ class NextGPT(nn.Module):
             where = (rows.to(embeddings.device), positions.to(embeddings.device))
             embeddings = embeddings.index_put(where, projected.flatten(0, 1).to(embeddings.dtype))
         return embeddings
+
+    def word_coverage(self, batch: Batch) -> Tensor:
+        """How far the media's tokens are from holding the words that the batch labels; runs no LLM.
+
+        Raises:
+            UserError: the input projections do not speak in words.
+
+        """
+        losses = []
+        for modality, slots in batch.slots.items():
+            projection = self.input_projections[modality.value]
+            if not isinstance(projection, WordInputProjection):
+                raise UserError(f"network.input_projection: {type(projection).__name__} knows no words to be covered")
+            assert self.encoder is not None
+            features = self.encoder.features(modality, [slot.media for _, slot in slots], batch.labels.device)
+            present = torch.zeros(len(slots), len(projection.words), dtype=torch.bool, device=batch.labels.device)
+            for index, (row, _) in enumerate(slots):
+                labels = batch.labels[row]
+                present[index, labels[(labels >= 0) & (labels < len(projection.words))]] = True
+            losses.append(word_coverage(projection.word_log_probs(features.float()), present))
+        return torch.stack(losses).mean()
 
     def hidden_states(self, batch: Batch, embeddings: Tensor) -> Tensor:
         """The LLM's final hidden states ``(B, T, H)`` of :meth:`embed`'s embeddings."""

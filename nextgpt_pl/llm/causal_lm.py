@@ -194,6 +194,10 @@ class CausalLM(nn.Module):
                 parameter.data = parameter.data.float()
         self.lora = wanted
 
+    def word_embeddings(self) -> Tensor:
+        """The frozen vocabulary's embeddings ``(V, H)``, without the signal tokens' rows."""
+        return self.model.get_input_embeddings().base.weight
+
     def embed(self, ids: Tensor) -> Tensor:
         """Token embeddings ``(B, T, H)``."""
         return self.model.get_input_embeddings()(ids)

@@ -14,6 +14,7 @@ from nextgpt_pl.projections.output import (
     OutputProjection,
     TransformerOutputProjection,
 )
+from nextgpt_pl.projections.words import WordInputProjection
 
 __all__ = [
     "GroupingInputProjection",
@@ -26,4 +27,5 @@ __all__ = [
     "QFormerInputProjection",
     "TransformerInputProjection",
     "TransformerOutputProjection",
+    "WordInputProjection",
 ]

@@ -24,6 +24,9 @@ class EncoderAlignment(Stage):
         network: needs an encoder and input projections.
         captions: items per process of each validation that are captioned, for CIDEr-D and for ``samples/``; 0 for none.
         max_new_tokens: longest caption that is written.
+        word_steps: the first steps, in which the projections learn the captions' words alone, without the LLM; for
+            :class:`WordInputProjection`.
+        word_weight: weight of the same loss beside the cross-entropy afterwards.
         lr, weight_decay, betas, warmup_ratio, schedule, init_from: see :class:`Stage`.
 
     """
@@ -36,6 +39,8 @@ class EncoderAlignment(Stage):
         network: NextGPT,
         captions: int = 96,
         max_new_tokens: int = 48,
+        word_steps: int = 0,
+        word_weight: float = 0.0,
         lr: float = 4e-4,
         weight_decay: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.95),
@@ -47,16 +52,25 @@ class EncoderAlignment(Stage):
         if network.encoder is None or network.input_projection_factory is None:
             raise UserError("EncoderAlignment needs network.encoder and network.input_projection")
         self.captions, self.decoding = captions, Decoding(max_new_tokens=max_new_tokens, modalities=[])
+        if word_steps < 0 or word_weight < 0:
+            raise UserError(f"model.word_steps={word_steps}, model.word_weight={word_weight}: neither can be below 0")
+        self.word_steps, self.word_weight = word_steps, word_weight
         self.scores = CaptionScores()
         self.written: list[tuple[str, str, str]] = []
 
     def model_step(self, batch: Batch, split: str) -> Tensor:
-        """Cross-entropy of the captions of one batch."""
+        """Cross-entropy of the captions of one batch; in the first steps their words alone."""
+        coverage: Tensor | None = None
+        if self.word_steps or self.word_weight:
+            coverage = self.network.word_coverage(batch)
+            self.log_split({"word_coverage": coverage}, split, len(batch))
+            if split == "train" and self.global_step < self.word_steps:
+                return coverage
         hidden = self.network.hidden_states(batch, self.network.embed(batch))
         mask, labels = shifted_labels(batch.labels)
         loss, accuracy = token_cross_entropy(self.network.llm.logits(hidden[mask]), labels)
         self.log_split({"loss": loss, "token_accuracy": accuracy}, split, len(batch))
-        return loss
+        return loss if coverage is None else loss + self.word_weight * coverage
 
     def _evaluate(self, batch: Batch, split: str) -> None:
         self.model_step(batch, split)
