@@ -33,6 +33,7 @@ class Stage(LightningModule, ABC):
         betas: AdamW's.
         warmup_ratio: share of all steps in which the learning rate rises.
         schedule: how it falls afterwards.
+        lr_scales: per pattern of parameter names, a factor on their learning rate; the first that fits counts.
         init_from: folder of an adapter whose weights this stage starts from; for resuming a run use ``--ckpt_path``.
 
     """
@@ -51,6 +52,7 @@ class Stage(LightningModule, ABC):
         warmup_ratio: float = 0.1,
         schedule: Schedule = "linear",
         init_from: Path | None = None,
+        lr_scales: dict[str, float] | None = None,
     ) -> None:
         super().__init__()
         if lr <= 0:
@@ -61,6 +63,7 @@ class Stage(LightningModule, ABC):
         self.lr, self.weight_decay, self.betas = lr, weight_decay, betas
         self.warmup_ratio, self.schedule = warmup_ratio, schedule
         self.init_from = init_from
+        self.lr_scales = dict(lr_scales or {})
         self.inherited: dict[str, Any] = {"stages": [], "keys": []}
         # frozen weights are never in a checkpoint; on_load_checkpoint is strict about the rest
         self.strict_loading = False
@@ -117,10 +120,28 @@ class Stage(LightningModule, ABC):
         rows.append(f"  {'all':<20} {total:>15,} parameters, {trains:>12,} train ({trains / max(1, total):.2%})")
         return "\n".join([f"{type(self).__name__}:", *rows])
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The trainables by learning rate.
+
+        Raises:
+            UserError: a pattern of ``lr_scales`` fits no trainable.
+
+        """
+        groups: dict[float, list[torch.nn.Parameter]] = {}
+        used = set()
+        for name, parameter in self.trainable().items():
+            pattern = next((p for p in self.lr_scales if fnmatch.fnmatchcase(name, p)), None)
+            used.add(pattern)
+            groups.setdefault(1.0 if pattern is None else self.lr_scales[pattern], []).append(parameter)
+        unused = [pattern for pattern in self.lr_scales if pattern not in used]
+        if unused:
+            raise UserError(f"model.lr_scales: {unused[0]!r} fits no parameter that trains, or an earlier one does")
+        return [{"params": params, "lr": self.lr * scale} for scale, params in groups.items()]
+
     def configure_optimizers(self) -> Any:
         """AdamW over the trainables, warm-up, then the schedule, stepped per batch."""
         optimizer = torch.optim.AdamW(
-            self.trainable().values(), lr=self.lr, weight_decay=self.weight_decay, betas=self.betas
+            self.parameter_groups(), lr=self.lr, weight_decay=self.weight_decay, betas=self.betas
         )
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = get_scheduler(self.schedule, optimizer, int(self.warmup_ratio * steps), steps)

@@ -31,7 +31,7 @@ class DecoderAlignment(Stage):
         text_weight: weight of the cross-entropy.
         alignment_weights: per modality, weight of its distance; 1 where none is given.
         samples: media drawn per modality at validation, beside those from the true caption embedding; 0 for none.
-        lr, weight_decay, betas, warmup_ratio, schedule, init_from: see :class:`Stage`.
+        lr, weight_decay, betas, warmup_ratio, schedule, init_from, lr_scales: see :class:`Stage`.
 
     """
 
@@ -50,8 +50,9 @@ class DecoderAlignment(Stage):
         warmup_ratio: float = 0.1,
         schedule: Schedule = "linear",
         init_from: Path | None = None,
+        lr_scales: dict[str, float] | None = None,
     ) -> None:
-        super().__init__(network, lr, weight_decay, betas, warmup_ratio, schedule, init_from)
+        super().__init__(network, lr, weight_decay, betas, warmup_ratio, schedule, init_from, lr_scales)
         if not network.decoders:
             raise UserError("DecoderAlignment needs network.decoders: there is nothing to align to")
         unknown = set(alignment_weights or {}) - {m.value for m in network.decoders}

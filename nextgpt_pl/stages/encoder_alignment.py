@@ -27,7 +27,7 @@ class EncoderAlignment(Stage):
         word_steps: the first steps, in which the projections learn the captions' words alone, without the LLM; for
             :class:`WordInputProjection`.
         word_weight: weight of the same loss beside the cross-entropy afterwards.
-        lr, weight_decay, betas, warmup_ratio, schedule, init_from: see :class:`Stage`.
+        lr, weight_decay, betas, warmup_ratio, schedule, init_from, lr_scales: see :class:`Stage`.
 
     """
 
@@ -47,8 +47,9 @@ class EncoderAlignment(Stage):
         warmup_ratio: float = 0.1,
         schedule: Schedule = "linear",
         init_from: Path | None = None,
+        lr_scales: dict[str, float] | None = None,
     ) -> None:
-        super().__init__(network, lr, weight_decay, betas, warmup_ratio, schedule, init_from)
+        super().__init__(network, lr, weight_decay, betas, warmup_ratio, schedule, init_from, lr_scales)
         if network.encoder is None or network.input_projection_factory is None:
             raise UserError("EncoderAlignment needs network.encoder and network.input_projection")
         self.captions, self.decoding = captions, Decoding(max_new_tokens=max_new_tokens, modalities=[])

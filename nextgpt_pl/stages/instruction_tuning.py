@@ -20,7 +20,7 @@ class InstructionTuning(DecoderAlignment):
         network: with encoder, input projections and decoders.
         lora: of the LLM; by default the paper's.
         alignment, text_weight, alignment_weights, samples: see :class:`DecoderAlignment`.
-        lr, weight_decay, betas, warmup_ratio, schedule, init_from: see :class:`Stage`.
+        lr, weight_decay, betas, warmup_ratio, schedule, init_from, lr_scales: see :class:`Stage`.
 
     """
 
@@ -40,6 +40,7 @@ class InstructionTuning(DecoderAlignment):
         warmup_ratio: float = 0.1,
         schedule: Schedule = "linear",
         init_from: Path | None = None,
+        lr_scales: dict[str, float] | None = None,
     ) -> None:
         super().__init__(
             network,
@@ -53,6 +54,7 @@ class InstructionTuning(DecoderAlignment):
             warmup_ratio,
             schedule,
             init_from,
+            lr_scales,
         )
         self.lora = lora or LoRA()
 

@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import CSVLogger
 from nextgpt_pl.datamodules import CaptionedPairs, PocketWorld
 from nextgpt_pl.encoders import ImageBindEncoder
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.projections import MLPInputProjection
+from nextgpt_pl.projections import MLPInputProjection, WordInputProjection
 from nextgpt_pl.stages import EncoderAlignment
 
 
@@ -74,3 +74,33 @@ def test_an_encoder_is_needed(network):
     network.encoder = None
     with pytest.raises(UserError, match=r"EncoderAlignment needs network\.encoder"):
         EncoderAlignment(network)
+
+
+def test_learning_rates_are_scaled_by_parameter_name(network):
+    stage = EncoderAlignment(network, lr=1e-3, lr_scales={"*.image.*": 0.1})
+    stage.configure_model()
+    groups = {group["lr"]: len(group["params"]) for group in stage.parameter_groups()}
+    assert groups == {1e-3 * 0.1: 4, 1e-3: 8}
+    stage.lr_scales = {"*.imag.*": 0.1}
+    with pytest.raises(UserError, match=r"lr_scales: '\*\.imag\.\*' fits no parameter"):
+        stage.parameter_groups()
+
+
+def test_the_first_steps_learn_words_without_the_llm(network, tmp_path):
+    network.input_projection_factory = lambda c, h: WordInputProjection(c, h, width=16, expand=2)
+    stage = EncoderAlignment(network, captions=0, word_steps=1, word_weight=0.5)
+    calls = []
+    network.llm.register_forward_hook(lambda *_: calls.append(stage.global_step))
+    trainer = Trainer(
+        max_steps=3,
+        limit_val_batches=0,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(stage, _data())
+    assert calls == [1, 2]
+    with pytest.raises(UserError, match="word_steps=-1"):
+        EncoderAlignment(network, word_steps=-1)
