@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextgpt_pl.projections.input import InputProjection
@@ -25,6 +24,7 @@ class WordInputProjection(InputProjection):
     """
 
     words: Tensor
+    lengths: Tensor
 
     def __init__(self, encoder_dim: int, hidden_size: int, width: int = 512, expand: int = 12) -> None:
         super().__init__()
@@ -35,16 +35,18 @@ class WordInputProjection(InputProjection):
         self.offset = nn.Parameter(torch.zeros(expand, hidden_size))
         self.expand = expand
         self.register_buffer("words", torch.empty(0, hidden_size), persistent=False)
+        self.register_buffer("lengths", torch.empty(0), persistent=False)
 
     def use_words(self, table: Tensor) -> None:
         """Mix these word embeddings ``(V, H)``; they are frozen, and in no checkpoint."""
         self.words = table.detach()
+        self.lengths = self.words.float().norm(dim=-1).clamp(min=1e-12)
 
     def word_log_probs(self, features: Tensor) -> Tensor:
         """Log-share of each word in each token, ``(N, E, C)`` to ``(N, E * expand, V)``."""
         queries = self.mlp(self.norm(features)).unflatten(-1, (self.expand, -1)).flatten(1, 2)
         # keys of unit length: rare words, whose embeddings are often short, can be chosen as well
-        return (queries @ F.normalize(self.words.float(), dim=-1).T).log_softmax(-1)
+        return (queries @ self.words.float().T / self.lengths).log_softmax(-1)
 
     def forward(self, features: Tensor) -> Tensor:
         """``(N, E, C)`` to ``(N, E * expand, H)``.

@@ -61,11 +61,12 @@ class EncoderAlignment(Stage):
 
     def model_step(self, batch: Batch, split: str) -> Tensor:
         """Cross-entropy of the captions of one batch; in the first steps their words alone."""
+        words_alone = split == "train" and self.global_step < self.word_steps
         coverage: Tensor | None = None
-        if self.word_steps or self.word_weight:
+        if words_alone or self.word_weight or (self.word_steps and split != "train"):
             coverage = self.network.word_coverage(batch)
             self.log_split({"word_coverage": coverage}, split, len(batch))
-            if split == "train" and self.global_step < self.word_steps:
+            if words_alone:
                 return coverage
         hidden = self.network.hidden_states(batch, self.network.embed(batch))
         mask, labels = shifted_labels(batch.labels)

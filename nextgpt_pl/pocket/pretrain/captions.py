@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -100,17 +101,23 @@ def stated(scene: Scene) -> list[list[str]]:
     return [names + whole for names in (*lists, ["no object"])[:2]]
 
 
+@cache
 def code(name: str, shape: tuple[int, ...]) -> Tensor:
     """The fixed code of a statement: normal numbers that depend on its name alone."""
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
+def _total(names: Sequence[str], shape: tuple[int, ...]) -> Tensor:
+    """The sum of the statements' codes."""
+    return torch.stack([code(name, shape) for name in names]).sum(0)
+
+
 def pooled_code(scene: Scene, width: int) -> Tensor:
     """Everything that a caption says, in one vector of unit length ``(width,)``; each object has codes of its own."""
     lists = stated(scene)
     names = [f"{i} {name}" for i, said in enumerate(lists) for name in said] if len(lists) > 1 else lists[0]
-    return F.normalize(torch.stack([code(name, (width,)) for name in names]).sum(0), dim=0)
+    return F.normalize(_total(names, (width,)), dim=0)
 
 
 def partly_stated(scene: Scene, width: int, rng: Random) -> Tensor:
@@ -122,7 +129,7 @@ def partly_stated(scene: Scene, width: int, rng: Random) -> Tensor:
     kept: list[str] = []
     while not 0 < len(kept) < len(names):
         kept = [name for name in names if rng.random() < 0.5]
-    return torch.stack([code(name, (width,)) for name in kept]).sum(0) / (len(names) * width) ** 0.5
+    return _total(kept, (width,)) / (len(names) * width) ** 0.5
 
 
 def embed_captions(embed: Embed, text_encoder: nn.Module, tokenizer: Any, captions: Sequence[str]) -> Tensor:
@@ -163,22 +170,15 @@ class CaptionCoding(PretrainTask):
         super().__init__(steps=steps, lr=1e-3, seed=seed)
         self.text_encoder, self.tokenizer, self.embed_tokens = text_encoder, tokenizer, embed
         self.modalities = tuple(modalities)
-        self.known: dict[str, Tensor] = {}
 
     def target(self, scene: Scene, shape: torch.Size) -> Tensor:
         """What a caption of the scene is to be embedded as: ``(L, D)`` of unit variance, or ``(D,)`` of unit length."""
         if len(shape) == 1:
-            return F.normalize(self._total(stated(scene)[0], tuple(shape)), dim=0)
+            return pooled_code(scene, shape[0])
         objects = stated(scene)
         part = ((shape[0] - LONGEST_CAPTION) // len(objects), shape[1])
-        constant = self._total([""], (shape[0] - len(objects) * part[0], shape[1]))
-        return F.layer_norm(torch.cat([constant, *(self._total(names, part) for names in objects)]), shape[1:])
-
-    def _total(self, names: Sequence[str], shape: tuple[int, ...]) -> Tensor:
-        for name in names:
-            if name not in self.known:
-                self.known[name] = code(name, shape)
-        return torch.stack([self.known[name] for name in names]).sum(0)
+        constant = _total([""], (shape[0] - len(objects) * part[0], shape[1]))
+        return F.layer_norm(torch.cat([constant, *(_total(names, part) for names in objects)]), shape[1:])
 
     def embed(self, captions: list[str]) -> Tensor:
         """Caption embeddings, padded as the pipeline will pad them."""
