@@ -12,7 +12,12 @@ from nextgpt_pl.errors import UserError, nearest
 VERBS: dict[str, tuple[str, str]] = {
     "fit": ("nextgpt_pl.cli:run", "train:  fit -c experiments/dec_align.yaml [--model.lr=1e-3 ...]"),
     "validate": ("nextgpt_pl.cli:run", "one pass over the validation data:  validate -c FILE --ckpt_path CHECKPOINT"),
-    "test": ("nextgpt_pl.cli:run", "one pass over the test data:  test -c FILE --ckpt_path CHECKPOINT"),
+    "test": (
+        "nextgpt_pl.verbs.evaluation:test",
+        "a run answers tasks, and is scored:  test -c experiments/eval/pocket.yaml --run RUN",
+    ),
+    "evaluate": ("nextgpt_pl.verbs.evaluation:evaluate", "the scores anew, without the model:  evaluate FOLDER"),
+    "data": ("nextgpt_pl.verbs.evaluation:check", "what is missing:  data check -c experiments/eval/paper.yaml"),
     "predict": ("nextgpt_pl.cli:run", "write predictions:  predict -c FILE --ckpt_path CHECKPOINT"),
     "inspect": ("nextgpt_pl.verbs.inspect:inspect", "print a batch as a person reads it:  inspect -c FILE"),
     "chat": ("nextgpt_pl.verbs.talking:main", "talk to a trained run:  chat --run outputs/instruct/RUN"),

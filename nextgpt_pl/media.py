@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
+from nextgpt_pl.samples import Media
 
 MAX_PIXELS = 64_000_000  # of an image, or of one video frame
 MAX_SECONDS = 600.0
@@ -138,6 +139,20 @@ def _load_audio_stream(path: Path, max_seconds: float) -> tuple[np.ndarray, int]
     if not pieces:
         raise UserError(f"{path}: holds no samples")
     return np.concatenate(pieces).astype(np.float32), rate
+
+
+def array_of(media: Media) -> tuple[np.ndarray, float | None]:
+    """A medium's array and its rate: frames per second, hertz, or ``None`` for images and where nothing says it.
+
+    Raises:
+        UserError: its file is missing, unreadable or too large.
+
+    """
+    if not isinstance(media.source, Path):
+        return media.source(), media.sample_rate or media.fps
+    if media.modality is Modality.IMAGE:
+        return load_image(media.source), None
+    return load_video(media.source) if media.modality is Modality.VIDEO else load_audio(media.source)
 
 
 def as_array(source: Any, modality: Modality, where: str = "") -> tuple[np.ndarray, float | None]:

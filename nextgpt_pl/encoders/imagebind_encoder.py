@@ -6,7 +6,6 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -115,12 +114,13 @@ class ImageBindEncoder(Encoder):
     def prepare(self, media: Media) -> Tensor:
         """Image ``(3, H, W)``, video ``(clips, 3, T, H, W)``, audio ``(clips, 1, bins, frames)``."""
         config = self.config
-        array, rate = _array(media)
+        array, rate = files.array_of(media)
         if media.modality is Modality.IMAGE:
             return preprocessing.picture(array, config.image_size)
         if media.modality is Modality.VIDEO:
             return preprocessing.video_clips(array, config.image_size, self.video_clips, config.clip_frames)
-        return preprocessing.audio_clips(array, int(rate), self.audio_clips, 2.0, config.mel_bins, config.mel_frames)
+        rate = int(rate or preprocessing.SAMPLE_RATE)
+        return preprocessing.audio_clips(array, rate, self.audio_clips, 2.0, config.mel_bins, config.mel_frames)
 
     @torch.no_grad()
     def forward(self, modality: Modality, inputs: Tensor) -> Tensor:
@@ -136,14 +136,3 @@ def _sha256(path: Path) -> str:
         while block := file.read(2**24):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _array(media: Media) -> tuple[np.ndarray, float]:
-    """The medium's array, and its sample rate where it is a sound."""
-    if not isinstance(media.source, Path):
-        return media.source(), media.sample_rate or preprocessing.SAMPLE_RATE
-    if media.modality is Modality.IMAGE:
-        return files.load_image(media.source), 0
-    if media.modality is Modality.VIDEO:
-        return files.load_video(media.source)
-    return files.load_audio(media.source)

@@ -14,7 +14,7 @@ from nextgpt_pl.media_files import save
 from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.verbs.score import table_rows
 
-_STYLE = """body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+STYLE = """body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; } td, th { border-bottom: 1px solid #8884; padding: .3rem .6rem;
 text-align: left; vertical-align: top; } img, video { max-width: 100%; } .reply img { width: 8rem; }
 .turn { margin: .2rem 0; } .user { opacity: .75; }"""
@@ -55,13 +55,15 @@ def write_page(tour: Tour, record: Mapping[str, Any]) -> Path:
         sections += [f"<h2>{_TITLES[stage]}</h2>", _curves(tour, stage, run), _captions(run), _samples(tour, run)]
     sections += ["<h2>Dialogues</h2>", *_dialogues(tour)]
     page = tour.folder / "index.html"
-    head = f"<meta charset='utf-8'><title>nextgpt_pl tour</title><style>{_STYLE}</style>"
+    head = f"<meta charset='utf-8'><title>nextgpt_pl tour</title><style>{STYLE}</style>"
     body = "\n".join(sections)
     page.write_text(f"<!doctype html><html lang='en'><head>{head}</head><body><h1>Tour</h1>\n{body}\n</body></html>\n")
     return page
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """An HTML table."""
+
     def line(cells: Sequence[Any], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in cells) + "</tr>"
 
@@ -70,11 +72,11 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def _scores(record: Mapping[str, Any]) -> str:
     about = f"Held-out combinations of attributes, {record['count']} dialogues a row, read by exact judges."
-    return f"<h2>Scores</h2><p>{about}</p>" + _table(("route", "measure", "result"), table_rows(record))
+    return f"<h2>Scores</h2><p>{about}</p>" + table(("route", "measure", "result"), table_rows(record))
 
 
 def _times(tour: Tour) -> str:
-    return "<h2>Time</h2>" + _table(("part", "seconds"), [(n, f"{s:.0f}") for n, s in tour.seconds.items()])
+    return "<h2>Time</h2>" + table(("part", "seconds"), [(n, f"{s:.0f}") for n, s in tour.seconds.items()])
 
 
 def _curves(tour: Tour, stage: str, run: Path) -> str:
@@ -109,7 +111,7 @@ def _captions(run: Path) -> str:
         return ""
     with files[0].open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))[:12]
-    return _table(("item", "the model says", "a right caption"), [tuple(row.values()) for row in rows])
+    return table(("item", "the model says", "a right caption"), [tuple(row.values()) for row in rows])
 
 
 def _samples(tour: Tour, run: Path) -> str:
