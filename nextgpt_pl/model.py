@@ -35,6 +35,7 @@ class NextGPT(nn.Module):
         encoder: reads media; ``None`` where no medium is ever shown.
         input_projection: class and arguments of the input projections, one per modality of the encoder.
         num_signal_tokens: per modality, another number of signal tokens than the paper's.
+        shared_input_projection: one input projection for all modalities, as in the official code, instead of one each.
 
     """
 
@@ -46,6 +47,7 @@ class NextGPT(nn.Module):
         encoder: Encoder | None = None,
         input_projection: InputProjectionFactory | None = None,
         num_signal_tokens: dict[str, int] | None = None,
+        shared_input_projection: bool = False,
     ) -> None:
         super().__init__()
         self.llm, self.encoder = llm, encoder
@@ -56,6 +58,7 @@ class NextGPT(nn.Module):
             if count < 1:
                 raise UserError(f"num_signal_tokens.{name}={count}: at least 1 token must ask for the medium")
             self.num_signal_tokens[_modality(name, "num_signal_tokens")] = count
+        self.shared_input_projection = shared_input_projection
         self.output_projections = nn.ModuleDict()
         self.input_projections = nn.ModuleDict()
         if self.decoders and output_projection is None:
@@ -116,6 +119,10 @@ class NextGPT(nn.Module):
         if self.encoder is not None and self.input_projection_factory is not None:
             self.encoder.load()
             for modality in self.encoder.modalities:
+                if self.shared_input_projection and self.input_projections:
+                    # one module under all names: its parameters are listed, trained and saved once
+                    self.input_projections[modality.value] = next(iter(self.input_projections.values()))
+                    continue
                 projection = self.input_projection_factory(self.encoder.output_dim, self.llm.hidden_size)
                 if isinstance(projection, WordInputProjection):
                     projection.use_words(self.llm.word_embeddings())
