@@ -5,7 +5,7 @@
 
 The official code trains the whole vocabulary, so its rows are taken over as well: the LLM's own as the frozen matrix,
 the last ones as the signal tokens' rows. Its newer version puts blanks between signal tokens, which its projections
-then read too: ``NextGPT(signal_separator=...)`` does the same, and only ``--with_blanks`` switches it on.
+then read too. ``NextGPT(signal_separator=ID)`` does the same; an import writes it only if it is asked for.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from nextgpt_pl.checkpoints.adapter import FORMAT, write_adapter
 from nextgpt_pl.checkpoints.official_keys import EXTRA_TOKENS, SHARED_INPUT, Format, our_names, parts_of
 from nextgpt_pl.checkpoints.official_network import NetworkPaths, network_config
 from nextgpt_pl.checkpoints.official_parts import Sizes, sizes_of
-from nextgpt_pl.errors import UserError, nearest
+from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
 
 _FILES: dict[Format, tuple[str, ...]] = {
@@ -68,7 +68,7 @@ def map_state(official: Official, state: Mapping[str, Tensor], file: str) -> Non
         UserError: naming every trainable key that no rule knows.
 
     """
-    unknown = []
+    unknown: list[str] = []
     for key, tensor in state.items():
         trains = tensor.requires_grad or not isinstance(tensor, nn.Parameter)
         names = our_names(key, official.kind)
@@ -117,9 +117,7 @@ def _files(kind: Format, path: Path) -> list[Path]:
         of_name = [path / f"{name}{suffix}" for suffix in _SUFFIXES if (path / f"{name}{suffix}").is_file()]
         found += of_name[:1]
     if not found:
-        names = [file.name for file in path.iterdir()]
-        hints = "".join(nearest(f"{n}.bin", names) for n in _FILES[kind][:1]) if names else ""
-        raise UserError(f"{path}: no {kind} checkpoint there ({', '.join(_FILES[kind])} .bin or .pt){hints}")
+        raise UserError(f"{path}: no {kind} checkpoint there; looked for {', '.join(_FILES[kind])} {_SUFFIXES}")
     return found
 
 
@@ -143,6 +141,7 @@ def import_official(
     network: NetworkPaths | None = None,
     vocab_size: int | None = None,
     separate_inputs: bool = False,
+    signal_separator: int | None = None,
 ) -> dict[str, Any]:
     """Write ``out/adapter/``, ``out/config.yaml`` and ``out/key_mapping.json``; returns the mapping's record.
 
@@ -153,6 +152,8 @@ def import_official(
         network: where the frozen parts are to be found.
         vocab_size: the LLM's own rows, where the checkpoint holds no vocabulary; Vicuna's otherwise.
         separate_inputs: copy the input projection, which the official code shares, to one per medium.
+        signal_separator: see :class:`NextGPT`; a checkpoint that was trained with blanks between the signal tokens
+            works best with them.
 
     Raises:
         UserError: the checkpoint is not of this format, is incomplete, or ``out`` holds an adapter already.
@@ -164,7 +165,9 @@ def import_official(
     official = read_official(kind, paths)
     sizes = sizes_of(official.tensors, kind, official.lora, vocab_size)
     tensors = _separated(official.tensors) if separate_inputs else official.tensors
-    config = network_config(sizes, kind, paths_of_network, shared=not separate_inputs)
+    config = network_config(sizes, kind, paths_of_network, share_input_projection=not separate_inputs)
+    if signal_separator is not None:
+        config["model"]["init_args"]["network"]["init_args"]["signal_separator"] = signal_separator
     write_adapter(out / "adapter", tensors, _manifest(official, sizes, tensors, paths_of_network))
     record = {
         "format": kind,
@@ -185,7 +188,7 @@ def _separated(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if key.startswith(f"{SHARED_INPUT}.")
         for modality in Modality
     }
-    return {**tensors, **copies}
+    return {**{key: t for key, t in tensors.items() if not key.startswith(f"{SHARED_INPUT}.")}, **copies}
 
 
 def _manifest(official: Official, sizes: Sizes, tensors: Mapping[str, Tensor], network: NetworkPaths) -> dict[str, Any]:

@@ -70,22 +70,20 @@ def _check_tokens(kind: Format, manifest: Mapping[str, Any], folder: Path) -> No
     for modality, spec in MODALITIES.items():
         found = len(manifest["signal_tokens"].get(modality.value, []))
         if found != spec.num_signal_tokens:
-            raise UserError(f"{folder}: {found} signal tokens of {modality}; the {kind} format has {spec.num_signal_tokens}")
+            raise UserError(f"{folder}: {found} signal tokens of {modality}; {kind} has {spec.num_signal_tokens}")
 
 
 def _shared_input(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The input projections of the media as one, if they are equal."""
-    of_media = {
-        m: {k.removeprefix(f"input_projections.{m}."): v for k, v in tensors.items() if k.startswith(f"input_projections.{m}.")}
-        for m in Modality
-    }
-    present = {m: part for m, part in of_media.items() if part}
+    prefixes = [f"input_projections.{name}." for name in ("all", *Modality)]
+    of_media = {p: {k.removeprefix(p): v for k, v in tensors.items() if k.startswith(p)} for p in prefixes}
+    present = {prefix: part for prefix, part in of_media.items() if part}
     first = next(iter(present.values()), {})
-    for modality, part in present.items():
+    for prefix, part in present.items():
         if set(part) != set(first) or any(not torch.equal(part[name], first[name]) for name in part):
             raise UserError(
-                f"the input projections differ ({modality}): the official formats have one for all media; "
-                "train with network.shared_input_projection: true"
+                f"the input projections differ ({prefix[:-1]}): the official formats have one for all media; "
+                "train with network.share_input_projection: true"
             )
     others = {key: t for key, t in tensors.items() if not key.startswith("input_projections.")}
     return {**others, **{f"{SHARED_INPUT}.{name}": t for name, t in first.items()}}
@@ -97,7 +95,7 @@ def _whole_vocabulary(tensors: dict[str, Tensor], manifest: Mapping[str, Any], l
     if not alone:
         return tensors
     if llm is None:
-        raise UserError("the adapter holds the signal tokens' rows alone: give the LLM, whose others are written too: --llm")
+        raise UserError("the adapter holds the signal tokens' rows alone; the LLM's own are written too: give --llm")
     from nextgpt_pl.llm import CausalLM
 
     model = CausalLM(llm, extra_tokens=manifest["llm"].get("extra_tokens"))

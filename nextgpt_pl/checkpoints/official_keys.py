@@ -24,8 +24,8 @@ FORMATS: tuple[Format, ...] = ("legacy", "v2")
 # tokens that the official code puts in front of the signal tokens; both formats add the signal tokens last
 EXTRA_TOKENS: dict[Format, tuple[str, ...]] = {"legacy": ("<Img>", "</Img>"), "v2": ()}
 SIGNAL_ROWS = sum(spec.num_signal_tokens for spec in MODALITIES.values())
-#: the official code has one input projection for all media; its keys are stored under this one of ours
-SHARED_INPUT = f"input_projections.{Modality.IMAGE}"
+#: the official code has one input projection for all media, as NextGPT(share_input_projection=True) has
+SHARED_INPUT = "input_projections.all"
 
 
 def _pattern(template: str) -> re.Pattern[str]:

@@ -46,7 +46,7 @@ class NetworkPaths:
         return cls("lmsys/vicuna-7b-v1.5", "stabilityai/stable-diffusion-2")
 
 
-def network_config(sizes: Sizes, kind: Format, paths: NetworkPaths, *, shared: bool) -> dict[str, Any]:
+def network_config(sizes: Sizes, kind: Format, paths: NetworkPaths, *, share_input_projection: bool) -> dict[str, Any]:
     """The smallest ``config.yaml`` that :meth:`AnyToAny.from_run` reads."""
     arguments: dict[str, Any] = {
         "llm": _block(
@@ -60,7 +60,7 @@ def network_config(sizes: Sizes, kind: Format, paths: NetworkPaths, *, shared: b
             "nextgpt_pl.encoders.ImageBindEncoder", weights=paths.encoder, scale_logits=False, patches=patches
         )
         arguments["input_projection"] = sizes.input_projection.yaml()
-        arguments["shared_input_projection"] = shared
+        arguments["share_input_projection"] = share_input_projection
     if sizes.output_projections:
         arguments["decoders"] = {m.value: _decoder(m, paths) for m in sizes.output_projections}
         arguments["output_projection"] = next(iter(sizes.output_projections.values())).yaml()
@@ -69,8 +69,7 @@ def network_config(sizes: Sizes, kind: Format, paths: NetworkPaths, *, shared: b
 
 
 def _block(class_path: str, **arguments: Any) -> dict[str, Any]:
-    plain = {k: [*v] if isinstance(v, tuple) else v for k, v in arguments.items()}
-    return {"class_path": class_path, "init_args": plain}
+    return {"class_path": class_path, "init_args": arguments}
 
 
 def _decoder(modality: Modality, paths: NetworkPaths) -> dict[str, Any]:

@@ -51,14 +51,14 @@ class CausalLM(nn.Module):
         gguf_file: name of a GGUF file in ``path``, to be read instead of safetensors.
         dtype: of the frozen weights; what trains is float32 whatever this says.
         chat_template: a Jinja template instead of the tokenizer's own.
+        extra_tokens: tokens put behind the model's own vocabulary, in front of the signal tokens, frozen; official
+            checkpoints have ``<Img>`` and ``</Img>`` there.
         attention: attention implementation of transformers (``sdpa``, ``eager``, ``flash_attention_2``).
         gradient_checkpointing: recompute activations in the backward pass, to save memory.
         length_groups: run a batch as so many groups of rows of like length, each without the others' padding. The
             result is the same. For one process: with sharded weights every pass is a communication.
         frozen_prefix: run what stands before the first trainable embedding without keeping it for the backward pass,
             which it cannot reach. The result is the same. For one process too.
-        extra_tokens: tokens put behind the model's own vocabulary, in front of the signal tokens, frozen; official
-            checkpoints have ``<Img>`` and ``</Img>`` there.
 
     """
 
@@ -68,11 +68,11 @@ class CausalLM(nn.Module):
         gguf_file: str | None = None,
         dtype: DType = "float32",
         chat_template: str | None = None,
+        extra_tokens: list[str] | None = None,
         attention: str = "sdpa",
         gradient_checkpointing: bool = False,
         length_groups: int = 1,
         frozen_prefix: bool = False,
-        extra_tokens: list[str] | None = None,
     ) -> None:
         super().__init__()
         if length_groups < 1:
@@ -80,10 +80,10 @@ class CausalLM(nn.Module):
         if frozen_prefix and gradient_checkpointing:
             raise UserError("llm.frozen_prefix and llm.gradient_checkpointing exclude each other: set one of them")
         self.length_groups, self.frozen_prefix = length_groups, frozen_prefix
+        self.extra_tokens = list(extra_tokens or [])
         self.path, self.gguf_file, self.dtype_name = path, gguf_file, dtype
         self.chat_template, self.attention = chat_template, attention
         self.gradient_checkpointing = gradient_checkpointing
-        self.extra_tokens = list(extra_tokens or [])
         self.model: Any = None
         self.lora: dict[str, Any] | None = None
 

@@ -27,7 +27,9 @@ def _import_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("format", choices=_FORMATS, help="legacy: pytorch_model.pt; v2: projector files, LoRA folders")
-    parser.add_argument("paths", nargs="+", type=Path, help="files or folders; of a key in several, the last one counts")
+    parser.add_argument(
+        "paths", nargs="+", type=Path, help="files or folders; of a key in several, the last one counts"
+    )
     parser.add_argument("--out", required=True, type=Path, help="the folder to make")
     for name in _PATHS:
         parser.add_argument(f"--{name}", help=f"hub id or folder of the {name}; by default the official code's")
@@ -35,6 +37,9 @@ def _import_parser() -> argparse.ArgumentParser:
     parser.add_argument("--vocab_size", type=int, help="the LLM's own rows, where the checkpoint holds no vocabulary")
     parser.add_argument(
         "--separate_inputs", action="store_true", help="copy the shared input projection to one per medium"
+    )
+    parser.add_argument(
+        "--signal_separator", type=int, help="id of the blank between signal tokens, as v2 was trained with (29871)"
     )
     return parser
 
@@ -54,6 +59,7 @@ def main_import(argv: Sequence[str]) -> int:
         network=network,
         vocab_size=options.vocab_size,
         separate_inputs=options.separate_inputs,
+        signal_separator=options.signal_separator,
     )
     print("\n".join(report_lines(record)))
     print(f"{options.out}: adapter/, config.yaml, key_mapping.json")
@@ -93,7 +99,9 @@ def _export_parser() -> argparse.ArgumentParser:
     parser.add_argument("adapter", type=Path, help="an adapter, a run's folder or an import's")
     parser.add_argument("--out", required=True, type=Path, help="the folder to make")
     parser.add_argument("--dtype", choices=_DTYPES, help="of the written tensors; by default as they are")
-    parser.add_argument("--llm", help="hub id or folder of the LLM, for adapters that hold the signal tokens' rows alone")
+    parser.add_argument(
+        "--llm", help="hub id or folder of the LLM, for adapters that hold the signal tokens' rows alone"
+    )
     return parser
 
 
