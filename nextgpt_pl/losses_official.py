@@ -5,9 +5,9 @@ throughout; in the legacy stage 3 videos count twice: ``alignment_weights: {vide
 
 * The legacy token accuracy divides by one label too many: :func:`legacy_token_accuracy`.
 * The newer code looks for signal spans in the labels as they are before media are put in, and reads the hidden states
-  there, 7 places too early for every medium in front (8 embeddings stand for one id): :func:`spans_in_labels` on those
-  labels gives the same wrong places. No switch makes a stage do so: it would train projections on unrelated tokens,
-  and in generation the official code does not do it either.
+  there, 7 places too early for every medium in front (8 embeddings stand for one id), but adds the embeddings of the
+  span's own ids: :func:`spans_in_labels` on those labels gives the same wrong places. No switch makes a stage do so: it
+  would train projections on the states of unrelated tokens, which at generation no reply has at its spans.
 
 Other faults are not reproduced. Its encoder in training mode (drop path makes audio features noisy) and its Gumbel
 noise have no fixed result. A mask derived from "id is not EOS" would hide an EOS inside a text. Its newer Q-Former
