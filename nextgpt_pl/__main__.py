@@ -33,6 +33,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "nextgpt_pl.verbs.convert:main_export",
         "write an adapter as an official checkpoint:  export legacy|v2 ADAPTER --out DIR",
     ),
+    "push": ("nextgpt_pl.verbs.push:main", "put a run on the Hugging Face hub:  push RUN --repo USER/NAME [--out DIR]"),
     "pocket": (
         "nextgpt_pl.pocket.pretrain:main",
         "make the pocket weights from nothing:  pocket pretrain [--part image]",
