@@ -30,6 +30,15 @@ VERBS: dict[str, tuple[str, str]] = {
         "the table of routes, judged exactly:  score --run outputs/instruct/RUN",
     ),
     "tour": ("nextgpt_pl.verbs.tour:main", "all three stages on the pocket stack, and one page of what came out"),
+    "import": (
+        "nextgpt_pl.verbs.convert:main_import",
+        "take over an official checkpoint:  import legacy|v2 PATH --out DIR",
+    ),
+    "export": (
+        "nextgpt_pl.verbs.convert:main_export",
+        "write an adapter as an official checkpoint:  export legacy|v2 ADAPTER --out DIR",
+    ),
+    "push": ("nextgpt_pl.verbs.push:main", "put a run on the Hugging Face hub:  push RUN --repo USER/NAME [--out DIR]"),
     "pocket": (
         "nextgpt_pl.pocket.pretrain:main",
         "make the pocket weights from nothing:  pocket pretrain [--part image]",

@@ -6,7 +6,6 @@ no reply holds a malformed span, whatever the model has learned.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,11 +53,12 @@ class WholeSpans(LogitsProcessor):
     """Allows whole signal spans only, and of the wanted modalities only.
 
     Attributes:
-        signal_ids: ids of every modality's signal tokens, in order; those without a decoder are never allowed.
+        signal_ids: ids of every modality's whole span, in order; those without a decoder are never allowed.
         allowed: modalities that may be started.
         required: modalities that must occur: what the model gives to the end of the reply goes to the first one that
             is missing.
         end_ids: tokens that end a reply.
+        separator: a token inside the spans that may stand elsewhere too.
 
     """
 
@@ -66,22 +66,36 @@ class WholeSpans(LogitsProcessor):
     allowed: frozenset[Modality]
     required: tuple[Modality, ...]
     end_ids: tuple[int, ...]
-    following: dict[int, int] = field(init=False)
+    separator: int | None = None
+    _places: dict[int, tuple[Sequence[int], int]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.following = {a: b for ids in self.signal_ids.values() for a, b in itertools.pairwise(ids)}
+        spans = self.signal_ids.values()
+        self._places = {token: (ids, i) for ids in spans for i, token in enumerate(ids) if token != self.separator}
+
+    def following(self, ids: Sequence[int]) -> int | None:
+        """The token that must come after ``ids``: the next one of a span that has begun and not ended."""
+        for back, token in enumerate(ids[:-3:-1]):
+            if token in self._places:
+                span, place = self._places[token]
+                following = place + back + 1
+                return span[following] if following < len(span) else None
+            if token != self.separator:
+                break
+        return None
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores ``(N, V)`` after ``input_ids (N, T)``, which hold what was generated and no prompt."""
         scores = scores.clone()
         for row, ids in enumerate(input_ids.tolist()):
-            forced = self.following.get(ids[-1]) if ids else None
+            forced = self.following(ids)
             if forced is not None:
                 scores[row] = -torch.inf
                 scores[row, forced] = 0.0
                 continue
-            for modality, signal_ids in self.signal_ids.items():
-                scores[row, signal_ids[1:] if modality in self.allowed else signal_ids] = -torch.inf
+            for modality, span in self.signal_ids.items():
+                tokens = [i for i in span if i != self.separator]
+                scores[row, tokens[1:] if modality in self.allowed else tokens] = -torch.inf
             self._postpone_end(scores[row], ids)
         return scores
 
@@ -121,7 +135,8 @@ def generate(network: NextGPT, prompts: Sequence[Rendered], decoding: Decoding |
     makers = tuple(network.decoders)
     wanted = makers if decoding.modalities is None else tuple(decoding.modalities)
     ends = end_ids(network)
-    spans = WholeSpans(network.signal_ids(), frozenset(wanted), wanted if decoding.modalities is not None else (), ends)
+    required = wanted if decoding.modalities is not None else ()
+    spans = WholeSpans(network.span_ids(), frozenset(wanted), required, ends, network.signal_separator)
     devices = [embeddings.device] if embeddings.is_cuda else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(decoding.seed)
@@ -150,8 +165,8 @@ def _until(ids: list[int], ends: Iterable[int], spans: WholeSpans) -> list[int]:
     """Up to the end token; a span that the length limit cut is completed: its tokens are known."""
     stop = next((i for i, token in enumerate(ids) if token in ends), len(ids))
     ids = ids[:stop]
-    while ids and ids[-1] in spans.following:
-        ids.append(spans.following[ids[-1]])
+    while (forced := spans.following(ids)) is not None:
+        ids.append(forced)
     return ids
 
 

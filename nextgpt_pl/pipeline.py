@@ -68,6 +68,33 @@ class AnyToAny:
         load_adapter(folder / "adapter", network)
         return cls(network, device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, revision: str | None = None, device: str | torch.device | None = None
+    ) -> AnyToAny:
+        """The model of a folder, or of a hub repository that ``push`` made.
+
+        Args:
+            name: a run's folder, an import's, or ``user/name`` on the hub.
+            revision: of the hub repository.
+            device: as for :meth:`from_run`.
+
+        Raises:
+            UserError: there is neither such a folder nor such a repository, or it holds no run.
+
+        """
+        folder = Path(name)
+        if not folder.is_dir():
+            from huggingface_hub import snapshot_download
+
+            try:
+                wanted = ["config.yaml", "adapter/*"]
+                folder = Path(snapshot_download(str(name), revision=revision, allow_patterns=wanted))
+            except (OSError, ValueError) as error:
+                reason = str(error).splitlines()[0]
+                raise UserError(f"{str(name)!r}: no such folder, and not to be had from the hub: {reason}") from error
+        return cls.from_run(folder, device)
+
     def __call__(self, messages: Messages | Sequence[Messages], **options: Any) -> Reply | list[Reply]:
         """The reply to one conversation, or the replies to several.
 

@@ -22,13 +22,13 @@ from nextgpt_pl.llm import LoRA
 from nextgpt_pl.model import NextGPT
 
 WEIGHTS, MANIFEST = "adapter.safetensors", "manifest.json"
-_FORMAT = 1
+FORMAT = 1
 
 
 def manifest_of(network: NextGPT, keys: Iterable[str], stage: str, history: list[str]) -> dict[str, Any]:
     """What the weights under ``keys`` fit, as plain data."""
     return {
-        "format": _FORMAT,
+        "format": FORMAT,
         "nextgpt_pl": nextgpt_pl.__version__,
         "stage": stage,
         "stages": [*history, stage],
@@ -36,6 +36,7 @@ def manifest_of(network: NextGPT, keys: Iterable[str], stage: str, history: list
             "path": network.llm.path,
             "hidden_size": network.llm.hidden_size,
             "vocab_size": network.llm.vocab_size,
+            "extra_tokens": network.llm.extra_tokens,
             "lora": network.llm.lora,
         },
         "signal_tokens": {m.value: ids for m, ids in network.signal_ids().items()},
@@ -47,16 +48,32 @@ def manifest_of(network: NextGPT, keys: Iterable[str], stage: str, history: list
 def save_adapter(
     folder: Path, network: NextGPT, keys: Iterable[str], *, stage: str, history: list[str] | None = None
 ) -> None:
-    """Write the parameters named ``keys`` and the manifest; each file appears whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the parameters named ``keys`` and the manifest."""
     parameters = dict(network.named_parameters())
     tensors = {key: parameters[key].detach().cpu().contiguous() for key in keys}
-    manifest = manifest_of(network, tensors, stage, history or [])
+    write_adapter(folder, tensors, manifest_of(network, tensors, stage, history or []))
+
+
+def write_adapter(folder: Path, tensors: dict[str, Tensor], manifest: dict[str, Any]) -> None:
+    """Write both files; each appears whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         save_file(tensors, Path(scratch) / WEIGHTS)
         (Path(scratch) / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         for name in (WEIGHTS, MANIFEST):
             (Path(scratch) / name).replace(folder / name)
+
+
+def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Manifest and tensors of an adapter.
+
+    Raises:
+        UserError: the folder is no adapter.
+
+    """
+    if not (folder / MANIFEST).is_file() or not (folder / WEIGHTS).is_file():
+        raise UserError(f"init_from={str(folder)!r}: no adapter there ({MANIFEST} and {WEIGHTS} are expected)")
+    return json.loads((folder / MANIFEST).read_text()), load_file(folder / WEIGHTS)
 
 
 def load_adapter(folder: Path, network: NextGPT) -> dict[str, Any]:
@@ -66,10 +83,7 @@ def load_adapter(folder: Path, network: NextGPT) -> dict[str, Any]:
         UserError: the folder is no adapter, or its weights do not fit this network; the message names each key.
 
     """
-    if not (folder / MANIFEST).is_file() or not (folder / WEIGHTS).is_file():
-        raise UserError(f"init_from={str(folder)!r}: no adapter there ({MANIFEST} and {WEIGHTS} are expected)")
-    manifest = json.loads((folder / MANIFEST).read_text())
-    tensors = load_file(folder / WEIGHTS)
+    manifest, tensors = read_adapter(folder)
     lora = manifest["llm"].get("lora")
     if lora is not None:
         network.llm.add_lora(LoRA(**lora))
@@ -86,8 +100,8 @@ def load_adapter(folder: Path, network: NextGPT) -> dict[str, Any]:
 
 def _mismatches(manifest: dict[str, Any], tensors: dict[str, Tensor], network: NextGPT) -> list[str]:
     problems = []
-    if manifest["format"] != _FORMAT:
-        problems.append(f"its format is {manifest['format']}, this version reads {_FORMAT}")
+    if manifest["format"] != FORMAT:
+        problems.append(f"its format is {manifest['format']}, this version reads {FORMAT}")
     expected = {"hidden_size": network.llm.hidden_size, "vocab_size": network.llm.vocab_size}
     for name, value in expected.items():
         if manifest["llm"][name] != value:

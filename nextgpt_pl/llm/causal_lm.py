@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.llm.signal_rows import ExtendedEmbedding, ExtendedHead
+from nextgpt_pl.llm.signal_rows import ExtendedEmbedding, ExtendedHead, initial_rows
 from nextgpt_pl.paths import resolve
 
 DType = Literal["float32", "bfloat16", "float16"]
@@ -51,6 +51,8 @@ class CausalLM(nn.Module):
         gguf_file: name of a GGUF file in ``path``, to be read instead of safetensors.
         dtype: of the frozen weights; what trains is float32 whatever this says.
         chat_template: a Jinja template instead of the tokenizer's own.
+        extra_tokens: tokens put behind the model's own vocabulary, in front of the signal tokens, frozen; official
+            checkpoints have ``<Img>`` and ``</Img>`` there.
         attention: attention implementation of transformers (``sdpa``, ``eager``, ``flash_attention_2``).
         gradient_checkpointing: recompute activations in the backward pass, to save memory.
         length_groups: run a batch as so many groups of rows of like length, each without the others' padding. The
@@ -66,6 +68,7 @@ class CausalLM(nn.Module):
         gguf_file: str | None = None,
         dtype: DType = "float32",
         chat_template: str | None = None,
+        extra_tokens: list[str] | None = None,
         attention: str = "sdpa",
         gradient_checkpointing: bool = False,
         length_groups: int = 1,
@@ -77,6 +80,7 @@ class CausalLM(nn.Module):
         if frozen_prefix and gradient_checkpointing:
             raise UserError("llm.frozen_prefix and llm.gradient_checkpointing exclude each other: set one of them")
         self.length_groups, self.frozen_prefix = length_groups, frozen_prefix
+        self.extra_tokens = list(extra_tokens or [])
         self.path, self.gguf_file, self.dtype_name = path, gguf_file, dtype
         self.chat_template, self.attention = chat_template, attention
         self.gradient_checkpointing = gradient_checkpointing
@@ -120,6 +124,11 @@ class CausalLM(nn.Module):
             raise UserError(f"llm.path={self.path!r} has no chat template: set llm.chat_template in the YAML")
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.add_tokens(self.extra_tokens)
+        ids = tokenizer.convert_tokens_to_ids(self.extra_tokens)
+        wanted = list(range(self.vocab_size - len(ids), self.vocab_size))
+        if ids != wanted:
+            raise UserError(f"llm.extra_tokens={self.extra_tokens} get the ids {ids}, but their rows are {wanted}")
         return tokenizer
 
     @property
@@ -129,11 +138,11 @@ class CausalLM(nn.Module):
 
     @property
     def vocab_size(self) -> int:
-        """Rows of the model's own embedding: the first signal token has this id.
+        """Rows of the model's own embedding and of ``extra_tokens``: the first signal token has this id.
 
         The file counts, not the tokenizer: some models carry spare rows, Vicuna v0 may carry 32,001.
         """
-        return int(self.config.vocab_size)
+        return int(self.config.vocab_size) + len(self.extra_tokens)
 
     def load(self, signal_tokens: int) -> None:
         """Read the weights, freeze them, add ``signal_tokens`` trainable rows. On the meta device nothing is read."""
@@ -144,10 +153,13 @@ class CausalLM(nn.Module):
             model = AutoModelForCausalLM.from_pretrained(
                 **self._source(), dtype=dtype, attn_implementation=self.attention
             )
-        model.requires_grad_(False)
         rows = model.get_input_embeddings().num_embeddings
-        if rows != self.vocab_size:
-            raise UserError(f"llm.path={self.path!r}: {rows} embedding rows, but its config says {self.vocab_size}")
+        own = self.vocab_size - len(self.extra_tokens)
+        if rows != own:
+            raise UserError(f"llm.path={self.path!r}: {rows} embedding rows, but its config says {own}")
+        if self.extra_tokens:
+            rows = self._add_extra_rows(model)
+        model.requires_grad_(False)
         # made before the embedding is replaced: a tied head shares the frozen matrix, never the new rows
         head = ExtendedHead(_untied(model), signal_tokens)
         model.set_input_embeddings(ExtendedEmbedding(model.get_input_embeddings(), signal_tokens))
@@ -157,6 +169,15 @@ class CausalLM(nn.Module):
         if self.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         self.model = model.eval()
+
+    def _add_extra_rows(self, model: Any) -> int:
+        """Rows for ``extra_tokens``, near the mean of the others; how many rows there are then."""
+        count = len(self.extra_tokens)
+        model.resize_token_embeddings(self.vocab_size, mean_resizing=False)
+        with torch.no_grad():
+            for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+                layer.weight[-count:] = initial_rows(layer.weight[:-count], count).to(layer.weight.dtype)
+        return self.vocab_size
 
     def train(self, mode: bool = True) -> CausalLM:
         """Frozen layers stay in evaluation mode; only what a stage adds (LoRA's dropout) follows ``mode``."""

@@ -12,6 +12,7 @@ from nextgpt_pl.projections.output import (
     LinearOutputProjection,
     MLPOutputProjection,
     OutputProjection,
+    QFormerOutputProjection,
     TransformerOutputProjection,
 )
 from nextgpt_pl.projections.words import WordInputProjection
@@ -25,6 +26,7 @@ __all__ = [
     "MLPOutputProjection",
     "OutputProjection",
     "QFormerInputProjection",
+    "QFormerOutputProjection",
     "TransformerInputProjection",
     "TransformerOutputProjection",
     "WordInputProjection",

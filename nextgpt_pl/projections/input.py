@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from nextgpt_pl.projections.transformer import query_transformer
+from nextgpt_pl.projections.transformer import query_former, query_transformer
 
 
 class InputProjection(nn.Module, ABC):
@@ -137,23 +137,8 @@ class QFormerInputProjection(InputProjection):
         heads: int = 12,
     ) -> None:
         super().__init__()
-        from transformers import Blip2QFormerConfig, Blip2QFormerModel
-
-        if width % heads:
-            raise ValueError(f"width={width} is not divisible by heads={heads}")
         self.query_tokens = nn.Parameter(0.02 * torch.randn(1, num_tokens, width))
-        self.qformer = Blip2QFormerModel(
-            Blip2QFormerConfig(
-                hidden_size=width,
-                num_hidden_layers=layers,
-                num_attention_heads=heads,
-                intermediate_size=4 * width,
-                encoder_hidden_size=encoder_dim,
-                cross_attention_frequency=1,
-                hidden_dropout_prob=0.0,
-                attention_probs_dropout_prob=0.0,
-            )
-        )
+        self.qformer = query_former(width, layers, heads, encoder_dim, 4 * width)
         self.out = nn.Linear(width, hidden_size)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from nextgpt_pl.projections.transformer import query_transformer
+from nextgpt_pl.projections.transformer import query_former, query_transformer
 
 
 class OutputProjection(nn.Module, ABC):
@@ -65,6 +65,48 @@ class TransformerOutputProjection(OutputProjection):
         """``(S, K, H)`` twice to ``(S, L, D)``."""
         x = self.fc(hidden_states + token_embeddings)
         return self.model(self.tfm(x, self.query_embs.expand(len(x), -1, -1)))
+
+
+class QFormerOutputProjection(OutputProjection):
+    """Learned queries read the signal tokens through BLIP-2's Q-Former (an option of the official code).
+
+    The official newer code takes its width for that of the last layer's input, and fails unless it happens to be D too;
+    here the last layer maps from ``width`` to D.
+
+    Args:
+        hidden_size: H.
+        num_signal_tokens: K (not needed: attention takes any number).
+        length: L, the number of learned queries.
+        dim: D.
+        width: of the Q-Former.
+        layers: of the Q-Former; every one of them looks at the signal tokens.
+        heads: attention heads.
+        feedforward: width of the inner layers; by default 4 x ``width``.
+
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_signal_tokens: int,
+        length: int,
+        dim: int,
+        width: int = 768,
+        layers: int = 2,
+        heads: int = 12,
+        feedforward: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.fc = nn.Linear(hidden_size, width)
+        self.query_tokens = nn.Parameter(0.02 * torch.randn(1, length, width))
+        self.qformer = query_former(width, layers, heads, width, feedforward or 4 * width)
+        self.model = nn.Linear(width, dim)
+
+    def forward(self, hidden_states: Tensor, token_embeddings: Tensor) -> Tensor:
+        """``(S, K, H)`` twice to ``(S, L, D)``."""
+        x = self.fc(hidden_states + token_embeddings)
+        queries = self.query_tokens.expand(len(x), -1, -1)
+        return self.model(self.qformer(query_embeds=queries, encoder_hidden_states=x).last_hidden_state)
 
 
 class LinearOutputProjection(OutputProjection):

@@ -1,4 +1,4 @@
-"""The encoder-decoder transformer that learned queries read through; input and output projections share it."""
+"""The transformers that learned queries read through; input and output projections share them."""
 
 from __future__ import annotations
 
@@ -29,3 +29,27 @@ def query_transformer(width: int, layers: int, heads: int, dropout: float) -> nn
             batch_first=True,
             norm_first=True,
         )
+
+
+def query_former(width: int, layers: int, heads: int, source_dim: int, feedforward: int) -> nn.Module:
+    """BLIP-2's Q-Former of the transformers library; every layer looks at the source ``(N, E, source_dim)``.
+
+    Raises:
+        ValueError: ``width`` is not divisible by ``heads``.
+
+    """
+    from transformers import Blip2QFormerConfig, Blip2QFormerModel
+
+    if width % heads:
+        raise ValueError(f"width={width} is not divisible by heads={heads}")
+    config = Blip2QFormerConfig(
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=feedforward,
+        encoder_hidden_size=source_dim,
+        cross_attention_frequency=1,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    return Blip2QFormerModel(config)

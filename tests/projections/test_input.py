@@ -1,8 +1,5 @@
-import re
-
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from nextgpt_pl.projections import (
     GroupingInputProjection,
@@ -51,38 +48,6 @@ def test_expanded_tokens_differ_and_stand_in_order():
     out = projection(features)
     assert not torch.allclose(out[0, 0], out[0, 1])
     torch.testing.assert_close(projection(features[:, 1:2])[0], out[0, 2:4])
-
-
-def _grouping_names(weights):
-    """The official file's names as those of the library's stages."""
-    renamed = {}
-    for name, value in weights.items():
-        name = name.removeprefix("model.mm_input_projector.")
-        name = re.sub(r"\.blocks\.(\d+)\.", r".layers.\1.", name)
-        name = re.sub(r"(\.layers\.\d+)\.norm(\d)", r"\1.layer_norm\2", name)
-        name = name.replace("pre_assign_attn.attn.proj", "pre_assign_attn.attn.out_proj")
-        name = re.sub(r"(\.layers\.\d+)\.attn\.proj", r"\1.self_attn.out_proj", name)
-        if ".attn.qkv." in name:
-            for part, piece in zip("qkv", value.chunk(3), strict=True):
-                renamed[name.replace("attn.qkv", f"self_attn.{part}_proj")] = piece
-        else:
-            renamed[name] = value
-    return renamed
-
-
-def test_grouping_equals_the_official_one(shared):
-    folder = shared / "golden" / "official" / "v2_projectors"
-    weights = load_file(folder / "mm_input_projector_bf16.safetensors")
-    weights = {n: v.float() for n, v in weights.items() if "mm_input_projector" in n}
-    numbers = load_file(folder / "io_tiny.safetensors")
-    projection = GroupingInputProjection(48, 64, width=32).eval()
-    projection.load_state_dict(_grouping_names(weights))
-    chosen = projection.assignments(numbers["group.input"])
-    assert torch.equal(chosen[0], numbers["group.assignment_0"].long())
-    assert torch.equal(chosen[1], numbers["group.assignment_1"].long())
-    with torch.no_grad():
-        out = projection(numbers["group.input"])
-    torch.testing.assert_close(out, numbers["group.output"], atol=2e-5, rtol=0)
 
 
 def test_the_paper_size_grouping_has_the_official_number_of_parameters():

@@ -1,0 +1,132 @@
+"""What ``push`` uploads: a run's adapter, the configuration of its network, and a card that says what was measured."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nextgpt_pl.checkpoints.adapter import MANIFEST, WEIGHTS
+from nextgpt_pl.errors import UserError
+
+_OPTIONAL = ("scores.json", "key_mapping.json")
+_LOCAL_KEYS = ("init_from",)  # of the machine that ran it: they say nothing to others
+
+
+def write_folder(run: Path, folder: Path, repo: str) -> None:
+    """Write what is uploaded.
+
+    Raises:
+        UserError: the run has no adapter or no configuration, or the folder holds something else.
+
+    """
+    adapter = run / "adapter"
+    for file in (run / "config.yaml", adapter / MANIFEST, adapter / WEIGHTS):
+        if not file.is_file():
+            raise UserError(f"{run}: no {file.relative_to(run)} there; give a run folder of outputs/ or an import")
+    if folder.exists() and any(folder.iterdir()) and not (folder / "adapter" / WEIGHTS).is_file():
+        raise UserError(f"--out {folder}: the folder is not empty, and no earlier push")
+    (folder / "adapter").mkdir(parents=True, exist_ok=True)
+    for name in (WEIGHTS, MANIFEST):
+        shutil.copyfile(adapter / name, folder / "adapter" / name)
+    for name in _OPTIONAL:
+        if (run / name).is_file():
+            shutil.copyfile(run / name, folder / name)
+    config = {"model": model_block(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")))}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    (folder / "README.md").write_text(card(run, repo, config["model"]), encoding="utf-8")
+
+
+def model_block(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The stage and its network of a run's configuration, without paths of the machine that ran it."""
+    model = dict(config["model"])
+    model["init_args"] = {k: v for k, v in model.get("init_args", {}).items() if k not in _LOCAL_KEYS}
+    return model
+
+
+def card(run: Path, repo: str, model: Mapping[str, Any]) -> str:
+    """The model card: what it is, what was measured, what the weights fit, how to use them."""
+    manifest = json.loads((run / "adapter" / MANIFEST).read_text(encoding="utf-8"))
+    llm = manifest["llm"]["path"]
+    front: dict[str, Any] = {
+        "library_name": "nextgpt_pl",
+        "pipeline_tag": "any-to-any",
+        "tags": ["nextgpt", "lightning"],
+    }
+    if ":" not in llm and llm.count("/") == 1:
+        front["base_model"] = llm
+    sections = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n",
+        f"# {repo.split('/')[1]}\n",
+        "An adapter of [NExT-GPT](https://arxiv.org/abs/2309.05519), the any-to-any multimodal LLM, trained with "
+        f"`nextgpt_pl` {manifest['nextgpt_pl']}. It holds what was trained and nothing of the frozen parts.\n",
+        f"Stages: {', '.join(manifest['stages'])}.\n",
+        "## Measured\n",
+        _measured(run),
+        "## What it fits\n",
+        _table(["part", "what"], _parts(manifest, model)),
+        "## Use\n",
+        _usage(repo),
+    ]
+    return "\n".join(sections)
+
+
+def _usage(repo: str) -> str:
+    return (
+        "```python\nfrom nextgpt_pl import AnyToAny\n\n"
+        f'chat = AnyToAny.from_pretrained("{repo}")\n'
+        'reply = chat([{"role": "user", "content": "Hello!"}])\n```\n'
+    )
+
+
+def _parts(manifest: Mapping[str, Any], model: Mapping[str, Any]) -> Sequence[Sequence[str]]:
+    network = model["init_args"]["network"].get("init_args", {})
+    llm = manifest["llm"]
+    rows = [("LLM", f"`{llm['path']}`, width {llm['hidden_size']}, {llm['vocab_size']} rows")]
+    if llm.get("lora"):
+        rows.append(("LoRA", f"rank {llm['lora']['r']} on {', '.join(llm['lora']['target_modules'])}"))
+    blocks = [name for name in ("encoder", "input_projection", "output_projection") if network.get(name)]
+    rows += [(name.replace("_", " "), f"`{network[name]['class_path']}`") for name in blocks]
+    for medium, shape in manifest["embedding_shapes"].items():
+        path = network.get("decoders", {}).get(medium, {}).get("init_args", {}).get("path", "")
+        rows.append((f"{medium} decoder", f"`{path}`, caption embedding {' x '.join(map(str, shape))}"))
+    return rows
+
+
+def _measured(run: Path) -> str:
+    """The table of routes where the run was scored, and the last validation's values."""
+    tables = []
+    if (run / "scores.json").is_file():
+        from nextgpt_pl.verbs.score import table_rows
+
+        record = json.loads((run / "scores.json").read_text(encoding="utf-8"))
+        heading = f"{record['count']} held-out dialogues per route, judged exactly (`score --run RUN`):\n"
+        tables.append(heading + "\n" + _table(["route", "measure", "result"], table_rows(record)))
+    values = last_values(run / "metrics.csv")
+    if values:
+        rows = [(f"`{name}`", f"{value:.4g}") for name, value in sorted(values.items())]
+        tables.append("The last validation and test of the training run:\n\n" + _table(["value", "result"], rows))
+    if (run / "key_mapping.json").is_file():
+        tables.append("Imported from an official checkpoint; which key became which is in `key_mapping.json`.\n")
+    return "\n".join(tables) or "Nothing has been measured yet.\n"
+
+
+def last_values(file: Path) -> dict[str, float]:
+    """The last value of each ``val/`` and ``test/`` column of a run's ``metrics.csv``."""
+    if not file.is_file():
+        return {}
+    found = {}
+    with file.open(newline="", encoding="utf-8") as lines:
+        for row in csv.DictReader(lines):
+            found.update({k: float(v) for k, v in row.items() if k and k.startswith(("val/", "test/")) and v})
+    return found
+
+
+def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"

@@ -1,0 +1,61 @@
+"""``push``: a run on the Hugging Face hub."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from nextgpt_pl.errors import UserError
+
+
+def push(run: Path, repo: str, out: Path | None = None, private: bool = False) -> Path:
+    """Upload a run's adapter, its network's configuration, and a model card; ``AnyToAny.from_pretrained`` reads them.
+
+    Args:
+        run: folder of a run or of an import.
+        repo: name on the hub, ``user/name``.
+        out: write the folder there and upload nothing.
+        private: make a new repository private.
+
+    Returns:
+        The folder that was, or would have been, uploaded.
+
+    Raises:
+        UserError: the run is incomplete, or the hub refuses.
+
+    """
+    from nextgpt_pl.verbs.hub_folder import write_folder
+
+    if repo.count("/") != 1 or not all(repo.split("/")):
+        raise UserError(f"--repo {repo}: give user/name")
+    folder = out or run / "hub"
+    write_folder(run, folder, repo)
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    print(f"{folder}: {', '.join(files)}")
+    if out is None:
+        print(_upload(folder, repo, private, f"Adapter of {run.name}"))
+    return folder
+
+
+def _upload(folder: Path, repo: str, private: bool, message: str) -> str:
+    from huggingface_hub import HfApi
+
+    try:
+        api = HfApi()
+        api.create_repo(repo, private=private, exist_ok=True)
+        return str(api.upload_folder(repo_id=repo, folder_path=folder, commit_message=message))
+    except OSError as error:  # the hub's own errors are among them: no login, no network, no right to write
+        raise UserError(f"--repo {repo}: {str(error).splitlines()[0]} (the folder is ready: {folder})") from error
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse and run ``push``."""
+    parser = argparse.ArgumentParser(prog="nextgpt_pl push", description="Put a run's adapter on the Hugging Face hub.")
+    parser.add_argument("run", type=Path, help="folder of a run or of an import")
+    parser.add_argument("--repo", required=True, help="user/name")
+    parser.add_argument("--out", type=Path, help="write the folder there and upload nothing")
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
+    options = parser.parse_args(argv[1:])
+    push(options.run, options.repo, options.out, options.private)
+    return 0

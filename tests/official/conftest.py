@@ -1,0 +1,158 @@
+"""The golden data of the official code, and our network around its tiny weights."""
+
+import json
+from functools import partial
+from zlib import crc32
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, PreTrainedTokenizerFast
+
+from nextgpt_pl.decoders.base import PrecomputedEmbeddings
+from nextgpt_pl.encoders import Encoder
+from nextgpt_pl.llm import CausalLM
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.model import NextGPT
+
+TEMPLATE = "{% for m in messages %}### {{ m.role }}: {{ m.content }}{% endfor %}"
+
+
+@pytest.fixture(scope="session")
+def official(shared):
+    """Folder of the golden data; its README says how each number was made."""
+    return shared / "golden" / "official"
+
+
+@pytest.fixture(scope="session")
+def layout(official):
+    return json.loads((official / "layout.json").read_text())
+
+
+def _uniform(name: str, shape) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        x = (np.uint64(crc32(name.encode())) << np.uint64(32)) + np.arange(np.prod(shape), dtype=np.uint64)
+        x += np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        x = x ^ (x >> np.uint64(31))
+    return (2 * ((x >> np.uint64(11)).astype(np.float64) / 2**53) - 1).reshape(shape)
+
+
+def _made_input(name: str, shape, scale: float = 1.0) -> torch.Tensor:
+    return torch.from_numpy((scale * _uniform(name, shape)).astype(np.float32))
+
+
+def _made_parameter(name: str, shape) -> torch.Tensor:
+    values = _uniform(name, shape)
+    if len(shape) == 3 and any(part in name for part in ("query_embs", "query_tokens", "group_token")):
+        pass
+    elif len(shape) == 1:
+        values = 1 + 0.1 * values if name.endswith("weight") else 0.05 * values
+    else:
+        values = np.sqrt(3 / shape[-1]) * values
+    return torch.from_numpy(values.astype(np.float32))
+
+
+@pytest.fixture(scope="session")
+def made_input():
+    """Golden inputs, which follow from their name."""
+    return _made_input
+
+
+@pytest.fixture(scope="session")
+def made_parameter():
+    """Golden weights too large to be stored, which follow from their name."""
+    return _made_parameter
+
+
+class GivenFeatures(Encoder):
+    """An encoder whose media are their features."""
+
+    modalities = tuple(Modality)
+
+    def __init__(self, width: int, tokens: dict[Modality, int] | None = None):
+        super().__init__()
+        self.width, self.counts = width, tokens or {}
+
+    @property
+    def output_dim(self):
+        return self.width
+
+    def tokens(self, modality):
+        return self.counts.get(modality, 1)
+
+    def load(self):
+        pass
+
+    def prepare(self, media):
+        return torch.from_numpy(media.source())
+
+    def forward(self, modality, inputs):
+        return inputs
+
+
+def llm_folder(folder, config: dict, weights: dict[str, torch.Tensor], own_rows: int):
+    """A Llama of the golden weights; its vocabulary is noise, which the checkpoint has to replace."""
+    folder.mkdir()
+    noise = torch.Generator().manual_seed(0)
+    weights = {key: value.float() for key, value in weights.items() if "projector" not in key}
+    for key in ("model.embed_tokens.weight", "lm_head.weight"):
+        weights[key] = torch.randn(own_rows, weights[key].shape[1], generator=noise)
+    LlamaConfig(**{**config, "vocab_size": own_rows}).save_pretrained(folder)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    words = {word: i for i, word in enumerate(["<unk>", "<s>", "</s>", *(f"w{i}" for i in range(3, own_rows))])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+    fast.chat_template = TEMPLATE
+    fast.save_pretrained(folder)
+    return folder
+
+
+SHAPES = {
+    "legacy": {"image": [77, 768], "video": [77, 1024], "audio": [512]},
+    "v2": {"image": [77, 1024], "video": [77, 1024], "audio": [512]},
+}
+
+
+def tiny_network(folder, kind: str, output, inputs, encoder, **arguments) -> NextGPT:
+    extra = ["<Img>", "</Img>"] if kind == "legacy" else []
+    return NextGPT(
+        llm=CausalLM(str(folder), extra_tokens=extra, attention="eager"),
+        decoders={name: PrecomputedEmbeddings(shape) for name, shape in SHAPES[kind].items()},
+        output_projection=output,
+        encoder=encoder,
+        input_projection=inputs,
+        share_input_projection=True,
+        **arguments,
+    )
+
+
+@pytest.fixture
+def legacy_network(official, tmp_path):
+    """Not loaded."""
+    from nextgpt_pl.projections import LinearInputProjection, TransformerOutputProjection
+
+    folder = official / "legacy_stage2_loss"
+    config = json.loads((folder / "expected.json").read_text())["config"]["llama"]
+    llm = llm_folder(tmp_path / "llm", config, load_file(folder / "tiny_llama.safetensors"), 640)
+    output = partial(TransformerOutputProjection, width=32, dropout=0.0)
+    return tiny_network(llm, "legacy", output, LinearInputProjection, GivenFeatures(32))
+
+
+@pytest.fixture
+def legacy_adapter(official, tmp_path):
+    """The legacy checkpoint of a stage, imported."""
+    from nextgpt_pl.checkpoints.official import import_official
+
+    folder = official / "legacy_output_projection_transformer"
+    files = {2: "checkpoint_stage2_fp16.safetensors", 3: "pytorch_model_stage3_fp16.pt"}
+
+    def adapter(stage: int):
+        import_official("legacy", [folder / files[stage]], tmp_path / f"stage{stage}")
+        return tmp_path / f"stage{stage}" / "adapter"
+
+    return adapter

@@ -1,0 +1,150 @@
+import json
+
+import huggingface_hub
+import pytest
+import torch
+import yaml
+
+from nextgpt_pl.__main__ import main
+from nextgpt_pl.checkpoints import save_adapter
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.pipeline import AnyToAny
+from nextgpt_pl.verbs.push import push
+
+NETWORK = {
+    "class_path": "nextgpt_pl.model.NextGPT",
+    "init_args": {
+        "llm": {"class_path": "nextgpt_pl.llm.CausalLM", "init_args": {"path": "pocket:llm"}},
+        "decoders": {
+            "audio": {
+                "class_path": "nextgpt_pl.decoders.AudioLDMDecoder",
+                "init_args": {"pipeline": "AudioLDMPipeline", "path": "pocket:audio"},
+            }
+        },
+        "output_projection": {
+            "class_path": "nextgpt_pl.projections.TransformerOutputProjection",
+            "init_args": {"width": 16, "layers": 1},
+        },
+    },
+}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run's folder with a changed adapter, a table of values, and the machine's paths in its configuration."""
+    from nextgpt_pl.pipeline import network_of
+
+    folder = tmp_path / "run"
+    folder.mkdir()
+    stage = {
+        "class_path": "nextgpt_pl.stages.DecoderAlignment",
+        "init_args": {"network": NETWORK, "lr": 0.1, "init_from": "/home/me/outputs/x/adapter"},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump({"model": stage, "run": {"root": "/home/me"}}))
+    (folder / "metrics.csv").write_text(
+        "epoch,step,train/loss,val/loss,test/cosine\n0,1,9.0,,\n0,2,,0.75,\n1,4,,0.5,\n1,4,,,0.25\n"
+    )
+    network = network_of({"model": stage})
+    network.load()
+    keys = [name for name, p in network.named_parameters() if name.startswith("output") or name.endswith(".rows")]
+    with torch.no_grad():
+        network.llm.model.get_input_embeddings().rows.fill_(0.5)
+    save_adapter(folder / "adapter", network, keys, stage="DecoderAlignment")
+    return folder
+
+
+def test_a_pushed_folder_is_read_again(run, tmp_path):
+    assert main(["push", str(run), "--repo", "me/model", "--out", str(tmp_path / "hub")]) == 0
+    chat = AnyToAny.from_pretrained(tmp_path / "hub")
+    assert (chat.network.llm.model.get_input_embeddings().rows == 0.5).all()
+    assert chat([{"role": "user", "content": "Hello!"}], modalities=[], max_new_tokens=2) is not None
+
+
+def test_the_card_says_what_was_measured_and_nothing_of_the_machine(run, tmp_path):
+    push(run, "me/model", tmp_path / "hub")
+    card = (tmp_path / "hub" / "README.md").read_text()
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["library_name"] == "nextgpt_pl"
+    assert "base_model" not in front
+    assert "| `val/loss` | 0.5 |\n" in card
+    assert "| `test/cosine` | 0.25 |\n" in card
+    assert "train/loss" not in card
+    assert 'AnyToAny.from_pretrained("me/model")' in card
+    assert "| audio decoder | `pocket:audio`, caption embedding 128 |" in card
+    files = [path for path in (tmp_path / "hub").rglob("*") if path.suffix in (".md", ".yaml", ".json")]
+    assert not [path for path in files if "/home/me" in path.read_text()]
+
+
+def test_scores_are_a_table_of_the_card(run, tmp_path):
+    from nextgpt_pl.pocket import routes
+
+    row = {"items": 10, "kinds_right": 1.0, "all_right": 0.5}
+    record = {
+        "count": 10,
+        "decoders": {"image": 0.8},
+        "routes": dict.fromkeys(routes.ROUTES, row),
+        "replies": 3,
+        "malformed_spans": 0,
+    }
+    (run / "scores.json").write_text(json.dumps(record))
+    push(run, "me/model", tmp_path / "hub")
+    card = (tmp_path / "hub" / "README.md").read_text()
+    assert "10 held-out dialogues per route" in card
+    assert "50.0%, 62.5% of the decoder's own 80.0% |" in card
+    assert (tmp_path / "hub" / "scores.json").is_file()
+
+
+def test_upload_is_the_hub_librarys(run, monkeypatch):
+    calls = []
+
+    class Api:
+        def create_repo(self, repo, **options):
+            calls.append((repo, options))
+
+        def upload_folder(self, **options):
+            calls.append(options)
+            return "https://hub/commit"
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    assert main(["push", str(run), "--repo", "me/model", "--private"]) == 0
+    assert calls[0] == ("me/model", {"private": True, "exist_ok": True})
+    assert calls[1]["repo_id"] == "me/model"
+    assert (calls[1]["folder_path"] / "adapter" / "adapter.safetensors").is_file()
+
+
+def test_a_refused_upload_says_why(run, monkeypatch):
+    def refuse(self, *_, **__):
+        raise OSError("401: log in first\nmore")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", refuse)
+    with pytest.raises(UserError, match=r"--repo me/model: 401: log in first \(the folder is ready"):
+        push(run, "me/model")
+
+
+def test_mistakes_are_named(run, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="--repo model: give user/name"):
+        push(run, "model", tmp_path / "hub")
+    with pytest.raises(UserError, match=r"no config.yaml there"):
+        push(tmp_path, "me/model", tmp_path / "hub")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    with pytest.raises(UserError, match="not empty"):
+        push(run, "me/model", tmp_path / "full")
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda *_, **__: (_ for _ in ()).throw(OSError("offline"))
+    )
+    with pytest.raises(UserError, match="no such folder, and not to be had from the hub: offline"):
+        AnyToAny.from_pretrained("me/nowhere")
+
+
+def test_from_pretrained_reads_the_hub(run, tmp_path, monkeypatch):
+    folder, asked = push(run, "me/model", tmp_path / "hub"), {}
+
+    def download(name, **options):
+        asked.update(options, name=name)
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.chdir(tmp_path)
+    assert AnyToAny.from_pretrained("me/model", revision="v1").network.loaded
+    assert asked == {"name": "me/model", "revision": "v1", "allow_patterns": ["config.yaml", "adapter/*"]}
