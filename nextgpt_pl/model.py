@@ -20,6 +20,9 @@ from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.projections import InputProjection, OutputProjection, WordInputProjection
 from nextgpt_pl.samples import Batch, SpanTargets
 
+# key of the input projection where one serves all modalities
+_SHARED = "all"
+
 InputProjectionFactory = Callable[[int, int], InputProjection]
 OutputProjectionFactory = Callable[[int, int, int, int], OutputProjection]
 
@@ -35,6 +38,7 @@ class NextGPT(nn.Module):
         encoder: reads media; ``None`` where no medium is ever shown.
         input_projection: class and arguments of the input projections, one per modality of the encoder.
         num_signal_tokens: per modality, another number of signal tokens than the paper's.
+        share_input_projection: one input projection for all modalities, as in the paper, instead of one for each.
 
     """
 
@@ -46,6 +50,7 @@ class NextGPT(nn.Module):
         encoder: Encoder | None = None,
         input_projection: InputProjectionFactory | None = None,
         num_signal_tokens: dict[str, int] | None = None,
+        share_input_projection: bool = False,
     ) -> None:
         super().__init__()
         self.llm, self.encoder = llm, encoder
@@ -56,6 +61,7 @@ class NextGPT(nn.Module):
             if count < 1:
                 raise UserError(f"num_signal_tokens.{name}={count}: at least 1 token must ask for the medium")
             self.num_signal_tokens[_modality(name, "num_signal_tokens")] = count
+        self.share_input_projection = share_input_projection
         self.output_projections = nn.ModuleDict()
         self.input_projections = nn.ModuleDict()
         if self.decoders and output_projection is None:
@@ -95,14 +101,22 @@ class NextGPT(nn.Module):
         """Token positions that a medium of this modality takes in the prompt."""
         assert self.encoder is not None
         tokens = self.encoder.tokens(modality)
-        if modality.value in self.input_projections:
-            projection = self.input_projections[modality.value]
+        if self._input_key(modality) in self.input_projections:
+            projection = self.input_projection(modality)
         else:  # not loaded yet: the class knows, without weights
             assert self.input_projection_factory is not None
             with torch.device("meta"):
                 projection = self.input_projection_factory(self.encoder.output_dim, self.llm.hidden_size)
-        assert isinstance(projection, InputProjection)
         return projection.tokens(tokens)
+
+    def _input_key(self, modality: Modality) -> str:
+        return _SHARED if self.share_input_projection else modality.value
+
+    def input_projection(self, modality: Modality) -> InputProjection:
+        """The loaded network's projection of a modality's features."""
+        projection = self.input_projections[self._input_key(modality)]
+        assert isinstance(projection, InputProjection)
+        return projection
 
     def load(self) -> None:
         """Build the networks and read the frozen weights; under the meta device nothing is read."""
@@ -115,11 +129,11 @@ class NextGPT(nn.Module):
             )
         if self.encoder is not None and self.input_projection_factory is not None:
             self.encoder.load()
-            for modality in self.encoder.modalities:
+            for key in dict.fromkeys(self._input_key(m) for m in self.encoder.modalities):
                 projection = self.input_projection_factory(self.encoder.output_dim, self.llm.hidden_size)
                 if isinstance(projection, WordInputProjection):
                     projection.use_words(self.llm.word_embeddings())
-                self.input_projections[modality.value] = projection
+                self.input_projections[key] = projection
 
     def embed(self, batch: Batch) -> Tensor:
         """Token embeddings ``(B, T, H)``, with the projected media in their slots."""
@@ -127,7 +141,7 @@ class NextGPT(nn.Module):
         for modality, slots in batch.slots.items():
             assert self.encoder is not None
             features = self.encoder.features(modality, [slot.media for _, slot in slots], embeddings.device)
-            projected = self.input_projections[modality.value](features.float())
+            projected = self.input_projection(modality)(features.float())
             rows = torch.cat([torch.full((slot.stop - slot.start,), row) for row, slot in slots])
             positions = torch.cat([torch.arange(slot.start, slot.stop) for _, slot in slots])
             where = (rows.to(embeddings.device), positions.to(embeddings.device))
@@ -143,7 +157,7 @@ class NextGPT(nn.Module):
         """
         losses = []
         for modality, slots in batch.slots.items():
-            projection = self.input_projections[modality.value]
+            projection = self.input_projection(modality)
             if not isinstance(projection, WordInputProjection):
                 raise UserError(f"network.input_projection: {type(projection).__name__} knows no words to be covered")
             assert self.encoder is not None

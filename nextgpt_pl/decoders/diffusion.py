@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nextgpt_pl.decoders.base import Decoder, item_seeds
+from nextgpt_pl.decoders.files import PipelineFiles
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.paths import resolve
 
@@ -55,35 +53,19 @@ class DiffusionDecoder(Decoder):
         self.fps = fps
         self.parts = dict(parts or {})
         self.pipeline_name, self.path, self.dtype_name = pipeline, path, dtype
+        self.files = PipelineFiles(pipeline, path, self.parts)
         self.sampling, self.negative_prompt = dict(sampling or {}), negative_prompt
         self.device = torch.device("cpu")
         self._pipeline: Any = None
         self._text: tuple[Any, Any] | None = None
         self._known: OrderedDict[str, Tensor] = OrderedDict()
 
-    def _folder(self, part: str | None = None) -> Path:
-        """The folder of the pipeline, or of one part; huggingface_hub looks a hub id up locally, or downloads it."""
-        name = self.parts.get(part, self.path) if part else self.path
-        path = Path(resolve(name))
-        if not path.is_dir():
-            from huggingface_hub import snapshot_download
-
-            try:
-                path = Path(snapshot_download(name, allow_patterns=["*.json", "tokenizer/*", "text_encoder/*"]))
-            except Exception as error:
-                raise UserError(f"decoder path={name!r}: no such folder, and not to be had as a hub id") from error
-        return path / part if part else path
-
     def _config(self, part: str, file: str = "config.json") -> dict[str, Any]:
-        location = self._folder(part) / file
-        if not location.is_file():
-            name = self.parts.get(part, self.path)
-            raise UserError(f"decoder path={name!r} has no {part}/{file}: is it a {self.pipeline_name} folder?")
-        return dict(json.loads(location.read_text()))
+        return self.files.json(file, part)
 
-    def _index(self) -> dict[str, Any]:
-        """The pipeline's parts and their classes: name to library and class."""
-        return dict(json.loads((self._folder() / "model_index.json").read_text()))
+    def parameter_counts(self) -> dict[str, int]:
+        """Per part of the pipeline; reads no weights."""
+        return self.files.parameter_counts()
 
     @property
     def rate(self) -> float | None:
@@ -103,9 +85,9 @@ class DiffusionDecoder(Decoder):
         if self._text is None:
             import transformers
 
-            encoder_class = getattr(transformers, self._index()["text_encoder"][1])
-            encoder = encoder_class.from_pretrained(self._folder("text_encoder"), dtype=torch.float32)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(self._folder("tokenizer"))
+            encoder_class = self.files.part_class("text_encoder")
+            encoder = encoder_class.from_pretrained(self.files.folder("text_encoder"), dtype=torch.float32)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(self.files.folder("tokenizer"))
             self._text = encoder.to(self.device).eval().requires_grad_(False), tokenizer
         return self._text
 
@@ -139,10 +121,7 @@ class DiffusionDecoder(Decoder):
     def _loaded(self) -> Any:
         """The diffusion networks, without text encoder and tokenizer: embeddings are given by us."""
         if self._pipeline is None:
-            try:
-                pipeline_class = getattr(importlib.import_module("diffusers"), self.pipeline_name)
-            except AttributeError as error:
-                raise UserError(f"decoder pipeline={self.pipeline_name!r}: diffusers has no such class") from error
+            pipeline_class = self.files.pipeline_class()
             from diffusers.utils import logging as diffusers_logging
 
             diffusers_logging.disable_progress_bar()
@@ -155,15 +134,11 @@ class DiffusionDecoder(Decoder):
 
     def _given_parts(self, dtype: torch.dtype) -> dict[str, Any]:
         """What the pipeline is not to read from its own folder: parts that are never needed, and shared ones."""
-        index = self._index()
-        unknown = set(self.parts) - set(index)
-        if unknown:
-            raise UserError(f"decoder parts: {self.pipeline_name} has no part {', '.join(sorted(unknown))}")
+        index = self.files.index()
         given: dict[str, Any] = dict.fromkeys(p for p in (*self.text_parts, *self.unused_parts) if p in index)
         for part in self.parts.keys() - given.keys():
-            library, name = index[part]
-            part_class = getattr(importlib.import_module(library), name)
-            given[part] = part_class.from_pretrained(self._folder(part), torch_dtype=dtype)
+            part_class = self.files.part_class(part)
+            given[part] = part_class.from_pretrained(self.files.folder(part), torch_dtype=dtype)
         return given
 
     @torch.no_grad()
