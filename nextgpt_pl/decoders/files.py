@@ -1,4 +1,4 @@
-"""Where a pipeline's parts and their configurations are: its folder, other folders, the hub, or what is written down."""
+"""Where the parts of a pipeline and their configurations are: its folder, other folders, the hub, or written down."""
 
 from __future__ import annotations
 

@@ -58,8 +58,8 @@ class CausalLM(nn.Module):
         gradient_checkpointing: recompute activations in the backward pass, to save memory.
         length_groups: run a batch as so many groups of rows of like length, each without the others' padding. The
             result is the same. For one process: with sharded weights every pass is a communication.
-        quantization: arguments of transformers' ``BitsAndBytesConfig`` (``{load_in_4bit: true, ...}``): the frozen layers
-            are read in fewer bits (QLoRA); needs the extra ``qlora``.
+        quantization: arguments of transformers' ``BitsAndBytesConfig``, such as ``{load_in_4bit: true}``: the frozen
+            layers are read in fewer bits (QLoRA); needs the extra ``qlora``.
         frozen_prefix: run what stands before the first trainable embedding without keeping it for the backward pass,
             which it cannot reach. The result is the same. For one process too.
 
