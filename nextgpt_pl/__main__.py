@@ -14,6 +14,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "validate": ("nextgpt_pl.cli:run", "one pass over the validation data:  validate -c FILE --ckpt_path CHECKPOINT"),
     "test": ("nextgpt_pl.cli:run", "one pass over the test data:  test -c FILE --ckpt_path CHECKPOINT"),
     "predict": ("nextgpt_pl.cli:run", "write predictions:  predict -c FILE --ckpt_path CHECKPOINT"),
+    "summary": (
+        "nextgpt_pl.verbs.summary:main",
+        "parameters, memory, operations, hours, without weights:  summary -c experiments/paper/instruct.yaml",
+    ),
     "inspect": ("nextgpt_pl.verbs.inspect:inspect", "print a batch as a person reads it:  inspect -c FILE"),
     "chat": ("nextgpt_pl.verbs.talking:main", "talk to a trained run:  chat --run outputs/instruct/RUN"),
     "generate": (

@@ -31,6 +31,7 @@ class PipelineFiles:
     pipeline: str
     path: str
     parts: Mapping[str, str] = field(default_factory=dict)
+    _counts: dict[str, int] = field(default_factory=dict, init=False, repr=False)
 
     def source(self, part: str | None = None) -> str:
         """The name in the YAML under which a part, or the pipeline, is to be found."""
@@ -112,5 +113,7 @@ class PipelineFiles:
 
     def parameter_counts(self) -> dict[str, int]:
         """Parameters of every part that is a network; reads no weights."""
-        networks = {part: self.empty_part(part) for part in self.index()}
-        return {part: sum(p.numel() for p in n.parameters()) for part, n in networks.items() if n is not None}
+        if not self._counts:
+            networks = {part: self.empty_part(part) for part in self.index()}
+            self._counts = {p: sum(x.numel() for x in n.parameters()) for p, n in networks.items() if n is not None}
+        return dict(self._counts)

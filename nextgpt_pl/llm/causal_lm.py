@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import inspect
 from dataclasses import asdict, dataclass, field
@@ -149,7 +150,8 @@ class CausalLM(nn.Module):
         """Read the weights, freeze them, add ``signal_tokens`` trainable rows. On the meta device nothing is read."""
         dtype = getattr(torch, self.dtype_name)
         if torch.get_default_device().type == "meta":
-            model = AutoModelForCausalLM.from_config(self.config, dtype=dtype, attn_implementation=self.attention)
+            config = copy.deepcopy(self.config)  # the model's own says more rows below
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=self.attention)
         else:
             model = AutoModelForCausalLM.from_pretrained(
                 **self._source(), **self._quantized(), dtype=dtype, attn_implementation=self.attention
