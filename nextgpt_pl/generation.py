@@ -147,11 +147,14 @@ def _padded_left(embeddings: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _until(ids: list[int], ends: Iterable[int], spans: WholeSpans) -> list[int]:
-    """Up to the end token; a span that the length limit cut is completed: its tokens are known."""
+    """Up to the end token; what the length limit cut off is known: the rest of a span, and media that must occur."""
     stop = next((i for i, token in enumerate(ids) if token in ends), len(ids))
     ids = ids[:stop]
     while ids and ids[-1] in spans.following:
         ids.append(spans.following[ids[-1]])
+    for modality in spans.required:
+        if spans.signal_ids[modality][0] not in ids:
+            ids.extend(spans.signal_ids[modality])
     return ids
 
 

@@ -19,7 +19,7 @@ _PAIRS = {"image": 3_000_000, "video": 2_000_000, "audio": 46_000}
 _DIALOGUES = {"image": 155_000, "video": 16_000, "audio": 5_000, "text": 57_000}
 _PAPER = {"encoder": "1.2B", "llm": "7B", "image decoder": "1.3B", "video decoder": "1.8B", "audio decoder": "975M"}
 _PAPER_OUTPUTS = {"image": "31M", "video": "32M", "audio": "31M"}
-_PAPER_INPUTS = {LinearInputProjection: "4M", GroupingInputProjection: "28M"}
+_PAPER_INPUTS: dict[type, str] = {LinearInputProjection: "4M", GroupingInputProjection: "28M"}
 
 
 def in_paper_form(count: int) -> str:

@@ -8,7 +8,7 @@ import torch
 
 from nextgpt_pl.cli import build
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 EXPERIMENTS = sorted(p for folder in ("paper", "paper_v1") for p in (ROOT / "experiments" / folder).glob("*.yaml"))
 # the real models' sizes, from their own published files
 DECODER_PARTS = {
