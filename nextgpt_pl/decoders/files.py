@@ -90,10 +90,7 @@ class PipelineFiles:
             UserError: diffusers has none of this name.
 
         """
-        try:
-            return getattr(importlib.import_module("diffusers"), self.pipeline)
-        except AttributeError as error:
-            raise UserError(f"decoder pipeline={self.pipeline!r}: diffusers has no such class") from error
+        return diffusers_class(self.pipeline, "pipeline")
 
     def empty_part(self, part: str) -> nn.Module | None:
         """A part without weights, on the meta device; ``None`` if it is no network."""
@@ -117,3 +114,16 @@ class PipelineFiles:
             networks = {part: self.empty_part(part) for part in self.index()}
             self._counts = {p: sum(x.numel() for x in n.parameters()) for p, n in networks.items() if n is not None}
         return dict(self._counts)
+
+
+def diffusers_class(name: str, key: str) -> Any:
+    """A class of diffusers by its name.
+
+    Raises:
+        UserError: there is none; the message names the YAML's ``key``.
+
+    """
+    try:
+        return getattr(importlib.import_module("diffusers"), name)
+    except AttributeError as error:
+        raise UserError(f"decoder {key}={name!r}: diffusers has no such class") from error
