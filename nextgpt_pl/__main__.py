@@ -19,6 +19,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("nextgpt_pl.verbs.evaluation:evaluate", "the scores anew, without the model:  evaluate FOLDER"),
     "data": ("nextgpt_pl.verbs.evaluation:check", "what is missing:  data check -c experiments/eval/paper.yaml"),
     "predict": ("nextgpt_pl.cli:run", "write predictions:  predict -c FILE --ckpt_path CHECKPOINT"),
+    "summary": (
+        "nextgpt_pl.verbs.summary:main",
+        "parameters, memory, operations, hours, without weights:  summary -c experiments/paper/instruct.yaml",
+    ),
     "inspect": ("nextgpt_pl.verbs.inspect:inspect", "print a batch as a person reads it:  inspect -c FILE"),
     "chat": ("nextgpt_pl.verbs.talking:main", "talk to a trained run:  chat --run outputs/instruct/RUN"),
     "generate": (

@@ -175,6 +175,23 @@ class _PartsOnly(ExperimentCLI):
         return Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False)
 
 
+class _ModelOnly(_PartsOnly):
+    """Builds the model alone: no data are looked for."""
+
+    def instantiate_classes(self) -> None:
+        """The model."""
+        config = self.config.clone()
+        for section in ("data", "trainer"):
+            config.pop(section, None)
+        self.model = self.parser.instantiate_classes(config).model
+
+
+def build_model(argv: list[str]) -> tuple[Any, Namespace]:
+    """The stage of ``-c FILE ...``, not loaded, and the whole configuration; needs no data."""
+    cli = _parsed(argv, cli_class=_ModelOnly, run=False)
+    return cli.model, cli.config
+
+
 def build(argv: list[str]) -> tuple[Any, Any]:
     """Model and data module of ``-c FILE ...``, not loaded and not run."""
     cli = _parsed(argv, cli_class=_PartsOnly, run=False)

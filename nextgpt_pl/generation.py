@@ -161,12 +161,21 @@ def _padded_left(embeddings: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return embeddings[rows, columns], mask[rows, columns]
 
 
-def _until(ids: list[int], ends: Iterable[int], spans: WholeSpans) -> list[int]:
-    """Up to the end token; a span that the length limit cut is completed: its tokens are known."""
-    stop = next((i for i, token in enumerate(ids) if token in ends), len(ids))
-    ids = ids[:stop]
+def _complete(ids: list[int], spans: WholeSpans) -> None:
+    """The rest of a span that has begun."""
     while (forced := spans.following(ids)) is not None:
         ids.append(forced)
+
+
+def _until(ids: list[int], ends: Iterable[int], spans: WholeSpans) -> list[int]:
+    """Up to the end token; what the length limit cut off is known: the rest of a span, and media that must occur."""
+    stop = next((i for i, token in enumerate(ids) if token in ends), len(ids))
+    ids = ids[:stop]
+    _complete(ids, spans)
+    for modality in spans.required:
+        if spans.signal_ids[modality][0] not in ids:
+            ids.append(spans.signal_ids[modality][0])
+            _complete(ids, spans)
     return ids
 
 

@@ -45,6 +45,8 @@ def test_every_experiment_says_how_to_run_it_and_instantiates(file, monkeypatch,
     assert command.startswith("#")
     assert str(file.relative_to(ROOT)) in command
     monkeypatch.setenv("NEXTGPT_SAMPLES", str(tmp_path))
+    monkeypatch.setenv("NEXTGPT_DATA", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NEXTGPT_RUN_FOLDER", "")  # so that what the trainer sets here is undone
