@@ -25,6 +25,18 @@ VERBS: dict[str, tuple[str, str]] = {
         "the table of routes, judged exactly:  score --run outputs/instruct/RUN",
     ),
     "tour": ("nextgpt_pl.verbs.tour:main", "all three stages on the pocket stack, and one page of what came out"),
+    "sweep": (
+        "nextgpt_pl.verbs.sweeping:main",
+        "the runs of a sweep, offline:  sweep experiments/sweeps/projection_size.yaml [--count N] [--jobs N]",
+    ),
+    "ablate": (
+        "nextgpt_pl.verbs.sweeping:main",
+        "the runs of a folder of ablations:  ablate experiments/ablations --seeds 0,1,2",
+    ),
+    "report": (
+        "nextgpt_pl.verbs.report:main",
+        "tables, figures and samples of runs, grouped over seeds:  report RUN_OR_FOLDER... --out DIR",
+    ),
     "pocket": (
         "nextgpt_pl.pocket.pretrain:main",
         "make the pocket weights from nothing:  pocket pretrain [--part image]",
