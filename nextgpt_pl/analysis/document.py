@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import mimetypes
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -31,9 +33,9 @@ class Medium:
         picture = modality_of_file(self.file.name) is not Modality.AUDIO
         return f"{'!' if picture else ''}[{self.words or self.file.stem}]({relative(self.file, folder)})"
 
-    def html(self, folder: Path) -> str:
-        """A picture to see, a sound to play."""
-        source = html.escape(relative(self.file, folder), quote=True)
+    def html(self, folder: Path | None) -> str:
+        """A picture to see, a sound to play; inside the page itself where no folder is given."""
+        source = html.escape(_data(self.file) if folder is None else relative(self.file, folder), quote=True)
         if modality_of_file(self.file.name) is Modality.AUDIO:
             return f"<audio controls src='{source}'></audio>"
         return f"<img src='{source}' alt='{html.escape(self.words, quote=True)}'>"
@@ -143,3 +145,8 @@ def html_page(title: str, sections: Iterable[str]) -> str:
 def relative(file: Path, folder: Path) -> str:
     """A file's path from a folder, with slashes."""
     return Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()
+
+
+def _data(file: Path) -> str:
+    kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"

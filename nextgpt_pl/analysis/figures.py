@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -69,17 +70,17 @@ def error_bars(groups: Sequence[Group], metrics: Sequence[str]) -> Figure:
         values = [group.values(metric) for group in groups]
         for place, found in zip(places, values, strict=True):
             dots = ([place] * len(found), list(found))
-            axis.plot(*(dots if key else dots[::-1]), ".", color="0.6", markersize=4)
+            axis.plot(*(dots if key else dots[::-1]), ".", color="0.4", markersize=4, zorder=3)
         known = [(p, v) for p, v in zip(places, values, strict=True) if len(v)]
         means = [v.mean() for _, v in known]
         bars = [v.std(ddof=1) if len(v) > 1 else 0.0 for _, v in known]
         where = [p for p, _ in known]
         if key:
-            axis.errorbar(where, means, yerr=bars, marker="o", capsize=3)
+            axis.errorbar(where, means, yerr=bars, marker="o", markersize=4, capsize=3)
             _scale(axis, places)
             _label(axis, metric, key)
         else:
-            axis.errorbar(means, where, xerr=bars, fmt="o", capsize=3)
+            axis.errorbar(means, where, xerr=bars, fmt="o", markersize=4, capsize=3)
             axis.set_yticks(places, [group.label for group in groups], fontsize=7)
             _label(axis, metric, "")
     return figure
@@ -105,3 +106,39 @@ def _label(axis: Any, title: str, x: str = "step") -> None:
     axis.set_title(title, fontsize=9)
     axis.set_xlabel(x, fontsize=8)
     axis.tick_params(labelsize=7)
+
+
+def attribute_bars(shares: pd.DataFrame) -> Figure:
+    """A panel per modality: share of samples that have each attribute right, with its standard error.
+
+    Args:
+        shares: of :func:`nextgpt_pl.analysis.attributes.by_attribute`.
+
+    """
+    modalities = list(dict.fromkeys(shares.index.get_level_values(0)))
+    longest = max((len(shares.loc[m]) for m in modalities), default=1)
+    figure, axes = panels(len(modalities), 3, (4.0, 0.9 + 0.3 * longest))
+    for axis, modality in zip(axes, modalities, strict=True):
+        rows = shares.loc[modality]
+        axis.barh(range(len(rows)), rows["right"], xerr=rows["error"], color="C0", ecolor="0.4", capsize=2)
+        axis.set_yticks(range(len(rows)), list(rows.index), fontsize=8)
+        axis.invert_yaxis()
+        axis.set_xlim(0, 1.05)
+        _label(axis, str(modality), "share right")
+    return figure
+
+
+def confusion_figure(table: pd.DataFrame, title: str) -> Figure:
+    """What was asked for (rows) against what was made (columns), in counts."""
+    figure, (axis,) = panels(1, 1, (1.5 + 0.6 * len(table.columns), 1.3 + 0.4 * len(table)))
+    axis.imshow(table.to_numpy(), cmap="Blues", aspect="auto")
+    axis.set_xticks(range(len(table.columns)), list(table.columns), rotation=45, ha="right", fontsize=8)
+    axis.set_yticks(range(len(table)), list(table.index), fontsize=8)
+    half = table.to_numpy().max(initial=0) / 2
+    for row, column in zip(*table.to_numpy().nonzero(), strict=True):
+        count = table.iat[row, column]
+        axis.text(column, row, count, ha="center", va="center", fontsize=8, color="white" if count > half else "black")
+    axis.set_title(title, fontsize=9)
+    axis.set_xlabel("made", fontsize=8)
+    axis.set_ylabel("asked for", fontsize=8)
+    return figure

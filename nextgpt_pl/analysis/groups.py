@@ -27,6 +27,7 @@ MAIN_METRICS = (
     "val/word_coverage",
 )
 _LONGEST_LABEL = 60
+_BASE = "base"
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Group:
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Group by configuration without seeds and places, in the order of their settings."""
+    """Group by configuration without seeds and places; the usual one first, then in the order of their settings."""
     configs = _folded([{k: v for k, v in run.config.items() if not _is_silent(k)} for run in runs])
     differing = _differing(configs)
     names = short_names(differing)
@@ -66,7 +67,11 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         identity = tuple(f"{key}={value!r}" for key, value in sorted(config.items()))
         found.setdefault(identity, (settings, []))[1].append(run)
     usual = _usual([settings for settings, _ in found.values()])
-    ordered = sorted(found.values(), key=lambda entry: [_order(value) for value in entry[0].values()])
+    # first what has nothing unusual, then by value
+    ordered = sorted(
+        found.values(),
+        key=lambda entry: (_label(entry[0], usual) != _BASE, [_order(value) for value in entry[0].values()]),
+    )
     labels = [_label(settings, usual) for settings, _ in ordered]
     if max(map(len, labels), default=0) > _LONGEST_LABEL:
         labels = [f"configuration {number}" for number in range(1, len(ordered) + 1)]
@@ -130,7 +135,7 @@ def _usual(settings: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 def _label(settings: Mapping[str, Any], usual: Mapping[str, str]) -> str:
     told = [f"{key}={value}" for key, value in settings.items() if usual.get(key) != repr(value)]
-    return ", ".join(told) or ("base" if settings else "all runs")
+    return ", ".join(told) or (_BASE if settings else "all runs")
 
 
 def _order(value: Any) -> tuple[bool, float, str]:

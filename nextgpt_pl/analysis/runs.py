@@ -103,3 +103,16 @@ def _configs(place: Path) -> Sequence[Path]:
     # W&B keeps a config.yaml of its own in the run's folder
     found = [f for f in sorted(place.rglob(_CONFIG)) if "wandb" not in f.relative_to(place).parts]
     return [f for f in found if (f.parent / _METRICS).is_file()]
+
+
+def final_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """A row per run: its name, its stage, and the last value of each metric; gaps as NaN."""
+    rows = [{"run": run.name, "stage": run.stage, **run.final} for run in runs]
+    return pd.DataFrame(rows).set_index("run")
+
+
+def latest(runs: Sequence[Run]) -> dict[str, Run]:
+    """Of each stage the finished run that was begun last, in the order in which the runs were begun."""
+    begun = sorted((run for run in runs if run.finished), key=lambda run: (run.folder / _CONFIG).stat().st_mtime)
+    newest = {run.stage: run for run in begun}
+    return dict(sorted(newest.items(), key=lambda entry: begun.index(entry[1])))
