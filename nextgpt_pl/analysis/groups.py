@@ -174,4 +174,7 @@ def spread(values: pd.Series) -> str:
     """Mean and standard deviation as text; the mean alone of one value."""
     if not len(values):
         return "-"
-    return f"{values.mean():.4g}" + (f" ± {values.std(ddof=1):.2g}" if len(values) > 1 else "")
+    mean, std = values.mean(), values.std(ddof=1)
+    # equal values have a deviation of rounding errors
+    std = 0.0 if std < 1e-9 * abs(mean) else std
+    return f"{mean:.4g}" + (f" ± {std:.2g}" if len(values) > 1 else "")

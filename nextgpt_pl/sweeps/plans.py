@@ -18,9 +18,12 @@ from nextgpt_pl.sweeps.space import Sweep, grid
 BASE = "base.yaml"
 
 
-def group_of(file: Path) -> str:
-    """Folder of a sweep's or ablation's runs below the root: ``experiments/sweeps/x.yaml`` is ``sweeps/x``."""
-    return experiment_name([file])
+def group_of(place: Path) -> str:
+    """Folder of the runs of a sweep's YAML or of a folder of ablations, below the root.
+
+    ``experiments/sweeps/x.yaml`` is ``sweeps/x``, ``experiments/ablations`` is ``ablations``.
+    """
+    return experiment_name([place])
 
 
 def plan_grid(sweep: Sweep) -> list[Planned]:
@@ -82,13 +85,20 @@ def plan_ablations(folder: Path, seeds: Sequence[int], more: Sequence[str] = ())
     if not base.is_file():
         raise UserError(f"{base}: no such file; it is what the other YAMLs of the folder are laid over")
     ablations = [file for file in sorted(folder.glob("*.yaml")) if file != base]
+    group = group_of(folder)
     found = []
     # seeds outside: after the first of them there is something to compare
     for seed in seeds:
         for file in (base, *ablations):
             files = (base,) if file == base else (base, file)
-            command = [sys.executable, "-m", "nextgpt_pl", "fit", *(a for f in files for a in ("-c", str(f)))]
+            command = [sys.executable, "-m", "nextgpt_pl", "fit", *(a for f in files for a in ("-c", _from_here(f)))]
             command += [f"--seed_everything={seed}", f"--data.init_args.seed={seed}", *more]
             parameters = {"file": file.name, "seed": seed}
-            found.append(Planned(f"seed-{seed}", group_of(file), tuple(command), parameters))
+            found.append(Planned(f"seed-{seed}", f"{group}/{file.stem}", tuple(command), parameters))
     return found
+
+
+def _from_here(file: Path) -> str:
+    """A path that is the same however the folder was given."""
+    file = file.resolve()
+    return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)

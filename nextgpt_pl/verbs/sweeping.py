@@ -10,6 +10,8 @@ from nextgpt_pl.sweeps.plans import group_of, plan_ablations, plan_grid, plan_se
 from nextgpt_pl.sweeps.runner import Runner
 from nextgpt_pl.sweeps.space import read_sweep
 
+_BEHIND = "What stands behind -- is given to every run: ablate DIR --seeds 0,1 -- --trainer.max_steps=100"
+
 
 def sweep(file: Path, count: int | None = None, root: Path = Path("outputs"), jobs: int = 1) -> int:
     """Do the runs of a sweep in W&B's format (grid, random, bayes) without W&B's server.
@@ -57,7 +59,7 @@ def ablate(
     except ValueError:
         raise UserError(f"--seeds={seeds}: whole numbers separated by commas are expected, such as 0,1,2") from None
     plan = plan_ablations(folder, numbers, arguments)
-    return Runner(root, group_of(folder / "base.yaml").rpartition("/")[0], jobs=jobs).run(plan, count=count)
+    return Runner(root, group_of(folder), jobs=jobs).run(plan, count=count)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -70,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
         split = rest.index("--")
         rest, more = rest[:split], rest[split + 1 :]
     function = sweep if verb == "sweep" else ablate
-    parser = ArgumentParser(prog=f"nextgpt_pl {verb}", description=(function.__doc__ or "").split("\n")[0])
+    parser = ArgumentParser(prog=f"nextgpt_pl {verb}", epilog=_BEHIND if verb == "ablate" else None)
     parser.add_function_arguments(function, as_positional=True, skip={"arguments"})
     values = vars(parser.parse_args(rest))
     return sweep(**values) if verb == "sweep" else ablate(**values, arguments=more)

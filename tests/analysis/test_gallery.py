@@ -34,4 +34,5 @@ def test_media_lie_beside_the_page(tmp_path):
 def test_or_inside_it(tmp_path):
     (section,) = dialogues(tmp_path, tmp_path, ("image->text",), inline=True)
     kinds = re.findall(r"src='data:([\w/-]+);base64,", section)
-    assert kinds == ["image/png", "image/png", "audio/x-wav"]
+    assert kinds[:2] == ["image/png", "image/png"]
+    assert kinds[2].startswith("audio/")

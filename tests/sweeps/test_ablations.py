@@ -47,7 +47,8 @@ def test_an_ablation_overrides_one_thing(file, base):
     assert all(f"{key}.".startswith(f"{thing}.") for key in changed), changed
 
 
-def test_the_plan_is_every_file_with_every_seed():
+def test_the_plan_is_every_file_with_every_seed(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     plan = plan_ablations(FOLDER, [0, 7], ["--trainer.max_steps=3"])
     assert len(plan) == 2 * (len(ABLATIONS) + 1)
     assert (plan[0].experiment, plan[0].name) == ("ablations/base", "seed-0")
@@ -56,6 +57,17 @@ def test_the_plan_is_every_file_with_every_seed():
     files = ("-c", str(FOLDER / "base.yaml"), "-c", str(ABLATIONS[-1]))
     assert last.command[1:8] == ("-m", "nextgpt_pl", "fit", *files)
     assert last.command[8:] == ("--seed_everything=7", "--data.init_args.seed=7", "--trainer.max_steps=3")
+
+
+def test_a_plan_is_the_same_however_the_folder_is_given(monkeypatch, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "base.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    (plan,) = plan_ablations(folder, [0])
+    assert [plan] == plan_ablations(Path("mine"), [0])
+    assert plan.command[4:6] == ("-c", "mine/base.yaml")
+    assert plan.experiment == "mine/base"
 
 
 def test_mistakes_are_named(tmp_path, capsys):
