@@ -43,6 +43,18 @@ VERBS: dict[str, tuple[str, str]] = {
         "write an adapter as an official checkpoint:  export legacy|v2 ADAPTER --out DIR",
     ),
     "push": ("nextgpt_pl.verbs.push:main", "put a run on the Hugging Face hub:  push RUN --repo USER/NAME [--out DIR]"),
+    "sweep": (
+        "nextgpt_pl.verbs.sweeping:main",
+        "the runs of a sweep, offline:  sweep experiments/sweeps/projection_size.yaml [--count N] [--jobs N]",
+    ),
+    "ablate": (
+        "nextgpt_pl.verbs.sweeping:main",
+        "the runs of a folder of ablations:  ablate experiments/ablations --seeds 0,1,2",
+    ),
+    "report": (
+        "nextgpt_pl.verbs.report:main",
+        "tables, figures and samples of runs, grouped over seeds:  report RUN_OR_FOLDER... --out DIR",
+    ),
     "pocket": (
         "nextgpt_pl.pocket.pretrain:main",
         "make the pocket weights from nothing:  pocket pretrain [--part image]",

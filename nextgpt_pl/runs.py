@@ -52,11 +52,12 @@ def create_run_folder(run: RunConfig, config_files: list[Path]) -> Path:
 
 
 def loggers(folder: Path, project: str = "nextgpt_pl") -> list[Any]:
-    """A CSV log (``metrics.csv``) and W&B, offline unless ``WANDB_MODE`` says otherwise."""
+    """A CSV log (``metrics.csv``) and W&B, offline unless ``WANDB_MODE`` says otherwise or an agent began the run."""
     from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
     found: list[Any] = [CSVLogger(folder.parent, name=folder.name, version="")]
-    mode = os.environ.setdefault("WANDB_MODE", "offline")
+    # an agent's run reports to the server that chose its parameters
+    mode = os.environ.setdefault("WANDB_MODE", "online" if os.environ.get("WANDB_SWEEP_ID") else "offline")
     if mode != "online":
         os.environ.setdefault("WANDB_SILENT", "true")
     if mode != "disabled":

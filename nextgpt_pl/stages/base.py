@@ -173,9 +173,13 @@ class Stage(LightningModule, ABC):
 
     # -- checkpoints ----------------------------------------------------------------------------------------------
 
+    def kept_names(self) -> list[str]:
+        """Names of the parameters that checkpoints and adapters hold: those that cannot be had from elsewhere."""
+        return list(self.trainable())
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the trainables alone: a checkpoint never holds frozen weights."""
-        names = {f"network.{name}" for name in self.trainable()}
+        names = {f"network.{name}" for name in self.kept_names()}
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in names}
         checkpoint["inherited"] = json.dumps(self.inherited)
 
@@ -186,7 +190,7 @@ class Stage(LightningModule, ABC):
             UserError: naming the keys that are missing or unexpected.
 
         """
-        wanted = {f"network.{name}" for name in self.trainable()}
+        wanted = {f"network.{name}" for name in self.kept_names()}
         found = set(checkpoint["state_dict"])
         if wanted != found:
             raise UserError(
@@ -197,7 +201,7 @@ class Stage(LightningModule, ABC):
 
     def save_adapter(self, folder: Path) -> None:
         """Write what was trained, in this stage and those before it."""
-        keys = dict.fromkeys([*self.inherited["keys"], *self.trainable()])
+        keys = dict.fromkeys([*self.inherited["keys"], *self.kept_names()])
         save_adapter(folder, self.network, keys, stage=type(self).__name__, history=self.inherited["stages"])
 
     def on_train_end(self) -> None:

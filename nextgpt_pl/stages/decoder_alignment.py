@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from nextgpt_pl.samples import Batch, SpanTargets
 from nextgpt_pl.stages.base import Schedule, Stage
 from nextgpt_pl.stages.sample_writer import SampleWriter
 
+_SIGNAL_ROWS = "llm.model.*.rows"
+
 
 class DecoderAlignment(Stage):
     """Trains the output projections and the signal tokens' rows; encoder, LLM and decoders are frozen.
@@ -31,11 +34,13 @@ class DecoderAlignment(Stage):
         text_weight: weight of the cross-entropy.
         alignment_weights: per modality, weight of its distance; 1 where none is given.
         samples: media drawn per modality at validation, beside those from the true caption embedding; 0 for none.
+        train_signal_rows: whether the signal tokens' rows train; frozen, they stay as they were drawn, or as they came
+            with ``init_from``.
         lr, weight_decay, betas, warmup_ratio, schedule, init_from, lr_scales: see :class:`Stage`.
 
     """
 
-    trains: tuple[str, ...] = ("output_projections.*", "llm.model.*.rows")
+    trains: tuple[str, ...] = ("output_projections.*", _SIGNAL_ROWS)
 
     def __init__(
         self,
@@ -51,8 +56,11 @@ class DecoderAlignment(Stage):
         schedule: Schedule = "linear",
         init_from: Path | None = None,
         lr_scales: dict[str, float] | None = None,
+        train_signal_rows: bool = True,
     ) -> None:
         super().__init__(network, lr, weight_decay, betas, warmup_ratio, schedule, init_from, lr_scales)
+        if not train_signal_rows:
+            self.trains = tuple(pattern for pattern in self.trains if pattern != _SIGNAL_ROWS)
         if not network.decoders:
             raise UserError("DecoderAlignment needs network.decoders: there is nothing to align to")
         unknown = set(alignment_weights or {}) - {m.value for m in network.decoders}
@@ -68,6 +76,11 @@ class DecoderAlignment(Stage):
         """Also the metrics, whose shapes are those of the decoders' text encoders."""
         super().configure_model()
         self.quality = {m: AlignmentQuality(d.projection_shape) for m, d in self.network.decoders.items()}
+
+    def kept_names(self) -> list[str]:
+        """Also the signal tokens' rows where they are frozen: they were drawn, and the projections fit no others."""
+        rows = fnmatch.filter(dict(self.network.named_parameters()), _SIGNAL_ROWS)
+        return list(dict.fromkeys([*super().kept_names(), *rows]))
 
     def caption_embeddings(self, modality: Modality, spans: SpanTargets) -> Tensor:
         """Targets ``(S, L, D)``: from the item's file where it has one, else from the decoder's text encoder."""

@@ -136,4 +136,4 @@ def _score(tasks: Sequence[Any], missing: Mapping[str, list[str]], config: Any, 
     width = shutil.get_terminal_size().columns
     for row in report.rows(record):
         print("  ".join(cell for cell in row if cell)[: max(width, 80)])
-    print(f"report: {written[1]}")
+    print(f"report: {written}")

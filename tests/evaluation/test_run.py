@@ -122,9 +122,10 @@ def test_data_sets_are_scored_against_their_own_files(tmp_path):
     assert record["tasks"]["make"]["failed"] == {}
     assert set(record["tasks"]["make"]["scores"]) == {"FID", "CLIPScore", "CLIP-I"}
     assert record["tasks"]["tell"]["scores"]["accuracy"]["value"] == 1.0
-    markdown, page = report.write(record, {"seed": 0}, out)
-    assert "| make | FID |" in markdown.read_text()
-    assert "| 11.18 |" in markdown.read_text()
+    page = report.write(record, {"seed": 0}, out)
+    markdown = (out / "report.md").read_text()
+    assert "| make | FID |" in markdown
+    assert "| 11.18 |" in markdown
     assert "a red circle" in page.read_text()
 
 
