@@ -137,7 +137,12 @@ def parser_arguments(argv: list[str]) -> dict[str, Any]:
         "seed_everything_default": 0,
         # omegaconf+ resolves ${...} after the command line was read, omegaconf before: a sweep would lie
         "parser_kwargs": {"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False},
-        "trainer_defaults": {"callbacks": _default_callbacks(), "enable_model_summary": False},
+        "trainer_defaults": {
+            "callbacks": _default_callbacks(),
+            "enable_model_summary": False,
+            # the data modules split their items over processes themselves
+            "use_distributed_sampler": False,
+        },
         "args": argv,
     }
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import nextgpt_pl
+from nextgpt_pl.distributed import communication_device, rank, whole
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.llm import LoRA
 from nextgpt_pl.model import NextGPT
@@ -47,10 +48,15 @@ def manifest_of(network: NextGPT, keys: Iterable[str], stage: str, history: list
 def save_adapter(
     folder: Path, network: NextGPT, keys: Iterable[str], *, stage: str, history: list[str] | None = None
 ) -> None:
-    """Write the parameters named ``keys`` and the manifest; each file appears whole or not at all."""
+    """Write the parameters named ``keys`` and the manifest; each file appears whole or not at all.
+
+    With several processes all have to call this: sharded parameters are put together, and the first process writes.
+    """
+    parameters, device = dict(network.named_parameters()), communication_device()
+    tensors = {key: whole(parameters[key], device).contiguous() for key in keys}
+    if rank() != 0:
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    parameters = dict(network.named_parameters())
-    tensors = {key: parameters[key].detach().cpu().contiguous() for key in keys}
     manifest = manifest_of(network, tensors, stage, history or [])
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         save_file(tensors, Path(scratch) / WEIGHTS)

@@ -6,7 +6,7 @@ import fnmatch
 import json
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -16,9 +16,11 @@ from transformers import get_scheduler
 
 from nextgpt_pl.checkpoints import load_adapter, save_adapter
 from nextgpt_pl.conversation import Conversation, Direction
+from nextgpt_pl.distributed import processes, summed
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import Batch
+from nextgpt_pl.strategies import ShardedStrategy
 
 Schedule = Literal["linear", "cosine", "constant_with_warmup"]
 
@@ -71,9 +73,19 @@ class Stage(LightningModule, ABC):
     # -- set-up ---------------------------------------------------------------------------------------------------
 
     def configure_model(self) -> None:
-        """Build the network, freeze what this stage does not train, take over an adapter."""
-        if self.network.loaded:
-            return
+        """Build the network, freeze what this stage does not train, take over an adapter; shard it if asked to."""
+        if not self.network.loaded:
+            self._build()
+        if self.device_mesh is not None:
+            strategy = self.trainer.strategy
+            if not isinstance(strategy, ShardedStrategy):
+                raise UserError(
+                    f"trainer.strategy: {type(strategy).__name__} does not know how to shard this network;"
+                    " nextgpt_pl.strategies.ShardedStrategy does"
+                )
+            strategy.shard(self.network)
+
+    def _build(self) -> None:
         self.network.load()
         if self.init_from is not None:
             self.inherited = load_adapter(self.init_from, self.network)
@@ -155,17 +167,27 @@ class Stage(LightningModule, ABC):
 
     def training_step(self, batch: Batch, _batch_idx: int) -> Tensor:
         """Lightning's hook."""
-        return self.model_step(batch, "train")
+        return cast(Tensor, self.network(self.model_step, batch, "train"))
 
-    def log_split(self, values: dict[str, Tensor], split: str, batch_size: int) -> None:
-        """Log under ``split/``: per step in training, averaged over items and processes otherwise."""
-        self.log_dict(
-            {f"{split}/{name}": value.detach() for name, value in values.items()},
-            prog_bar=split == "train",
-            on_epoch=split != "train",
-            sync_dist=split != "train",
-            batch_size=batch_size,
-        )
+    def log_split(self, values: dict[str, tuple[Tensor, float]], split: str) -> None:
+        """Log under ``split/``: per step in training, averaged over items otherwise.
+
+        Args:
+            values: per name, this process's part of a mean over all processes, and how many items per process it is
+                a mean over; what no process has an item of is not logged.
+            split: ``train``, ``val`` or ``test``.
+
+        """
+        found = summed(torch.stack([value.detach().float() for value, _ in values.values()])) / processes()
+        for (name, (_, count)), value in zip(values.items(), found, strict=True):
+            if count > 0:
+                self.log(
+                    f"{split}/{name}",
+                    value,
+                    prog_bar=split == "train",
+                    on_epoch=split != "train",
+                    batch_size=max(1, round(count * processes())),
+                )
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, _dataloader_idx: int) -> Batch:
         """Lightning's hook."""
@@ -202,5 +224,5 @@ class Stage(LightningModule, ABC):
 
     def on_train_end(self) -> None:
         """Leave the adapter in the run folder."""
-        if self.trainer.is_global_zero and not getattr(self.trainer, "fast_dev_run", False):
+        if not getattr(self.trainer, "fast_dev_run", False):
             self.save_adapter(Path(self.trainer.default_root_dir) / "adapter")
