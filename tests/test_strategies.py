@@ -33,7 +33,7 @@ def _free_port():
 
 def _run(world, *runs):
     """What each process found in each run, one after the other in the same processes: ``found[run][rank]``."""
-    settings = [{"batch": 6, "steps": 4, "world": world, **run, "out": str(run["out"])} for run in runs]
+    settings = [{"batch": 2, "steps": 4, "world": world, **run, "out": str(run["out"])} for run in runs]
     command = [sys.executable, str(HELPERS / "run_stage.py"), json.dumps(settings)]
     port, folder = str(_free_port()), Path(runs[0]["out"]).parent
     folder.mkdir(exist_ok=True, parents=True)
@@ -74,7 +74,8 @@ def _same_trainables(processes, alone, tolerance):
 
 
 def test_two_processes_with_sharded_weights_do_what_one_does(models, tmp_path):
-    """All stages, also through validation, where the first writes captions."""
+    """All stages, also through validation, where the first writes captions. Each process sees one item per step: most
+    modalities are missing on any one of them."""
     runs = [{"stage": stage, "folder": str(models)} for stage in STAGES]
     alone = _run(1, *({**run, "out": tmp_path / "one" / run["stage"]} for run in runs))
     sharded = _run(2, *({**run, "out": tmp_path / "two" / run["stage"]} for run in runs))
@@ -86,3 +87,39 @@ def test_two_processes_with_sharded_weights_do_what_one_does(models, tmp_path):
         left = [load_file(tmp_path / folder / stage / "adapter" / "adapter.safetensors") for folder in ("one", "two")]
         assert left[0].keys() == left[1].keys() == one["trainables"].keys()
         assert all(torch.equal(left[1][name], both[0]["trainables"][name]) for name in left[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("strategy", "llm", "shard"),
+    [
+        ("sharded", {}, {}),
+        ("sharded", {"gradient_checkpointing": True}, {"reshard_after_forward": False}),
+        ("ddp", {}, {}),
+    ],
+)
+def test_fifty_steps_of_two_processes_equal_those_of_one(strategy, llm, shard, models, tmp_path):
+    options = {"folder": str(models), "steps": 50, "batch": 6, "data": {"train_size": 24, "workers": 1, **llm}}
+    runs = [{**options, "stage": stage, "strategy": strategy, "shard": shard} for stage in STAGES]
+    alone = _run(1, *({**run, "out": tmp_path / "one" / run["stage"]} for run in runs))
+    both = _run(2, *({**run, "out": tmp_path / "two" / run["stage"]} for run in runs))
+    for (one,), two in zip(alone, both, strict=True):
+        assert len(one["losses"]) == 50
+        _same_losses(two[0], one)
+        _same_trainables(two, one, 1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_checkpoint_goes_on_in_any_number_of_processes(stage, models, tmp_path):
+    """Written by two, read by one, and the other way round; on as many processes it goes on bit by bit."""
+    run = {"stage": stage, "folder": str(models), "steps": 6, "val_every": 6}
+    ((one,),) = _run(1, {**run, "out": tmp_path / "one", "save_at": 3})
+    (two,) = _run(2, {**run, "out": tmp_path / "two", "save_at": 3})
+    for saved_by in ("one", "two"):
+        resume = str(tmp_path / saved_by / "half.ckpt")
+        ((alone,),) = _run(1, {**run, "out": tmp_path / f"{saved_by}-one", "resume": resume})
+        (both,) = _run(2, {**run, "out": tmp_path / f"{saved_by}-two", "resume": resume})
+        assert alone["losses"].keys() == both[0]["losses"].keys() == {4, 5, 6}
+        _same_trainables([alone, *both[:0]], one, 0 if saved_by == "one" else 1e-4)
+        _same_trainables(both, two[0], 0 if saved_by == "two" else 1e-4)

@@ -79,7 +79,7 @@ def load_adapter(folder: Path, network: NextGPT) -> dict[str, Any]:
     lora = manifest["llm"].get("lora")
     if lora is not None:
         network.llm.add_lora(LoRA(**lora))
-    problems = _mismatches(manifest, tensors, network)
+    problems = mismatches(manifest, tensors, network)
     if problems:
         listed = "\n  ".join(problems)
         raise UserError(f"init_from={str(folder)!r} does not fit this model:\n  {listed}")
@@ -90,7 +90,8 @@ def load_adapter(folder: Path, network: NextGPT) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _mismatches(manifest: dict[str, Any], tensors: dict[str, Tensor], network: NextGPT) -> list[str]:
+def mismatches(manifest: dict[str, Any], tensors: dict[str, Tensor], network: NextGPT) -> list[str]:
+    """What keeps weights and their manifest from fitting a loaded network, one line each."""
     problems = []
     if manifest["format"] != _FORMAT:
         problems.append(f"its format is {manifest['format']}, this version reads {_FORMAT}")

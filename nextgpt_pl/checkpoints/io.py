@@ -52,17 +52,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             ) from error
 
 
-def newest(folder: Path) -> Path | None:
-    """The checkpoint in a run's ``checkpoints/`` from which most is done; ``None`` without any.
+def newest(folder: Path) -> tuple[Path, int] | None:
+    """The checkpoint in a run's ``checkpoints/`` behind the most steps, and how many; ``None`` without any.
 
     Half-written files, which begin with a dot, are left by a killed process and removed here.
     """
     for partial in folder.glob(".*.partial"):
         partial.unlink(missing_ok=True)
-    found = [path for path in folder.glob("*.ckpt") if path.is_file()]
-    return max(found, key=_progress, default=None)
-
-
-def _progress(path: Path) -> tuple[int, int]:
-    loaded = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    return int(loaded["global_step"]), path.stat().st_mtime_ns
+    found = [path for path in folder.glob("*.ckpt") if path.is_file() and not path.is_symlink()]
+    steps = {
+        path: int(torch.load(path, map_location="cpu", mmap=True, weights_only=True)["global_step"]) for path in found
+    }
+    return max(steps.items(), key=lambda item: (item[1], item[0].stat().st_mtime_ns), default=None)
