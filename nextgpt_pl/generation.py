@@ -147,6 +147,7 @@ def generate(network: NextGPT, prompts: Sequence[Rendered], decoding: Decoding |
             logits_processor=LogitsProcessorList([spans]),
             eos_token_id=list(ends),
             pad_token_id=int(network.llm.tokenizer.pad_token_id),
+            synced_gpus=network.llm.in_step,
             **decoding.sampling(),
         )
     return [_until(ids, ends, spans) for ids in out.tolist()]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nextgpt_pl import media as files
 from nextgpt_pl.encoders import preprocessing
@@ -110,6 +110,22 @@ class ImageBindEncoder(Encoder):
             return load_file(path)
         loaded: Any = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
         return dict(loaded)
+
+    def blocks(self) -> list[nn.Module]:
+        """The transformer blocks of all towers."""
+        assert self.model is not None
+        return [block for tower in self.model.modality_trunks.values() for block in tower.blocks]  # type: ignore[union-attr]
+
+    def blank(self, modality: Modality) -> Tensor:
+        """Zeros."""
+        config = self.config
+        side = (config.image_size, config.image_size)
+        shapes = {
+            Modality.IMAGE: (3, *side),
+            Modality.VIDEO: (self.video_clips, 3, config.clip_frames, *side),
+            Modality.AUDIO: (self.audio_clips, 1, config.mel_bins, config.mel_frames),
+        }
+        return torch.zeros(1, *shapes[modality])
 
     def prepare(self, media: Media) -> Tensor:
         """Image ``(3, H, W)``, video ``(clips, 3, T, H, W)``, audio ``(clips, 1, bins, frames)``."""

@@ -60,11 +60,11 @@ class CausalLM(nn.Module):
         attention: attention implementation of transformers (``sdpa``, ``eager``, ``flash_attention_2``).
         gradient_checkpointing: recompute activations in the backward pass, to save memory.
         length_groups: run a batch as so many groups of rows of like length, each without the others' padding. The
-            result is the same. For one process: with sharded weights every pass is a communication.
+            result is the same. Not with sharded weights, where every pass is a communication: there it counts as 1.
         quantization: arguments of transformers' ``BitsAndBytesConfig``, such as ``{load_in_4bit: true}``: the frozen
             layers are read in fewer bits (QLoRA); needs the extra ``qlora``.
         frozen_prefix: run what stands before the first trainable embedding without keeping it for the backward pass,
-            which it cannot reach. The result is the same. For one process too.
+            which it cannot reach. The result is the same. Not with sharded weights either.
 
     """
 
@@ -93,6 +93,7 @@ class CausalLM(nn.Module):
         self.gradient_checkpointing = gradient_checkpointing
         self.quantization = dict(quantization or {})
         self.model: Any = None
+        self.in_step = False  # every process must run as many passes as the others
         self.lora: dict[str, Any] | None = None
 
     def _source(self) -> dict[str, Any]:
@@ -295,6 +296,25 @@ class CausalLM(nn.Module):
             use_cache=cache is not None,
         ).last_hidden_state
         return torch.cat([*first, rest], dim=1) if first else rest
+
+    def blocks(self) -> list[nn.Module]:
+        """The decoder layers, as the architecture itself names what is never to be split.
+
+        Raises:
+            UserError: it names none.
+
+        """
+        names = set(self.model._no_split_modules or ())
+        found = [module for module in self.model.modules() if type(module).__name__ in names]
+        if not found:
+            raise UserError(f"llm.path={self.path!r}: {type(self.model).__name__} does not say what its layers are")
+        return found
+
+    def run_once_per_batch(self) -> None:
+        """One pass over each batch, however long its rows are; processes that share their weights do it together."""
+        self.length_groups, self.frozen_prefix, self.in_step = 1, False, True
+        # what shards the layers recomputes them too: the library's way, around the layer, would gather weights twice
+        self.model.gradient_checkpointing_disable()
 
     def _layers_train(self) -> bool:
         """Whether anything but the signal tokens' rows trains (LoRA, for one): then nothing is frozen."""
