@@ -39,6 +39,8 @@ class NextGPT(nn.Module):
         input_projection: class and arguments of the input projections, one per modality of the encoder.
         num_signal_tokens: per modality, another number of signal tokens than the paper's.
         share_input_projection: one input projection for all modalities, as in the paper, instead of one for each.
+        null_signals: one trained embedding per decoder that stands for nothing: guidance steers away from it instead of
+            from the decoder's negative prompt. Trained by ``model.condition_dropout`` of decoder alignment.
 
     """
 
@@ -51,6 +53,7 @@ class NextGPT(nn.Module):
         input_projection: InputProjectionFactory | None = None,
         num_signal_tokens: dict[str, int] | None = None,
         share_input_projection: bool = False,
+        null_signals: bool = False,
     ) -> None:
         super().__init__()
         self.llm, self.encoder = llm, encoder
@@ -62,6 +65,8 @@ class NextGPT(nn.Module):
                 raise UserError(f"num_signal_tokens.{name}={count}: at least 1 token must ask for the medium")
             self.num_signal_tokens[_modality(name, "num_signal_tokens")] = count
         self.share_input_projection = share_input_projection
+        self.has_null_signals = null_signals
+        self.null_signals = nn.ParameterDict()
         self.output_projections = nn.ModuleDict()
         self.input_projections = nn.ModuleDict()
         if self.decoders and output_projection is None:
@@ -127,6 +132,8 @@ class NextGPT(nn.Module):
             self.output_projections[modality.value] = self.output_projection_factory(
                 self.llm.hidden_size, self.num_signal_tokens[modality], length, dim
             )
+            if self.has_null_signals:
+                self.null_signals[modality.value] = nn.Parameter(torch.zeros(length, dim))
         if self.encoder is not None and self.input_projection_factory is not None:
             self.encoder.load()
             for key in dict.fromkeys(self._input_key(m) for m in self.encoder.modalities):
@@ -191,6 +198,12 @@ class NextGPT(nn.Module):
         offsets = torch.arange(self.num_signal_tokens[modality], device=hidden.device)
         rows, columns = spans.rows.unsqueeze(1), spans.starts.unsqueeze(1) + offsets
         return self.output_projections[modality.value](hidden[rows, columns].float(), embeddings[rows, columns].float())
+
+    def null_signal(self, modality: Modality) -> Tensor | None:
+        """What guidance steers away from, in the decoder's ``embedding_shape``; ``None``: its negative prompt."""
+        if not self.has_null_signals:
+            return None
+        return self.null_signals[modality.value].detach().view(self.decoders[modality].embedding_shape)
 
     def parameter_counts(self) -> Mapping[str, tuple[int, int]]:
         """Per part: trainable parameters, all parameters. Decoders count when they are modules of a run."""
