@@ -45,5 +45,6 @@ def pad(rows: Sequence[Rendered], pad_token_id: int, load_embedding: Callable[[P
             starts=torch.tensor([span.start for _, span in spans]),
             captions=[span.caption for _, span in spans],
             embeddings=[load_embedding(f) if load_embedding and f else None for f in files],
+            media=[span.media for _, span in spans],
         )
     return batch

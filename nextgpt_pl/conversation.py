@@ -196,7 +196,9 @@ class _Writer:
                 raise UserError(f"{self.key}: the assistant's {part.modality} has no caption to learn from")
             self.ids += signal_ids
             self.labels += signal_ids
-            self.spans.append(SignalSpan(part.modality, start, len(self.ids), part.caption, part.caption_embedding))
+            self.spans.append(
+                SignalSpan(part.modality, start, len(self.ids), part.caption, part.caption_embedding, part.media)
+            )
             return
         length = self.conversation.slot_lengths.get(part.modality)
         if not length:

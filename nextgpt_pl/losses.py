@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 AlignmentLoss = Literal["mse", "l2"]
+DenoisingTarget = Literal["epsilon", "v", "sample", "flow"]
 
 
 def caption_alignment(
@@ -33,6 +34,64 @@ def caption_alignment(
     # the gradient of a norm at zero is not a number: keep away from it
     distances = difference.square() if kind == "mse" else (difference.square().sum(-1) + 1e-12).sqrt()
     return distances.flatten(1).mean(1).sum() / (len(predicted) if count is None else count)
+
+
+def denoising_target(kind: DenoisingTarget, latents: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """What the denoiser is to predict for ``alpha * latents + sigma * noise``.
+
+    Args:
+        kind: the noise; the velocity ``alpha * noise - sigma * latents``; the latents; or the flow ``noise - latents``.
+        latents: clean ones, any shape.
+        noise: same shape.
+        alpha: share of the latents, broadcastable.
+        sigma: share of the noise, broadcastable.
+
+    """
+    if kind == "epsilon":
+        return noise
+    if kind == "v":
+        return alpha * noise - sigma * latents
+    return latents if kind == "sample" else noise - latents
+
+
+def min_snr_weights(alpha: Tensor, sigma: Tensor, kind: DenoisingTarget, gamma: float = 5.0) -> Tensor:
+    """Weight of each sample's squared error (Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting").
+
+    The error of the latents that follow from the prediction weighs ``min(SNR, gamma)``; this is what that makes for the
+    prediction itself. One weight per sample, which must not be averaged before it is multiplied.
+
+    Args:
+        alpha: ``(N,)`` share of the signal.
+        sigma: ``(N,)`` share of the noise.
+        kind: what is predicted.
+        gamma: upper bound of the weight.
+
+    """
+    snr = (alpha / sigma.clamp(min=1e-6)).square()
+    if kind == "epsilon":
+        return (gamma / snr.clamp(min=1e-12)).clamp(max=1.0)
+    weight = snr.clamp(max=gamma)
+    if kind == "v":
+        return weight / (snr + 1)
+    return weight if kind == "sample" else weight * sigma.square()
+
+
+def denoising_loss(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Squared error, averaged within each sample, weighted, then averaged over samples.
+
+    Args:
+        predicted: ``(N, ...)``.
+        target: same shape.
+        weights: ``(N,)``.
+
+    Raises:
+        ValueError: the shapes differ.
+
+    """
+    if predicted.shape != target.shape or weights.shape != target.shape[:1]:
+        shapes = [tuple(t.shape) for t in (predicted, target, weights)]
+        raise ValueError(f"predicted {shapes[0]}, target {shapes[1]}, weights {shapes[2]}")
+    return ((predicted - target).square().flatten(1).mean(1) * weights).mean()
 
 
 def token_cross_entropy(logits: Tensor, labels: Tensor, count: float | None = None) -> tuple[Tensor, Tensor]:

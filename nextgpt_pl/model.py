@@ -43,6 +43,8 @@ class NextGPT(nn.Module):
         signal_separator: id of a token that stands between two signal tokens of a span and is projected with them. The
             newer official code has a blank there (29871 in Vicuna's vocabulary), by an accident of its tokenizer.
         share_input_projection: one input projection for all modalities, as in the paper, instead of one for each.
+        null_signals: one trained embedding per decoder that stands for nothing: guidance steers away from it instead of
+            from the decoder's negative prompt. Trained by ``model.condition_dropout`` of decoder alignment.
 
     """
 
@@ -56,6 +58,7 @@ class NextGPT(nn.Module):
         num_signal_tokens: dict[str, int] | None = None,
         signal_separator: int | None = None,
         share_input_projection: bool = False,
+        null_signals: bool = False,
     ) -> None:
         super().__init__()
         self.llm, self.encoder = llm, encoder
@@ -68,6 +71,8 @@ class NextGPT(nn.Module):
             self.num_signal_tokens[_modality(name, "num_signal_tokens")] = count
         self.signal_separator = signal_separator
         self.share_input_projection = share_input_projection
+        self.has_null_signals = null_signals
+        self.null_signals = nn.ParameterDict()
         self.output_projections = nn.ModuleDict()
         self.input_projections = nn.ModuleDict()
         if self.decoders and output_projection is None:
@@ -143,6 +148,8 @@ class NextGPT(nn.Module):
             self.output_projections[modality.value] = self.output_projection_factory(
                 self.llm.hidden_size, len(spans[modality]), length, dim
             )
+            if self.has_null_signals:
+                self.null_signals[modality.value] = nn.Parameter(torch.zeros(length, dim))
         if self.encoder is not None and self.input_projection_factory is not None:
             self.encoder.load()
             for key in dict.fromkeys(self._input_key(m) for m in self.encoder.modalities):
@@ -251,6 +258,12 @@ class NextGPT(nn.Module):
         offsets = torch.arange(len(self.span_ids()[modality]), device=hidden.device)
         rows, columns = spans.rows.unsqueeze(1), spans.starts.unsqueeze(1) + offsets
         return self.output_projections[modality.value](hidden[rows, columns].float(), embeddings[rows, columns].float())
+
+    def null_signal(self, modality: Modality) -> Tensor | None:
+        """What guidance steers away from, in the decoder's ``embedding_shape``; ``None``: its negative prompt."""
+        if not self.has_null_signals:
+            return None
+        return self.null_signals[modality.value].detach().view(self.decoders[modality].embedding_shape)
 
     def parameter_counts(self) -> Mapping[str, tuple[int, int]]:
         """Per part: trainable parameters, all parameters. Decoders count when they are modules of a run."""

@@ -212,7 +212,8 @@ class AnyToAny:
     ) -> list[ReplyPart]:
         modality = Modality(part.type)
         decoder = self.network.decoders[modality]
-        arrays = decoder.generate(torch.stack(embeddings), seed=seeds, **sampling[modality])
+        negative = self.network.null_signal(modality)
+        arrays = decoder.generate(torch.stack(embeddings), seed=seeds, negative=negative, **sampling[modality])
         return [replace(part, array=array, rate=decoder.rate) for array in arrays]
 
 

@@ -107,13 +107,17 @@ class Dialogue:
 
 @dataclass(frozen=True)
 class SignalSpan:
-    """Where one generated medium is asked for: token positions ``start:stop`` of a row hold its signal tokens."""
+    """Where one generated medium is asked for: token positions ``start:stop`` of a row hold its signal tokens.
+
+    ``media`` is the true medium, where the item has it.
+    """
 
     modality: Modality
     start: int
     stop: int
     caption: str
     caption_embedding: Path | None = None
+    media: Media | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,7 @@ class SpanTargets:
         captions: the ``S`` captions.
         embeddings: one caption embedding per span, ``(L, D)`` or ``(D,)`` float32; ``None`` where the file
             names none and the decoder's text encoder is to compute it.
+        media: the true medium per span, where the item has it.
 
     """
 
@@ -165,6 +170,7 @@ class SpanTargets:
     starts: Tensor
     captions: list[str]
     embeddings: list[Tensor | None] = field(default_factory=list)
+    media: list[Media | None] = field(default_factory=list)
 
 
 @dataclass

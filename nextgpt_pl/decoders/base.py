@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.samples import Media
 
 
 class Decoder(ABC):
@@ -43,16 +44,42 @@ class Decoder(ABC):
         """Caption embeddings ``(N, *embedding_shape)`` float32; the training targets."""
 
     @abstractmethod
-    def generate(self, embeddings: Tensor, *, seed: int | Sequence[int], **sampling: Any) -> list[np.ndarray]:
+    def generate(
+        self, embeddings: Tensor, *, seed: int | Sequence[int], negative: Tensor | None = None, **sampling: Any
+    ) -> list[np.ndarray]:
         """Media from caption embeddings ``(N, *embedding_shape)``, as the arrays of :class:`samples.Media`.
 
         Args:
             embeddings: from :meth:`embed_captions` or from an output projection.
+            negative: what guidance steers away from, ``embedding_shape``; by default the YAML's negative prompt.
             seed: of the initial noise: one per item, or a number to which item i adds i. An item's noise is the same
                 whatever the batch.
             sampling: overrides of the YAML's sampling arguments (``guidance_scale``, ``num_inference_steps``, ...).
 
         """
+
+    def latents(self, media: Sequence[Media]) -> Tensor:
+        """Media as the diffusion network sees them, ``(N, C, ...)`` float32; for :meth:`denoising_loss`.
+
+        Raises:
+            UserError: this decoder's network cannot be trained through.
+
+        """
+        raise UserError(f"model.denoising_weights: {type(self).__name__} has no network to be trained through")
+
+    def denoising_loss(
+        self, embeddings: Tensor, latents: Tensor, *, gamma: float, generator: torch.Generator
+    ) -> Tensor:
+        """How badly the frozen network denoises ``latents`` given ``embeddings (N, *embedding_shape)``: a scalar.
+
+        Args:
+            embeddings: gradients flow into them.
+            latents: of :meth:`latents`.
+            gamma: of the min-SNR weights.
+            generator: on the CPU, of timesteps and noise.
+
+        """
+        raise UserError(f"model.denoising_weights: {type(self).__name__} has no network to be trained through")
 
     def parameter_counts(self) -> dict[str, int]:
         """Parameters per network that it consists of, all frozen; known without reading weights."""
@@ -101,7 +128,9 @@ class PrecomputedEmbeddings(Decoder):
         """
         raise UserError(f"the caption {captions[0]!r} has no embedding file, and this decoder has no text encoder")
 
-    def generate(self, embeddings: Tensor, *, seed: int | Sequence[int], **sampling: Any) -> list[np.ndarray]:
+    def generate(
+        self, embeddings: Tensor, *, seed: int | Sequence[int], negative: Tensor | None = None, **sampling: Any
+    ) -> list[np.ndarray]:
         """There is no diffusion model here.
 
         Raises:

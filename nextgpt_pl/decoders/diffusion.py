@@ -11,10 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nextgpt_pl.decoders import denoising
 from nextgpt_pl.decoders.base import Decoder, item_seeds
 from nextgpt_pl.decoders.files import PipelineFiles, diffusers_class
+from nextgpt_pl.decoders.spectrogram import log_mel
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.modality import Modality
 from nextgpt_pl.paths import resolve
+from nextgpt_pl.samples import Media
 
 Offload = Literal["none", "model", "sequential"]
 
@@ -76,6 +80,7 @@ class DiffusionDecoder(Decoder):
         self._pipeline: Any = None
         self._text: tuple[Any, Any] | None = None
         self._known: OrderedDict[str, Tensor] = OrderedDict()
+        self._latents: OrderedDict[Media, Tensor] = OrderedDict()
 
     def _config(self, part: str, file: str = "config.json") -> dict[str, Any]:
         return self.files.json(file, part)
@@ -185,7 +190,9 @@ class DiffusionDecoder(Decoder):
         return given
 
     @torch.no_grad()
-    def generate(self, embeddings: Tensor, *, seed: int | Sequence[int], **sampling: Any) -> list[np.ndarray]:
+    def generate(
+        self, embeddings: Tensor, *, seed: int | Sequence[int], negative: Tensor | None = None, **sampling: Any
+    ) -> list[np.ndarray]:
         """See :meth:`Decoder.generate`.
 
         Raises:
@@ -195,7 +202,9 @@ class DiffusionDecoder(Decoder):
         if tuple(embeddings.shape[1:]) != self.embedding_shape:
             raise UserError(f"embeddings {tuple(embeddings.shape[1:])}, the decoder wants {self.embedding_shape}")
         pipeline = self._loaded()
-        negative = self.embed_captions([self.negative_prompt]).expand(len(embeddings), *self.embedding_shape)
+        if negative is None:
+            negative = self.embed_captions([self.negative_prompt])[0]
+        negative = negative.expand(len(embeddings), *self.embedding_shape)
         dtype = getattr(torch, self.dtype_name)
         output = pipeline(
             **self._conditions(embeddings.to(self.device, dtype), negative.to(self.device, dtype)),
@@ -213,6 +222,55 @@ class DiffusionDecoder(Decoder):
         pictures = output.images if hasattr(output, "images") else output.frames
         return [np.rint(np.nan_to_num(np.asarray(p), nan=-1.0) * 255).clip(-1, 255) for p in pictures]
 
+    @torch.no_grad()
+    def latents(self, media: Sequence[Media]) -> Tensor:
+        """``(N, C, h, w)`` of images, ``(N, C, T, h, w)`` of videos. What was encoded lately is remembered."""
+        unknown = [m for m in dict.fromkeys(media) if m not in self._latents]
+        if unknown:
+            vae = self._loaded().vae
+            for medium in unknown:
+                pixels = self._pixels(medium).to(self.device, next(vae.parameters()).dtype)
+                found = vae.encode(pixels).latent_dist.mode().float().cpu() * vae.config.scaling_factor
+                self._latents[medium] = found[0] if medium.modality is not Modality.VIDEO else found.transpose(0, 1)
+        result = torch.stack([self._latents[m] for m in media]).to(self.device)
+        while len(self._latents) * result[0].nbytes > _CACHE_BYTES:
+            self._latents.popitem(last=False)
+        return result
+
+    def _pixels(self, medium: Media) -> Tensor:
+        """What the autoencoder encodes: ``(frames, channels, height, width)``."""
+        size = self._size()
+        return denoising.pictures(medium, size["height"], size["width"], size.get("num_frames", 1))
+
+    def _size(self) -> dict[str, int]:
+        """Height, width and frames that are sampled, or else what the network was trained with."""
+        pipeline = self._loaded()
+        side = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+        return {"height": side, "width": side, "num_frames": 16, **self.sampling}
+
+    def denoising_loss(
+        self, embeddings: Tensor, latents: Tensor, *, gamma: float, generator: torch.Generator
+    ) -> Tensor:
+        """See :meth:`Decoder.denoising_loss`.
+
+        Raises:
+            UserError: the pipeline's denoiser is no UNet.
+
+        """
+        pipeline = self._loaded()
+        if "unet" not in pipeline.components:
+            raise UserError(f"model.denoising_weights: {self.pipeline_name} has no UNet to be trained through")
+        unet = pipeline.unet.requires_grad_(False)
+        dtype = next(unet.parameters()).dtype
+
+        def denoise(noisy: Tensor, timesteps: Tensor) -> Tensor:
+            return unet(noisy.to(dtype), timesteps, **self._unet_conditions(embeddings.to(dtype))).sample
+
+        return denoising.loss(denoise, pipeline.scheduler, latents, gamma, generator)
+
+    def _unet_conditions(self, embeddings: Tensor) -> dict[str, Any]:
+        return {"encoder_hidden_states": embeddings}
+
     def to(self, device: torch.device | str) -> DiffusionDecoder:
         """Move what is loaded; the rest goes there when it is read."""
         moved = torch.device(device) != self.device
@@ -226,7 +284,54 @@ class DiffusionDecoder(Decoder):
 
 
 class AudioLDMDecoder(DiffusionDecoder):
-    """AudioLDM: conditioned on one pooled, L2-normalised CLAP text embedding ``(D,)``, fed as class labels."""
+    """AudioLDM: conditioned on one pooled, L2-normalised CLAP text embedding ``(D,)``, fed as class labels.
+
+    Args:
+        pipeline, path, sampling, dtype, negative_prompt, parts: see :class:`DiffusionDecoder`.
+        scheduler, scheduler_args, offload, compile: see :class:`DiffusionDecoder`.
+        spectrogram: function of ``(B, n)`` samples at 16 kHz to ``(B, frames, bins)``, which the autoencoder encodes.
+
+    """
+
+    def __init__(
+        self,
+        pipeline: str,
+        path: str,
+        sampling: dict[str, Any] | None = None,
+        dtype: str = "float32",
+        negative_prompt: str = "",
+        parts: dict[str, str] | None = None,
+        scheduler: str | None = None,
+        scheduler_args: dict[str, Any] | None = None,
+        offload: Offload = "none",
+        compile: bool = False,
+        spectrogram: Callable[[Tensor], Tensor] = log_mel,
+    ) -> None:
+        super().__init__(
+            pipeline,
+            path,
+            sampling,
+            dtype,
+            negative_prompt,
+            parts,
+            None,
+            scheduler,
+            scheduler_args,
+            offload,
+            compile,
+        )
+        self.spectrogram = spectrogram
+
+    def _pixels(self, medium: Media) -> Tensor:
+        """The spectrogram as a picture ``(1, 1, frames, bins)``."""
+        seconds = self.sampling.get("audio_length_in_s", 5.0)
+        mel = self.spectrogram(denoising.waveform(medium, seconds).unsqueeze(0))
+        multiple = 2 ** (len(self._config("vae")["block_out_channels"]) - 1)
+        frames = -mel.shape[1] % multiple
+        return F.pad(mel, (0, 0, 0, frames), value=float(mel.min())).unsqueeze(1)
+
+    def _unet_conditions(self, embeddings: Tensor) -> dict[str, Any]:
+        return {"encoder_hidden_states": None, "class_labels": F.normalize(embeddings, dim=-1)}
 
     @property
     def rate(self) -> float:

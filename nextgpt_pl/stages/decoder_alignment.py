@@ -18,6 +18,7 @@ from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import Batch, SpanTargets
 from nextgpt_pl.stages.base import Schedule, Stage
+from nextgpt_pl.stages.denoising import Denoising
 from nextgpt_pl.stages.sample_writer import SampleWriter
 
 _SIGNAL_ROWS = "llm.model.*.rows"
@@ -27,7 +28,8 @@ class DecoderAlignment(Stage):
     """Trains the output projections and the signal tokens' rows; encoder, LLM and decoders are frozen.
 
     Loss = ``text_weight`` x cross-entropy of the assistant's tokens + sum over modalities of ``alignment_weights`` x
-    distance between projected signal tokens and the decoder's own caption embedding.
+    distance between projected signal tokens and the decoder's own caption embedding + ``denoising_weights`` x error of
+    the frozen diffusion network, conditioned on them, on the true medium (where the item has one).
 
     Args:
         network: needs decoders.
@@ -37,6 +39,10 @@ class DecoderAlignment(Stage):
         samples: media drawn per modality at validation, beside those from the true caption embedding; 0 for none.
         train_signal_rows: whether the signal tokens' rows train; frozen, they stay as they were drawn, or as they came
             with ``init_from``.
+        denoising_weights: per modality, weight of the denoising error; 0 where none is given.
+        min_snr_gamma: bound of its min-SNR weights.
+        condition_dropout: share of the media that are denoised given the null signal instead, which trains it; for
+            ``network.null_signals``.
         lr, weight_decay, betas, warmup_ratio, schedule, init_from, lr_scales: see :class:`Stage`.
 
     """
@@ -58,15 +64,22 @@ class DecoderAlignment(Stage):
         init_from: Path | None = None,
         lr_scales: dict[str, float] | None = None,
         train_signal_rows: bool = True,
+        denoising_weights: dict[str, float] | None = None,
+        min_snr_gamma: float = 5.0,
+        condition_dropout: float = 0.0,
     ) -> None:
         super().__init__(network, lr, weight_decay, betas, warmup_ratio, schedule, init_from, lr_scales)
         if not train_signal_rows:
             self.trains = tuple(pattern for pattern in self.trains if pattern != _SIGNAL_ROWS)
         if not network.decoders:
             raise UserError("DecoderAlignment needs network.decoders: there is nothing to align to")
-        unknown = set(alignment_weights or {}) - {m.value for m in network.decoders}
-        if unknown:
-            raise UserError(f"model.alignment_weights names {sorted(unknown)}, which network.decoders does not have")
+        for key, weights in (("alignment_weights", alignment_weights), ("denoising_weights", denoising_weights)):
+            unknown = set(weights or {}) - {m.value for m in network.decoders}
+            if unknown:
+                raise UserError(f"model.{key} names {sorted(unknown)}, which network.decoders does not have")
+        self.denoising = Denoising(network, denoising_weights or {}, min_snr_gamma, condition_dropout)
+        if condition_dropout:
+            self.trains = (*self.trains, "null_signals.*")
         self.alignment, self.text_weight = alignment, text_weight
         self.weights = {m: (alignment_weights or {}).get(m.value, 1.0) for m in network.decoders}
         # a plain dictionary, not a child: metrics stay out of checkpoints
@@ -77,6 +90,7 @@ class DecoderAlignment(Stage):
         """Also the metrics, whose shapes are those of the decoders' text encoders."""
         super().configure_model()
         self.quality = {m: AlignmentQuality(d.projection_shape) for m, d in self.network.decoders.items()}
+        self.denoising.start_null_signals(self.inherited["keys"])
 
     def kept_names(self) -> list[str]:
         """Also the signal tokens' rows where they are frozen: they were drawn, and the projections fit no others."""
@@ -114,6 +128,12 @@ class DecoderAlignment(Stage):
                 predicted = self.network.project(modality, hidden, embeddings, spans)
                 distance = caption_alignment(predicted, target, self.alignment, count)
                 total = total + self.weights[modality] * distance
+                error = self.denoising(modality, predicted, spans, train=split == "train")
+                if error is not None:
+                    # of this process's share of all processes' media
+                    error = error * len(predicted) / count
+                    total = total + self.denoising.weights[modality] * error
+                    logged[f"denoising_{modality}"] = (error, count)
                 if split != "train":
                     self.quality[modality].to(self.device).update(predicted, target)
                     self.writer.collect(modality, spans.captions, predicted, target)
@@ -158,6 +178,7 @@ class DecoderAlignment(Stage):
                 rank_zero_warn(f"no {split} error of {modality}: {error}")
             metric.reset()
         if self.trainer.is_global_zero and not self.trainer.sanity_checking:
+            self.writer.negatives = {m: self.network.null_signal(m) for m in self.network.decoders}
             folder = Path(self.trainer.default_root_dir) / "samples" / f"{split}_step_{self.global_step:06d}"
             self.writer.write(folder, self.loggers, self.global_step)
         self.writer.clear()

@@ -20,6 +20,7 @@ class InstructionTuning(DecoderAlignment):
         network: with encoder, input projections and decoders.
         lora: of the LLM; by default the paper's.
         alignment, text_weight, alignment_weights, samples: see :class:`DecoderAlignment`.
+        denoising_weights, min_snr_gamma, condition_dropout: see :class:`DecoderAlignment`.
         lr, weight_decay, betas, warmup_ratio, schedule, init_from, lr_scales: see :class:`Stage`.
 
     """
@@ -41,6 +42,9 @@ class InstructionTuning(DecoderAlignment):
         schedule: Schedule = "linear",
         init_from: Path | None = None,
         lr_scales: dict[str, float] | None = None,
+        denoising_weights: dict[str, float] | None = None,
+        min_snr_gamma: float = 5.0,
+        condition_dropout: float = 0.0,
     ) -> None:
         super().__init__(
             network,
@@ -55,6 +59,9 @@ class InstructionTuning(DecoderAlignment):
             schedule,
             init_from,
             lr_scales,
+            denoising_weights,
+            min_snr_gamma,
+            condition_dropout,
         )
         self.lora = lora or LoRA()
 

@@ -32,6 +32,8 @@ class SampleWriter:
         self.decoders = {m: d for m, d in decoders.items() if d.can_generate}
         self.count = count
         self.kept: dict[Modality, list[_Kept]] = {m: [] for m in self.decoders}
+        # what guidance steers away from in media from signal tokens, where it is trained
+        self.negatives: dict[Modality, Tensor | None] = {}
 
     def collect(self, modality: Modality, captions: Sequence[str], predicted: Tensor, target: Tensor) -> None:
         """Keep what is still wanted of ``(S, L, D)`` embeddings."""
@@ -67,7 +69,9 @@ class SampleWriter:
     ) -> None:
         decoder = self.decoders[modality]
         shape = (-1, *decoder.embedding_shape)
-        ours = decoder.generate(torch.stack([k[1] for k in kept]).reshape(shape), seed=SEED)
+        ours = decoder.generate(
+            torch.stack([k[1] for k in kept]).reshape(shape), seed=SEED, negative=self.negatives.get(modality)
+        )
         theirs = decoder.generate(torch.stack([k[2] for k in kept]).reshape(shape), seed=SEED)
         folder.mkdir(parents=True, exist_ok=True)
         captions = [k[0] for k in kept]

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from nextgpt_pl.decoders import AudioLDMDecoder, DiffusionDecoder
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket import grammar, judge
+from nextgpt_pl.pocket.pretrain.mel import compressed_mel
 from nextgpt_pl.pocket.weights import QUALITY, weights_root
 from nextgpt_pl.pocket.world import VIDEO_FPS, ImageScene, Scene, item_rng, item_scene
 
@@ -45,9 +46,12 @@ def pocket_decoder(modality: Modality, root: Path | None = None) -> DiffusionDec
     """A decoder of the package's weights, or of those in another folder."""
     root = root or weights_root()
     decoder_class, pipeline, sampling = _CLASSES[modality]
-    parts = dict.fromkeys(SHARED_PARTS, str(root / Modality.IMAGE.value)) if modality is Modality.VIDEO else None
-    fps = VIDEO_FPS if modality is Modality.VIDEO else None
-    return decoder_class(pipeline, str(root / modality.value), sampling, parts=parts, fps=fps)
+    more: dict[str, Any] = {}
+    if modality is Modality.VIDEO:
+        more = {"parts": dict.fromkeys(SHARED_PARTS, str(root / Modality.IMAGE.value)), "fps": VIDEO_FPS}
+    elif modality is Modality.AUDIO:
+        more = {"spectrogram": compressed_mel}
+    return decoder_class(pipeline, str(root / modality.value), sampling, **more)
 
 
 def measure_shipped(part: str, count: int) -> dict[str, float]:

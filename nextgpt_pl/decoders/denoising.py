@@ -1,0 +1,113 @@
+"""The frozen diffusion networks as a loss: how well a medium is denoised, given an embedding of its caption.
+
+Gradients go through the frozen denoiser into the embedding. Shapes: N media, C latent channels, L x D embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from nextgpt_pl.decoders.spectrogram import SAMPLE_RATE
+from nextgpt_pl.encoders.preprocessing import resample
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.losses import DenoisingTarget, denoising_loss, denoising_target, min_snr_weights
+from nextgpt_pl.media import read
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.samples import Media
+
+_KINDS: dict[str, DenoisingTarget] = {
+    "epsilon": "epsilon",
+    "v_prediction": "v",
+    "sample": "sample",
+    "flow_prediction": "flow",
+}
+
+
+def target_kind(scheduler: Any) -> DenoisingTarget:
+    """What a scheduler's model predicts.
+
+    Raises:
+        UserError: unknown.
+
+    """
+    if "FlowMatch" in type(scheduler).__name__:
+        return "flow"
+    kind = scheduler.config.get("prediction_type", "epsilon")
+    if kind not in _KINDS:
+        raise UserError(f"the scheduler's prediction_type={kind!r}: known are {', '.join(_KINDS)}")
+    return _KINDS[kind]
+
+
+def noise_levels(scheduler: Any, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Random timesteps ``(N,)``, and how much of the signal (alpha) and of the noise (sigma) is in a sample there."""
+    steps = int(scheduler.config.num_train_timesteps)
+    if target_kind(scheduler) == "flow":
+        sigma = torch.rand(count, generator=generator)
+        return sigma * steps, 1 - sigma, sigma
+    timesteps = torch.randint(0, steps, (count,), generator=generator)
+    kept = scheduler.alphas_cumprod.cpu().float()[timesteps]
+    return timesteps, kept.sqrt(), (1 - kept).sqrt()
+
+
+def loss(
+    denoise: Callable[[Tensor, Tensor], Tensor],
+    scheduler: Any,
+    latents: Tensor,
+    gamma: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """Mean over media of the min-SNR-weighted denoising error.
+
+    Args:
+        denoise: noisy latents and timesteps to the prediction, both on the latents' device.
+        scheduler: of the pipeline; says what is predicted and how much noise there is.
+        latents: ``(N, C, ...)`` float32.
+        gamma: of min-SNR.
+        generator: on the CPU, of timesteps and noise.
+
+    """
+    timesteps, alpha, sigma = noise_levels(scheduler, len(latents), generator)
+    noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+    kind = target_kind(scheduler)
+    weights = min_snr_weights(alpha, sigma, kind, gamma).to(latents.device)
+    shape = (-1, *[1] * (latents.ndim - 1))
+    alpha, sigma = (x.to(latents.device).view(shape) for x in (alpha, sigma))
+    predicted = denoise(alpha * latents + sigma * noise, timesteps.to(latents.device)).float()
+    # some networks also predict a variance, in further channels
+    predicted = predicted[:, : latents.shape[1]]
+    return denoising_loss(predicted, denoising_target(kind, latents, noise, alpha, sigma), weights)
+
+
+def pictures(media: Media, height: int, width: int, frames: int) -> Tensor:
+    """An image or evenly spread frames of a video, ``(frames, 3, height, width)`` in [-1, 1]; the middle is cut out."""
+    array, _ = read(media)
+    if media.modality is Modality.VIDEO:
+        array = array[np.linspace(0, len(array) - 1, frames).round().astype(int)]
+    else:
+        array = array[None]
+    cut = [np.asarray(_covering(Image.fromarray(frame), height, width)) for frame in array]
+    return torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def _covering(picture: Image.Image, height: int, width: int) -> Image.Image:
+    scale = max(height / picture.height, width / picture.width)
+    sides = (max(width, round(picture.width * scale)), max(height, round(picture.height * scale)))
+    if sides != picture.size:
+        picture = picture.resize(sides, Image.Resampling.BICUBIC)
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+    return picture.crop((left, top, left + width, top + height))
+
+
+def waveform(media: Media, seconds: float) -> Tensor:
+    """``(n,)`` samples at 16 kHz, cut or padded with silence to ``seconds``."""
+    array, rate = read(media)
+    samples = resample(torch.from_numpy(np.ascontiguousarray(array)).float(), int(rate or SAMPLE_RATE), SAMPLE_RATE)
+    length = int(seconds * SAMPLE_RATE)
+    return F.pad(samples[:length], (0, max(0, length - len(samples))))

@@ -1,0 +1,76 @@
+"""The denoising error of decoder alignment: signal tokens are judged by what the frozen diffusion network does."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor
+
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.model import NextGPT
+from nextgpt_pl.samples import SpanTargets
+
+_SEED = 0  # of noise and timesteps at validation: the same at each one
+
+
+class Denoising:
+    """Denoising error per modality, with condition dropout that trains the null signals.
+
+    Args:
+        network: whose decoders denoise.
+        weights: per modality; 0 where none is given.
+        gamma: bound of the min-SNR weights.
+        dropout: share of the media that are denoised given the null signal.
+
+    """
+
+    def __init__(self, network: NextGPT, weights: Mapping[str, float], gamma: float, dropout: float) -> None:
+        for name, weight in weights.items():
+            if weight < 0:
+                raise UserError(f"model.denoising_weights.{name}={weight}: a weight is not negative")
+        if gamma <= 0:
+            raise UserError(f"model.min_snr_gamma={gamma}: above 0")
+        if not 0 <= dropout < 1:
+            raise UserError(f"model.condition_dropout={dropout}: it is a share, from 0 to below 1")
+        if dropout and not (network.has_null_signals and any(weights.values())):
+            raise UserError(
+                f"model.condition_dropout={dropout} trains null signals: set network.null_signals: true, and a weight "
+                "in model.denoising_weights"
+            )
+        self.network, self.gamma, self.dropout = network, gamma, dropout
+        self.weights = {m: float(weights.get(m.value, 0.0)) for m in network.decoders}
+
+    def start_null_signals(self, inherited: Collection[str]) -> None:
+        """New null signals start as the decoders' own negative prompts; inherited ones stay."""
+        for name, signal in self.network.null_signals.items():
+            if f"null_signals.{name}" in inherited or signal.is_meta:
+                continue
+            decoder = self.network.decoders[Modality(name)]
+            with torch.no_grad():
+                signal.copy_(decoder.embed_captions([getattr(decoder, "negative_prompt", "")]).view_as(signal))
+
+    def __call__(self, modality: Modality, predicted: Tensor, spans: SpanTargets, *, train: bool) -> Tensor | None:
+        """Error of the spans whose true medium is known; ``None`` if there is none, or no weight on it.
+
+        Args:
+            modality: of the spans.
+            predicted: ``(S, L, D)`` projected signal tokens.
+            spans: with their media.
+            train: random noise and dropout; else the same noise each time and no dropout.
+
+        """
+        known = [(i, medium) for i, medium in enumerate(spans.media) if medium is not None]
+        if not known or not self.weights[modality]:
+            return None
+        decoder = self.network.decoders[modality].to(predicted.device)
+        embeddings = predicted[[i for i, _ in known]]
+        if train and self.dropout:
+            dropped = torch.rand(len(known), 1, 1, device=embeddings.device) < self.dropout
+            embeddings = torch.where(dropped, self.network.null_signals[modality.value], embeddings)
+        generator = torch.Generator()
+        generator.manual_seed(int(torch.randint(2**31, ())) if train else _SEED)
+        latents = decoder.latents([medium for _, medium in known])
+        shaped = embeddings.view(-1, *decoder.embedding_shape)
+        return decoder.denoising_loss(shaped, latents, gamma=self.gamma, generator=generator)
