@@ -107,7 +107,7 @@ def _mismatches(manifest: dict[str, Any], tensors: dict[str, Tensor], network: N
         if manifest["llm"][name] != value:
             problems.append(f"llm {name}: {manifest['llm'][name]} there, {value} here ({network.llm.path})")
     for modality, ids in network.signal_ids().items():
-        if manifest["signal_tokens"].get(modality.value) != ids:
+        if (manifest["signal_tokens"].get(modality.value) or []) != ids:
             problems.append(
                 f"signal tokens of {modality}: {manifest['signal_tokens'].get(modality.value)} there, {ids} here"
             )

@@ -15,20 +15,29 @@ from nextgpt_pl.encoders import preprocessing
 from nextgpt_pl.encoders.base import Encoder
 from nextgpt_pl.encoders.imagebind import MODALITIES, ImageBindConfig, ImageBindModel
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.paths import resolve
 from nextgpt_pl.samples import Media
 
-TOWER = {Modality.IMAGE: "vision", Modality.VIDEO: "vision", Modality.AUDIO: "audio"}
+TOWER = {
+    Modality.IMAGE: "vision",
+    Modality.VIDEO: "vision",
+    Modality.AUDIO: "audio",
+    Modality.DEPTH: "depth",
+    Modality.THERMAL: "thermal",
+    Modality.IMU: "imu",
+}
+_PLANE = 224  # side of the depth and thermal towers' pictures
 
 
 class ImageBindEncoder(Encoder):
-    """Frozen ImageBind: image, video and audio to one feature each, or to one per patch.
+    """Frozen ImageBind: a medium to one feature, or to one per patch.
 
     Args:
         weights: ``imagebind_huge.pth``, a safetensors file, or a folder with ``config.json`` and
             ``model.safetensors`` such as ``pocket:encoder``; or the URL of such a file, which is read once and kept.
-        modalities: which towers to build and read; a tower that no modality needs is neither.
+        modalities: what it reads; image, video and audio by default, and depth, thermal and IMU if asked. A tower that
+            none of these needs is neither built nor read.
         sha256: of the weights file, checked if given; a URL needs it.
         video_clips: clips per video (upstream: 5, each in 3 crops).
         audio_clips: clips of two seconds per sound (upstream: 3).
@@ -49,7 +58,7 @@ class ImageBindEncoder(Encoder):
         patches: bool = False,
     ) -> None:
         super().__init__()
-        names = modalities or [m.value for m in TOWER]
+        names = modalities or [m.value for m in GENERATED]
         unknown = set(names) - {m.value for m in TOWER}
         if unknown:
             raise UserError(f"encoder.modalities: {sorted(unknown)} unknown; known: {[m.value for m in TOWER]}")
@@ -75,6 +84,9 @@ class ImageBindEncoder(Encoder):
         config = self._paths()[1]
         wanted = {TOWER[m] for m in self.modalities}
         towers = {name: tower for name, tower in config.towers.items() if name in wanted}
+        if len(towers) < len(wanted):
+            missing = ", ".join(sorted(wanted - set(towers)))
+            raise UserError(f"encoder.weights={self.weights!r} has no tower for {missing}; it has {[*config.towers]}")
         return ImageBindConfig(**{**vars(config), "towers": towers})
 
     @property
@@ -126,14 +138,25 @@ class ImageBindEncoder(Encoder):
             return {key: file.get_tensor(key) for key in file.keys() if key.split(".")[1] not in unwanted}  # noqa: SIM118
 
     def prepare(self, media: Media) -> Tensor:
-        """Image ``(3, H, W)``, video ``(clips, 3, T, H, W)``, audio ``(clips, 1, bins, frames)``."""
+        """Image ``(3, H, W)``, video ``(clips, 3, T, H, W)``, audio ``(clips, 1, bins, frames)``.
+
+        Depth and thermal ``(1, 224, 224)``, IMU ``(6, 2000)``.
+        """
         config = self.config
         array, rate = _array(media)
-        if media.modality is Modality.IMAGE:
-            return preprocessing.picture(array, config.image_size)
-        if media.modality is Modality.VIDEO:
-            return preprocessing.video_clips(array, config.image_size, self.video_clips, config.clip_frames)
-        return preprocessing.audio_clips(array, int(rate), self.audio_clips, 2.0, config.mel_bins, config.mel_frames)
+        match media.modality:
+            case Modality.IMAGE:
+                return preprocessing.picture(array, config.image_size)
+            case Modality.VIDEO:
+                return preprocessing.video_clips(array, config.image_size, self.video_clips, config.clip_frames)
+            case Modality.AUDIO:
+                size = (config.mel_bins, config.mel_frames)
+                return preprocessing.audio_clips(array, int(rate), self.audio_clips, 2.0, *size)
+            case Modality.DEPTH:
+                return preprocessing.depth_map(array, _PLANE)
+            case Modality.THERMAL:
+                return preprocessing.thermal_map(array, _PLANE)
+        return preprocessing.motion(array)
 
     @torch.no_grad()
     def forward(self, modality: Modality, inputs: Tensor) -> Tensor:
@@ -180,6 +203,8 @@ def _array(media: Media) -> tuple[np.ndarray, float]:
         return media.source(), media.sample_rate or preprocessing.SAMPLE_RATE
     if media.modality is Modality.IMAGE:
         return files.load_image(media.source), 0
+    if media.modality in files.ARRAYS:
+        return files.load_array(media.source, media.modality), 0
     if media.modality is Modality.VIDEO:
         return files.load_video(media.source)
     return files.load_audio(media.source)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nextgpt_pl.media_files import save
-from nextgpt_pl.modality import MODALITIES, Modality
+from nextgpt_pl.modality import GENERATED, MODALITIES, Modality
 from nextgpt_pl.verbs.score import table_rows
 
 _STYLE = """body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -26,8 +26,8 @@ _TITLES = {
 # what is drawn of each stage's metrics.csv
 _CURVES = {
     "enc_align": ("train/loss", "val/loss", "val/CIDEr-D"),
-    "dec_align": ("train/loss_text", *(f"val/relative_mse_{m}" for m in Modality)),
-    "instruct": ("train/loss_text", *(f"val/relative_mse_{m}" for m in Modality)),
+    "dec_align": ("train/loss_text", *(f"val/relative_mse_{m}" for m in GENERATED)),
+    "instruct": ("train/loss_text", *(f"val/relative_mse_{m}" for m in GENERATED)),
 }
 _ROUTES = ("image->video", "audio->image", "image+text->image", "text->image+audio", "follow-up", "image->text")
 
@@ -113,7 +113,7 @@ def _captions(run: Path) -> str:
 
 
 def _samples(tour: Tour, run: Path) -> str:
-    files = [f for m in Modality for f in _last(run, f"{m}.png")]
+    files = [f for m in GENERATED for f in _last(run, f"{m}.png")]
     return "".join(f"<img src='{_relative(f, tour.folder)}' alt='{f.stem}s'>" for f in files)
 
 
