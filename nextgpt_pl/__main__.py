@@ -12,8 +12,17 @@ from nextgpt_pl.errors import UserError, nearest
 VERBS: dict[str, tuple[str, str]] = {
     "fit": ("nextgpt_pl.cli:run", "train:  fit -c experiments/dec_align.yaml [--model.lr=1e-3 ...]"),
     "validate": ("nextgpt_pl.cli:run", "one pass over the validation data:  validate -c FILE --ckpt_path CHECKPOINT"),
-    "test": ("nextgpt_pl.cli:run", "one pass over the test data:  test -c FILE --ckpt_path CHECKPOINT"),
+    "test": (
+        "nextgpt_pl.verbs.evaluation:test",
+        "a run answers tasks, and is scored:  test -c experiments/eval/pocket.yaml --run RUN",
+    ),
+    "evaluate": ("nextgpt_pl.verbs.evaluation:evaluate", "the scores anew, without the model:  evaluate FOLDER"),
+    "data": ("nextgpt_pl.verbs.evaluation:check", "what is missing:  data check -c experiments/eval/paper.yaml"),
     "predict": ("nextgpt_pl.cli:run", "write predictions:  predict -c FILE --ckpt_path CHECKPOINT"),
+    "summary": (
+        "nextgpt_pl.verbs.summary:main",
+        "parameters, memory, operations, hours, without weights:  summary -c experiments/paper/instruct.yaml",
+    ),
     "inspect": ("nextgpt_pl.verbs.inspect:inspect", "print a batch as a person reads it:  inspect -c FILE"),
     "chat": ("nextgpt_pl.verbs.talking:main", "talk to a trained run:  chat --run outputs/instruct/RUN"),
     "generate": (
@@ -34,6 +43,18 @@ VERBS: dict[str, tuple[str, str]] = {
         "write an adapter as an official checkpoint:  export legacy|v2 ADAPTER --out DIR",
     ),
     "push": ("nextgpt_pl.verbs.push:main", "put a run on the Hugging Face hub:  push RUN --repo USER/NAME [--out DIR]"),
+    "sweep": (
+        "nextgpt_pl.verbs.sweeping:main",
+        "the runs of a sweep, offline:  sweep experiments/sweeps/projection_size.yaml [--count N] [--jobs N]",
+    ),
+    "ablate": (
+        "nextgpt_pl.verbs.sweeping:main",
+        "the runs of a folder of ablations:  ablate experiments/ablations --seeds 0,1,2",
+    ),
+    "report": (
+        "nextgpt_pl.verbs.report:main",
+        "tables, figures and samples of runs, grouped over seeds:  report RUN_OR_FOLDER... --out DIR",
+    ),
     "pocket": (
         "nextgpt_pl.pocket.pretrain:main",
         "make the pocket weights from nothing:  pocket pretrain [--part image]",

@@ -14,12 +14,16 @@ from typing import Any, ClassVar
 
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_info
 
+from nextgpt_pl.checkpoints.best import BestCheckpoint
+from nextgpt_pl.checkpoints.interrupts import SaveWhenInterrupted
+from nextgpt_pl.checkpoints.io import AtomicCheckpointIO, newest
 from nextgpt_pl.config_errors import explain
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.runs import RunConfig, create_run_folder, describe, loggers
+from nextgpt_pl.runs import RunConfig, create_run_folder, describe, first_process, loggers, run_folder
 
 _NOISE = (
     r".*does not have many workers.*",
@@ -31,6 +35,7 @@ _NOISE = (
     r".*The dirpath has changed from.*",
     r".*You have overridden `transfer_batch_to_device`.*",
     r".*in eval mode at the start of training.*",
+    r".*It is recommended to use `self.log\(.*sync_dist=True.*",
     r".*LightningCLI's args parameter is intended.*",
 )
 
@@ -57,31 +62,64 @@ class ExperimentCLI(LightningCLI):
         Model and data have been instantiated by now: a configuration that does not work leaves no folder behind.
         """
         config = self._verb_config()
-        # all processes of a run share the folder of the first one, which starts the others
-        folder = os.environ.get(_FOLDER_VARIABLE)
-        self.run_folder = (
-            Path(folder) if folder else create_run_folder(RunConfig(**vars(config.run)), self.config_files)
-        )
-        if not folder:
-            os.environ[_FOLDER_VARIABLE] = str(self.run_folder)
-            text = self._parser(self.subcommand).dump(config, skip_none=False)
-            (self.run_folder / "config.yaml").write_text(text)
-            print(f"run folder: {self.run_folder}", flush=True)
+        settings = RunConfig(**vars(config.run))
+        self.run_folder = self._run_folder(settings)
+        checkpoint = self._resume(settings)
         config.trainer.default_root_dir = str(self.run_folder)
         if config.trainer.logger is None and not config.trainer.fast_dev_run:
-            kwargs["logger"] = loggers(self.run_folder)
+            kwargs["logger"] = loggers(self.run_folder, until_step=checkpoint[1] if checkpoint else None)
+        wanted = config.trainer
+        self.trainer_defaults["callbacks"] = [
+            *(_checkpoints(settings) if wanted.enable_checkpointing is not False else []),
+            *([TQDMProgressBar(refresh_rate=5)] if wanted.enable_progress_bar is not False else []),
+        ]
         trainer = super().instantiate_trainer(default_root_dir=str(self.run_folder), **kwargs)
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.run_folder / "checkpoints")
         return trainer
 
+    def _run_folder(self, settings: RunConfig) -> Path:
+        """The folder of the run, made by its first process; the others write nothing of their own."""
+        # processes that the first one starts find it in the environment
+        inherited = os.environ.get(_FOLDER_VARIABLE)
+        if inherited:
+            return Path(inherited)
+        if not first_process():  # started by torchrun or srun
+            return run_folder(settings, self.config_files)
+        folder = create_run_folder(settings, self.config_files)
+        os.environ[_FOLDER_VARIABLE] = str(folder)
+        text = self._parser(self.subcommand).dump(self._verb_config(), skip_none=False)
+        (folder / "config.yaml").write_text(text)
+        print(f"run folder: {folder}", flush=True)
+        return folder
 
-def _default_callbacks() -> list[Any]:
+    def _resume(self, settings: RunConfig) -> tuple[Path, int] | None:
+        """With ``run.resume``: the newest checkpoint, from which the verb goes on, and its step."""
+        if not settings.resume or self.subcommand != "fit" or self.config_init[self.subcommand].get("ckpt_path"):
+            return None
+        found = newest(self.run_folder / "checkpoints")
+        if found is not None:
+            self.config_init[self.subcommand]["ckpt_path"] = str(found[0])
+            rank_zero_info(f"resuming from {found[0]} (step {found[1]})")
+        return found
+
+
+def _checkpoints(settings: RunConfig) -> list[Any]:
     return [
-        ModelCheckpoint(filename="step_{step:06d}", auto_insert_metric_name=False, save_last=True, save_top_k=1),
-        TQDMProgressBar(refresh_rate=5),
-        _SaveWhenInterrupted(),
+        BestCheckpoint(filename="best_{step:06d}", monitor="val/loss", auto_insert_metric_name=False, save_top_k=1),
+        # behind the best one, so that what it saves knows which that is
+        ModelCheckpoint(
+            filename="step_{step:06d}",
+            monitor="step",
+            mode="max",
+            auto_insert_metric_name=False,
+            save_last="link",
+            save_top_k=settings.keep_last,
+            every_n_train_steps=settings.checkpoint_every,
+        ),
+        SaveWhenInterrupted(),
     ]
 
 
@@ -95,16 +133,6 @@ def _known_keys() -> list[str]:
     trainer = [f"trainer.{name}" for name in inspect.signature(Trainer).parameters]
     run_keys = [f"run.{name}" for name in inspect.signature(RunConfig).parameters]
     return [*trainer, *run_keys, "trainer", "run", "model", "data", "config", "ckpt_path", "seed_everything"]
-
-
-class _SaveWhenInterrupted(Callback):
-    """Ctrl-C leaves a checkpoint and says how to go on."""
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, KeyboardInterrupt) and trainer.state.fn == "fit" and trainer.global_step:
-            path = Path(trainer.default_root_dir) / "checkpoints" / "interrupted.ckpt"
-            trainer.save_checkpoint(path)
-            print(f"\ninterrupted at step {trainer.global_step}; to go on: the same command with --ckpt_path {path}")
 
 
 def _quieten() -> None:
@@ -137,7 +165,12 @@ def parser_arguments(argv: list[str]) -> dict[str, Any]:
         "seed_everything_default": 0,
         # omegaconf+ resolves ${...} after the command line was read, omegaconf before: a sweep would lie
         "parser_kwargs": {"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False},
-        "trainer_defaults": {"callbacks": _default_callbacks(), "enable_model_summary": False},
+        "trainer_defaults": {
+            "callbacks": [],  # they depend on the run's settings
+            "enable_model_summary": False,
+            # the data modules split their items over processes themselves
+            "use_distributed_sampler": False,
+        },
         "args": argv,
     }
 
@@ -163,7 +196,8 @@ def _parsed(argv: list[str], cli_class: type[ExperimentCLI] = ExperimentCLI, **a
 def run(argv: list[str]) -> int:
     """Parse ``VERB -c FILE ...``, run it, and return the exit code."""
     cli = _parsed(argv)
-    print(f"done. {describe(cli.run_folder)}")
+    if first_process():
+        print(f"done. {describe(cli.run_folder)}")
     return 0
 
 
@@ -173,6 +207,23 @@ class _PartsOnly(ExperimentCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """None is needed."""
         return Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False)
+
+
+class _ModelOnly(_PartsOnly):
+    """Builds the model alone: no data are looked for."""
+
+    def instantiate_classes(self) -> None:
+        """The model."""
+        config = self.config.clone()
+        for section in ("data", "trainer"):
+            config.pop(section, None)
+        self.model = self.parser.instantiate_classes(config).model
+
+
+def build_model(argv: list[str]) -> tuple[Any, Namespace]:
+    """The stage of ``-c FILE ...``, not loaded, and the whole configuration; needs no data."""
+    cli = _parsed(argv, cli_class=_ModelOnly, run=False)
+    return cli.model, cli.config
 
 
 def build(argv: list[str]) -> tuple[Any, Any]:

@@ -147,6 +147,7 @@ def generate(network: NextGPT, prompts: Sequence[Rendered], decoding: Decoding |
             logits_processor=LogitsProcessorList([spans]),
             eos_token_id=list(ends),
             pad_token_id=int(network.llm.tokenizer.pad_token_id),
+            synced_gpus=network.llm.in_step,
             **decoding.sampling(),
         )
     return [_until(ids, ends, spans) for ids in out.tolist()]
@@ -161,12 +162,21 @@ def _padded_left(embeddings: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return embeddings[rows, columns], mask[rows, columns]
 
 
-def _until(ids: list[int], ends: Iterable[int], spans: WholeSpans) -> list[int]:
-    """Up to the end token; a span that the length limit cut is completed: its tokens are known."""
-    stop = next((i for i, token in enumerate(ids) if token in ends), len(ids))
-    ids = ids[:stop]
+def _complete(ids: list[int], spans: WholeSpans) -> None:
+    """The rest of a span that has begun."""
     while (forced := spans.following(ids)) is not None:
         ids.append(forced)
+
+
+def _until(ids: list[int], ends: Iterable[int], spans: WholeSpans) -> list[int]:
+    """Up to the end token; what the length limit cut off is known: the rest of a span, and media that must occur."""
+    stop = next((i for i, token in enumerate(ids) if token in ends), len(ids))
+    ids = ids[:stop]
+    _complete(ids, spans)
+    for modality in spans.required:
+        if spans.signal_ids[modality][0] not in ids:
+            ids.append(spans.signal_ids[modality][0])
+            _complete(ids, spans)
     return ids
 
 

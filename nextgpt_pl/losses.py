@@ -11,7 +11,9 @@ from torch import Tensor
 AlignmentLoss = Literal["mse", "l2"]
 
 
-def caption_alignment(predicted: Tensor, target: Tensor, kind: AlignmentLoss = "mse") -> Tensor:
+def caption_alignment(
+    predicted: Tensor, target: Tensor, kind: AlignmentLoss = "mse", count: float | None = None
+) -> Tensor:
     """Distance between projected signal tokens and the caption embedding, averaged over spans and tokens.
 
     Args:
@@ -19,6 +21,7 @@ def caption_alignment(predicted: Tensor, target: Tensor, kind: AlignmentLoss = "
         target: same shape.
         kind: ``mse``, the mean squared difference (paper, section 4.2), or ``l2``, the official code's Euclidean
             distance over the last axis.
+        count: what the sum over spans is divided by instead of S; see :func:`nextgpt_pl.distributed.per_process`.
 
     Raises:
         ValueError: the shapes differ; broadcasting would train on nonsense.
@@ -27,24 +30,26 @@ def caption_alignment(predicted: Tensor, target: Tensor, kind: AlignmentLoss = "
     if predicted.shape != target.shape:
         raise ValueError(f"projected signal tokens {tuple(predicted.shape)}, caption embedding {tuple(target.shape)}")
     difference = predicted - target
-    if kind == "mse":
-        return difference.square().mean()
     # the gradient of a norm at zero is not a number: keep away from it
-    return (difference.square().sum(-1) + 1e-12).sqrt().mean()
+    distances = difference.square() if kind == "mse" else (difference.square().sum(-1) + 1e-12).sqrt()
+    return distances.flatten(1).mean(1).sum() / (len(predicted) if count is None else count)
 
 
-def token_cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def token_cross_entropy(logits: Tensor, labels: Tensor, count: float | None = None) -> tuple[Tensor, Tensor]:
     """Mean cross-entropy in nats and share of right predictions.
 
     Args:
         logits: ``(N, V)``, at the positions that predict a label only.
         labels: ``(N,)``.
+        count: what the sums are divided by instead of N; see :func:`nextgpt_pl.distributed.per_process`.
 
     """
-    return F.cross_entropy(logits.float(), labels), (logits.argmax(-1) == labels).float().mean()
+    count = len(labels) if count is None else count
+    right = (logits.argmax(-1) == labels).float().sum()
+    return F.cross_entropy(logits.float(), labels, reduction="sum") / count, right / count
 
 
-def word_coverage(log_probs: Tensor, present: Tensor) -> Tensor:
+def word_coverage(log_probs: Tensor, present: Tensor, documents: Tensor | None = None, share: float = 1.0) -> Tensor:
     """How far the tokens of media are from holding the words of their captions, 0 if each word is held in full.
 
     A word is held as far as its shares in the medium's tokens add up to 1, in whichever tokens they are. Words count by
@@ -53,13 +58,23 @@ def word_coverage(log_probs: Tensor, present: Tensor) -> Tensor:
     Args:
         log_probs: ``(N, P, V)``, shares of the words in the P tokens of each medium.
         present: ``(N, V)`` bool, the words of each caption.
+        documents: ``(1 + V,)``, how many captions there are, and how many of them have each word; by default those
+            of ``present``. With several processes: of all of them.
+        share: the part of those captions that a process has on average.
 
     """
-    count = len(present)
-    rarity = (count / present.sum(0).clamp(min=1)).log() if count > 1 else torch.ones_like(log_probs[0, 0])
-    weights = present * rarity
+    if documents is None:
+        documents = document_counts(present)
+    count, frequency = documents[0], documents[1:]
+    rarity = torch.where(count > 1, (count / frequency.clamp(min=1)).log(), 1.0)
     held = log_probs.logsumexp(1).clamp(max=0.0)
-    return -(weights * held).sum() / weights.sum().clamp(min=1e-6)
+    # the weights of all captions add up to the frequencies' product with the rarities
+    return -(present * rarity * held).sum() / (share * (frequency * rarity).sum()).clamp(min=1e-6)
+
+
+def document_counts(present: Tensor) -> Tensor:
+    """How many captions there are, and how many of them have each word: ``(N, V)`` bool to ``(1 + V,)`` float32."""
+    return torch.cat([present.new_full((1,), len(present), dtype=torch.float32), present.sum(0).float()])
 
 
 def shifted_labels(labels: Tensor) -> tuple[Tensor, Tensor]:

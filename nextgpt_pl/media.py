@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
+from nextgpt_pl.samples import Media
 
 MAX_PIXELS = 64_000_000  # of an image, or of one video frame
 MAX_SECONDS = 600.0
@@ -175,6 +176,22 @@ def readings(array: np.ndarray, modality: Modality, where: str) -> np.ndarray:
     if modality is Modality.THERMAL and (array.min() < 0 or array.max() > 1):
         raise UserError(f"{where}: thermal values from 0 to 1, or uint8; these are {array.min():g} to {array.max():g}")
     return array.astype(np.float32)
+
+
+def array_of(media: Media) -> tuple[np.ndarray, float | None]:
+    """A medium's array and its rate: frames per second, hertz, or ``None`` for images and where nothing says it.
+
+    Raises:
+        UserError: its file is missing, unreadable or too large.
+
+    """
+    if not isinstance(media.source, Path):
+        return media.source(), media.sample_rate or media.fps
+    if media.modality is Modality.IMAGE:
+        return load_image(media.source), None
+    if media.modality in ARRAYS:
+        return load_array(media.source, media.modality), None
+    return load_video(media.source) if media.modality is Modality.VIDEO else load_audio(media.source)
 
 
 def as_array(source: Any, modality: Modality, where: str = "") -> tuple[np.ndarray, float | None]:

@@ -52,6 +52,19 @@ def save_video(frames: np.ndarray, path: Path, fps: float) -> None:
         container.mux(stream.encode())
 
 
+def save_video_exactly(frames: np.ndarray, path: Path, fps: float) -> None:
+    """Write ``(T, H, W, 3)`` uint8 without loss (FFV1 in a ``.mkv``): for files that are measured, not watched."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=Fraction(fps).limit_denominator(1000))
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "bgr0"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode())
+
+
 def save_audio(samples: np.ndarray, path: Path, sample_rate: int) -> None:
     """Write ``(n,)`` float32 in [-1, 1] as 16-bit samples."""
     import soundfile

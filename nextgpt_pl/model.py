@@ -6,19 +6,21 @@ Shapes: B rows, T tokens, H LLM width, S spans of one modality, K signal tokens 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nextgpt_pl.conversation import Conversation, Direction
 from nextgpt_pl.decoders.base import Decoder
+from nextgpt_pl.distributed import processes, summed, untouched
 from nextgpt_pl.encoders.base import Encoder
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.llm import CausalLM
-from nextgpt_pl.losses import word_coverage
+from nextgpt_pl.losses import document_counts, word_coverage
 from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.projections import InputProjection, OutputProjection, WordInputProjection
-from nextgpt_pl.samples import Batch, SpanTargets
+from nextgpt_pl.samples import Batch, MediaSlot, SpanTargets
 
 # key of the input projection where one serves all modalities
 _SHARED = "all"
@@ -149,12 +151,32 @@ class NextGPT(nn.Module):
                     projection.use_words(self.llm.word_embeddings())
                 self.input_projections[key] = projection
 
+    def forward(self, function: Callable[..., Any], *args: Any) -> Any:
+        """``function(*args)``. Where weights are sharded, those of the root are whole inside, and only there."""
+        return function(*args)
+
+    def blocks(self) -> list[tuple[nn.Module, bool]]:
+        """The repeated parts of LLM and encoder, most of all weights; and whether activations are computed again."""
+        found = [(block, self.llm.gradient_checkpointing) for block in self.llm.blocks()]
+        return found + [(block, False) for block in (self.encoder.blocks() if self.encoder is not None else [])]
+
+    def prepare_for_sharding(self) -> None:
+        """Make every process run every block equally often, whatever is in its batch."""
+        self.llm.run_once_per_batch()
+        if self.encoder is not None:
+            self.encoder.in_step = True
+
     def embed(self, batch: Batch) -> Tensor:
         """Token embeddings ``(B, T, H)``, with the projected media in their slots."""
         embeddings = self.llm.embed(batch.input_ids)
-        for modality, slots in batch.slots.items():
+        used = {self._input_key(m) for m in batch.slots}
+        unused = [p for name, p in self.input_projections.items() if name not in used]
+        embeddings = embeddings + untouched(unused, embeddings)
+        for modality, slots in self._shown(batch).items():
             assert self.encoder is not None
             features = self.encoder.features(modality, [slot.media for _, slot in slots], embeddings.device)
+            if not slots:
+                continue
             projected = self.input_projection(modality)(features.float())
             rows = torch.cat([torch.full((slot.stop - slot.start,), row) for row, slot in slots])
             positions = torch.cat([torch.arange(slot.start, slot.stop) for _, slot in slots])
@@ -162,26 +184,50 @@ class NextGPT(nn.Module):
             embeddings = embeddings.index_put(where, projected.flatten(0, 1).to(embeddings.dtype))
         return embeddings
 
+    def _shown(self, batch: Batch) -> dict[Modality, list[tuple[int, MediaSlot]]]:
+        """The slots by modality; with a sharded encoder, all modalities in one order: processes encode in step."""
+        if self.encoder is None or not self.encoder.in_step:
+            return batch.slots
+        return {m: batch.slots.get(m, []) for m in self.encoder.modalities}
+
     def word_coverage(self, batch: Batch) -> Tensor:
         """How far the media's tokens are from holding the words that the batch labels; runs no LLM.
+
+        The mean over modalities; with several processes it is of all their media, as this process's part of it.
 
         Raises:
             UserError: the input projections do not speak in words.
 
         """
-        losses = []
-        for modality, slots in batch.slots.items():
-            projection = self.input_projection(modality)
-            if not isinstance(projection, WordInputProjection):
-                raise UserError(f"network.input_projection: {type(projection).__name__} knows no words to be covered")
-            assert self.encoder is not None
-            features = self.encoder.features(modality, [slot.media for _, slot in slots], batch.labels.device)
-            present = torch.zeros(len(slots), len(projection.words), dtype=torch.bool, device=batch.labels.device)
-            for index, (row, _) in enumerate(slots):
-                labels = batch.labels[row]
-                present[index, labels[(labels >= 0) & (labels < len(projection.words))]] = True
-            losses.append(word_coverage(projection.word_log_probs(features.float()), present))
-        return torch.stack(losses).mean()
+        device = batch.labels.device
+        shown = self._shown(batch)
+        assert self.encoder is not None
+        present = {m: self._words_present(m, batch) for m in self.encoder.modalities}
+        documents = summed(torch.stack([document_counts(p) for p in present.values()]))
+        # what the words do not reach, such as their offset, is trained too: later, by the LLM
+        total = untouched(self.input_projections.values(), documents)
+        for (modality, words), counts in zip(present.items(), documents, strict=True):
+            features = None
+            if modality in shown:
+                features = self.encoder.features(modality, [slot.media for _, slot in shown[modality]], device)
+            if features is not None and len(words):
+                projection = self.input_projection(modality)
+                assert isinstance(projection, WordInputProjection)
+                log_probs = projection.word_log_probs(features.float())
+                total = total + word_coverage(log_probs, words, counts, 1 / processes())
+        return total / max(1, int((documents[:, 0] > 0).sum()))
+
+    def _words_present(self, modality: Modality, batch: Batch) -> Tensor:
+        """Which words the caption of each medium has, ``(N, V)``."""
+        projection = self.input_projection(modality)
+        if not isinstance(projection, WordInputProjection):
+            raise UserError(f"network.input_projection: {type(projection).__name__} knows no words to be covered")
+        slots, vocabulary = batch.slots.get(modality, []), len(projection.words)
+        present = torch.zeros(len(slots), vocabulary, dtype=torch.bool, device=batch.labels.device)
+        for index, (row, _) in enumerate(slots):
+            labels = batch.labels[row]
+            present[index, labels[(labels >= 0) & (labels < vocabulary)]] = True
+        return present
 
     def hidden_states(self, batch: Batch, embeddings: Tensor) -> Tensor:
         """The LLM's final hidden states ``(B, T, H)`` of :meth:`embed`'s embeddings."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_only
+
+from nextgpt_pl.errors import UserError
 
 
 @dataclass
@@ -17,28 +22,60 @@ class RunConfig:
         root: folder of all experiments.
         experiment: name of the experiment; by default the YAML's path below ``experiments/``.
         name: name of the run; by default the time at which it starts.
+        resume: go on in the run's own folder from its newest checkpoint, if there is one. So the same command starts a
+            run and, after an interruption, continues it. Needs ``name``.
+        keep_last: how many of the last checkpoints are kept, beside the best.
+        checkpoint_every: steps between checkpoints; by default they are saved behind each validation.
 
     """
 
     root: Path = Path("outputs")
     experiment: str | None = None
     name: str | None = None
+    resume: bool = False
+    keep_last: int = 2
+    checkpoint_every: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.resume and not self.name:
+            raise UserError("run.resume=true needs run.name: which run is to go on?")
+        if self.keep_last < 1:
+            raise UserError(f"run.keep_last={self.keep_last}: at least 1 checkpoint is kept")
+
+
+def first_process() -> bool:
+    """Whether this is the process that writes, as the launcher's environment says it; known before they are joined."""
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 def experiment_name(config_files: list[Path]) -> str:
-    """``experiments/smol/dec_align.yaml`` is ``smol/dec_align``; a YAML elsewhere is its stem."""
-    if not config_files:
+    """``experiments/smol/dec_align.yaml`` is ``smol/dec_align``; a YAML elsewhere is its stem.
+
+    Of several the last counts, but for those in ``strategies/``: how it is computed is not what is computed.
+    """
+    named = [file for file in config_files if file.parent.name != "strategies"]
+    if not named:
         return "unnamed"
-    parts = config_files[-1].resolve().with_suffix("").parts
+    parts = named[-1].resolve().with_suffix("").parts
     if "experiments" in parts[:-1]:
         last = len(parts) - 1 - parts[::-1].index("experiments")
         return "/".join(parts[last + 1 :])
     return parts[-1]
 
 
-def create_run_folder(run: RunConfig, config_files: list[Path]) -> Path:
-    """Make a new folder; never one that holds another run."""
+def run_folder(run: RunConfig, config_files: list[Path]) -> Path:
+    """Where a run with a name is, or else its experiment's folder."""
     parent = run.root / (run.experiment or experiment_name(config_files))
+    return (parent / run.name if run.name else parent).resolve()
+
+
+def create_run_folder(run: RunConfig, config_files: list[Path]) -> Path:
+    """Make a new folder; never one that holds another run, unless that one is to go on."""
+    if run.resume:
+        folder = run_folder(run, config_files)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    parent = run_folder(RunConfig(run.root, run.experiment), config_files)
     parent.mkdir(parents=True, exist_ok=True)
     name = run.name or datetime.now().strftime("%Y%m%d-%H%M%S")
     for attempt in range(1000):
@@ -51,18 +88,41 @@ def create_run_folder(run: RunConfig, config_files: list[Path]) -> Path:
     raise RuntimeError(f"{parent / name}: a thousand runs of this name exist")
 
 
-def loggers(folder: Path, project: str = "nextgpt_pl") -> list[Any]:
-    """A CSV log (``metrics.csv``) and W&B, offline unless ``WANDB_MODE`` says otherwise."""
-    from lightning.pytorch.loggers import CSVLogger, WandbLogger
+def loggers(folder: Path, project: str = "nextgpt_pl", until_step: int | None = None) -> list[Any]:
+    """A CSV log (``metrics.csv``) and W&B, offline unless ``WANDB_MODE`` says otherwise or an agent began the run.
 
-    found: list[Any] = [CSVLogger(folder.parent, name=folder.name, version="")]
-    mode = os.environ.setdefault("WANDB_MODE", "offline")
+    Args:
+        folder: of the run.
+        project: of W&B.
+        until_step: the run goes on from there: what its CSV log has of earlier steps stays.
+
+    """
+    from lightning.pytorch.loggers import WandbLogger
+
+    found: list[Any] = [_csv_logger(folder, until_step)]
+    # an agent's run reports to the server that chose its parameters
+    mode = os.environ.setdefault("WANDB_MODE", "online" if os.environ.get("WANDB_SWEEP_ID") else "offline")
     if mode != "online":
         os.environ.setdefault("WANDB_SILENT", "true")
     if mode != "disabled":
         name = f"{folder.parent.name}/{folder.name}"
         found.append(WandbLogger(name=name, project=project, save_dir=folder))
     return found
+
+
+def _csv_logger(folder: Path, until_step: int | None) -> Any:
+    from lightning.pytorch.loggers import CSVLogger
+
+    logger = CSVLogger(folder.parent, name=folder.name, version="")
+    file = folder / "metrics.csv"
+    if until_step is None or not first_process() or not file.is_file():
+        return logger
+    with file.open(newline="") as opened:
+        rows = [{k: v for k, v in row.items() if v} for row in csv.DictReader(opened)]
+    # Lightning's writer begins by deleting the file; steps are numbered from 0
+    logger.experiment.metrics = [row for row in rows if int(row.get("step", 0)) < until_step]
+    logger.save()
+    return logger
 
 
 def describe(folder: Path) -> str:

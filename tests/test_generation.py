@@ -84,6 +84,9 @@ def test_forced_and_forbidden_modalities(loaded):
     signal = loaded.conversation().signal_ids
     (ids,) = generate(loaded, prompts, Decoding(modalities=[Modality.VIDEO, Modality.AUDIO]))
     assert {s.modality for s in find_spans(ids, signal)} == {Modality.VIDEO, Modality.AUDIO}
+    # the length limit cuts no medium off that must be there
+    (ids,) = generate(loaded, prompts, Decoding(max_new_tokens=2, modalities=[Modality.VIDEO, Modality.AUDIO]))
+    assert {s.modality for s in find_spans(ids, signal)} == {Modality.VIDEO, Modality.AUDIO}
     (ids,) = generate(loaded, prompts, Decoding(modalities=[]))
     assert not find_spans(ids, signal)
 

@@ -1,13 +1,16 @@
 """Rules of the layout: imports point one way, files stay small, every YAML says how to run it and works."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "nextgpt_pl"
-EXPERIMENTS = sorted(p for p in (ROOT / "experiments").rglob("*.yaml") if "models" not in p.parts)
+# model blocks, sweeps (tests/sweeps) and evaluations (tests/evaluation) are no experiments
+YAMLS = sorted((ROOT / "experiments").rglob("*.yaml"))
+EXPERIMENTS = [p for p in YAMLS if not {"models", "sweeps", "eval"} & set(p.relative_to(ROOT).parts)]
 # a module may import those to its right, never to its left
 LAYERS = ["cli", "stages", "checkpoints", "model", "conversation", "decoders", "samples", "modality"]
 
@@ -42,11 +45,15 @@ def test_every_experiment_says_how_to_run_it_and_instantiates(file, monkeypatch,
 
     command = next(line for line in file.read_text().splitlines() if "python -m nextgpt_pl" in line)
     assert command.startswith("#")
-    assert str(file.relative_to(ROOT)) in command
+    # an ablation is laid over the base that its command names first
+    files = re.findall(r"-c (\S+\.yaml)", command)
+    assert files[-1] == str(file.relative_to(ROOT))
     monkeypatch.setenv("NEXTGPT_SAMPLES", str(tmp_path))
+    monkeypatch.setenv("NEXTGPT_DATA", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NEXTGPT_RUN_FOLDER", "")  # so that what the trainer sets here is undone
-    cli = ExperimentCLI(**parser_arguments(["-c", str(file)]), run=False)
+    cli = ExperimentCLI(**parser_arguments([a for f in files for a in ("-c", str(ROOT / f))]), run=False)
     assert cli.model.network.llm.path
     assert cli.datamodule.sources

@@ -1,5 +1,5 @@
-"""Adapters: what was trained, and what it was trained against."""
+"""What is kept of a run: adapters (what was trained, and against what) and checkpoints to go on from."""
 
-from nextgpt_pl.checkpoints.adapter import load_adapter, save_adapter
+from nextgpt_pl.checkpoints.adapter import load_adapter, manifest_of, mismatches, save_adapter
 
-__all__ = ["load_adapter", "save_adapter"]
+__all__ = ["load_adapter", "manifest_of", "mismatches", "save_adapter"]

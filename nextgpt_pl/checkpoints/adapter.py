@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import nextgpt_pl
+from nextgpt_pl.distributed import communication_device, rank, whole
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.llm import LoRA
 from nextgpt_pl.model import NextGPT
@@ -48,10 +49,14 @@ def manifest_of(network: NextGPT, keys: Iterable[str], stage: str, history: list
 def save_adapter(
     folder: Path, network: NextGPT, keys: Iterable[str], *, stage: str, history: list[str] | None = None
 ) -> None:
-    """Write the parameters named ``keys`` and the manifest."""
-    parameters = dict(network.named_parameters())
-    tensors = {key: parameters[key].detach().cpu().contiguous() for key in keys}
-    write_adapter(folder, tensors, manifest_of(network, tensors, stage, history or []))
+    """Write the parameters named ``keys`` and the manifest.
+
+    With several processes all have to call this: sharded parameters are put together, and the first process writes.
+    """
+    parameters, device = dict(network.named_parameters()), communication_device()
+    tensors = {key: whole(parameters[key], device).contiguous() for key in keys}
+    if rank() == 0:
+        write_adapter(folder, tensors, manifest_of(network, tensors, stage, history or []))
 
 
 def write_adapter(folder: Path, tensors: dict[str, Tensor], manifest: dict[str, Any]) -> None:
@@ -87,7 +92,7 @@ def load_adapter(folder: Path, network: NextGPT) -> dict[str, Any]:
     lora = manifest["llm"].get("lora")
     if lora is not None:
         network.llm.add_lora(LoRA(**lora))
-    problems = _mismatches(manifest, tensors, network)
+    problems = mismatches(manifest, tensors, network)
     if problems:
         listed = "\n  ".join(problems)
         raise UserError(f"init_from={str(folder)!r} does not fit this model:\n  {listed}")
@@ -98,7 +103,8 @@ def load_adapter(folder: Path, network: NextGPT) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _mismatches(manifest: dict[str, Any], tensors: dict[str, Tensor], network: NextGPT) -> list[str]:
+def mismatches(manifest: dict[str, Any], tensors: dict[str, Tensor], network: NextGPT) -> list[str]:
+    """What keeps weights and their manifest from fitting a loaded network, one line each."""
     problems = []
     if manifest["format"] != FORMAT:
         problems.append(f"its format is {manifest['format']}, this version reads {FORMAT}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
@@ -108,19 +109,25 @@ class ItemData(LightningDataModule):
             "persistent_workers": self.num_workers > 0,
         }
 
+    def _process(self) -> tuple[int, int]:
+        """The number of this process, and how many there are."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled, sharded over processes, resumable in mid-epoch."""
         items = self.items("train")
         groups = self._groups("train")
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        rank, world_size = self._process()
         sampler = MixedSampler(groups, self.batch_size, self.shares(groups), self.seed, rank, world_size)
         return ResumableLoader(items, batch_sampler=sampler, **self._loader_arguments())
 
     def val_dataloader(self) -> DataLoader:
-        """In order; Lightning splits it over processes."""
+        """In order, split over processes; some items are seen twice where they do not divide evenly."""
         items = self.items("val")
         # interleaved, so that a run limited to a few validation batches still sees every group
         items = interleaved(items, self._groups("val"))
+        rank, world_size = self._process()
+        items = [items[(rank + world_size * i) % len(items)] for i in range(math.ceil(len(items) / world_size))]
         return DataLoader(items, batch_size=self.val_batch_size, **self._loader_arguments())  # type: ignore[arg-type]
 
     test_dataloader = val_dataloader

@@ -2,5 +2,13 @@
 
 from nextgpt_pl.decoders.base import Decoder, PrecomputedEmbeddings
 from nextgpt_pl.decoders.diffusion import AudioLDMDecoder, DiffusionDecoder
+from nextgpt_pl.decoders.prompts import PromptDecoder, StableAudioDecoder
 
-__all__ = ["AudioLDMDecoder", "Decoder", "DiffusionDecoder", "PrecomputedEmbeddings"]
+__all__ = [
+    "AudioLDMDecoder",
+    "Decoder",
+    "DiffusionDecoder",
+    "PrecomputedEmbeddings",
+    "PromptDecoder",
+    "StableAudioDecoder",
+]

@@ -54,6 +54,10 @@ class Decoder(ABC):
 
         """
 
+    def parameter_counts(self) -> dict[str, int]:
+        """Parameters per network that it consists of, all frozen; known without reading weights."""
+        return {}
+
     def to(self, device: torch.device | str) -> Decoder:
         """Move loaded weights; those read later go there too."""
         return self

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 from collections import OrderedDict
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,8 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nextgpt_pl.decoders.base import Decoder, item_seeds
+from nextgpt_pl.decoders.files import PipelineFiles, diffusers_class
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.paths import resolve
+
+Offload = Literal["none", "model", "sequential"]
 
 _CACHE_BYTES = 256 * 2**20
 
@@ -35,12 +35,19 @@ class DiffusionDecoder(Decoder):
         negative_prompt: what guidance steers away from.
         parts: parts that lie in another pipeline's folder, as ``{vae: pocket:image}``; what is shared is stored once.
         fps: frames per second at which its videos are to be shown; images have none.
+        scheduler: class name in diffusers of another scheduler than the pipeline's own.
+        scheduler_args: what its configuration changes.
+        offload: keep the networks in the computer's memory and move them to the GPU when they run: ``model`` moves
+            them whole, ``sequential`` layer by layer, which is slow and takes least.
+        compile: compile the denoiser (``torch.compile``).
 
     """
 
     #: parts of the pipeline that turn captions into embeddings, and optional ones that are never needed
     text_parts: tuple[str, ...] = ("text_encoder", "tokenizer")
     unused_parts: tuple[str, ...] = ("safety_checker", "feature_extractor", "image_encoder")
+    #: names under which pipelines keep the network that denoises
+    denoisers: tuple[str, ...] = ("unet", "transformer")
 
     def __init__(
         self,
@@ -51,39 +58,31 @@ class DiffusionDecoder(Decoder):
         negative_prompt: str = "",
         parts: dict[str, str] | None = None,
         fps: float | None = None,
+        scheduler: str | None = None,
+        scheduler_args: dict[str, Any] | None = None,
+        offload: Offload = "none",
+        compile: bool = False,
     ) -> None:
         self.fps = fps
         self.parts = dict(parts or {})
         self.pipeline_name, self.path, self.dtype_name = pipeline, path, dtype
+        self.files = PipelineFiles(pipeline, path, self.parts)
         self.sampling, self.negative_prompt = dict(sampling or {}), negative_prompt
+        self.scheduler, self.scheduler_args = scheduler, dict(scheduler_args or {})
+        if self.scheduler_args and not scheduler:
+            raise UserError("decoder scheduler_args are given, but no scheduler: name its class")
+        self.offload, self.compile = offload, compile
         self.device = torch.device("cpu")
         self._pipeline: Any = None
         self._text: tuple[Any, Any] | None = None
         self._known: OrderedDict[str, Tensor] = OrderedDict()
 
-    def _folder(self, part: str | None = None) -> Path:
-        """The folder of the pipeline, or of one part; huggingface_hub looks a hub id up locally, or downloads it."""
-        name = self.parts.get(part, self.path) if part else self.path
-        path = Path(resolve(name))
-        if not path.is_dir():
-            from huggingface_hub import snapshot_download
-
-            try:
-                path = Path(snapshot_download(name, allow_patterns=["*.json", "tokenizer/*", "text_encoder/*"]))
-            except Exception as error:
-                raise UserError(f"decoder path={name!r}: no such folder, and not to be had as a hub id") from error
-        return path / part if part else path
-
     def _config(self, part: str, file: str = "config.json") -> dict[str, Any]:
-        location = self._folder(part) / file
-        if not location.is_file():
-            name = self.parts.get(part, self.path)
-            raise UserError(f"decoder path={name!r} has no {part}/{file}: is it a {self.pipeline_name} folder?")
-        return dict(json.loads(location.read_text()))
+        return self.files.json(file, part)
 
-    def _index(self) -> dict[str, Any]:
-        """The pipeline's parts and their classes: name to library and class."""
-        return dict(json.loads((self._folder() / "model_index.json").read_text()))
+    def parameter_counts(self) -> dict[str, int]:
+        """Per part of the pipeline; reads no weights."""
+        return self.files.parameter_counts()
 
     @property
     def rate(self) -> float | None:
@@ -103,31 +102,37 @@ class DiffusionDecoder(Decoder):
         if self._text is None:
             import transformers
 
-            encoder_class = getattr(transformers, self._index()["text_encoder"][1])
-            encoder = encoder_class.from_pretrained(self._folder("text_encoder"), dtype=torch.float32)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(self._folder("tokenizer"))
+            encoder_class = self.files.part_class("text_encoder")
+            encoder = encoder_class.from_pretrained(self.files.folder("text_encoder"), dtype=torch.float32)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(self.files.folder("tokenizer"))
             self._text = encoder.to(self.device).eval().requires_grad_(False), tokenizer
         return self._text
 
     @torch.no_grad()
     def embed_captions(self, captions: Sequence[str]) -> Tensor:
         """``(N, *embedding_shape)`` float32. What was embedded lately is remembered: the text encoder is frozen."""
+        return self._remembered(captions, self._encode)
+
+    def _remembered(self, captions: Sequence[str], encode: Callable[[list[str]], Tensor]) -> Tensor:
         unknown = [c for c in dict.fromkeys(captions) if c not in self._known]
         if unknown:
-            encoder, tokenizer = self._text_encoder()
-            tokens = tokenizer(
-                unknown,
-                padding="max_length",
-                max_length=self._text_length(tokenizer),
-                truncation=True,
-                return_tensors="pt",
-            ).to(self.device)
-            for caption, embedding in zip(unknown, self._embed(encoder, tokens).float().cpu(), strict=True):
+            for caption, embedding in zip(unknown, encode(unknown).float().cpu(), strict=True):
                 self._known[caption] = embedding.clone()
         result = torch.stack([self._known[c] for c in captions]).to(self.device)
         while len(self._known) * result[0].nbytes > _CACHE_BYTES:
             self._known.popitem(last=False)
         return result
+
+    def _encode(self, captions: list[str]) -> Tensor:
+        encoder, tokenizer = self._text_encoder()
+        tokens = tokenizer(
+            captions,
+            padding="max_length",
+            max_length=self._text_length(tokenizer),
+            truncation=True,
+            return_tensors="pt",
+        ).to(self.device)
+        return self._embed(encoder, tokens)
 
     def _text_length(self, tokenizer: Any) -> int:
         return int(tokenizer.model_max_length)
@@ -139,10 +144,7 @@ class DiffusionDecoder(Decoder):
     def _loaded(self) -> Any:
         """The diffusion networks, without text encoder and tokenizer: embeddings are given by us."""
         if self._pipeline is None:
-            try:
-                pipeline_class = getattr(importlib.import_module("diffusers"), self.pipeline_name)
-            except AttributeError as error:
-                raise UserError(f"decoder pipeline={self.pipeline_name!r}: diffusers has no such class") from error
+            pipeline_class = self.files.pipeline_class()
             from diffusers.utils import logging as diffusers_logging
 
             diffusers_logging.disable_progress_bar()
@@ -150,20 +152,36 @@ class DiffusionDecoder(Decoder):
             given = self._given_parts(dtype)
             pipeline = pipeline_class.from_pretrained(resolve(self.path), torch_dtype=dtype, **given)
             pipeline.set_progress_bar_config(disable=True)
-            self._pipeline = pipeline.to(self.device)
+            self._set_up(pipeline)
+            self._pipeline = pipeline
         return self._pipeline
+
+    def _set_up(self, pipeline: Any) -> None:
+        """Scheduler, compilation, place."""
+        if self.scheduler:
+            scheduler_class = diffusers_class(self.scheduler, "scheduler")
+            pipeline.scheduler = scheduler_class.from_config(pipeline.scheduler.config, **self.scheduler_args)
+        if self.compile:
+            name = next(name for name in self.denoisers if name in pipeline.components)
+            setattr(pipeline, name, torch.compile(getattr(pipeline, name)))
+        self._set_up_place(pipeline)
+
+    def _set_up_place(self, pipeline: Any) -> None:
+        # on the CPU there is nowhere to move from
+        if self.offload == "none" or self.device.type == "cpu":
+            pipeline.to(self.device)
+        elif self.offload == "model":
+            pipeline.enable_model_cpu_offload(device=self.device)
+        else:
+            pipeline.enable_sequential_cpu_offload(device=self.device)
 
     def _given_parts(self, dtype: torch.dtype) -> dict[str, Any]:
         """What the pipeline is not to read from its own folder: parts that are never needed, and shared ones."""
-        index = self._index()
-        unknown = set(self.parts) - set(index)
-        if unknown:
-            raise UserError(f"decoder parts: {self.pipeline_name} has no part {', '.join(sorted(unknown))}")
+        index = self.files.index()
         given: dict[str, Any] = dict.fromkeys(p for p in (*self.text_parts, *self.unused_parts) if p in index)
         for part in self.parts.keys() - given.keys():
-            library, name = index[part]
-            part_class = getattr(importlib.import_module(library), name)
-            given[part] = part_class.from_pretrained(self._folder(part), torch_dtype=dtype)
+            part_class = self.files.part_class(part)
+            given[part] = part_class.from_pretrained(self.files.folder(part), torch_dtype=dtype)
         return given
 
     @torch.no_grad()
@@ -180,13 +198,16 @@ class DiffusionDecoder(Decoder):
         negative = self.embed_captions([self.negative_prompt]).expand(len(embeddings), *self.embedding_shape)
         dtype = getattr(torch, self.dtype_name)
         output = pipeline(
-            prompt_embeds=embeddings.to(self.device, dtype),
-            negative_prompt_embeds=negative.to(self.device, dtype),
+            **self._conditions(embeddings.to(self.device, dtype), negative.to(self.device, dtype)),
             generator=[torch.Generator().manual_seed(s) for s in item_seeds(seed, len(embeddings))],
             output_type="np",
             **{**self.sampling, **sampling},
         )
         return [_checked(array, self.path) for array in self._arrays(output)]
+
+    def _conditions(self, embeddings: Tensor, negative: Tensor) -> dict[str, Any]:
+        """The pipeline's arguments that the embeddings are."""
+        return {"prompt_embeds": embeddings, "negative_prompt_embeds": negative}
 
     def _arrays(self, output: Any) -> list[np.ndarray]:
         pictures = output.images if hasattr(output, "images") else output.frames
@@ -194,9 +215,11 @@ class DiffusionDecoder(Decoder):
 
     def to(self, device: torch.device | str) -> DiffusionDecoder:
         """Move what is loaded; the rest goes there when it is read."""
+        moved = torch.device(device) != self.device
         self.device = torch.device(device)
-        if self._pipeline is not None:
-            self._pipeline.to(self.device)
+        if self._pipeline is not None and moved:
+            self._pipeline.remove_all_hooks()
+            self._set_up_place(self._pipeline)
         if self._text is not None:
             self._text[0].to(self.device)
         return self

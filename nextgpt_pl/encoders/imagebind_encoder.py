@@ -6,9 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nextgpt_pl import media as files
 from nextgpt_pl.encoders import preprocessing
@@ -137,21 +136,40 @@ class ImageBindEncoder(Encoder):
         with safe_open(path, "pt") as file:
             return {key: file.get_tensor(key) for key in file.keys() if key.split(".")[1] not in unwanted}  # noqa: SIM118
 
+    def blocks(self) -> list[nn.Module]:
+        """The transformer blocks of all towers."""
+        assert self.model is not None
+        return [block for tower in self.model.modality_trunks.values() for block in tower.blocks]  # type: ignore[union-attr]
+
+    def blank(self, modality: Modality) -> Tensor:
+        """Zeros."""
+        config = self.config
+        side = (config.image_size, config.image_size)
+        shapes = {
+            Modality.IMAGE: (3, *side),
+            Modality.VIDEO: (self.video_clips, 3, config.clip_frames, *side),
+            Modality.AUDIO: (self.audio_clips, 1, config.mel_bins, config.mel_frames),
+            Modality.DEPTH: (1, _PLANE, _PLANE),
+            Modality.THERMAL: (1, _PLANE, _PLANE),
+            Modality.IMU: (6, preprocessing.IMU_STEPS),
+        }
+        return torch.zeros(1, *shapes[modality])
+
     def prepare(self, media: Media) -> Tensor:
         """Image ``(3, H, W)``, video ``(clips, 3, T, H, W)``, audio ``(clips, 1, bins, frames)``.
 
         Depth and thermal ``(1, 224, 224)``, IMU ``(6, 2000)``.
         """
         config = self.config
-        array, rate = _array(media)
+        array, rate = files.array_of(media)
         match media.modality:
             case Modality.IMAGE:
                 return preprocessing.picture(array, config.image_size)
             case Modality.VIDEO:
                 return preprocessing.video_clips(array, config.image_size, self.video_clips, config.clip_frames)
             case Modality.AUDIO:
-                size = (config.mel_bins, config.mel_frames)
-                return preprocessing.audio_clips(array, int(rate), self.audio_clips, 2.0, *size)
+                rate, size = int(rate or preprocessing.SAMPLE_RATE), (config.mel_bins, config.mel_frames)
+                return preprocessing.audio_clips(array, rate, self.audio_clips, 2.0, *size)
             case Modality.DEPTH:
                 return preprocessing.depth_map(array, _PLANE)
             case Modality.THERMAL:
@@ -195,16 +213,3 @@ def _sha256(path: Path) -> str:
         while block := file.read(2**24):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _array(media: Media) -> tuple[np.ndarray, float]:
-    """The medium's array, and its sample rate where it is a sound."""
-    if not isinstance(media.source, Path):
-        return media.source(), media.sample_rate or preprocessing.SAMPLE_RATE
-    if media.modality is Modality.IMAGE:
-        return files.load_image(media.source), 0
-    if media.modality in files.ARRAYS:
-        return files.load_array(media.source, media.modality), 0
-    if media.modality is Modality.VIDEO:
-        return files.load_video(media.source)
-    return files.load_audio(media.source)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import importlib.util
+import inspect
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from nextgpt_pl.errors import UserError
+from nextgpt_pl import published
+from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.llm.signal_rows import ExtendedEmbedding, ExtendedHead, initial_rows
 from nextgpt_pl.paths import resolve
 
@@ -56,9 +60,11 @@ class CausalLM(nn.Module):
         attention: attention implementation of transformers (``sdpa``, ``eager``, ``flash_attention_2``).
         gradient_checkpointing: recompute activations in the backward pass, to save memory.
         length_groups: run a batch as so many groups of rows of like length, each without the others' padding. The
-            result is the same. For one process: with sharded weights every pass is a communication.
+            result is the same. Not with sharded weights, where every pass is a communication: there it counts as 1.
+        quantization: arguments of transformers' ``BitsAndBytesConfig``, such as ``{load_in_4bit: true}``: the frozen
+            layers are read in fewer bits (QLoRA); needs the extra ``qlora``.
         frozen_prefix: run what stands before the first trainable embedding without keeping it for the backward pass,
-            which it cannot reach. The result is the same. For one process too.
+            which it cannot reach. The result is the same. Not with sharded weights either.
 
     """
 
@@ -73,6 +79,7 @@ class CausalLM(nn.Module):
         gradient_checkpointing: bool = False,
         length_groups: int = 1,
         frozen_prefix: bool = False,
+        quantization: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if length_groups < 1:
@@ -84,7 +91,9 @@ class CausalLM(nn.Module):
         self.path, self.gguf_file, self.dtype_name = path, gguf_file, dtype
         self.chat_template, self.attention = chat_template, attention
         self.gradient_checkpointing = gradient_checkpointing
+        self.quantization = dict(quantization or {})
         self.model: Any = None
+        self.in_step = False  # every process must run as many passes as the others
         self.lora: dict[str, Any] | None = None
 
     def _source(self) -> dict[str, Any]:
@@ -104,6 +113,9 @@ class CausalLM(nn.Module):
             UserError: ``path`` is neither a folder with a model nor a known hub id.
 
         """
+        known = None if self.gguf_file else published.read(self.path, "config.json")
+        if known is not None:
+            return AutoConfig.for_model(**known)
         try:
             return AutoConfig.from_pretrained(**self._source())
         except (OSError, ValueError) as error:
@@ -148,10 +160,11 @@ class CausalLM(nn.Module):
         """Read the weights, freeze them, add ``signal_tokens`` trainable rows. On the meta device nothing is read."""
         dtype = getattr(torch, self.dtype_name)
         if torch.get_default_device().type == "meta":
-            model = AutoModelForCausalLM.from_config(self.config, dtype=dtype, attn_implementation=self.attention)
+            config = copy.deepcopy(self.config)  # the model's own says more rows below
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=self.attention)
         else:
             model = AutoModelForCausalLM.from_pretrained(
-                **self._source(), dtype=dtype, attn_implementation=self.attention
+                **self._source(), **self._quantized(), dtype=dtype, attn_implementation=self.attention
             )
         rows = model.get_input_embeddings().num_embeddings
         own = self.vocab_size - len(self.extra_tokens)
@@ -178,6 +191,27 @@ class CausalLM(nn.Module):
             for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
                 layer.weight[-count:] = initial_rows(layer.weight[:-count], count).to(layer.weight.dtype)
         return self.vocab_size
+
+    def _quantized(self) -> dict[str, Any]:
+        """Arguments of ``from_pretrained`` that read the frozen layers in fewer bits.
+
+        Raises:
+            UserError: bitsandbytes is not installed, or does not take an argument.
+
+        """
+        if not self.quantization:
+            return {}
+        if importlib.util.find_spec("bitsandbytes") is None:
+            raise UserError("llm.quantization needs bitsandbytes: pip install 'nextgpt-pl[qlora]'")
+        from transformers import BitsAndBytesConfig
+
+        known = inspect.signature(BitsAndBytesConfig).parameters
+        for name in self.quantization:
+            if name not in known:
+                raise UserError(f"llm.quantization.{name}: no such key{nearest(name, known)}")
+        # quantized layers are made where they stay: on the process's own device
+        device = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
+        return {"quantization_config": BitsAndBytesConfig(**self.quantization), "device_map": {"": device}}
 
     def train(self, mode: bool = True) -> CausalLM:
         """Frozen layers stay in evaluation mode; only what a stage adds (LoRA's dropout) follows ``mode``."""
@@ -262,6 +296,25 @@ class CausalLM(nn.Module):
             use_cache=cache is not None,
         ).last_hidden_state
         return torch.cat([*first, rest], dim=1) if first else rest
+
+    def blocks(self) -> list[nn.Module]:
+        """The decoder layers, as the architecture itself names what is never to be split.
+
+        Raises:
+            UserError: it names none.
+
+        """
+        names = set(self.model._no_split_modules or ())
+        found = [module for module in self.model.modules() if type(module).__name__ in names]
+        if not found:
+            raise UserError(f"llm.path={self.path!r}: {type(self.model).__name__} does not say what its layers are")
+        return found
+
+    def run_once_per_batch(self) -> None:
+        """One pass over each batch, however long its rows are; processes that share their weights do it together."""
+        self.length_groups, self.frozen_prefix, self.in_step = 1, False, True
+        # what shards the layers recomputes them too: the library's way, around the layer, would gather weights twice
+        self.model.gradient_checkpointing_disable()
 
     def _layers_train(self) -> bool:
         """Whether anything but the signal tokens' rows trains (LoRA, for one): then nothing is frozen."""

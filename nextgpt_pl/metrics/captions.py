@@ -133,7 +133,8 @@ def _similarity(which: np.ndarray, gram: np.ndarray, item: np.ndarray, count: in
     ours = value[of_reference]
     dot = np.bincount(reference, np.minimum(theirs, ours) * ours, len(item))
     norms = norm[item] * norm[count:]
-    return np.divide(dot, norms, out=np.zeros_like(dot), where=norms > 0)
+    # of nothing, bincount gives integers
+    return np.divide(dot, norms, out=np.zeros(len(dot)), where=norms > 0)
 
 
 def bleu(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> list[float]:

@@ -25,21 +25,22 @@ def judge(media: np.ndarray, modality: Modality) -> Scene | None:
     return judge_video(media) if modality is Modality.VIDEO else judge_audio(media)
 
 
-def _flat(scene: Scene) -> dict[str, object]:
+def flat(scene: Scene) -> dict[str, object]:
+    """Attributes by name; of an image's objects, a tuple with each one's."""
     if not isinstance(scene, ImageScene):
         return asdict(scene)
-    flat: dict[str, object] = {"background": scene.background, "objects": len(scene.things)}
+    found: dict[str, object] = {"background": scene.background, "objects": len(scene.things)}
     for name in ("shape", "colour", "size", "position"):
-        flat[name] = tuple(getattr(thing, name) for thing in scene.things)
-    return flat
+        found[name] = tuple(getattr(thing, name) for thing in scene.things)
+    return found
 
 
 def matches(found: Scene | None, wanted: Scene) -> dict[str, bool]:
     """Per attribute of ``wanted``, whether ``found`` has it; all false where nothing was found."""
-    expected = _flat(wanted)
+    expected = flat(wanted)
     if found is None or type(found) is not type(wanted):
         return dict.fromkeys(expected, False)
-    actual = _flat(found)
+    actual = flat(found)
     return {name: actual.get(name) == value for name, value in expected.items()}
 
 

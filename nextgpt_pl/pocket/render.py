@@ -155,41 +155,58 @@ def render_video(scene: VideoScene, rng: Random) -> np.ndarray:
     return np.stack(frames)
 
 
-# relative frequency, amplitude and decay time in seconds (0: none) of each partial
+# The tables of sounds hold more than the world names: WIDER lists what only pre-training hears, so that decoders do not
+# learn the world's few combinations by heart.
+# relative frequency and amplitude of each partial
 _PARTIALS: dict[str, tuple[tuple[float, float], ...]] = {
     "sine": ((1.0, 1.0),),
     "square wave": tuple((float(k), 1.0 / k) for k in (1, 3, 5, 7)),
     "bell": ((1.0, 1.0), (2.76, 0.6), (5.4, 0.35)),
     "pluck": tuple((float(k), 1.0 / k) for k in range(1, 7)),
+    "octaves": ((1.0, 1.0), (2.0, 0.7), (4.0, 0.4)),
+    "organ": ((1.0, 1.0), (2.0, 0.5), (3.0, 0.6), (4.0, 0.3)),
+    "fifth": ((1.0, 1.0), (1.5, 0.7)),
+    "gong": ((1.0, 1.0), (1.7, 0.6), (3.6, 0.4)),
+    "glass": ((1.0, 1.0), (4.2, 0.5)),
+    "reed": ((1.0, 1.0), (3.0, 0.6), (5.0, 0.5)),
 }
-_DECAY = {"bell": 0.9, "pluck": 0.45}
+_DECAY = {"bell": 0.9, "pluck": 0.45, "gong": 1.4, "glass": 0.6}  # seconds
+_CENTRES = PITCHES | {"lowest": 140.0, "lower middle": 310.0, "upper middle": 740.0, "highest": 1600.0}  # hertz
+_OCTAVES = {"rising": 1.0, "falling": -1.0, "climbing": 0.5, "sinking": -0.5}  # over the two seconds
+_TREMOLO = {"tremolo": 5.0, "slow tremolo": 2.5}  # hertz
+_BEEPS = {"beeps": 2, "four beeps": 4}
+WIDER: dict[str, tuple[str, ...]] = {
+    "timbre": ("octaves", "organ", "fifth", "gong", "glass", "reed"),
+    "pitch": ("lowest", "lower middle", "upper middle", "highest"),
+    "pattern": ("climbing", "sinking", "slow tremolo", "four beeps"),
+}
 _NOISE_PARTIALS = 64
 _NOISE_WIDTH = 0.35  # of the centre frequency, to each side
 _LOUDNESS = 0.12  # root mean square over the two seconds, before decay
 
 
 def _glide(pattern: str, t: np.ndarray) -> np.ndarray:
-    """Frequency relative to the centre over time: one octave up or down, geometrically."""
-    progress = t / AUDIO_SECONDS - 0.5
-    return np.exp2({"rising": progress, "falling": -progress}.get(pattern, np.zeros_like(t)))
+    """Frequency relative to the centre over time: some octaves up or down, geometrically."""
+    return np.exp2(_OCTAVES.get(pattern, 0.0) * (t / AUDIO_SECONDS - 0.5))
 
 
 def _envelope(scene: AudioScene, t: np.ndarray) -> np.ndarray:
-    onset_age = t % 1.0 if scene.pattern == "beeps" else t
+    period = AUDIO_SECONDS / _BEEPS.get(scene.pattern, 1)
+    onset_age = t % period
     envelope = np.minimum(1.0, onset_age / 0.01)
     if scene.timbre in _DECAY:
         envelope = envelope * np.exp(-onset_age / _DECAY[scene.timbre])
-    if scene.pattern == "beeps":  # two of them, half a second of silence after each
-        envelope = envelope * np.clip((0.5 - onset_age) / 0.02, 0, 1)
-    if scene.pattern == "tremolo":
-        envelope = envelope * (0.5 + 0.5 * np.cos(2 * np.pi * 5 * t))
+    if scene.pattern in _BEEPS:  # silence as long after each
+        envelope = envelope * np.clip((period / 2 - onset_age) / 0.02, 0, 1)
+    if scene.pattern in _TREMOLO:
+        envelope = envelope * (0.5 + 0.5 * np.cos(2 * np.pi * _TREMOLO[scene.pattern] * t))
     return envelope * np.minimum(1.0, (AUDIO_SECONDS - t) / 0.02)
 
 
 def render_audio(scene: AudioScene, rng: Random) -> np.ndarray:
     """``(32000,)`` float32 in [-1, 1], 16 kHz, on the grid of 16-bit samples."""
     t = np.arange(int(SAMPLE_RATE * AUDIO_SECONDS)) / SAMPLE_RATE
-    centre = PITCHES[scene.pitch] * float(np.exp2(_jitter(rng, 0.06)))
+    centre = _CENTRES[scene.pitch] * float(np.exp2(_jitter(rng, 0.06)))
     phase = 2 * np.pi * np.cumsum(centre * _glide(scene.pattern, t)) / SAMPLE_RATE
     if scene.timbre == "noise":  # a band of random partials: the same noise on every machine
         partials = tuple((1 + _jitter(rng, _NOISE_WIDTH), 1.0) for _ in range(_NOISE_PARTIALS))

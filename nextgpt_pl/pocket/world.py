@@ -182,6 +182,23 @@ def attributes(scene: Scene) -> Mapping[str, Any]:
     return asdict(scene)
 
 
+def scene_of(attributes: Mapping[str, Any]) -> Scene:
+    """The scene with these :func:`attributes`, also after they went through JSON.
+
+    Raises:
+        ValueError: they are of no kind of scene.
+
+    """
+    names = set(attributes)
+    try:
+        if "things" in names:
+            things = tuple(Thing(**thing) for thing in attributes["things"])
+            return ImageScene(things, attributes["background"])
+        return (VideoScene if "motion" in names else AudioScene)(**attributes)
+    except TypeError as error:
+        raise ValueError(f"no scene has the attributes {sorted(names)} ({error})") from error
+
+
 def item_scene(split: Split, modality: Modality, index: int, seed: int = 0) -> Scene:
     """The scene of item ``index``."""
     return draw_scene(modality, item_rng(split, modality, index, seed, "scene"), split)

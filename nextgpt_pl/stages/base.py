@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import random
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from transformers import get_scheduler
 
-from nextgpt_pl.checkpoints import load_adapter, save_adapter
+from nextgpt_pl.checkpoints import load_adapter, manifest_of, mismatches, save_adapter
 from nextgpt_pl.conversation import Conversation, Direction
+from nextgpt_pl.distributed import processes, rank, summed
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import Batch
+from nextgpt_pl.strategies import ShardedStrategy
 
 Schedule = Literal["linear", "cosine", "constant_with_warmup"]
 
@@ -65,15 +69,27 @@ class Stage(LightningModule, ABC):
         self.init_from = init_from
         self.lr_scales = dict(lr_scales or {})
         self.inherited: dict[str, Any] = {"stages": [], "keys": []}
+        # of what is drawn in training; seed_everything has set it by now
+        self.random_seed = torch.initial_seed() % 2**63
         # frozen weights are never in a checkpoint; on_load_checkpoint is strict about the rest
         self.strict_loading = False
 
     # -- set-up ---------------------------------------------------------------------------------------------------
 
     def configure_model(self) -> None:
-        """Build the network, freeze what this stage does not train, take over an adapter."""
-        if self.network.loaded:
-            return
+        """Build the network, freeze what this stage does not train, take over an adapter; shard it if asked to."""
+        if not self.network.loaded:
+            self._build()
+        if self.device_mesh is not None:
+            strategy = self.trainer.strategy
+            if not isinstance(strategy, ShardedStrategy):
+                raise UserError(
+                    f"trainer.strategy: {type(strategy).__name__} does not know how to shard this network;"
+                    " nextgpt_pl.strategies.ShardedStrategy does"
+                )
+            strategy.shard(self.network)
+
+    def _build(self) -> None:
         self.network.load()
         if self.init_from is not None:
             self.inherited = load_adapter(self.init_from, self.network)
@@ -155,17 +171,40 @@ class Stage(LightningModule, ABC):
 
     def training_step(self, batch: Batch, _batch_idx: int) -> Tensor:
         """Lightning's hook."""
-        return self.model_step(batch, "train")
+        return cast(Tensor, self.network(self.model_step, batch, "train"))
 
-    def log_split(self, values: dict[str, Tensor], split: str, batch_size: int) -> None:
-        """Log under ``split/``: per step in training, averaged over items and processes otherwise."""
-        self.log_dict(
-            {f"{split}/{name}": value.detach() for name, value in values.items()},
-            prog_bar=split == "train",
-            on_epoch=split != "train",
-            sync_dist=split != "train",
-            batch_size=batch_size,
-        )
+    def on_train_batch_start(self, _batch: Batch, _batch_idx: int) -> None:
+        """Draw from a state that the seed, the batch's number and the process decide, and nothing else.
+
+        So a resumed run draws (LoRA's dropout, for one) what an uninterrupted one does, whatever validation, samples or
+        workers have drawn in between.
+        """
+        number = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
+        state = np.random.SeedSequence([self.random_seed, number, rank()]).generate_state(2)
+        seed = int(state[0]) << 31 | int(state[1]) >> 1
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(int(state[0]))
+
+    def log_split(self, values: dict[str, tuple[Tensor, float]], split: str) -> None:
+        """Log under ``split/``: per step in training, averaged over items otherwise.
+
+        Args:
+            values: per name, this process's part of a mean over all processes, and how many items per process it is
+                a mean over; what no process has an item of is not logged.
+            split: ``train``, ``val`` or ``test``.
+
+        """
+        found = summed(torch.stack([value.detach().float() for value, _ in values.values()])) / processes()
+        for (name, (_, count)), value in zip(values.items(), found, strict=True):
+            if count > 0:
+                self.log(
+                    f"{split}/{name}",
+                    value,
+                    prog_bar=split == "train",
+                    on_epoch=split != "train",
+                    batch_size=max(1, round(count * processes())),
+                )
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, _dataloader_idx: int) -> Batch:
         """Lightning's hook."""
@@ -173,34 +212,46 @@ class Stage(LightningModule, ABC):
 
     # -- checkpoints ----------------------------------------------------------------------------------------------
 
+    def kept_names(self) -> list[str]:
+        """Names of the parameters that checkpoints and adapters hold: those that cannot be had from elsewhere."""
+        return list(self.trainable())
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the trainables alone: a checkpoint never holds frozen weights."""
-        names = {f"network.{name}" for name in self.trainable()}
+        names = {f"network.{name}" for name in self.kept_names()}
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in names}
         checkpoint["inherited"] = json.dumps(self.inherited)
+        checkpoint["random_seed"] = self.random_seed
+        manifest = manifest_of(self.network, self.trainable(), type(self).__name__, self.inherited["stages"])
+        checkpoint["manifest"] = json.dumps(manifest)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Every trainable must be there, and nothing else.
 
         Raises:
-            UserError: naming the keys that are missing or unexpected.
+            UserError: naming the keys that are missing or unexpected, or what else of the model is another.
 
         """
-        wanted = {f"network.{name}" for name in self.trainable()}
+        wanted = {f"network.{name}" for name in self.kept_names()}
         found = set(checkpoint["state_dict"])
         if wanted != found:
             raise UserError(
                 "the checkpoint is not of this experiment: "
                 f"missing {sorted(wanted - found)[:5]}, unexpected {sorted(found - wanted)[:5]}"
             )
+        tensors = {name.removeprefix("network."): value for name, value in checkpoint["state_dict"].items()}
+        problems = mismatches(json.loads(checkpoint["manifest"]), tensors, self.network)
+        if problems:
+            raise UserError("the checkpoint does not fit this model:\n  " + "\n  ".join(problems))
         self.inherited = json.loads(checkpoint["inherited"])
+        self.random_seed = int(checkpoint["random_seed"])
 
     def save_adapter(self, folder: Path) -> None:
         """Write what was trained, in this stage and those before it."""
-        keys = dict.fromkeys([*self.inherited["keys"], *self.trainable()])
+        keys = dict.fromkeys([*self.inherited["keys"], *self.kept_names()])
         save_adapter(folder, self.network, keys, stage=type(self).__name__, history=self.inherited["stages"])
 
     def on_train_end(self) -> None:
         """Leave the adapter in the run folder."""
-        if self.trainer.is_global_zero and not getattr(self.trainer, "fast_dev_run", False):
+        if not getattr(self.trainer, "fast_dev_run", False):
             self.save_adapter(Path(self.trainer.default_root_dir) / "adapter")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from nextgpt_pl.distributed import any_process, per_process, untouched
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.losses import AlignmentLoss, caption_alignment, shifted_labels, token_cross_entropy
 from nextgpt_pl.metrics.alignment import AlignmentQuality
@@ -17,6 +19,8 @@ from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import Batch, SpanTargets
 from nextgpt_pl.stages.base import Schedule, Stage
 from nextgpt_pl.stages.sample_writer import SampleWriter
+
+_SIGNAL_ROWS = "llm.model.*.rows"
 
 
 class DecoderAlignment(Stage):
@@ -31,11 +35,13 @@ class DecoderAlignment(Stage):
         text_weight: weight of the cross-entropy.
         alignment_weights: per modality, weight of its distance; 1 where none is given.
         samples: media drawn per modality at validation, beside those from the true caption embedding; 0 for none.
+        train_signal_rows: whether the signal tokens' rows train; frozen, they stay as they were drawn, or as they came
+            with ``init_from``.
         lr, weight_decay, betas, warmup_ratio, schedule, init_from, lr_scales: see :class:`Stage`.
 
     """
 
-    trains: tuple[str, ...] = ("output_projections.*", "llm.model.*.rows")
+    trains: tuple[str, ...] = ("output_projections.*", _SIGNAL_ROWS)
 
     def __init__(
         self,
@@ -51,8 +57,11 @@ class DecoderAlignment(Stage):
         schedule: Schedule = "linear",
         init_from: Path | None = None,
         lr_scales: dict[str, float] | None = None,
+        train_signal_rows: bool = True,
     ) -> None:
         super().__init__(network, lr, weight_decay, betas, warmup_ratio, schedule, init_from, lr_scales)
+        if not train_signal_rows:
+            self.trains = tuple(pattern for pattern in self.trains if pattern != _SIGNAL_ROWS)
         if not network.decoders:
             raise UserError("DecoderAlignment needs network.decoders: there is nothing to align to")
         unknown = set(alignment_weights or {}) - {m.value for m in network.decoders}
@@ -68,6 +77,11 @@ class DecoderAlignment(Stage):
         """Also the metrics, whose shapes are those of the decoders' text encoders."""
         super().configure_model()
         self.quality = {m: AlignmentQuality(d.projection_shape) for m, d in self.network.decoders.items()}
+
+    def kept_names(self) -> list[str]:
+        """Also the signal tokens' rows where they are frozen: they were drawn, and the projections fit no others."""
+        rows = fnmatch.filter(dict(self.network.named_parameters()), _SIGNAL_ROWS)
+        return list(dict.fromkeys([*super().kept_names(), *rows]))
 
     def caption_embeddings(self, modality: Modality, spans: SpanTargets) -> Tensor:
         """Targets ``(S, L, D)``: from the item's file where it has one, else from the decoder's text encoder."""
@@ -86,31 +100,40 @@ class DecoderAlignment(Stage):
         embeddings = self.network.embed(batch)
         hidden = self.network.hidden_states(batch, embeddings)
         mask, labels = shifted_labels(batch.labels)
-        text_loss, accuracy = token_cross_entropy(self.network.llm.logits(hidden[mask]), labels)
-        total = self.text_weight * text_loss
-        logged = {"loss_text": text_loss, "signal_accuracy": accuracy}
-        for modality, spans in batch.spans.items():
-            target = self.caption_embeddings(modality, spans)
-            predicted = self.network.project(modality, hidden, embeddings, spans)
-            distance = caption_alignment(predicted, target, self.alignment)
-            total = total + self.weights[modality] * distance
-            self.log_split({f"{self.alignment}_{modality}": distance}, split, len(target))
-            if split != "train":
-                self.quality[modality].to(self.device).update(predicted, target)
-                self.writer.collect(modality, spans.captions, predicted, target)
-        self.log_split({"loss": total, **logged}, split, len(batch))
+        made = [len(batch.spans[m].captions) if m in batch.spans else 0 for m in self.network.decoders]
+        tokens, *counts = per_process([len(labels), *made], self.device)
+        text_loss, accuracy = token_cross_entropy(self.network.llm.logits(hidden[mask]), labels, max(1.0, tokens))
+        unused = [self.network.output_projections[m.value] for m in self.network.decoders if m not in batch.spans]
+        total = self.text_weight * text_loss + untouched(unused, text_loss)
+        logged = {"loss_text": (text_loss, tokens), "signal_accuracy": (accuracy, tokens)}
+        for modality, count in zip(self.network.decoders, counts, strict=True):
+            distance = text_loss.new_zeros(())
+            if modality in batch.spans:
+                spans = batch.spans[modality]
+                target = self.caption_embeddings(modality, spans)
+                predicted = self.network.project(modality, hidden, embeddings, spans)
+                distance = caption_alignment(predicted, target, self.alignment, count)
+                total = total + self.weights[modality] * distance
+                if split != "train":
+                    self.quality[modality].to(self.device).update(predicted, target)
+                    self.writer.collect(modality, spans.captions, predicted, target)
+            logged[f"{self.alignment}_{modality}"] = (distance, count)
+        self.log_split({"loss": (total, tokens), **logged}, split)
         return total
 
     def validation_step(self, batch: Batch, _batch_idx: int) -> None:
         """Lightning's hook."""
-        self.model_step(batch, "val")
+        self.network(self.model_step, batch, "val")
 
     def test_step(self, batch: Batch, _batch_idx: int) -> None:
         """Lightning's hook."""
-        self.model_step(batch, "test")
+        self.network(self.model_step, batch, "test")
 
     def predict_step(self, batch: Batch, _batch_idx: int) -> dict[str, Any]:
         """Projected caption embeddings per modality, with the captions and keys of their items."""
+        return dict(self.network(self._predicted, batch))
+
+    def _predicted(self, batch: Batch) -> dict[str, Any]:
         embeddings = self.network.embed(batch)
         hidden = self.network.hidden_states(batch, embeddings)
         return {
@@ -124,8 +147,10 @@ class DecoderAlignment(Stage):
 
     def _finish(self, split: str) -> None:
         for modality, metric in self.quality.items():
-            if not metric.update_called:
+            # processes gather together, even those that saw no such medium
+            if not any_process(metric.update_called, self.device):
                 continue
+            metric.to(self.device)
             try:
                 values = {f"{split}/{name}_{modality}": value for name, value in metric.compute().items()}
                 self.log_dict(values, prog_bar=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from nextgpt_pl.conversation import Direction
+from nextgpt_pl.distributed import any_process, per_process
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.generation import Decoding, generate, prompt_of
 from nextgpt_pl.losses import shifted_labels, token_cross_entropy
@@ -65,13 +66,14 @@ class EncoderAlignment(Stage):
         coverage: Tensor | None = None
         if words_alone or self.word_weight or (self.word_steps and split != "train"):
             coverage = self.network.word_coverage(batch)
-            self.log_split({"word_coverage": coverage}, split, len(batch))
+            self.log_split({"word_coverage": (coverage, len(batch))}, split)
             if words_alone:
                 return coverage
         hidden = self.network.hidden_states(batch, self.network.embed(batch))
         mask, labels = shifted_labels(batch.labels)
-        loss, accuracy = token_cross_entropy(self.network.llm.logits(hidden[mask]), labels)
-        self.log_split({"loss": loss, "token_accuracy": accuracy}, split, len(batch))
+        (tokens,) = per_process([len(labels)], self.device)
+        loss, accuracy = token_cross_entropy(self.network.llm.logits(hidden[mask]), labels, max(1.0, tokens))
+        self.log_split({"loss": (loss, tokens), "token_accuracy": (accuracy, tokens)}, split)
         return loss if coverage is None else loss + self.word_weight * coverage
 
     def _evaluate(self, batch: Batch, split: str) -> None:
@@ -90,22 +92,23 @@ class EncoderAlignment(Stage):
 
     def validation_step(self, batch: Batch, _batch_idx: int) -> None:
         """Lightning's hook."""
-        self._evaluate(batch, "val")
+        self.network(self._evaluate, batch, "val")
 
     def test_step(self, batch: Batch, _batch_idx: int) -> None:
         """Lightning's hook."""
-        self._evaluate(batch, "test")
+        self.network(self._evaluate, batch, "test")
 
     def predict_step(self, batch: Batch, _batch_idx: int) -> list[tuple[str, str]]:
         """Key and caption of each item."""
-        replies = generate(self.network, [prompt_of(row) for row in batch.rows()], self.decoding)
+        prompts = [prompt_of(row) for row in batch.rows()]
+        replies = self.network(generate, self.network, prompts, self.decoding)
         decode = self.network.llm.tokenizer.decode
         return [
             (key, decode(ids, skip_special_tokens=True).strip()) for key, ids in zip(batch.keys, replies, strict=True)
         ]
 
     def _finish(self, split: str) -> None:
-        if len(self.written) > 1:
+        if any_process(len(self.written) > 1, self.device):
             scores = self.scores.to(self.device).compute()
             self.log_dict({f"{split}/{name}": value for name, value in scores.items()}, prog_bar=False)
             if self.trainer.is_global_zero:

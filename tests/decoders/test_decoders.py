@@ -106,3 +106,41 @@ def test_user_mistakes_are_named():
         PrecomputedEmbeddings([512]).embed_captions(["x"])
     with pytest.raises(UserError, match="diffusers has no such class"):
         DiffusionDecoder("NoPipeline", "pocket:image")._loaded()
+
+
+def test_scheduler_and_compilation_are_the_yamls(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda module: compiled.append(module) or module)
+    sampling = {**QUICK, "height": 64, "width": 64}
+    options = {"scheduler": "EulerDiscreteScheduler", "scheduler_args": {"timestep_spacing": "trailing"}}
+    decoder = DiffusionDecoder("StableDiffusionPipeline", "pocket:image", sampling, compile=True, **options)
+    pipeline = decoder._loaded()
+    assert type(pipeline.scheduler).__name__ == "EulerDiscreteScheduler"
+    assert pipeline.scheduler.config.timestep_spacing == "trailing"
+    # the noise schedule stays the model's own
+    assert pipeline.scheduler.config.prediction_type == "v_prediction"
+    assert compiled == [pipeline.unet]
+    assert decoder.generate(decoder.embed_captions(["a red circle"]), seed=0)[0].shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("offload", ["model", "sequential"])
+def test_offloading_moves_networks_when_they_run(offload, monkeypatch):
+    decoder = DiffusionDecoder("StableDiffusionPipeline", "pocket:image", offload=offload)
+    pipeline = decoder._loaded()  # on the CPU there is nowhere to move from
+    asked = []
+
+    def ask(device):
+        asked.append(device)
+
+    monkeypatch.setattr(pipeline, f"enable_{offload}_cpu_offload", ask)
+    monkeypatch.setattr(pipeline, "to", lambda _: pytest.fail("moved whole"))
+    decoder.to("cuda")
+    decoder.to("cuda")
+    assert asked == [torch.device("cuda")]
+
+
+def test_options_that_do_not_fit_are_named():
+    with pytest.raises(UserError, match="scheduler_args are given, but no scheduler"):
+        DiffusionDecoder("StableDiffusionPipeline", "pocket:image", scheduler_args={"x": 1})
+    with pytest.raises(UserError, match="scheduler='NoScheduler': diffusers has no such class"):
+        DiffusionDecoder("StableDiffusionPipeline", "pocket:image", scheduler="NoScheduler")._loaded()

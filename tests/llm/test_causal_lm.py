@@ -63,8 +63,10 @@ def test_transformers_can_generate_new_tokens(llm):
 def test_meta_device_reads_nothing():
     with torch.device("meta"):
         model = CausalLM("pocket:llm")
+        rows = model.vocab_size
         model.load(5)
     assert all(p.is_meta for p in model.parameters())
+    assert model.vocab_size == rows
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
+from safetensors.torch import load_file
 
 from nextgpt_pl.checkpoints import load_adapter
 from nextgpt_pl.datamodules import CaptionedPairs, PocketWorld
@@ -39,6 +40,24 @@ def test_a_step_trains_rows_and_projections_and_nothing_else(network, tmp_path):
     changed = {name for name, value in _weights(stage).items() if not torch.equal(value, before[name])}
     assert changed == set(stage.trainable())
     assert all(name.startswith("output_projections.") or name.endswith(".rows") for name in changed)
+
+
+def test_frozen_signal_rows_stay_as_drawn_and_are_handed_over(network, tmp_path):
+    stage = DecoderAlignment(network, samples=0, train_signal_rows=False)
+    stage.configure_model()
+    before = _weights(stage)
+    trainer = _trainer(tmp_path, 2, limit_val_batches=0)
+    trainer.fit(stage, datamodule=_data())
+    changed = {name for name, value in _weights(stage).items() if not torch.equal(value, before[name])}
+    assert changed == set(stage.trainable())
+    assert all(name.startswith("output_projections.") for name in changed)
+    rows = {name for name in before if name.endswith(".rows")}
+    assert rows
+    # the projections were trained on these rows: whoever takes them over needs both
+    assert rows <= set(load_file(tmp_path / "adapter" / "adapter.safetensors"))
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    checkpoint = torch.load(tmp_path / "x.ckpt", weights_only=True)
+    assert {f"network.{name}" for name in rows | changed} == set(checkpoint["state_dict"])
 
 
 def test_training_lowers_the_relative_error_on_held_out_items(network, tmp_path):

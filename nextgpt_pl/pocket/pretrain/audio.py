@@ -15,19 +15,25 @@ from torch import Tensor, nn
 from transformers import ClapTextConfig, ClapTextModelWithProjection, SpeechT5HifiGan
 
 from nextgpt_pl.modality import Modality
+from nextgpt_pl.pocket import grammar
 from nextgpt_pl.pocket.pretrain import quality
 from nextgpt_pl.pocket.pretrain.autoencoder import LATENT_SIZE, Decoding, PatchBasis, build_vae
-from nextgpt_pl.pocket.pretrain.captions import CaptionCoding, partly_stated, train_coding
-from nextgpt_pl.pocket.pretrain.diffusion import LatentDiffusion, build_scheduler
+from nextgpt_pl.pocket.pretrain.captions import CaptionCoding, partly_stated, pooled_code, train_coding
+from nextgpt_pl.pocket.pretrain.diffusion import CAPTION_DROPOUT, LatentDiffusion, build_scheduler
 from nextgpt_pl.pocket.pretrain.loop import save_half, train
 from nextgpt_pl.pocket.pretrain.mel import compressed_mel
 from nextgpt_pl.pocket.pretrain.vocoder import LevelReading, build_vocoder, sounds
-from nextgpt_pl.pocket.world import Scene
+from nextgpt_pl.pocket.render import WIDER
+from nextgpt_pl.pocket.world import PATTERNS, PITCHES, TIMBRES, AudioScene, Scene, pick
 
 TEXT_WIDTH = 128
 LATENT_CHANNELS = 16
-ITEMS = 4_000
-PARTLY_STATED = 0.35  # share of the training conditions
+ITEMS = 10_000
+WIDER_SHARE = 0.6  # of the items: sounds with attributes that the world does not name
+PARTLY_STATED = 0.2  # share of the training conditions
+
+
+_WORLD: dict[str, tuple[str, ...]] = {"timbre": TIMBRES, "pitch": tuple(PITCHES), "pattern": PATTERNS}
 
 
 def build_text_encoder(tokenizer: Any) -> ClapTextModelWithProjection:
@@ -67,6 +73,7 @@ def build_unet() -> UNet2DConditionModel:
         class_embed_type="simple_projection",
         projection_class_embeddings_input_dim=TEXT_WIDTH,
         class_embeddings_concat=True,
+        resnet_time_scale_shift="scale_shift",  # attributes multiply: a spectrum by an envelope
     )
 
 
@@ -81,6 +88,11 @@ def spectrogram_batch(rng: Random) -> tuple[Tensor, Tensor]:
     return x, 1 + 4 * (x > -0.8).float()
 
 
+def is_wider(scene: Scene) -> bool:
+    """Whether a sound has an attribute that the world does not name."""
+    return any(value not in _WORLD[name] for name, value in vars(scene).items())
+
+
 class AudioDiffusion(LatentDiffusion):
     """Text to audio; the condition is one vector."""
 
@@ -92,12 +104,28 @@ class AudioDiffusion(LatentDiffusion):
         """The pooled text embedding, normalised as the pipeline does."""
         return F.normalize(text_encoder(input_ids=input_ids, attention_mask=attention_mask).text_embeds, dim=-1)
 
+    def training_scene(self, index: int) -> Scene:
+        """A sound of the training split, or a wider one: the world's 60 would be learned by heart."""
+        rng = Random(f"{self.seed}/sound/{index}")
+        if rng.random() >= WIDER_SHARE:
+            return super().training_scene(index)
+        while True:
+            scene = AudioScene(*(pick(rng, (*known, *WIDER[name])) for name, known in _WORLD.items()))
+            if is_wider(scene):
+                return scene
+
     def conditions(self, scenes: Sequence[Scene], rng: Random) -> Tensor:
-        """Of half of the scenes some attributes are left out: there are few sounds, easily learned by heart."""
-        found = super().conditions(scenes, rng)
+        """Captions in fresh words. Wider sounds have none: their codes are added up as a caption's would be."""
+        empty = [rng.random() < CAPTION_DROPOUT for _ in scenes]
+        worded = [not (e or is_wider(s)) for s, e in zip(scenes, empty, strict=True)]
+        found = self.embed([grammar.caption(s, rng) if w else "" for s, w in zip(scenes, worded, strict=True)])
         for index, scene in enumerate(scenes):
+            if empty[index]:
+                continue
             if rng.random() < PARTLY_STATED:
                 found[index] = partly_stated(scene, found.shape[1], rng)
+            elif not worded[index]:
+                found[index] = pooled_code(scene, found.shape[1])
         return found
 
     def denoise(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
@@ -143,7 +171,7 @@ def train_diffusion(
     """The UNet, on latents of the basis times ``scale``."""
     torch.manual_seed(text.seed)
     task = AudioDiffusion(
-        build_unet(), text.text_encoder, text.tokenizer, steps=steps or 1_800, lr=1e-3, seed=text.seed
+        build_unet(), text.text_encoder, text.tokenizer, steps=steps or 4_000, lr=1e-3, seed=text.seed
     )
 
     def encode(waves: Sequence[np.ndarray]) -> Tensor:

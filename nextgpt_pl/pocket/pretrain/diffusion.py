@@ -69,7 +69,7 @@ class LatentDiffusion(PretrainTask):
 
         """
         items = min(items, self.steps * self.batch_size)
-        self.scenes = [item_scene("train", self.modality, i, self.seed) for i in range(items)]
+        self.scenes = [self.training_scene(i) for i in range(items)]
         if file.is_file():
             self.latents = load_file(file)["latents"]
             if len(self.latents) == items:
@@ -83,6 +83,10 @@ class LatentDiffusion(PretrainTask):
             parts.append(encode(arrays).half())
         self.latents = torch.cat(parts).contiguous()
         save_file({"latents": self.latents}, file)
+
+    def training_scene(self, index: int) -> Scene:
+        """What item ``index`` of the cache shows: an item of the training split."""
+        return item_scene("train", self.modality, index, self.seed)
 
     @torch.no_grad()
     def embed(self, captions: list[str]) -> Tensor:

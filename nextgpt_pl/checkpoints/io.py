@@ -1,0 +1,66 @@
+"""Checkpoint files that are whole or not there, whenever the process dies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from nextgpt_pl.errors import UserError
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target and renames; reads tensors and plain data only, never a pickled object.
+
+    Lightning's own writer goes through the system's temporary folder, from where a file may have to be copied.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write the file, have the disk confirm it, and only then give it its name."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        try:
+            with scratch.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            scratch.replace(target)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Callable[..., Any] | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """The checkpoint, on the CPU.
+
+        Raises:
+            UserError: it is missing, cut short, or holds more than tensors and plain data.
+
+        """
+        if not Path(path).is_file():
+            raise UserError(f"ckpt_path={str(path)!r}: no such file")
+        try:
+            return dict(torch.load(path, map_location="cpu", weights_only=True))
+        except Exception as error:
+            raise UserError(
+                f"ckpt_path={str(path)!r} is no readable checkpoint ({str(error).splitlines()[0]})"
+            ) from error
+
+
+def newest(folder: Path) -> tuple[Path, int] | None:
+    """The checkpoint in a run's ``checkpoints/`` behind the most steps, and how many; ``None`` without any.
+
+    Half-written files, which begin with a dot, are left by a killed process and removed here.
+    """
+    for partial in folder.glob(".*.partial"):
+        partial.unlink(missing_ok=True)
+    found = [path for path in folder.glob("*.ckpt") if path.is_file() and not path.is_symlink()]
+    steps = {
+        path: int(torch.load(path, map_location="cpu", mmap=True, weights_only=True)["global_step"]) for path in found
+    }
+    return max(steps.items(), key=lambda item: (item[1], item[0].stat().st_mtime_ns), default=None)

@@ -1,0 +1,129 @@
+"""Where the parts of a pipeline and their configurations are: its folder, other folders, the hub, or written down."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nextgpt_pl import published
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.paths import resolve
+
+
+@dataclass
+class PipelineFiles:
+    """The files of one pipeline of the diffusers library.
+
+    Attributes:
+        pipeline: class name in diffusers.
+        path: hub id, folder, or ``pocket:NAME``.
+        parts: parts that lie in another pipeline's folder.
+
+    """
+
+    pipeline: str
+    path: str
+    parts: Mapping[str, str] = field(default_factory=dict)
+    _counts: dict[str, int] = field(default_factory=dict, init=False, repr=False)
+
+    def source(self, part: str | None = None) -> str:
+        """The name in the YAML under which a part, or the pipeline, is to be found."""
+        return self.parts.get(part, self.path) if part else self.path
+
+    def folder(self, part: str | None = None) -> Path:
+        """The folder of the pipeline, or of one part; huggingface_hub looks a hub id up locally, or downloads it."""
+        name = self.source(part)
+        path = Path(resolve(name))
+        if not path.is_dir():
+            from huggingface_hub import snapshot_download
+
+            wanted = ["*.json", f"{part}/*" if part else "text_encoder*/*"]
+            try:
+                path = Path(snapshot_download(name, allow_patterns=wanted))
+            except Exception as error:
+                raise UserError(f"decoder path={name!r}: no such folder, and not to be had as a hub id") from error
+        return path / part if part else path
+
+    def json(self, file: str, part: str | None = None) -> dict[str, Any]:
+        """A JSON file of the pipeline, or of one part; without network for models whose files are written down.
+
+        Raises:
+            UserError: there is none.
+
+        """
+        name = self.source(part)
+        relative = f"{part}/{file}" if part else file
+        known = published.read(name, relative)
+        if known is not None:
+            return known
+        location = self.folder(part) / file
+        if not location.is_file():
+            raise UserError(f"decoder path={name!r} has no {relative}: is it a {self.pipeline} folder?")
+        return dict(json.loads(location.read_text()))
+
+    def index(self) -> dict[str, tuple[str, str]]:
+        """The pipeline's parts: name to library and class."""
+        entries = self.json("model_index.json")
+        found = {name: (v[0], v[1]) for name, v in entries.items() if isinstance(v, list) and v[0] is not None}
+        unknown = set(self.parts) - set(found)
+        if unknown:
+            raise UserError(f"decoder parts: {self.pipeline} has no part {', '.join(sorted(unknown))}")
+        return found
+
+    def part_class(self, part: str) -> Any:
+        """The class of a part."""
+        library, name = self.index()[part]
+        module = library if library in ("diffusers", "transformers") else f"diffusers.pipelines.{library}"
+        return getattr(importlib.import_module(module), name)
+
+    def pipeline_class(self) -> Any:
+        """The class of the pipeline.
+
+        Raises:
+            UserError: diffusers has none of this name.
+
+        """
+        return diffusers_class(self.pipeline, "pipeline")
+
+    def empty_part(self, part: str) -> nn.Module | None:
+        """A part without weights, on the meta device; ``None`` if it is no network."""
+        part_class = self.part_class(part)
+        if not issubclass(part_class, nn.Module):
+            return None
+        config = self.json("config.json", part)
+        with torch.device("meta"):
+            if hasattr(
+                part_class, "config_class"
+            ):  # transformers; diffusers' models build themselves from a dictionary
+                network = part_class(part_class.config_class.from_dict(config))
+            else:
+                network = part_class.from_config(config)
+        assert isinstance(network, nn.Module)
+        return network
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Parameters of every part that is a network; reads no weights."""
+        if not self._counts:
+            networks = {part: self.empty_part(part) for part in self.index()}
+            self._counts = {p: sum(x.numel() for x in n.parameters()) for p, n in networks.items() if n is not None}
+        return dict(self._counts)
+
+
+def diffusers_class(name: str, key: str) -> Any:
+    """A class of diffusers by its name.
+
+    Raises:
+        UserError: there is none; the message names the YAML's ``key``.
+
+    """
+    try:
+        return getattr(importlib.import_module("diffusers"), name)
+    except AttributeError as error:
+        raise UserError(f"decoder {key}={name!r}: diffusers has no such class") from error

@@ -1,0 +1,153 @@
+"""Decoders of any pipeline that takes prompt embeddings: Stable Diffusion XL, PixArt, Flux, CogVideoX, LTX, Wan, ..."""
+
+from __future__ import annotations
+
+import inspect
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nextgpt_pl.decoders.diffusion import DiffusionDecoder, Offload
+from nextgpt_pl.decoders.layout import TextLayout, read_layout
+from nextgpt_pl.errors import UserError
+
+_TEXT_PARTS = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "text_encoder_3", "tokenizer_3")
+
+
+class PromptDecoder(DiffusionDecoder):
+    """A pipeline whose layout of text embeddings is read from itself: states, mask, pooled vector (``TextLayout``).
+
+    Captions are embedded by the pipeline's own ``encode_prompt``.
+
+    Args:
+        pipeline, path, sampling, dtype, negative_prompt, parts, fps: see :class:`DiffusionDecoder`.
+        scheduler, scheduler_args, offload, compile: see :class:`DiffusionDecoder`.
+        max_length: tokens of a caption instead of the pipeline's own number; fewer are quicker to learn.
+
+    """
+
+    text_parts = _TEXT_PARTS
+
+    def __init__(
+        self,
+        pipeline: str,
+        path: str,
+        sampling: dict[str, Any] | None = None,
+        dtype: str = "float32",
+        negative_prompt: str = "",
+        parts: dict[str, str] | None = None,
+        fps: float | None = None,
+        scheduler: str | None = None,
+        scheduler_args: dict[str, Any] | None = None,
+        offload: Offload = "none",
+        compile: bool = False,
+        max_length: int | None = None,
+    ) -> None:
+        super().__init__(
+            pipeline,
+            path,
+            sampling,
+            dtype,
+            negative_prompt,
+            parts,
+            fps,
+            scheduler,
+            scheduler_args,
+            offload,
+            compile,
+        )
+        if max_length is not None and max_length < 1:
+            raise UserError(f"decoder max_length={max_length}: at least 1")
+        self.max_length = max_length
+
+    @cached_property
+    def layout(self) -> TextLayout:
+        """Read from the pipeline's signature and its parts' configurations; no weights are read."""
+        encoders = {p: self._config(p) for p in self.files.index() if p.startswith("text_encoder")}
+        tokenizer = self._config("tokenizer", "tokenizer_config.json")
+        return read_layout(self.files.pipeline_class(), encoders, tokenizer, self.max_length)
+
+    @property
+    def embedding_shape(self) -> tuple[int, ...]:
+        """Of the packed embedding."""
+        return self.layout.shape
+
+    def _text_encoder(self) -> tuple[Any, Any]:
+        """The pipeline with its text parts alone, and nothing."""
+        if self._text is None:
+            import transformers
+
+            given: dict[str, Any] = dict.fromkeys(self.files.index())
+            for part in [p for p in given if p in self.text_parts]:
+                folder = self.files.folder(part)
+                if part.startswith("tokenizer"):
+                    given[part] = transformers.AutoTokenizer.from_pretrained(folder)
+                else:
+                    encoder = self.files.part_class(part).from_pretrained(folder, dtype=torch.float32)
+                    given[part] = encoder.eval().requires_grad_(False)
+            self._text = self._text_only(given).to(self.device), None
+        return self._text
+
+    def _text_only(self, parts: dict[str, Any]) -> Any:
+        return self.files.pipeline_class()(**parts)
+
+    def _encode(self, captions: list[str]) -> Tensor:
+        pipeline, _ = self._text_encoder()
+        wanted = {
+            "prompt": captions,
+            "device": self.device,
+            "do_classifier_free_guidance": False,
+            "max_sequence_length": self.layout.length,
+        }
+        known = inspect.signature(pipeline.encode_prompt).parameters
+        outputs = pipeline.encode_prompt(**{name: value for name, value in wanted.items() if name in known})
+        return self.layout.from_outputs(outputs, len(captions))
+
+    def _conditions(self, embeddings: Tensor, negative: Tensor) -> dict[str, Any]:
+        # some pipelines' negative prompt is "" by default, which excludes its embedding
+        found: dict[str, Any] = {"negative_prompt": None}
+        found |= {**self.layout.unpack(embeddings), **self.layout.unpack(negative, "negative_")}
+        known = inspect.signature(self.files.pipeline_class().__call__).parameters
+        return {name: value for name, value in found.items() if name in known}
+
+
+class StableAudioDecoder(PromptDecoder):
+    """Stable Audio: T5 states with their mask; the pipeline itself projects them and adds the length in seconds."""
+
+    @property
+    def rate(self) -> float:
+        """The autoencoder's sample rate."""
+        return float(self._config("vae")["sampling_rate"])
+
+    def _text_only(self, parts: dict[str, Any]) -> Any:
+        return _Texts(parts["text_encoder"], parts["tokenizer"])
+
+    def _encode(self, captions: list[str]) -> Tensor:
+        texts, _ = self._text_encoder()
+        # encode_prompt gives projected states, which the pipeline would project again
+        states, mask = texts.states(captions, self.layout.length, self.device)
+        return self.layout.pack(states, mask)
+
+    def _arrays(self, output: Any) -> list[np.ndarray]:
+        return [np.asarray(a, np.float32).mean(0) for a in output.audios]  # stereo to mono
+
+
+class _Texts:
+    """A text encoder and its tokenizer."""
+
+    def __init__(self, encoder: Any, tokenizer: Any) -> None:
+        self.encoder, self.tokenizer = encoder, tokenizer
+
+    def to(self, device: torch.device) -> _Texts:
+        self.encoder.to(device)
+        return self
+
+    def states(self, captions: list[str], length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """``(N, L, D)`` states and ``(N, L)`` mask."""
+        tokens = self.tokenizer(
+            captions, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        ).to(device)
+        return self.encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0], tokens.attention_mask

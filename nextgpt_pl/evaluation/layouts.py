@@ -1,0 +1,222 @@
+"""Captioned data sets in the layouts in which they are published: which medium has which reference captions."""
+
+from __future__ import annotations
+
+import csv
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.modality import MODALITIES, Modality
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """A medium of a data set, its path below the set's folder, and its captions."""
+
+    key: str
+    file: str
+    captions: tuple[str, ...]
+
+
+class CaptionLayout(ABC):
+    """A data set with captions.
+
+    Args:
+        root: its folder.
+
+    Attributes:
+        modality: of its media.
+
+    """
+
+    modality: Modality
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @abstractmethod
+    def needed(self) -> list[Path]:
+        """Files and folders without which nothing can be read."""
+
+    @abstractmethod
+    def entries(self) -> Iterator[Captioned]:
+        """All entries, in the order of the data set; files need not be there."""
+
+    def missing(self) -> list[str]:
+        """What of :meth:`needed` is not there."""
+        return [str(path) for path in self.needed() if not path.exists()]
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: unreadable JSON ({error})") from error
+
+
+class CocoCaptions(CaptionLayout):
+    """COCO: ``annotations/captions_val2014.json`` and ``val2014/*.jpg``.
+
+    Also of Flickr30K and NoCaps, which are passed around in COCO's format.
+
+    Args:
+        root: folder of ``annotations`` and the images.
+        annotations: the captions' file.
+        images: the images' folder.
+        ids: a text file with one image id per line: the Karpathy test split, for example; all images without one.
+
+    """
+
+    modality = Modality.IMAGE
+
+    def __init__(
+        self,
+        root: Path,
+        annotations: str = "annotations/captions_val2014.json",
+        images: str = "val2014",
+        ids: str | None = None,
+    ) -> None:
+        super().__init__(root)
+        self.annotations, self.images, self.ids = root / annotations, images, root / ids if ids else None
+
+    def needed(self) -> list[Path]:
+        """Captions and images, and the list of ids if one is named."""
+        return [self.annotations, self.root / self.images, *([self.ids] if self.ids else [])]
+
+    def entries(self) -> Iterator[Captioned]:
+        """Images in the order of the file."""
+        data = _json(self.annotations)
+        captions: dict[int, list[str]] = {}
+        for row in data["annotations"]:
+            captions.setdefault(row["image_id"], []).append(row["caption"].strip())
+        wanted = set(self.ids.read_text().split()) if self.ids else None
+        for image in data["images"]:
+            found = captions.get(image["id"])
+            if found and (wanted is None or str(image["id"]) in wanted):
+                yield Captioned(str(image["id"]), f"{self.images}/{image['file_name']}", tuple(found))
+
+
+class MsrVtt(CaptionLayout):
+    """MSR-VTT: ``test_videodatainfo.json`` (or ``MSRVTT_data.json``) and ``TestVideo/video7010.mp4``.
+
+    Args:
+        root: the folder.
+        annotations: file with ``videos`` and ``sentences``.
+        videos: folder of the videos.
+        split: value of ``split`` of the videos that are used.
+
+    """
+
+    modality = Modality.VIDEO
+
+    def __init__(
+        self,
+        root: Path,
+        annotations: str = "test_videodatainfo.json",
+        videos: str = "TestVideo",
+        split: str = "test",
+    ) -> None:
+        super().__init__(root)
+        self.annotations, self.videos, self.split = root / annotations, videos, split
+
+    def needed(self) -> list[Path]:
+        """Sentences and videos."""
+        return [self.annotations, self.root / self.videos]
+
+    def entries(self) -> Iterator[Captioned]:
+        """Videos of the split."""
+        data = _json(self.annotations)
+        captions: dict[str, list[str]] = {}
+        for row in data["sentences"]:
+            captions.setdefault(row["video_id"], []).append(row["caption"].strip())
+        for video in data["videos"]:
+            name = video["video_id"]
+            if video.get("split") == self.split and name in captions:
+                yield Captioned(name, f"{self.videos}/{name}.mp4", tuple(captions[name]))
+
+
+class AudioCaps(CaptionLayout):
+    """AudioCaps: ``test.csv`` (``audiocap_id, youtube_id, start_time, caption``) and one sound per clip.
+
+    Args:
+        root: the folder.
+        annotations: the table; a clip of the test split has five rows.
+        sounds: folder of the sounds.
+        name: how their files are called; may use the columns of the table.
+
+    """
+
+    modality = Modality.AUDIO
+
+    def __init__(
+        self, root: Path, annotations: str = "test.csv", sounds: str = "test", name: str = "{youtube_id}.wav"
+    ) -> None:
+        super().__init__(root)
+        self.annotations, self.sounds, self.name = root / annotations, sounds, name
+
+    def needed(self) -> list[Path]:
+        """Table and sounds."""
+        return [self.annotations, self.root / self.sounds]
+
+    def entries(self) -> Iterator[Captioned]:
+        """Clips in the order in which the table names them first."""
+        clips: dict[str, list[dict[str, str]]] = {}
+        with self.annotations.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                clips.setdefault(row["youtube_id"], []).append(row)
+        for key, rows in clips.items():
+            file_name = self.name.format(**rows[0])
+            yield Captioned(key, f"{self.sounds}/{file_name}", tuple(r["caption"].strip() for r in rows))
+
+
+class CaptionManifest(CaptionLayout):
+    """Any other set: a JSONL file with ``file`` and ``captions`` (a text or a list) per line.
+
+    Args:
+        root: folder of the media.
+        modality: of the media.
+        manifest: the file.
+
+    """
+
+    def __init__(self, root: Path, modality: str, manifest: str = "captions.jsonl") -> None:
+        super().__init__(root)
+        if modality not in [m.value for m in MODALITIES]:
+            raise UserError(f"modality={modality!r}: known are {', '.join(m.value for m in MODALITIES)}")
+        self.modality = Modality(modality)
+        self.manifest = root / manifest
+
+    def needed(self) -> list[Path]:
+        """The manifest."""
+        return [self.manifest]
+
+    def entries(self) -> Iterator[Captioned]:
+        """One per line."""
+        for row in jsonl(self.manifest, ("file", "captions")):
+            captions = row["captions"] if isinstance(row["captions"], list) else [row["captions"]]
+            yield Captioned(str(row["file"]), str(row["file"]), tuple(str(c) for c in captions))
+
+
+def jsonl(path: Path, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """The objects of a JSONL file, each with the keys.
+
+    Raises:
+        UserError: names the line.
+
+    """
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}: line {number} is not JSON ({error})") from error
+        absent = [key for key in keys if not isinstance(row, dict) or key not in row]
+        if absent:
+            raise UserError(f"{path}: line {number} has no {absent[0]!r}")
+        yield row

@@ -1,0 +1,105 @@
+"""Predictions on disk: one JSON object per line, media as files beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nextgpt_pl.datamodules.rows import inside
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.media import array_of
+from nextgpt_pl.modality import MODALITIES, Modality
+from nextgpt_pl.samples import Media
+
+FILE = "predictions.jsonl"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One item of a task and what the model replied.
+
+    Attributes:
+        task: name of the task.
+        key: of the item, unique within the task.
+        prompt: parts of the last question, ``{"type": "text", "text": ...}`` or ``{"type": "image"}``.
+        reply: parts in order; a medium's ``file`` is a path below the predictions' folder.
+        references: right texts: captions, or answers of annotators.
+        reference: a right medium, ``{"type": ..., "file": ...}``; its file lies below the predictions' folder, or
+            below the task's own data folder where it has one.
+        expected: exact content in the pocket world: pairs of a kind and the attributes of a scene.
+
+    """
+
+    task: str
+    key: str
+    prompt: list[dict[str, Any]]
+    reply: list[dict[str, Any]]
+    references: list[str] = field(default_factory=list)
+    reference: dict[str, str] | None = None
+    expected: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """The reply's text."""
+        return " ".join(part["text"] for part in self.reply if part["type"] == "text")
+
+    @property
+    def media(self) -> list[dict[str, Any]]:
+        """The reply's media, in order."""
+        return [part for part in self.reply if part["type"] != "text"]
+
+    @property
+    def asked(self) -> str:
+        """The question for a person to read."""
+        marks = {m.value: spec.placeholder for m, spec in MODALITIES.items()}
+        return " ".join(p["text"] if p["type"] == "text" else marks[p["type"]] for p in self.prompt)
+
+
+def write_line(prediction: Prediction, file: Any) -> None:
+    """Add a prediction to an open file, at once: an interrupted run loses none."""
+    file.write(json.dumps(asdict(prediction), ensure_ascii=False) + "\n")
+    file.flush()
+
+
+def read(folder: Path) -> list[Prediction]:
+    """All predictions of a folder.
+
+    Raises:
+        UserError: there are none, or a line is not a prediction; names the line.
+
+    """
+    file = folder / FILE
+    if not file.is_file():
+        raise UserError(f"{folder}: no {FILE} there; make it with: python -m nextgpt_pl test -c FILE --run RUN")
+    return list(_lines(file))
+
+
+def _lines(file: Path) -> Iterator[Prediction]:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield Prediction(**json.loads(line))
+        except (json.JSONDecodeError, TypeError) as error:
+            if number == len(lines):
+                return  # the line that an interruption cut off: its item is answered anew
+            raise UserError(f"{file}: line {number} is no prediction ({error})") from error
+
+
+def load_medium(folder: Path, part: Mapping[str, Any]) -> np.ndarray:
+    """A medium of a prediction as array.
+
+    Raises:
+        UserError: the file lies outside of the folder, is missing or unreadable.
+
+    """
+    return array_of(as_media(folder, part))[0]
+
+
+def as_media(folder: Path, part: Mapping[str, Any]) -> Media:
+    """The same as a medium that encoders read."""
+    return Media(Modality(part["type"]), inside(folder, str(part["file"])))

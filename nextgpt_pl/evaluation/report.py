@@ -1,0 +1,65 @@
+"""The report of an evaluation: our numbers, the paper's, and samples to look at, as Markdown and HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from nextgpt_pl.analysis.document import Document, Heading, Medium, Table
+from nextgpt_pl.evaluation import records
+from nextgpt_pl.evaluation.records import Prediction
+from nextgpt_pl.evaluation.run import estimate
+from nextgpt_pl.media import array_of
+from nextgpt_pl.media_files import save_video
+from nextgpt_pl.modality import Modality
+
+_HEADER = ("task", "score", "ours", "95% interval", "paper", "difference", "items")
+_SAMPLES = 4  # of each task
+
+
+def rows(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """One row per number, as text; what could not be computed says why."""
+    found: list[tuple[str, ...]] = []
+    for task, result in record["tasks"].items():
+        for name, value in result["scores"].items():
+            ours = estimate(value)
+            interval = "" if ours.low is None else f"{ours.low:.4g} to {ours.high:.4g}"
+            paper = result["paper"].get(name)
+            theirs = ("", "") if paper is None else (f"{paper:g}", f"{ours.value - paper:+.4g}")
+            found.append((task, name, f"{ours.value:.4g}", interval, *theirs, str(ours.count)))
+        found += [(task, name, "not computed", why, "", "", "") for name, why in result["failed"].items()]
+    return found
+
+
+def write(record: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) -> Path:
+    """``report.md`` and ``report.html``; returns the latter. Videos are shown as GIFs in ``report/``."""
+    document = Document("Evaluation", folder)
+    document.add(Table(("setting", "value"), list(settings.items())), Heading("Scores"), Table(_HEADER, rows(record)))
+    predictions = records.read(folder)
+    for task in record["tasks"]:
+        own = [p for p in predictions if p.task == task][:_SAMPLES]
+        header = ("asked", *("reply" for _ in range(max(len(p.reply) for p in own))), "right")
+        document.add(Heading(task), Table(header, [_cells(p, len(header) - 2, folder) for p in own]))
+    return document.write("report")
+
+
+def _cells(prediction: Prediction, parts: int, folder: Path) -> list[Any]:
+    shown = [*_parts(prediction, folder)]
+    right = prediction.references[0] if prediction.references else ""
+    return [prediction.asked, *shown, *[""] * (parts - len(shown)), right]
+
+
+def _parts(prediction: Prediction, folder: Path) -> Iterator[str | Medium]:
+    """Text, and media that a browser shows: it plays no FFV1."""
+    for part in prediction.reply:
+        if part["type"] == "text":
+            yield part["text"]
+            continue
+        path = folder / part["file"]
+        if part["type"] == Modality.VIDEO.value:
+            frames, rate = array_of(records.as_media(folder, part))
+            path = folder / "report" / f"{path.parent.name}_{path.stem}.gif"
+            path.parent.mkdir(exist_ok=True)
+            save_video(frames, path, rate or 1.0)
+        yield Medium(path)

@@ -1,0 +1,169 @@
+"""The two steps: :func:`predict` lets a model answer tasks, :func:`score` computes every number from what it wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.evaluation import records
+from nextgpt_pl.evaluation.bootstrap import Estimate
+from nextgpt_pl.evaluation.records import Prediction
+from nextgpt_pl.evaluation.tasks import Item, Task
+from nextgpt_pl.media import array_of
+from nextgpt_pl.media_files import save, save_video_exactly
+from nextgpt_pl.modality import MODALITIES, Modality, modality_of_file
+from nextgpt_pl.pipeline import AnyToAny
+from nextgpt_pl.samples import ReplyPart
+
+SCORES = "scores.json"
+_BATCH = 25
+
+
+def check_names(tasks: Sequence[Task]) -> None:
+    """Raises a :class:`UserError` where two tasks share a name: their predictions would mix."""
+    names = [task.name for task in tasks]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"tasks: two are called {name!r}; give one of them another name")
+
+
+def present(tasks: Sequence[Task]) -> tuple[list[Task], dict[str, list[str]]]:
+    """Tasks whose data are there, and of the others what is missing."""
+    missing = {task.name: task.missing() for task in tasks}
+    return [t for t in tasks if not missing[t.name]], {name: files for name, files in missing.items() if files}
+
+
+def predict(model: AnyToAny, tasks: Sequence[Task], folder: Path, *, temperature: float, seed: int) -> None:
+    """Write a prediction for each item of each task that ``folder`` does not have yet.
+
+    An item's media depend on its number and ``seed`` alone, and at temperature 0 its text does too; so an interrupted
+    run continues as if nothing had happened.
+    """
+    known = {(p.task, p.key) for p in records.read(folder)} if (folder / records.FILE).is_file() else set()
+    _drop_cut_line(folder / records.FILE)
+    with (folder / records.FILE).open("a", encoding="utf-8") as file:
+        for task in tasks:
+            items = [(n, item) for n, item in _numbered(task) if (task.name, item.key) not in known]
+            bar = tqdm(total=len(items), desc=task.name)
+            for batch in _batches(items):
+                for prediction in _answer(model, task, batch, folder, temperature, seed):
+                    records.write_line(prediction, file)
+                bar.update(len(batch))
+            bar.close()
+
+
+def _drop_cut_line(file: Path) -> None:
+    """What an interruption left of a line must not join the next one."""
+    if file.is_file():
+        data = file.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            with file.open("r+b") as handle:
+                handle.truncate(whole)
+
+
+def _numbered(task: Task) -> list[tuple[int, Item]]:
+    found = []
+    for number, item in enumerate(task.items()):
+        if task.count is not None and number >= task.count:
+            break
+        found.append((number, item))
+    return found
+
+
+def _batches(items: list[tuple[int, Item]]) -> list[list[tuple[int, Item]]]:
+    """Up to 25 neighbours that ask for the same media."""
+    batches: list[list[tuple[int, Item]]] = []
+    for entry in items:
+        last = batches[-1] if batches else []
+        if last and len(last) < _BATCH and last[0][1].modalities == entry[1].modalities:
+            last.append(entry)
+        else:
+            batches.append([entry])
+    return batches
+
+
+def _answer(
+    model: AnyToAny, task: Task, batch: list[tuple[int, Item]], folder: Path, temperature: float, seed: int
+) -> list[Prediction]:
+    modalities = batch[0][1].modalities
+    replies = model.batch(
+        [item.messages for _, item in batch],
+        seeds=[seed + 10 * number for number, _ in batch],
+        seed=seed,
+        temperature=temperature,
+        max_new_tokens=task.max_new_tokens,
+        modalities=None if modalities is None else list(modalities),
+    )
+    found = []
+    for (number, item), reply in zip(batch, replies, strict=True):
+        stem = f"{''.join(c if c.isalnum() else '_' for c in task.name)}/{number:05}"
+        parts = [_written(part, folder, f"{stem}_{i}") for i, part in enumerate(reply)]
+        reference = _reference(item, folder, f"{stem}_reference")
+        content = item.messages[-1]["content"]
+        prompt = [{k: p[k] for k in ("type", "text") if k in p} for p in content]
+        found.append(
+            Prediction(task.name, item.key, prompt, parts, list(item.references), reference, list(item.expected))
+        )
+    return found
+
+
+def _reference(item: Item, folder: Path, name: str) -> dict[str, str] | None:
+    """The right medium: a file of the task's data, or one that is written beside the reply's."""
+    if item.reference is None:
+        return None
+    if isinstance(item.reference, str):
+        return {"type": modality_of_file(item.reference).value, "file": item.reference}
+    array, rate = array_of(item.reference)
+    return _written(ReplyPart(item.reference.modality.value, array=array, rate=rate), folder, name)
+
+
+def _written(part: ReplyPart, folder: Path, name: str) -> dict[str, str]:
+    """A part as it stands in the file; media are written without loss, or they would be measured with it."""
+    if part.type == "text":
+        return {"type": "text", "text": part.text or ""}
+    modality = Modality(part.type)
+    assert part.array is not None
+    suffix = ".mkv" if modality is Modality.VIDEO else MODALITIES[modality].sample_suffix
+    path = folder / "media" / f"{name}{suffix}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if modality is Modality.VIDEO:
+        save_video_exactly(part.array, path, part.rate or 1.0)
+    else:
+        save(part.array, modality, path, part.rate)
+    return {"type": part.type, "file": str(path.relative_to(folder))}
+
+
+def score(tasks: Sequence[Task], folder: Path) -> dict[str, Any]:
+    """Every number of every task that ``folder`` has predictions of; also written to ``scores.json``.
+
+    A score that cannot be computed stands there with its reason.
+    """
+    predictions = records.read(folder)
+    results: dict[str, Any] = {}
+    for task in tasks:
+        own = [p for p in predictions if p.task == task.name]
+        if not own:
+            continue
+        numbers, failed = dict[str, Estimate](), dict[str, str]()
+        for part in task.scores:
+            try:
+                numbers |= part(own, folder, task.data_root or folder)
+            except (ValueError, UserError) as error:  # one number must not cost the others
+                failed[type(part).__name__] = str(error)
+        scores = {name: vars(value) for name, value in numbers.items()}
+        results[task.name] = {"items": len(own), "scores": scores, "failed": failed, "paper": task.paper}
+    unknown = sorted({p.task for p in predictions} - {t.name for t in tasks})
+    record = {"tasks": results, "unscored": unknown}
+    (folder / SCORES).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return record
+
+
+def estimate(value: Mapping[str, Any]) -> Estimate:
+    """A number of ``scores.json``."""
+    return Estimate(**value)

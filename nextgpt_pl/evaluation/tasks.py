@@ -1,0 +1,281 @@
+"""Evaluation tasks: what is asked, what would be right, and which scores are taken."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nextgpt_pl.datamodules.rows import inside
+from nextgpt_pl.errors import UserError, nearest
+from nextgpt_pl.evaluation.layouts import CaptionLayout, jsonl
+from nextgpt_pl.evaluation.scores import Score
+from nextgpt_pl.modality import Modality, modality_of_file
+from nextgpt_pl.samples import Media
+
+Messages = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question of a task.
+
+    Attributes:
+        key: unique within the task.
+        messages: the conversation up to the question, as the pipeline takes it.
+        modalities: media that the reply must hold; ``None`` leaves it to the model.
+        references: right texts.
+        reference: a right medium; a :class:`Media` is written beside the predictions, a text names a file below the
+            task's data folder.
+        expected: exact content in the pocket world.
+
+    """
+
+    key: str
+    messages: Messages
+    modalities: tuple[str, ...] | None = None
+    references: tuple[str, ...] = ()
+    reference: Media | str | None = None
+    expected: tuple[tuple[str, dict[str, Any]], ...] = ()
+
+
+class Task(ABC):
+    """A named set of questions with scores.
+
+    Args:
+        name: of the task, in tables and files.
+        scores: what is computed from its predictions.
+        count: how many items at most; ``None`` for all.
+        max_new_tokens: longest reply.
+        paper: the paper's number by score name, printed beside ours.
+
+    """
+
+    def __init__(
+        self,
+        name: str,
+        scores: Sequence[Score],
+        count: int | None = None,
+        max_new_tokens: int = 120,
+        paper: Mapping[str, float] | None = None,
+    ) -> None:
+        self.name, self.scores, self.count = name, list(scores), count
+        self.max_new_tokens, self.paper = max_new_tokens, dict(paper or {})
+
+    @abstractmethod
+    def items(self) -> Iterator[Item]:
+        """All items, in a fixed order."""
+
+    def missing(self) -> list[str]:
+        """Files and folders that the task needs and that are not there."""
+        return []
+
+    @property
+    def data_root(self) -> Path | None:
+        """Where reference media lie, if not beside the predictions."""
+        return None
+
+
+def _ask(text: str, *media: Media) -> Messages:
+    content = [{"type": m.modality.value, m.modality.value: m} for m in media]
+    return [{"role": "user", "content": [*content, {"type": "text", "text": text}]}]
+
+
+class PocketRoute(Task):
+    """Held-out dialogues of one route of the pocket world.
+
+    Args:
+        route: such as ``image->text`` or ``text->image+audio``.
+        scores: see :class:`Task`.
+        count: number of dialogues.
+        first: number of the first one.
+        max_new_tokens: see :class:`Task`.
+
+    """
+
+    def __init__(
+        self, route: str, scores: Sequence[Score], count: int = 300, first: int = 0, max_new_tokens: int = 120
+    ) -> None:
+        from nextgpt_pl.pocket.dialogues import ROUTES
+
+        super().__init__(f"pocket {route}", scores, count, max_new_tokens)
+        if route not in ROUTES:
+            raise UserError(f"route={route!r}: the pocket world has no such route{nearest(route, ROUTES)}")
+        self.route, self.first = route, first
+
+    def items(self) -> Iterator[Item]:
+        """Dialogues; a medium that is expected is rendered anew, as a reference for distances between sets."""
+        from nextgpt_pl.pocket import dialogues, grammar, talk
+        from nextgpt_pl.pocket.routes import messages_of
+        from nextgpt_pl.pocket.world import attributes, item_rng
+
+        for index in range(self.first, self.first + (self.count or 0)):
+            dialogue = dialogues.dialogue(self.route, "heldout", index)
+            assert dialogue.attributes is not None
+            expected = dialogue.attributes["expected"]
+            scene = expected[0][1] if expected else None
+            reference: Media | None = None
+            captions: tuple[str, ...] = ()
+            if scene is not None:
+                rng = item_rng("heldout", talk.modality_of(scene), index, 0, f"reference/{self.route}")
+                captions = tuple(grammar.caption(scene, rng) for _ in range(5))
+                reference = dialogues.medium_of(scene, rng) if expected[0][0] != "text" else None
+            yield Item(
+                dialogue.key,
+                messages_of(dialogue),
+                references=captions,
+                reference=reference,
+                expected=tuple((kind, dict(attributes(wanted))) for kind, wanted in expected),
+            )
+
+
+class _OfLayout(Task):
+    """Tasks over a captioned data set."""
+
+    def __init__(
+        self,
+        name: str,
+        data: CaptionLayout,
+        scores: Sequence[Score],
+        prompt: str,
+        count: int | None = None,
+        max_new_tokens: int = 120,
+        paper: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(name, scores, count, max_new_tokens, paper)
+        self.data, self.prompt = data, prompt
+
+    def missing(self) -> list[str]:
+        """Files of the data set that are not there."""
+        return self.data.missing()
+
+    @property
+    def data_root(self) -> Path | None:
+        """The data set's folder."""
+        return self.data.root
+
+
+class Captioning(_OfLayout):
+    """A medium in, a caption out."""
+
+    def items(self) -> Iterator[Item]:
+        """One per medium."""
+        for entry in self.data.entries():
+            medium = Media(self.data.modality, inside(self.data.root, entry.file))
+            yield Item(entry.key, _ask(self.prompt, medium), (), entry.captions)
+
+
+class Generating(_OfLayout):
+    """The first caption in, a medium out; ``{caption}`` of the prompt stands for it."""
+
+    def items(self) -> Iterator[Item]:
+        """One per medium."""
+        if "{caption}" not in self.prompt:
+            raise UserError(f"prompt={self.prompt!r}: {{caption}} is not in it")
+        for entry in self.data.entries():
+            asked = _ask(self.prompt.replace("{caption}", entry.captions[0]))
+            yield Item(entry.key, asked, (self.data.modality.value,), entry.captions[:1], entry.file)
+
+
+class Editing(Task):
+    """A medium and an instruction in, the changed medium out.
+
+    No list of edits was ever published for the paper's editing tables, so they come from a JSONL file with, per line,
+    ``file``, ``instruction``, ``caption`` (of the result) and, where there is one, ``target`` (a file).
+
+    Args:
+        name: see :class:`Task`.
+        root: folder of the media.
+        scores: see :class:`Task`.
+        edits: the JSONL file, below ``root``.
+        count: see :class:`Task`.
+        max_new_tokens: see :class:`Task`.
+        paper: see :class:`Task`.
+
+    """
+
+    def __init__(
+        self,
+        name: str,
+        root: Path,
+        scores: Sequence[Score],
+        edits: str = "edits.jsonl",
+        count: int | None = None,
+        max_new_tokens: int = 120,
+        paper: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(name, scores, count, max_new_tokens, paper)
+        self.root, self.edits = root, root / edits
+
+    @property
+    def data_root(self) -> Path | None:
+        """The folder of the media."""
+        return self.root
+
+    def missing(self) -> list[str]:
+        """The list of edits, if it is not there."""
+        return [] if self.edits.is_file() else [str(self.edits)]
+
+    def items(self) -> Iterator[Item]:
+        """One per edit; without a target, the source is the reference."""
+        for number, row in enumerate(jsonl(self.edits, ("file", "instruction", "caption"))):
+            name = str(row["file"])
+            modality = modality_of_file(name)
+            asked = _ask(str(row["instruction"]), Media(modality, inside(self.root, name)))
+            reference = str(row.get("target", name))
+            yield Item(f"{number}/{name}", asked, (modality.value,), (str(row["caption"]),), reference)
+
+
+class QuestionAnswering(Task):
+    """A medium and a question in, a short answer out; VQAv2's format of questions and annotations.
+
+    Args:
+        name: see :class:`Task`.
+        root: folder of everything.
+        questions: JSON with ``questions``: ``question_id``, ``question`` and ``image_id`` (or ``video_id``,
+            ``audio_id``).
+        annotations: JSON with ``annotations``: ``question_id`` and ``answers``.
+        file: how a medium is called below ``root``: ``val2014/COCO_val2014_{id:012d}.jpg``.
+        scores: see :class:`Task`.
+        prompt: ``{question}`` stands for the question.
+        count: see :class:`Task`.
+        paper: see :class:`Task`.
+
+    """
+
+    def __init__(
+        self,
+        name: str,
+        root: Path,
+        questions: str,
+        annotations: str,
+        file: str,
+        scores: Sequence[Score],
+        prompt: str = "{question} Answer in one word or a short phrase.",
+        count: int | None = None,
+        paper: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(name, scores, count, 16, paper)
+        self.root, self.file, self.prompt = root, file, prompt
+        self.questions, self.annotations = root / questions, root / annotations
+
+    def missing(self) -> list[str]:
+        """Questions and annotations that are not there."""
+        return [str(path) for path in (self.questions, self.annotations) if not path.is_file()]
+
+    def items(self) -> Iterator[Item]:
+        """One per question that has answers."""
+        answers = {row["question_id"]: row for row in json.loads(self.annotations.read_text())["annotations"]}
+        for row in json.loads(self.questions.read_text())["questions"]:
+            known = answers.get(row["question_id"])
+            if known is None:
+                continue
+            identity = next(row[key] for key in ("image_id", "video_id", "audio_id") if key in row)
+            name = self.file.format(id=identity)
+            medium = Media(Modality(modality_of_file(name)), inside(self.root, name))
+            texts = tuple(a["answer"] if isinstance(a, dict) else str(a) for a in known["answers"])
+            asked = self.prompt.replace("{question}", row["question"])
+            yield Item(str(row["question_id"]), _ask(asked, medium), (), texts)

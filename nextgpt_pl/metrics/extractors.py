@@ -1,0 +1,216 @@
+"""Feature extractors for the media scores: media and captions to features ``(N, D)``. Nothing is loaded before use."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nextgpt_pl.encoders.imagebind_encoder import TOWER
+from nextgpt_pl.encoders.preprocessing import resample
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.media import array_of
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.paths import resolve
+from nextgpt_pl.samples import Media
+
+_BATCH = 16
+
+
+class Extractor(ABC):
+    """Features of media, and of captions where the network reads text.
+
+    Attributes:
+        name: in tables.
+
+    """
+
+    name: str
+
+    @torch.no_grad()
+    def media(self, media: Sequence[Media]) -> Tensor:
+        """``(N, D)`` float32 of media of one modality."""
+        return torch.cat([self._media(media[i : i + _BATCH]) for i in range(0, len(media), _BATCH)])
+
+    @torch.no_grad()
+    def captions(self, captions: Sequence[str]) -> Tensor:
+        """``(N, D)`` float32."""
+        return torch.cat([self._captions(captions[i : i + _BATCH]) for i in range(0, len(captions), _BATCH)])
+
+    @abstractmethod
+    def _media(self, media: Sequence[Media]) -> Tensor: ...
+
+    def _captions(self, captions: Sequence[str]) -> Tensor:
+        raise UserError(f"{self.name}: this extractor reads no text; CLIP, CLAP and the pocket encoder do")
+
+
+class PocketFeatures(Extractor):
+    """The pocket ImageBind: image, video, audio and text in one space; for offline use on the pocket world.
+
+    Args:
+        logits: class logits instead of features, for the inception score and KL divergence: similarity to one caption
+            of each training sound, the only medium with few enough scenes to be classes.
+
+    """
+
+    def __init__(self, logits: bool = False) -> None:
+        self.name, self.logits = "pocket ImageBind", logits
+
+    @cached_property
+    def _encoder(self) -> Any:
+        from nextgpt_pl.pocket.pretrain.encoder import shipped_encoder
+
+        return shipped_encoder()
+
+    @cached_property
+    def _classes(self) -> Tensor:
+        from nextgpt_pl.pocket import grammar
+        from nextgpt_pl.pocket.world import audio_scenes, item_rng
+
+        scenes = [s for split in ("train", "heldout") for s in audio_scenes(split)]
+        rng = item_rng("train", Modality.AUDIO, 0, 0, "classes")
+        return self._captions([grammar.caption(scene, rng) for scene in scenes])
+
+    def _media(self, media: Sequence[Media]) -> Tensor:
+        from nextgpt_pl.pocket.pretrain.encoder import tower_input
+
+        model, modality = self._encoder.model, media[0].modality
+        inputs = tower_input([array_of(m)[0] for m in media], modality, model.config)
+        found = F.normalize(model(TOWER[modality], inputs, scale=False), dim=1)
+        return found @ self._classes.T * 20 if self.logits else found
+
+    def _captions(self, captions: Sequence[str]) -> Tensor:
+        return F.normalize(self._encoder.embed_captions(list(captions)), dim=1)
+
+
+class ClipFeatures(Extractor):
+    """CLIP of transformers: images and captions; of a video, the mean over ``frames`` frames (CLIPSIM).
+
+    Args:
+        model: hub id or folder.
+        frames: of a video, spread evenly.
+
+    """
+
+    def __init__(self, model: str = "openai/clip-vit-base-patch16", frames: int = 8) -> None:
+        self.name, self.model, self.frames = f"CLIP {model}", model, frames
+
+    @cached_property
+    def _parts(self) -> tuple[Any, Any]:
+        from transformers import AutoProcessor, CLIPModel
+
+        folder = resolve(self.model)
+        return CLIPModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
+
+    def _media(self, media: Sequence[Media]) -> Tensor:
+        model, processor = self._parts
+        frames, lengths = [], []
+        for medium in media:
+            array = array_of(medium)[0]
+            chosen = [array]
+            if medium.modality is Modality.VIDEO:
+                chosen = list(array[np.linspace(0, len(array) - 1, min(self.frames, len(array))).round().astype(int)])
+            frames += chosen
+            lengths.append(len(chosen))
+        pixels = processor(images=frames, return_tensors="pt").pixel_values
+        features = F.normalize(_tensor(model.get_image_features(pixel_values=pixels)), dim=1)
+        return torch.stack([part.mean(0) for part in features.split(lengths)])
+
+    def _captions(self, captions: Sequence[str]) -> Tensor:
+        model, processor = self._parts
+        encoded = processor(text=list(captions), return_tensors="pt", padding=True, truncation=True)
+        return F.normalize(_tensor(model.get_text_features(**encoded)), dim=1)
+
+
+class ClapFeatures(Extractor):
+    """CLAP of transformers: sounds and captions.
+
+    Args:
+        model: hub id or folder.
+
+    """
+
+    def __init__(self, model: str = "laion/clap-htsat-unfused") -> None:
+        self.name, self.model = f"CLAP {model}", model
+
+    @cached_property
+    def _parts(self) -> tuple[Any, Any]:
+        from transformers import AutoProcessor, ClapModel
+
+        folder = resolve(self.model)
+        return ClapModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
+
+    def _media(self, media: Sequence[Media]) -> Tensor:
+        model, processor = self._parts
+        wanted = processor.feature_extractor.sampling_rate
+        sounds = []
+        for medium in media:
+            samples, rate = array_of(medium)
+            sounds.append(resample(torch.from_numpy(samples), int(rate or wanted), wanted).numpy())
+        features = processor.feature_extractor(sounds, sampling_rate=wanted, return_tensors="pt")
+        return F.normalize(_tensor(model.get_audio_features(**features)), dim=1)
+
+    def _captions(self, captions: Sequence[str]) -> Tensor:
+        model, processor = self._parts
+        encoded = processor.tokenizer(list(captions), return_tensors="pt", padding=True, truncation=True)
+        return F.normalize(_tensor(model.get_text_features(**encoded)), dim=1)
+
+
+class InceptionFeatures(Extractor):
+    """FID's own Inception v3 of torch-fidelity: 2,048 features of an image, or its 1,008 logits.
+
+    Args:
+        logits: for the inception score.
+
+    """
+
+    def __init__(self, logits: bool = False) -> None:
+        self.name, self.logits = "Inception v3", logits
+
+    @cached_property
+    def _network(self) -> Any:
+        try:
+            from torchmetrics.image.fid import NoTrainInceptionV3
+        except ImportError as error:
+            raise UserError(f"{self.name}: pip install torch-fidelity ({error})") from error
+        feature = "logits_unbiased" if self.logits else "2048"
+        return NoTrainInceptionV3(name="inception-v3-compat", features_list=[feature])
+
+    def _media(self, media: Sequence[Media]) -> Tensor:
+        images = [torch.from_numpy(np.array(array_of(m)[0])).permute(2, 0, 1)[None] for m in media]
+        return torch.cat([self._network(image).float() for image in images])
+
+
+class ModuleFeatures(Extractor):
+    """Any module of the user's own that takes a batch of arrays as float32 tensor: I3D for FVD, PANNs for FD.
+
+    Args:
+        module: an ``nn.Module``, by ``class_path`` in a YAML.
+        name: in tables.
+        sample_rate: that sounds are brought to; ``None``: as they are.
+
+    """
+
+    def __init__(self, module: torch.nn.Module, name: str = "features", sample_rate: int | None = None) -> None:
+        self.name, self.module, self.sample_rate = name, module.eval(), sample_rate
+
+    def _media(self, media: Sequence[Media]) -> Tensor:
+        found = []
+        for medium in media:
+            array, rate = array_of(medium)
+            tensor = torch.from_numpy(np.array(array)).float()
+            if medium.modality is Modality.AUDIO and self.sample_rate and rate and rate != self.sample_rate:
+                tensor = resample(tensor, int(rate), self.sample_rate)
+            found.append(self.module(tensor[None]))
+        return torch.cat(found).flatten(1).float()
+
+
+def _tensor(output: Any) -> Tensor:
+    """Projected features; newer transformers wrap them into an output object."""
+    return output if isinstance(output, Tensor) else output.pooler_output

@@ -1,0 +1,104 @@
+"""Which runs a sweep, or a folder of ablations, consists of."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from nextgpt_pl.analysis.keys import short_names
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.runs import experiment_name
+from nextgpt_pl.sweeps.runner import Planned, Runner
+from nextgpt_pl.sweeps.search import Seen, propose
+from nextgpt_pl.sweeps.space import Sweep, grid
+
+BASE = "base.yaml"
+
+
+def group_of(place: Path) -> str:
+    """Folder of the runs of a sweep's YAML or of a folder of ablations, below the root.
+
+    ``experiments/sweeps/x.yaml`` is ``sweeps/x``, ``experiments/ablations`` is ``ablations``.
+    """
+    return experiment_name([place])
+
+
+def plan_grid(sweep: Sweep) -> list[Planned]:
+    """The runs of a grid, named by what is varied."""
+    points = grid(sweep)
+    names = short_names(sweep.varied)
+    return [_planned(sweep, point, "_".join(f"{names[k]}-{_slug(point[k])}" for k in names)) for point in points]
+
+
+def search_names(total: int) -> list[str]:
+    """Names of the runs of a search."""
+    return [f"run-{index:03d}" for index in range(total)]
+
+
+def plan_search(sweep: Sweep, runner: Runner, total: int) -> Iterator[Planned]:
+    """The runs of a random or Bayesian search; each is proposed when it is asked for, from those done by then."""
+    for index, name in enumerate(search_names(total)):
+        record = runner.records.get(name)
+        point = record["parameters"] if record else propose(sweep, _seen(sweep, runner), index)
+        yield _planned(sweep, point, name)
+
+
+def _seen(sweep: Sweep, runner: Runner) -> list[Seen]:
+    found: list[Seen] = []
+    for name, record in sorted(runner.records.by_name.items()):
+        value = None
+        if record["state"] == "finished" and sweep.method == "bayes":
+            value = runner.value(_planned(sweep, record["parameters"], name))
+            if value is None:
+                raise UserError(f"{sweep.file}: metric.name: {sweep.metric!r} was not logged by run {name}")
+        elif record["state"] == "failed":
+            value = float("nan")
+        found.append((record["parameters"], value))
+    return found
+
+
+def _planned(sweep: Sweep, point: dict[str, Any], name: str) -> Planned:
+    command = sweep.arguments(point, [sys.executable])
+    return Planned(name, group_of(sweep.file), tuple(command), point)
+
+
+def _slug(value: Any) -> str:
+    return re.sub(r"[^\w.+-]+", "-", str(value).replace(": ", "")).strip("-")
+
+
+def plan_ablations(folder: Path, seeds: Sequence[int], more: Sequence[str] = ()) -> list[Planned]:
+    """``base.yaml`` and each other YAML of a folder laid over it, for each seed.
+
+    Args:
+        folder: of the YAMLs.
+        seeds: of initialisation and of the order of the data.
+        more: arguments of every run, such as ``--trainer.max_steps=100``.
+
+    Raises:
+        UserError: the folder holds no ``base.yaml``.
+
+    """
+    base = folder / BASE
+    if not base.is_file():
+        raise UserError(f"{base}: no such file; it is what the other YAMLs of the folder are laid over")
+    ablations = [file for file in sorted(folder.glob("*.yaml")) if file != base]
+    group = group_of(folder)
+    found = []
+    # seeds outside: after the first of them there is something to compare
+    for seed in seeds:
+        for file in (base, *ablations):
+            files = (base,) if file == base else (base, file)
+            command = [sys.executable, "-m", "nextgpt_pl", "fit", *(a for f in files for a in ("-c", _from_here(f)))]
+            command += [f"--seed_everything={seed}", f"--data.init_args.seed={seed}", *more]
+            parameters = {"file": file.name, "seed": seed}
+            found.append(Planned(f"seed-{seed}", f"{group}/{file.stem}", tuple(command), parameters))
+    return found
+
+
+def _from_here(file: Path) -> str:
+    """A path that is the same however the folder was given."""
+    file = file.resolve()
+    return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)

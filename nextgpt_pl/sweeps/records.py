@@ -1,0 +1,64 @@
+"""What is known of each run of a sweep, in ``logs/``: a small JSON file and its output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+State = Literal["started", "finished", "failed"]
+
+
+class Records:
+    """Records by name of the run; read from a folder, and written there at once when they change.
+
+    Args:
+        folder: made if it does not exist.
+
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.by_name: dict[str, dict[str, Any]] = {}
+        self.read()
+
+    def read(self) -> None:
+        """Take up what the folder holds."""
+        for file in sorted(self.folder.rglob("*.json")):
+            name = file.relative_to(self.folder).with_suffix("").as_posix()
+            self.by_name[name] = json.loads(file.read_text(encoding="utf-8"))
+
+    def get(self, name: str) -> dict[str, Any] | None:
+        """A run's record: ``state``, ``parameters``, ``command`` and, once it ended, ``exit_code``, ``seconds``."""
+        return self.by_name.get(name)
+
+    def put(
+        self, name: str, state: State, *, parameters: Mapping[str, Any], command: Sequence[str], **more: Any
+    ) -> None:
+        """Keep what is known; the file appears whole or not at all."""
+        record = {"state": state, "parameters": dict(parameters), "command": list(command), **more}
+        self.by_name[name] = record
+        file = self.folder / f"{name}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        scratch = self.folder / f"{name}.tmp"
+        scratch.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        scratch.replace(file)
+
+    def output(self, name: str) -> Path:
+        """Where the run's output goes."""
+        file = self.folder / f"{name}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file
+
+    def last_line(self, name: str) -> str:
+        """The last thing that a run said."""
+        text = self.output(name).read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return lines[-1] if lines else "no output"
+
+    def state(self, name: str) -> State | None:
+        """A run's state; ``None`` where it was never begun."""
+        record = self.by_name.get(name)
+        return None if record is None else record["state"]

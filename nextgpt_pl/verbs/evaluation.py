@@ -1,0 +1,139 @@
+"""``test`` and ``evaluate``: a run answers the tasks of a YAML; every number is computed from what it wrote."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from nextgpt_pl.errors import UserError
+
+_CONFIG = "evaluation.yaml"
+
+
+def _parser(verb: str) -> Any:
+    from jsonargparse import ArgumentParser
+
+    from nextgpt_pl.evaluation.tasks import Task
+
+    parser = ArgumentParser(prog=f"nextgpt_pl {verb}", exit_on_error=False)
+    parser.add_argument("-c", "--config", action="config", help="YAML with the tasks")
+    parser.add_argument("--tasks", type=list[Task], required=True, help="what is asked and which scores are taken")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token")
+    parser.add_argument("--seed", type=int, default=0, help="of the media and of sampling")
+    parser.add_argument("--run", type=Path, help="folder of the run that answers")
+    parser.add_argument("--out", type=Path, help="folder of the predictions; by default in the run's eval/")
+    parser.add_argument("--count", type=int, help="items per task, instead of the tasks' own numbers")
+    return parser
+
+
+def _parsed(parser: Any, argv: Sequence[str]) -> Any:
+    from jsonargparse import ArgumentError
+
+    try:
+        return parser.parse_args(list(argv))
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise UserError(str(error)) from error
+
+
+def test(argv: Sequence[str]) -> int:
+    """Answer what is not answered yet, then score and report."""
+    parser = _parser("test")
+    config = _parsed(parser, argv[1:])
+    if config.run is None:
+        raise UserError("--run: give the folder of a run, such as outputs/instruct/RUN")
+    given = Path(config.config[-1].relative).stem if config.config else "tasks"
+    folder = config.out or config.run / "eval" / given
+    from nextgpt_pl.evaluation import run
+    from nextgpt_pl.pipeline import AnyToAny
+
+    tasks = _tasks(parser, config)
+    folder.mkdir(parents=True, exist_ok=True)
+    _pin(parser, config, folder)
+    found, missing = run.present(tasks)
+    _print_missing(missing)
+    if not found:
+        raise UserError("none of the tasks has its data; nothing was asked")
+    run.predict(AnyToAny.from_run(config.run), found, folder, temperature=config.temperature, seed=config.seed)
+    _score(found, missing, config, folder)
+    return 0
+
+
+def evaluate(argv: Sequence[str]) -> int:
+    """Compute every number anew from a folder of predictions."""
+    from jsonargparse import ArgumentParser
+
+    front = ArgumentParser(prog="nextgpt_pl evaluate", description=evaluate.__doc__)
+    front.add_argument("folder", type=Path, help=f"folder of predictions.jsonl and {_CONFIG}")
+    folder = front.parse_args(list(argv[1:])).folder
+    if not (folder / _CONFIG).is_file():
+        raise UserError(f"{folder}: no {_CONFIG} there; give a folder that `test` made")
+    parser = _parser("evaluate")
+    config = _parsed(parser, ["-c", str(folder / _CONFIG)])
+    _score(_tasks(parser, config), {}, config, folder)
+    return 0
+
+
+def check(argv: Sequence[str]) -> int:
+    """``data check``: which tasks of a YAML have their data, and what is missing of the others."""
+    from nextgpt_pl.evaluation import run
+
+    if list(argv[1:2]) != ["check"]:
+        raise UserError("data: the only thing it does is check: data check -c experiments/eval/paper.yaml")
+    parser = _parser("data check")
+    tasks = _tasks(parser, _parsed(parser, argv[2:]))
+    found, missing = run.present(tasks)
+    for task in found:
+        print(f"{task.name}: there")
+    _print_missing(missing)
+    return 0 if not missing else 1
+
+
+def _tasks(parser: Any, config: Any) -> list[Any]:
+    from nextgpt_pl.evaluation import run
+
+    tasks = parser.instantiate_classes(config).tasks
+    if config.count is not None:
+        for task in tasks:
+            task.count = config.count if task.count is None else min(task.count, config.count)
+    run.check_names(tasks)
+    return list(tasks)
+
+
+def _pin(parser: Any, config: Any, folder: Path) -> None:
+    """Keep the whole configuration beside the predictions; other settings want another folder."""
+    text = parser.dump(config, skip_none=False)
+    file = folder / _CONFIG
+    if file.is_file() and file.read_text(encoding="utf-8") != text:
+        raise UserError(f"{folder}: holds predictions made with other settings; give another --out, or remove it")
+    file.write_text(text, encoding="utf-8")
+
+
+def _print_missing(missing: Mapping[str, list[str]]) -> None:
+    for name, files in missing.items():
+        print(f"{name}: not there: {', '.join(files)}")
+
+
+def _score(tasks: Sequence[Any], missing: Mapping[str, list[str]], config: Any, folder: Path) -> None:
+    from nextgpt_pl.evaluation import report, run
+
+    record = run.score(tasks, folder)
+    settings = {
+        "run": config.run,
+        "temperature": config.temperature,
+        "seed": config.seed,
+        "settings": f"{_CONFIG}, sha256 {hashlib.sha256((folder / _CONFIG).read_bytes()).hexdigest()[:16]}",
+        "scored": datetime.now().strftime("%Y-%m-%d %H:%M"),
+    }
+    if missing:
+        settings["not there"] = ", ".join(missing)
+    if record["unscored"]:
+        settings["predictions of unknown tasks, not scored"] = ", ".join(record["unscored"])
+    written = report.write(record, settings, folder)
+    width = shutil.get_terminal_size().columns
+    for row in report.rows(record):
+        print("  ".join(cell for cell in row if cell)[: max(width, 80)])
+    print(f"report: {written}")

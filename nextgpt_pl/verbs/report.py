@@ -1,0 +1,33 @@
+"""``report``: runs grouped over seeds, as a page to read or send."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def report(runs: list[Path], out: Path, metrics: str | None = None, title: str = "Report") -> None:
+    """Compare runs: what differs, mean and standard deviation over seeds, curves, sample media side by side.
+
+    Args:
+        runs: run folders, or folders of them.
+        out: folder of index.md, index.html, groups.csv and runs.csv.
+        metrics: patterns separated by commas, such as 'val/cosine_*'; by default the main ones of validation.
+        title: of the page.
+
+    """
+    from nextgpt_pl.analysis.report import write_report
+    from nextgpt_pl.analysis.runs import find_runs
+
+    print(f"report: {write_report(find_runs(runs), out, metrics.split(',') if metrics else (), title)}")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse and run ``report``."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog="nextgpt_pl report", description=(report.__doc__ or "").split("\n")[0])
+    parser.add_argument("runs", type=Path, nargs="+", help="run folders, or folders of them")
+    parser.add_function_arguments(report, skip={"runs"}, as_positional=False)
+    report(**vars(parser.parse_args(list(argv[1:]))))
+    return 0

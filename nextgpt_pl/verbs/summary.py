@@ -1,0 +1,176 @@
+"""``summary``: what an experiment needs, on the meta device: no weights, no data, no GPU, no network."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from nextgpt_pl import budget
+from nextgpt_pl.budget import Workload
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.model import NextGPT
+from nextgpt_pl.projections import GroupingInputProjection, LinearInputProjection
+
+# the paper's data: CC3M, WebVid-2M, AudioCaps; and LLaVA + T2M, VideoChat + T2M, T2M, Alpaca + MosIT
+_PAIRS = {"image": 3_000_000, "video": 2_000_000, "audio": 46_000}
+_DIALOGUES = {"image": 155_000, "video": 16_000, "audio": 5_000, "text": 57_000}
+_PAPER = {"encoder": "1.2B", "llm": "7B", "image decoder": "1.3B", "video decoder": "1.8B", "audio decoder": "975M"}
+_PAPER_OUTPUTS = {"image": "31M", "video": "32M", "audio": "31M"}
+_PAPER_INPUTS: dict[type, str] = {LinearInputProjection: "4M", GroupingInputProjection: "28M"}
+
+
+def in_paper_form(count: int) -> str:
+    """As the paper writes numbers of parameters: cut, not rounded, to whole millions or tenths of billions."""
+    if count >= 10**9:
+        return f"{count // 10**8 / 10:.1f}B"
+    return f"{count // 10**6}M"
+
+
+def _number(text: str) -> float:
+    return float(text[:-1]) * {"M": 1e6, "B": 1e9}[text[-1]]
+
+
+def parameter_lines(network: NextGPT) -> list[str]:
+    """Parameters part by part, what trains, and the paper's numbers beside those of its own model."""
+    groups = budget.sizes(network)
+    trains = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    everything = sum(sum(parts.values()) for parts in groups.values())
+    beside = _paper_numbers(network)
+    towers = budget.all_imagebind_towers(network)
+    lines = [f"{'part':<28}{'parameters':>16}{'cut':>9}{'paper':>9}"]
+    for group, parts in groups.items():
+        whole = sum(parts.values())
+        if group == "encoder" and towers:
+            lines.append(_row("encoder, all towers", towers, beside.get(group, "")))
+            lines.append(_row("  of it built", whole, ""))
+            everything += towers - whole
+        else:
+            lines.append(_row(group, whole, beside.get(group, "")))
+        if len(parts) > 1 or "projections" in group:
+            lines += [_row(f"  {name}", size, beside.get(f"{group} {name}", "")) for name, size in parts.items()]
+    lines.append(f"trainable in this stage: {trains:,} of {everything:,} ({trains / everything:.2%})")
+    return lines + _paper_account(groups, beside, towers)
+
+
+def _row(name: str, count: int, paper: str) -> str:
+    return f"{name:<28}{count:>16,}{in_paper_form(count):>9}{paper:>9}"
+
+
+def _paper_numbers(network: NextGPT) -> dict[str, str]:
+    """The paper's number for each part; empty unless this is the paper's model."""
+    projections = list(network.input_projections.values())
+    if network.llm.hidden_size != 4096 or len(projections) != 1 or type(projections[0]) not in _PAPER_INPUTS:
+        return {}
+    outputs = {f"output projections {name}": size for name, size in _PAPER_OUTPUTS.items()}
+    return {**_PAPER, "input projections": _PAPER_INPUTS[type(projections[0])], "lora": "33M", **outputs}
+
+
+def _paper_account(groups: Mapping[str, Mapping[str, int]], beside: Mapping[str, str], towers: int) -> list[str]:
+    """Both sums, ours and the paper's, over all that the paper trains, and where they differ."""
+    if not beside or "lora" not in groups:
+        return []
+    joints = {
+        **groups["output projections"],
+        "input": sum(groups["input projections"].values()),
+        "LoRA": sum(groups["lora"].values()),
+    }
+    exact, cut = sum(joints.values()), sum(size // 10**6 for size in joints.values())
+    frozen = {name: sum(parts.values()) for name, parts in groups.items() if name in _PAPER} | {"encoder": towers}
+    cut_frozen = sum(_number("7B" if name == "llm" else in_paper_form(size)) for name, size in frozen.items())
+    paper = sum(_number(beside[name]) for name in beside if name not in _PAPER)
+    paper_all = paper + sum(_number(text) for text in _PAPER.values())
+    return [
+        f"the paper trains {paper / 1e6:.0f}M of {paper_all / 1e9:.2f}B, a sum of numbers cut to whole millions;"
+        f" ours cut alike: {cut}M of {(cut * 1e6 + cut_frozen) / 1e9:.2f}B",
+        f"not cut: {exact:,} of {exact + sum(frozen.values()):,}, and {sum(groups['signal tokens'].values()):,} rows of"
+        f" signal tokens; Vicuna-7B has {frozen['llm']:,}, which the paper counts as 7B",
+    ]
+
+
+def _bytes(size: float) -> str:
+    return f"{size / 2**30:,.2f} GiB" if size < 2**40 else f"{size / 2**40:,.2f} TiB"
+
+
+def cost_lines(network: NextGPT, work: Workload, trains: int, tflops: float, mfu: float) -> list[str]:
+    """Memory per GPU, operations per sample, hours, disk."""
+    found = budget.step_costs(network, work)
+    per_sample = budget.flops_per_sample(found, work)
+    rows = budget.memory(network, trains, found, work)
+    lines = [f"memory on each of {work.gpus} GPUs ({work.strategy}), {work.batch} rows of {work.tokens} tokens:"]
+    lines += [f"  {name:<30}{_bytes(size):>14}" for name, size in rows.items()]
+    lines.append(f"operations per sample, {work.tokens} tokens of which {work.labels} are learned:")
+    lines += [f"  {name:<30}{flops / 1e12:>9.2f} TFLOP" for name, flops in per_sample.items()]
+    lines += [f"  of it {name:<24}{cost.flops / work.batch / 1e12:>9.2f} TFLOP" for name, cost in found.items()]
+    epoch = budget.hours(per_sample, work, tflops, mfu)
+    total = sum(work.items.values())
+    lines.append(
+        f"one epoch of {total:,} samples: {epoch:,.1f} hours on {work.gpus} GPUs of {tflops:g} TFLOP/s at MFU {mfu:g}"
+    )
+    cache = budget.cache_bytes(network, work)
+    lines += [f"cache of {name}, float32: {_bytes(size)}" for name, size in cache.items()]
+    return lines
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="nextgpt_pl summary", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--gpus", type=int, help="how many; by default those of trainer.devices, or 8")
+    parser.add_argument("--strategy", choices=("replicated", "sharded"), help="by default that of trainer.strategy")
+    parser.add_argument("--batch", type=int, help="samples per GPU and step; by default data.batch_size")
+    parser.add_argument("--tokens", type=int, help="tokens of a row; by default data.max_length")
+    parser.add_argument("--labels", type=int, help="of them, those that are learned; by default a quarter")
+    parser.add_argument("--items", help="samples of an epoch, such as image=3000000,audio=46000; default: the paper's")
+    parser.add_argument("--tflops", type=float, default=312.0, help="peak of one GPU in bfloat16; A100: 312")
+    parser.add_argument("--mfu", type=float, default=0.4, help="share of the peak that is reached")
+    parser.add_argument("-c", "--config", action="append", required=True, help="the experiment's YAML")
+    return parser
+
+
+def workload(options: argparse.Namespace, config: Any, stage: str) -> Workload:
+    """What the options say, and the experiment's configuration where they say nothing."""
+    trainer, data = config.trainer, config.data.init_args
+    devices = trainer.devices if isinstance(trainer.devices, int) else 8
+    tokens = options.tokens or data.max_length
+    named = str(getattr(trainer.strategy, "class_path", trainer.strategy)).lower()
+    sharded = any(word in named for word in ("fsdp", "modelparallel"))
+    default = _DIALOGUES if stage == "InstructionTuning" else _PAIRS
+    return Workload(
+        batch=options.batch or data.batch_size,
+        tokens=tokens,
+        labels=options.labels or max(1, tokens // 4),
+        gpus=options.gpus or devices * int(trainer.num_nodes),
+        strategy=options.strategy or ("sharded" if sharded else "replicated"),
+        items=_items(options.items) if options.items else default,
+        shown=stage != "DecoderAlignment",
+        made=stage != "EncoderAlignment",
+    )
+
+
+def _items(text: str) -> dict[str, int]:
+    try:
+        found = {name: int(number) for name, number in (pair.split("=") for pair in text.split(","))}
+    except ValueError:
+        raise UserError(f"--items {text!r}: give MODALITY=NUMBER, separated by commas") from None
+    unknown = set(found) - set(_DIALOGUES)
+    if unknown:
+        raise UserError(f"--items: {sorted(unknown)[0]!r} is none of {', '.join(_DIALOGUES)}")
+    return found
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse and run ``summary``; what it does not know itself are keys of the experiment, as for ``fit``."""
+    from nextgpt_pl.cli import build_model
+
+    options, rest = _arguments().parse_known_args(list(argv[1:]))
+    files = [argument for file in options.config for argument in ("-c", file)]
+    stage, config = build_model([*files, *rest])
+    stage.init_from = None  # sizes are the same
+    with torch.device("meta"):
+        stage.configure_model()
+    name = type(stage).__name__
+    trains = sum(p.numel() for p in stage.trainable().values())
+    print("\n".join([f"{name}:", *parameter_lines(stage.network)]))
+    print("\n".join(cost_lines(stage.network, workload(options, config, name), trains, options.tflops, options.mfu)))
+    return 0

@@ -1,0 +1,50 @@
+import pytest
+
+from nextgpt_pl.analysis import find_runs
+from nextgpt_pl.errors import UserError
+
+
+def test_runs_are_found_at_any_depth_each_once(make_run, tmp_path):
+    one, two = make_run("a/b/one"), make_run("a/two")
+    runs = find_runs([tmp_path / "outputs", one])
+    assert [run.folder for run in runs] == [one, two]
+    assert [run.name for run in runs] == ["b/one", "a/two"]
+
+
+def test_what_a_run_logged(make_run):
+    (run,) = find_runs([make_run("a/one", error=0.25)])
+    assert run.config["model.init_args.network.init_args.output_projection.init_args.width"] == 512
+    assert run.final == {"train/loss": 9 / 16, "val/loss": 1.5, "val/relative_mse_image": 0.25}
+    assert run.curve("val/relative_mse_image").to_dict() == {9: 0.5, 19: 0.25}
+    assert len(run.curve("no/such")) == 0
+    assert run.stage == "DecoderAlignment"
+    assert run.finished
+
+
+def test_a_run_that_logged_nothing_yet(make_run):
+    folder = make_run("a/one", finished=False)
+    (folder / "metrics.csv").write_text("")
+    (run,) = find_runs([folder])
+    assert run.final == {}
+    assert not run.finished
+
+
+def test_the_last_samples(make_run, add_samples):
+    folder = make_run("a/one")
+    add_samples(folder, ["c"])
+    (folder / "samples" / "val_step_000021").mkdir()
+    (run,) = find_runs([folder])
+    assert [f.name for f in run.samples("image_*_signal.png")] == ["image_0_signal.png"]
+    assert run.samples("nothing") == []
+
+
+def test_mistakes_are_named(tmp_path, make_run):
+    with pytest.raises(UserError, match="nowhere: no such folder; give run folders"):
+        find_runs([tmp_path / "nowhere"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty: no run in it \(config.yaml beside metrics.csv"):
+        find_runs([tmp_path / "empty"])
+    folder = make_run("a/one")
+    (folder / "config.yaml").write_text("a: [")
+    with pytest.raises(UserError, match="is no YAML"):
+        _ = find_runs([folder])[0].config

@@ -1,0 +1,30 @@
+import numpy as np
+import pytest
+
+from nextgpt_pl.evaluation import bootstrap
+
+
+def test_the_interval_of_a_mean_is_the_normal_one_for_many_items():
+    scores = np.random.default_rng(0).normal(3.0, 2.0, 4_000)
+    found = bootstrap.of_mean(scores)
+    half = 1.96 * scores.std() / np.sqrt(len(scores))
+    assert found.value == pytest.approx(scores.mean())
+    assert found.low == pytest.approx(scores.mean() - half, abs=0.01)
+    assert found.high == pytest.approx(scores.mean() + half, abs=0.01)
+
+
+def test_the_interval_of_a_set_comes_from_sets_drawn_anew():
+    scores = np.arange(50.0)
+    found = bootstrap.of_set(lambda chosen: float(np.median(scores[chosen])), 50)
+    assert found.value == 24.5
+    assert found.low < 24.5 < found.high
+    assert bootstrap.of_set(lambda _: 1.0, 5, resamples=0) == bootstrap.Estimate(1.0, None, None, 5)
+
+
+def test_degenerate_scores_are_named():
+    with pytest.raises(ValueError, match="no items"):
+        bootstrap.of_mean(np.array([]))
+    with pytest.raises(ValueError, match="1 of 2 scores are not finite"):
+        bootstrap.of_mean(np.array([1.0, np.nan]))
+    with pytest.raises(ValueError, match="is nan"):
+        bootstrap.of_set(lambda _: float("nan"), 3)

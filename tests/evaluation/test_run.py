@@ -1,0 +1,218 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.evaluation import (
+    Captioning,
+    CaptionManifest,
+    CaptionQuality,
+    Frechet,
+    Generating,
+    JudgedRight,
+    PocketRoute,
+    QuestionAnswering,
+    Similarity,
+    VqaAccuracy,
+    records,
+    report,
+    run,
+)
+from nextgpt_pl.media import array_of
+from nextgpt_pl.media_files import save_image
+from nextgpt_pl.metrics.extractors import Extractor
+from nextgpt_pl.modality import GENERATED, Modality
+from nextgpt_pl.pocket import dialogues, grammar
+from nextgpt_pl.pocket.render import render
+from nextgpt_pl.pocket.world import VIDEO_FPS, attributes, item_rng, item_scene, scene_of
+from nextgpt_pl.samples import ReplyPart
+from nextgpt_pl.verbs import evaluation
+
+
+class _Oracle:
+    """Stands for a model: replies what the dialogue expects, but for the items that it is told to miss."""
+
+    def __init__(self, route, missed=()):
+        self.route, self.missed, self.asked, self.fail_after = route, set(missed), 0, None
+
+    def batch(self, conversations, *, seeds, **options):
+        if self.fail_after is not None and self.asked >= self.fail_after:
+            raise KeyboardInterrupt
+        return [self._reply(seed // 10) for seed in seeds]
+
+    def _reply(self, number):
+        self.asked += 1
+        expected = dialogues.dialogue(self.route, "heldout", number).attributes["expected"]
+        if number in self.missed:
+            return [ReplyPart("text", text="I do not know.")]
+        rng = item_rng("heldout", Modality.IMAGE, number, 0, "oracle")
+        reply = []
+        for kind, scene in expected:
+            if kind == "text":
+                reply.append(ReplyPart("text", text=grammar.caption(scene, rng)))
+            else:
+                reply.append(ReplyPart(kind, array=render(scene, rng), rate=_rate(kind)))
+        return reply
+
+
+def _rate(kind):
+    return {"image": None, "video": VIDEO_FPS, "audio": 16_000}[kind]
+
+
+class _Means(Extractor):
+    """Mean colours as features; a text's are of its length."""
+
+    name = "means"
+
+    def _media(self, media):
+        return torch.tensor(np.stack([array_of(m)[0].reshape(-1, 3).mean(0) for m in media]), dtype=torch.float32)
+
+    def _captions(self, captions):
+        return torch.tensor([[float(len(c))] * 3 for c in captions])
+
+
+@pytest.mark.parametrize("route", ["image->text", "text->video", "text->image+audio", "text->text"])
+def test_what_is_right_is_counted_from_the_files_alone(route, tmp_path):
+    task = PocketRoute(route, [JudgedRight()], count=6)
+    run.predict(_Oracle(route, missed={1, 4}), [task], tmp_path, temperature=0.0, seed=0)
+    found = run.score([task], tmp_path)["tasks"][task.name]["scores"]
+    if route == "text->text":
+        assert set(found) == {"right kinds"}
+        return
+    assert found["all right"]["value"] == pytest.approx(4 / 6)
+    assert found["all right"]["low"] < 4 / 6 < found["all right"]["high"]
+    kinds = 1.0 if route == "image->text" else 4 / 6
+    assert found["right kinds"]["value"] == pytest.approx(kinds)
+
+
+def test_an_interrupted_run_continues(tmp_path):
+    task = PocketRoute("text->image", [JudgedRight()], count=60)
+    model = _Oracle("text->image")
+    model.fail_after = 25
+    with pytest.raises(KeyboardInterrupt):
+        run.predict(model, [task], tmp_path, temperature=0.0, seed=0)
+    with (tmp_path / records.FILE).open("a") as file:
+        file.write('{"task": "pocket text->im')  # what a kill leaves
+    model.fail_after = None
+    run.predict(model, [task], tmp_path, temperature=0.0, seed=0)
+    assert model.asked == 60
+    assert len(records.read(tmp_path)) == 60
+    assert run.score([task], tmp_path)["tasks"][task.name]["scores"]["all right"]["value"] == 1.0
+
+
+def test_data_sets_are_scored_against_their_own_files(tmp_path):
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    out.mkdir()
+    lines = []
+    for number in range(4):
+        scene = item_scene("heldout", Modality.IMAGE, number)
+        save_image(render(scene, item_rng("heldout", Modality.IMAGE, number, 0, "x")), data / f"{number}.png")
+        lines.append(json.dumps({"file": f"{number}.png", "captions": ["a red circle", f"picture {number}"]}))
+    (data / "captions.jsonl").write_text("\n".join(lines))
+    layout = CaptionManifest(data, "image")
+    scores = [Frechet(_Means(), "FID"), Similarity(_Means()), Similarity(_Means(), "CLIP-I", to="medium")]
+    make = Generating("make", layout, scores, "Draw {caption}.", paper={"FID": 11.18})
+    tell = Captioning("tell", layout, [CaptionQuality(["CIDEr-D"]), VqaAccuracy()], "What is it?")
+    run.predict(_Both(), [make, tell], out, temperature=0.0, seed=0)
+    record = run.score([make, tell], out)
+    assert record["tasks"]["make"]["failed"] == {}
+    assert set(record["tasks"]["make"]["scores"]) == {"FID", "CLIPScore", "CLIP-I"}
+    assert record["tasks"]["tell"]["scores"]["accuracy"]["value"] == 1.0
+    page = report.write(record, {"seed": 0}, out)
+    markdown = (out / "report.md").read_text()
+    assert "| make | FID |" in markdown
+    assert "| 11.18 |" in markdown
+    assert "a red circle" in page.read_text()
+
+
+class _Both:
+    def batch(self, conversations, *, seeds, modalities, **options):
+        if not modalities:
+            return [[ReplyPart("text", text="A red circle!")] for _ in seeds]
+        scenes = [item_scene("heldout", Modality.IMAGE, seed) for seed in seeds]
+        return [[ReplyPart("image", array=render(s, item_rng("heldout", Modality.IMAGE, 0, 0, "y")))] for s in scenes]
+
+
+def test_questions_take_the_annotators_answers(tmp_path):
+    save_image(np.zeros((8, 8, 3), np.uint8), tmp_path / "img_0007.png")
+    (tmp_path / "q.json").write_text(
+        json.dumps({"questions": [{"question_id": 1, "image_id": 7, "question": "Dark?"}]})
+    )
+    answers = {"question_id": 1, "answers": [{"answer": "yes"}] * 3}
+    (tmp_path / "a.json").write_text(json.dumps({"annotations": [answers]}))
+    task = QuestionAnswering("qa", tmp_path, "q.json", "a.json", "img_{id:04d}.png", [VqaAccuracy()])
+    (item,) = task.items()
+    assert item.messages[0]["content"][1]["text"] == "Dark? Answer in one word or a short phrase."
+    assert item.references == ("yes",) * 3
+    assert item.modalities == ()
+
+
+def test_what_cannot_be_scored_says_why(tmp_path):
+    task = PocketRoute("text->image", [Frechet(_Means(), "FID"), JudgedRight()], count=3)
+    run.predict(_Oracle("text->image", missed={0, 1}), [task], tmp_path, temperature=0.0, seed=0)
+    result = run.score([task], tmp_path)["tasks"][task.name]
+    assert "1 of 3 replies hold a medium" in result["failed"]["Frechet"]
+    assert result["scores"]["all right"]["value"] == pytest.approx(1 / 3)
+
+
+def test_predictions_cannot_reach_outside_of_their_folder(tmp_path):
+    with pytest.raises(UserError, match="leaves its folder"):
+        records.load_medium(tmp_path, {"type": "image", "file": "../secret.png"})
+
+
+def test_scenes_survive_json():
+    for modality in GENERATED:
+        scene = item_scene("heldout", modality, 3)
+        assert scene_of(json.loads(json.dumps(attributes(scene)))) == scene
+    with pytest.raises(ValueError, match="no scene has the attributes"):
+        scene_of({"smell": "sweet"})
+
+
+def test_evaluate_gives_the_numbers_of_test_and_other_settings_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("nextgpt_pl.pipeline.AnyToAny.from_run", lambda _: _Oracle("text->image", missed={2}))
+    config = tmp_path / "tiny.yaml"
+    config.write_text(
+        "tasks:\n"
+        "  - class_path: nextgpt_pl.evaluation.PocketRoute\n"
+        "    init_args: {route: text->image, count: 4, scores: [{class_path: nextgpt_pl.evaluation.JudgedRight}]}\n"
+    )
+    argv = ["test", "-c", str(config), "--run", str(tmp_path)]
+    assert evaluation.test(argv) == 0
+    folder = tmp_path / "eval" / "tiny"
+    first = json.loads((folder / run.SCORES).read_text())
+    (folder / run.SCORES).unlink()
+    assert evaluation.evaluate(["evaluate", str(folder)]) == 0
+    assert json.loads((folder / run.SCORES).read_text()) == first
+    assert first["tasks"]["pocket text->image"]["scores"]["all right"]["value"] == 0.75
+    with pytest.raises(UserError, match="other settings"):
+        evaluation.test([*argv, "--seed", "1"])
+    assert "pocket text->image" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["pocket", "paper"])
+def test_every_evaluation_says_how_to_run_it_and_instantiates(name):
+    file = Path(f"experiments/eval/{name}.yaml")
+    assert f"python -m nextgpt_pl test -c {file}" in file.read_text().split("tasks:")[0]
+    parser = evaluation._parser("test")
+    tasks = evaluation._tasks(parser, evaluation._parsed(parser, ["-c", str(file)]))
+    assert len(tasks) >= 12
+    assert all(task.scores for task in tasks)
+
+
+def test_data_check_lists_what_is_missing(capsys):
+    assert evaluation.check(["data", "check", "-c", "experiments/eval/paper.yaml"]) == 1
+    printed = capsys.readouterr().out
+    assert "text to image, COCO: not there: data/coco/annotations/captions_val2014.json, data/coco/val2014" in printed
+    with pytest.raises(UserError, match="data check"):
+        evaluation.check(["data", "chekc"])
+
+
+def test_misspelled_keys_of_a_task_are_named(tmp_path):
+    config = tmp_path / "bad.yaml"
+    config.write_text("tasks:\n  - class_path: nextgpt_pl.evaluation.PocketRoute\n    init_args: {rout: text->image}\n")
+    with pytest.raises(UserError, match="rout"):
+        evaluation.test(["test", "-c", str(config), "--run", str(tmp_path)])

@@ -1,0 +1,71 @@
+"""Stages on tiny random models of the real classes, built alike in every process that is given the same folder."""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from nextgpt_pl.datamodules import CaptionedPairs, Dialogues, PocketDialogues, PocketWorld
+from nextgpt_pl.encoders import ImageBindEncoder
+from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel, TowerConfig
+from nextgpt_pl.llm import CausalLM, LoRA
+from nextgpt_pl.modality import GENERATED
+from nextgpt_pl.model import NextGPT
+from nextgpt_pl.pocket.pretrain.quality import pocket_decoder
+from nextgpt_pl.projections import MLPOutputProjection, WordInputProjection
+from nextgpt_pl.stages import DecoderAlignment, EncoderAlignment, InstructionTuning
+
+STAGES = ("EncoderAlignment", "DecoderAlignment", "InstructionTuning")
+
+
+def save_models(folder: Path) -> None:
+    """A Llama with the pocket tokenizer and an ImageBind, random, in ``folder``."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    tokenizer = CausalLM("pocket:llm").tokenizer
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder / "llm")
+    tokenizer.save_pretrained(folder / "llm")
+    tower = TowerConfig(16, 2, 2)
+    sizes = {**vars(ImageBindConfig.pocket(100, 2)), "out_dim": 16, "towers": {"vision": tower, "audio": tower}}
+    encoder = ImageBindConfig(**sizes)
+    (folder / "encoder").mkdir()
+    encoder.to_json(folder / "encoder" / "config.json")
+    save_file(dict(ImageBindModel(encoder).state_dict()), folder / "encoder" / "model.safetensors")
+
+
+def network(folder: Path, **llm) -> NextGPT:
+    """The tiny network, not loaded; seeds what is initialised when it is."""
+    torch.manual_seed(0)
+    return NextGPT(
+        llm=CausalLM(str(folder / "llm"), **llm),
+        encoder=ImageBindEncoder(str(folder / "encoder"), video_clips=2, audio_clips=1),
+        input_projection=partial(WordInputProjection, width=16, expand=2),
+        decoders={m.value: pocket_decoder(m) for m in GENERATED},
+        output_projection=partial(MLPOutputProjection, width=16),
+    )
+
+
+def stage_and_data(name: str, folder: Path, batch_size: int, train_size: int = 8, workers: int = 0, **llm):
+    """A stage by its class name, with its data."""
+    arguments = {"lr": 1e-2, "warmup_ratio": 0.0}
+    data = {"batch_size": batch_size, "num_workers": workers, "seed": 3}
+    model = network(folder, **llm)
+    if name == "InstructionTuning":
+        lora = LoRA(r=2, alpha=4, dropout=0.0)
+        dialogues = [PocketDialogues(train_size=train_size, val_size=2)]
+        return InstructionTuning(model, lora=lora, samples=0, **arguments), Dialogues(dialogues, **data)
+    pairs = CaptionedPairs([PocketWorld(train_size=train_size, val_size=4)], **data)
+    if name == "DecoderAlignment":
+        return DecoderAlignment(model, samples=0, **arguments), pairs
+    return EncoderAlignment(model, captions=3, max_new_tokens=4, word_steps=2, word_weight=0.5, **arguments), pairs

@@ -1,0 +1,60 @@
+"""The paper's YAMLs, with only the paths changed, on tiny random instances of the same classes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nextgpt_pl.__main__ import main
+from nextgpt_pl.pipeline import AnyToAny
+
+EXPERIMENTS = Path(__file__).parent.parent.parent / "experiments"
+# two steps of diffusion, of small media, are enough to run every part
+_PICTURE = {"num_inference_steps": 2, "guidance_scale": 7.5, "height": 64, "width": 64}
+SMALL = {
+    "image": _PICTURE,
+    "video": {**_PICTURE, "num_frames": 4},
+    "audio": {"num_inference_steps": 2, "guidance_scale": 2.5, "audio_length_in_s": 1.0},
+}
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch, official_data):
+    monkeypatch.setenv("NEXTGPT_DATA", str(official_data))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+
+
+def _fit(tiny, file, *arguments):
+    paths = [
+        f"--model.network.llm.path={tiny / 'llm'}",
+        f"--model.network.encoder.weights={tiny / 'encoder'}",
+        *(f"--model.network.decoders.{m}.path={tiny / m}" for m in SMALL),
+    ]
+    # a CPU computes in float32, and the loader's processes take longer to start than this test to run
+    cpu = [
+        "--trainer.accelerator=cpu",
+        "--trainer.precision=32-true",
+        "--model.network.llm.dtype=float32",
+        *(f"--model.network.decoders.{m}.dtype=float32" for m in SMALL),
+        "--data.num_workers=0",
+    ]
+    return main(["fit", "-c", str(EXPERIMENTS / file), *paths, *cpu, *arguments])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["paper", "paper_v1"])
+def test_three_stages_and_a_reply_of_every_medium(tiny, version):
+    few = [f"--model.network.decoders.{m}.sampling={json.dumps(sampling)}" for m, sampling in SMALL.items()]
+    assert _fit(tiny, f"{version}/enc_align.yaml", "--trainer.fast_dev_run=1") == 0
+    assert _fit(tiny, f"{version}/dec_align.yaml", "--trainer.fast_dev_run=1", "--model.samples=1", *few) == 0
+    (drawn,) = Path("outputs", version, "dec_align").glob("*/samples/val_step_*")
+    assert {"image_0_signal.png", "video_0_signal.mp4", "audio_0_signal.wav"} <= {p.name for p in drawn.iterdir()}
+    stop = ["--trainer.max_steps=1", "--trainer.limit_val_batches=0", "--run.name=a"]
+    assert _fit(tiny, f"{version}/instruct.yaml", *stop) == 0
+    chat = AnyToAny.from_run(Path("outputs", version, "instruct", "a"), "cpu")
+    reply = chat([{"role": "user", "content": "Show me a circle."}], modalities=list(SMALL), **SMALL)
+    shapes = {part.type: part.array.shape for part in reply if part.type != "text"}
+    assert shapes == {"image": (64, 64, 3), "video": (4, 64, 64, 3), "audio": (16_000,)}
+    assert all(np.isfinite(part.array).all() for part in reply if part.type != "text")

@@ -1,0 +1,21 @@
+import os
+
+import pytest
+
+from nextgpt_pl.runs import loggers
+
+
+@pytest.mark.parametrize(("sweep", "mode"), [(None, "offline"), ("abc", "online")])
+def test_wandb_is_offline_unless_an_agent_began_the_run(sweep, mode, monkeypatch, tmp_path):
+    monkeypatch.setenv("WANDB_MODE", "")
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_SWEEP_ID", sweep or "")
+    assert len(loggers(tmp_path / "e" / "r")) == 2
+    assert os.environ["WANDB_MODE"] == mode
+
+
+def test_the_user_has_the_last_word(monkeypatch, tmp_path):
+    monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert len(loggers(tmp_path / "e" / "r")) == 1

@@ -1,0 +1,125 @@
+"""Sharded runs of several processes against one process. Fresh processes: forked ones inherit the locks of threads."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+HELPERS = Path(__file__).parent / "helpers"
+sys.path.insert(0, str(HELPERS))
+STAGES = ("EncoderAlignment", "DecoderAlignment", "InstructionTuning")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    import tiny
+
+    folder = tmp_path_factory.mktemp("models")
+    tiny.save_models(folder)
+    return folder
+
+
+def _free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def _run(world, *runs):
+    """What each process found in each run, one after the other in the same processes: ``found[run][rank]``."""
+    settings = [{"batch": 2, "steps": 4, "world": world, **run, "out": str(run["out"])} for run in runs]
+    command = [sys.executable, str(HELPERS / "run_stage.py"), json.dumps(settings)]
+    port, folder = str(_free_port()), Path(runs[0]["out"]).parent
+    folder.mkdir(exist_ok=True, parents=True)
+    processes, logs = [], [folder / f"{world}-{rank}.log" for rank in range(world)]
+    for rank, log in enumerate(logs):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        if world > 1:  # as torchrun says it
+            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world)}
+            environment |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "x"}
+            environment |= {"LOCAL_WORLD_SIZE": str(world)}
+        with log.open("wb") as file:
+            processes.append(subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT))
+    try:
+        codes = [process.wait(timeout=900) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert codes == [0] * world, "\n".join(log.read_text()[-3000:] for log in logs)
+    return [[torch.load(f"{run['out']}/{rank}.pt", weights_only=True) for rank in range(world)] for run in settings]
+
+
+def _same_losses(ours, theirs, tolerance=1e-5):
+    assert ours["losses"].keys() == theirs["losses"].keys()
+    for step, found in theirs["losses"].items():
+        assert {k for k in found if k.startswith("train/")} <= ours["losses"][step].keys()
+        for name in found:
+            assert ours["losses"][step][name] == pytest.approx(found[name], abs=tolerance, rel=tolerance), (step, name)
+
+
+def _same_trainables(processes, alone, tolerance):
+    first = processes[0]["trainables"]
+    assert first.keys() == alone["trainables"].keys()
+    for name, value in alone["trainables"].items():
+        assert all(torch.equal(other["trainables"][name], first[name]) for other in processes[1:]), name
+        torch.testing.assert_close(
+            first[name], value, atol=tolerance, rtol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+def test_two_processes_with_sharded_weights_do_what_one_does(models, tmp_path):
+    """All stages, also through validation, where the first writes captions. Each process sees one item per step: most
+    modalities are missing on any one of them."""
+    runs = [{"stage": stage, "folder": str(models)} for stage in STAGES]
+    alone = _run(1, *({**run, "out": tmp_path / "one" / run["stage"]} for run in runs))
+    sharded = _run(2, *({**run, "out": tmp_path / "two" / run["stage"]} for run in runs))
+    for stage, (one,), both in zip(STAGES, alone, sharded, strict=True):
+        _same_losses(both[0], one)
+        _same_trainables(both, one, 1e-4)
+        for name, value in one["final"].items():
+            assert both[1]["final"][name] == pytest.approx(value, abs=1e-3, rel=1e-3), (stage, name)
+        left = [load_file(tmp_path / folder / stage / "adapter" / "adapter.safetensors") for folder in ("one", "two")]
+        assert left[0].keys() == left[1].keys() == one["trainables"].keys()
+        assert all(torch.equal(left[1][name], both[0]["trainables"][name]) for name in left[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("strategy", "llm", "shard"),
+    [
+        ("sharded", {}, {}),
+        ("sharded", {"gradient_checkpointing": True}, {"reshard_after_forward": False}),
+        ("ddp", {}, {}),
+    ],
+)
+def test_fifty_steps_of_two_processes_equal_those_of_one(strategy, llm, shard, models, tmp_path):
+    options = {"folder": str(models), "steps": 50, "batch": 6, "data": {"train_size": 24, "workers": 1, **llm}}
+    runs = [{**options, "stage": stage, "strategy": strategy, "shard": shard} for stage in STAGES]
+    alone = _run(1, *({**run, "out": tmp_path / "one" / run["stage"]} for run in runs))
+    both = _run(2, *({**run, "out": tmp_path / "two" / run["stage"]} for run in runs))
+    for (one,), two in zip(alone, both, strict=True):
+        assert len(one["losses"]) == 50
+        _same_losses(two[0], one)
+        _same_trainables(two, one, 1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_checkpoint_goes_on_in_any_number_of_processes(stage, models, tmp_path):
+    """Written by two, read by one, and the other way round; on as many processes it goes on bit by bit."""
+    run = {"stage": stage, "folder": str(models), "steps": 6, "val_every": 6}
+    ((one,),) = _run(1, {**run, "out": tmp_path / "one", "save_at": 3})
+    (two,) = _run(2, {**run, "out": tmp_path / "two", "save_at": 3})
+    for saved_by in ("one", "two"):
+        resume = str(tmp_path / saved_by / "half.ckpt")
+        ((alone,),) = _run(1, {**run, "out": tmp_path / f"{saved_by}-one", "resume": resume})
+        (both,) = _run(2, {**run, "out": tmp_path / f"{saved_by}-two", "resume": resume})
+        assert alone["losses"].keys() == both[0]["losses"].keys() == {4, 5, 6}
+        _same_trainables([alone, *both[:0]], one, 0 if saved_by == "one" else 1e-4)
+        _same_trainables(both, two[0], 0 if saved_by == "two" else 1e-4)
