@@ -81,11 +81,13 @@ class NextGPT(nn.Module):
     def signal_ids(self) -> dict[Modality, list[int]]:
         """Token ids of the signal tokens: behind the LLM's own rows, in the order of the modality table.
 
-        Every modality has its ids, whether a decoder is configured or not, so that ids mean the same in all runs.
+        Every modality that can be asked for has its ids, whether a decoder is configured or not, so that ids mean the
+        same in all runs.
         """
         ids, first = {}, self.llm.vocab_size
         for modality, count in self.num_signal_tokens.items():
-            ids[modality] = list(range(first, first + count))
+            if count:
+                ids[modality] = list(range(first, first + count))
             first += count
         return ids
 

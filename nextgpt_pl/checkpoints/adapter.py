@@ -113,7 +113,7 @@ def mismatches(manifest: dict[str, Any], tensors: dict[str, Tensor], network: Ne
         if manifest["llm"][name] != value:
             problems.append(f"llm {name}: {manifest['llm'][name]} there, {value} here ({network.llm.path})")
     for modality, ids in network.signal_ids().items():
-        if (manifest["signal_tokens"].get(modality.value) or []) != ids:
+        if manifest["signal_tokens"].get(modality.value) != ids:
             problems.append(
                 f"signal tokens of {modality}: {manifest['signal_tokens'].get(modality.value)} there, {ids} here"
             )

@@ -73,9 +73,10 @@ class Sizes:
     def signal_ids(self) -> dict[str, list[int]]:
         """As :meth:`NextGPT.signal_ids`."""
         ids, first = {}, self.vocab_size
-        for modality, spec in MODALITIES.items():
-            ids[modality.value] = list(range(first, first + spec.num_signal_tokens))
-            first += spec.num_signal_tokens
+        for modality in GENERATED:
+            count = MODALITIES[modality].num_signal_tokens
+            ids[modality.value] = list(range(first, first + count))
+            first += count
         return ids
 
 
