@@ -31,6 +31,7 @@ class PocketDialogues(Source):
         train_size: dialogues per route to train on.
         val_size: dialogues per route to validate on.
         routes: which ones, as in ``image->video``; by default all.
+        times: of these routes so many times as many dialogues to train on: what is harder to learn.
         seed: another seed is another set.
         name: of the data set, for its share.
 
@@ -41,21 +42,24 @@ class PocketDialogues(Source):
         train_size: int = 512,
         val_size: int = 16,
         routes: list[str] | None = None,
+        times: dict[str, int] | None = None,
         seed: int = 0,
         name: str = "pocket",
     ) -> None:
-        for route in routes or ():
+        for route in (*(routes or ()), *(times or ())):
             if route not in dialogues.ROUTES:
                 raise UserError(f"PocketDialogues.routes: no route {route!r}{nearest(route, dialogues.ROUTES)}")
         self.sizes: dict[str, int] = {"train": train_size, "val": val_size}
         self.routes, self.seed, self.name = tuple(routes or dialogues.ROUTES), seed, name
+        self.times = dict(times or {})
 
     def read(self, split: Split, embedding_shapes: Shapes) -> Sequence[Dialogue]:
         """All dialogues of the split, one route after the other."""
         side: Any = "train" if split == "train" else "heldout"
-        size = self.sizes[split]
-        self.report = RowReport("pocket dialogues", size * len(self.routes))
-        return [dialogues.dialogue(route, side, i, self.seed) for route in self.routes for i in range(size)]
+        times = self.times if split == "train" else {}
+        sizes = {route: self.sizes[split] * times.get(route, 1) for route in self.routes}
+        self.report = RowReport("pocket dialogues", sum(sizes.values()))
+        return [dialogues.dialogue(route, side, i, self.seed) for route, size in sizes.items() for i in range(size)]
 
 
 class OfficialDialogues(JSONSource):

@@ -5,7 +5,7 @@ from nextgpt_pl.__main__ import main
 
 def test_a_batch_is_printed_as_a_person_reads_it(capsys, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    arguments = ["--data.batch_size=13", "--data.sources.init_args.train_size=1"]
+    arguments = ["--data.batch_size=16", "--data.sources.init_args.train_size=1"]
     assert main(["inspect", "-c", "experiments/instruct.yaml", *arguments]) == 0
     printed = capsys.readouterr().out
     plain = re.sub(r"\033\[\d+m", "", printed)
@@ -14,7 +14,7 @@ def test_a_batch_is_printed_as_a_person_reads_it(capsys, monkeypatch):
     assert re.search(r"<image x12>.*<\|assistant\|>.*\[VID0\.\.23: .*\]<\|eos\|>$", rows["image->video"])
     assert re.search(r"\[AUD0\.\.7: .*\]", rows["text->audio"])
     assert "[" not in rows["text->text"].split("<|bos|>")[-1] or "text->text" in rows
-    assert re.search(r"13 rows of up to \d+ tokens: \d+ tokens, \d+ learned, \d+% padding", plain)
+    assert re.search(r"16 rows of up to \d+ tokens: \d+ tokens, \d+ learned, \d+% padding", plain)
     assert "\033[32m" in printed
 
 
