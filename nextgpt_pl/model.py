@@ -18,7 +18,7 @@ from nextgpt_pl.encoders.base import Encoder
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.llm import CausalLM
 from nextgpt_pl.losses import document_counts, word_coverage
-from nextgpt_pl.modality import MODALITIES, Modality
+from nextgpt_pl.modality import GENERATED, MODALITIES, Modality
 from nextgpt_pl.projections import InputProjection, OutputProjection, WordInputProjection
 from nextgpt_pl.samples import Batch, MediaSlot, SpanTargets
 
@@ -61,7 +61,7 @@ class NextGPT(nn.Module):
         self.llm, self.encoder = llm, encoder
         self.decoders = {_modality(name, "decoders"): d for name, d in (decoders or {}).items()}
         self.output_projection_factory, self.input_projection_factory = output_projection, input_projection
-        self.num_signal_tokens = {m: spec.num_signal_tokens for m, spec in MODALITIES.items()}
+        self.num_signal_tokens = {m: MODALITIES[m].num_signal_tokens for m in GENERATED}
         for name, count in (num_signal_tokens or {}).items():
             if count < 1:
                 raise UserError(f"num_signal_tokens.{name}={count}: at least 1 token must ask for the medium")
@@ -86,8 +86,7 @@ class NextGPT(nn.Module):
         """
         ids, first = {}, self.llm.vocab_size
         for modality, count in self.num_signal_tokens.items():
-            if count:
-                ids[modality] = list(range(first, first + count))
+            ids[modality] = list(range(first, first + count))
             first += count
         return ids
 
