@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from nextgpt_pl.encoders import ImageBindEncoder
 from nextgpt_pl.llm import CausalLM
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.modality import GENERATED
 from nextgpt_pl.pocket.pretrain.quality import heldout_captions, pocket_decoder
 
 BATCH = 8
@@ -28,7 +28,7 @@ def main() -> None:
     import transformers  # noqa: F401
 
     llm, encoder = CausalLM("pocket:llm"), ImageBindEncoder("pocket:encoder", video_clips=4, audio_clips=1)
-    decoders = {modality: pocket_decoder(modality) for modality in Modality}
+    decoders = {modality: pocket_decoder(modality) for modality in GENERATED}
     loading = {"llm": _seconds(lambda: llm.load(36)), "encoder": _seconds(encoder.load)}
     for modality, decoder in decoders.items():
         # one caption and one step: what is read late is read now

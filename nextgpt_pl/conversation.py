@@ -28,9 +28,9 @@ from nextgpt_pl.samples import (
 )
 
 IGNORE = -100
-# private-use characters: no tokenizer's vocabulary and no sensible text holds them
-_OPEN, _CLOSE, _MEDIUM = "\ue000", "\ue001", "\ue002"
-_MARKS = re.compile(f"([{_OPEN}{_CLOSE}{_MEDIUM}])")
+# private-use characters: no tokenizer's vocabulary and no sensible text holds them. A chat template may move them.
+OPEN, CLOSE, MEDIUM = "\ue000", "\ue001", "\ue002"
+_MARKS = re.compile(f"([{OPEN}{CLOSE}{MEDIUM}])")
 _PLACEHOLDER = re.compile("(" + "|".join(re.escape(spec.placeholder) for spec in MODALITIES.values()) + ")")
 _BY_PLACEHOLDER = {spec.placeholder: spec.modality for spec in MODALITIES.values()}
 
@@ -136,12 +136,12 @@ class Conversation:
         message = medium = -1
         inside = False
         for piece in _MARKS.split(self._marked(dialogue, add_generation_prompt)):
-            if piece == _OPEN:
+            if piece == OPEN:
                 message, inside = message + 1, True
-            elif piece == _CLOSE:
+            elif piece == CLOSE:
                 inside = False
                 writer.closing = dialogue.messages[message].role == "assistant"
-            elif piece == _MEDIUM:
+            elif piece == MEDIUM:
                 medium += 1
                 writer.medium(media[medium], dialogue.messages[message].role == "assistant")
             elif piece:
@@ -154,7 +154,7 @@ class Conversation:
 
     def _marked(self, dialogue: Dialogue, add_generation_prompt: bool) -> str:
         messages = [
-            {"role": m.role, "content": _OPEN + "".join(_marked_part(p) for p in m.parts) + _CLOSE}
+            {"role": m.role, "content": OPEN + "".join(_marked_part(p) for p in m.parts) + CLOSE}
             for m in dialogue.messages
         ]
         return str(
@@ -163,7 +163,7 @@ class Conversation:
 
 
 def _marked_part(part: Part) -> str:
-    return _MARKS.sub("", part.text) if isinstance(part, TextPart) else _MEDIUM
+    return _MARKS.sub("", part.text) if isinstance(part, TextPart) else MEDIUM
 
 
 class _Writer:

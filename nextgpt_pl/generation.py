@@ -6,7 +6,7 @@ no reply holds a malformed span, whatever the model has learned.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,8 +149,20 @@ def generate(network: NextGPT, prompts: Sequence[Rendered], decoding: Decoding |
             pad_token_id=int(network.llm.tokenizer.pad_token_id),
             synced_gpus=network.llm.in_step,
             **decoding.sampling(),
+            **({"stop_strings": network.llm.stop, "tokenizer": network.llm.tokenizer} if network.llm.stop else {}),
         )
-    return [_until(ids, ends, spans) for ids in out.tolist()]
+    replies = [_before(ids, network.llm.stop, network.llm.tokenizer.decode) for ids in out.tolist()]
+    return [_until(ids, ends, spans) for ids in replies]
+
+
+def _before(ids: list[int], stops: Sequence[str], decode: Callable[[list[int]], str]) -> list[int]:
+    """The tokens before the first of some texts, which may begin or end inside a token."""
+    text = decode(ids) if stops else ""
+    found = [position for stop in stops if (position := text.find(stop)) >= 0]
+    count = len(ids)
+    while found and len(decode(ids[:count])) > min(found):
+        count -= 1
+    return ids[:count]
 
 
 def _padded_left(embeddings: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

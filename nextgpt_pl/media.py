@@ -1,6 +1,7 @@
 """Reading media. Everything read is bounded, and every failure names the file.
 
-Arrays: image ``(H, W, 3)`` uint8, video ``(T, H, W, 3)`` uint8, audio ``(samples,)`` float32 mono.
+Arrays: image ``(H, W, 3)`` uint8, video ``(T, H, W, 3)`` uint8, audio ``(samples,)`` float32 mono; depth and thermal
+``(H, W)`` and IMU ``(6, n)`` float32, from ``.npy`` files.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from nextgpt_pl.samples import Media
 
 MAX_PIXELS = 64_000_000  # of an image, or of one video frame
 MAX_SECONDS = 600.0
+#: media that come as plain arrays
+ARRAYS = (Modality.DEPTH, Modality.THERMAL, Modality.IMU)
 
 
 def _existing(path: Path) -> Path:
@@ -141,6 +144,40 @@ def _load_audio_stream(path: Path, max_seconds: float) -> tuple[np.ndarray, int]
     return np.concatenate(pieces).astype(np.float32), rate
 
 
+def load_array(path: Path, modality: Modality) -> np.ndarray:
+    """Depth, thermal or IMU readings of a ``.npy`` file, float32; never an array of objects.
+
+    Raises:
+        UserError: missing, unreadable, or of another shape.
+
+    """
+    try:
+        array = np.load(_existing(path), allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: not a readable .npy file ({error})") from error
+    return readings(np.asarray(array), modality, str(path))
+
+
+def readings(array: np.ndarray, modality: Modality, where: str) -> np.ndarray:
+    """A depth, thermal or IMU array as float32.
+
+    Raises:
+        UserError: of another shape, without end, or thermal values beyond 0 to 1.
+
+    """
+    if modality is Modality.THERMAL and array.dtype == np.uint8:
+        array = array.astype(np.float32) / 255
+    wanted = "(6, n)" if modality is Modality.IMU else "(H, W)"
+    right = array.ndim == 2 and array.size and (modality is not Modality.IMU or array.shape[0] == 6)
+    if not right or array.dtype.kind != "f":
+        raise UserError(f"{where}: {modality} arrays are floating-point {wanted}, this is {array.dtype} {array.shape}")
+    if not np.isfinite(array).all():
+        raise UserError(f"{where}: {modality} holds values that are no numbers, or infinite")
+    if modality is Modality.THERMAL and (array.min() < 0 or array.max() > 1):
+        raise UserError(f"{where}: thermal values from 0 to 1, or uint8; these are {array.min():g} to {array.max():g}")
+    return array.astype(np.float32)
+
+
 def array_of(media: Media) -> tuple[np.ndarray, float | None]:
     """A medium's array and its rate: frames per second, hertz, or ``None`` for images and where nothing says it.
 
@@ -152,6 +189,8 @@ def array_of(media: Media) -> tuple[np.ndarray, float | None]:
         return media.source(), media.sample_rate or media.fps
     if media.modality is Modality.IMAGE:
         return load_image(media.source), None
+    if media.modality in ARRAYS:
+        return load_array(media.source, media.modality), None
     return load_video(media.source) if media.modality is Modality.VIDEO else load_audio(media.source)
 
 
@@ -164,9 +203,11 @@ def as_array(source: Any, modality: Modality, where: str = "") -> tuple[np.ndarr
     """
     if isinstance(source, (bytes, bytearray)):
         return _from_bytes(bytes(source), modality)
-    if isinstance(source, Image.Image):
+    if isinstance(source, Image.Image) and modality not in ARRAYS:
         source = np.asarray(source.convert("RGB"))
     array = np.asarray(source)
+    if modality in ARRAYS:
+        return readings(array, modality, where), None
     if modality is Modality.AUDIO:
         if array.ndim != 1 or array.dtype.kind != "f" or not array.size:
             raise UserError(f"{where}: a sound is floating-point samples (n,), this is {array.dtype} {array.shape}")
@@ -188,6 +229,8 @@ def _from_bytes(data: bytes, modality: Modality) -> tuple[np.ndarray, float | No
         path = Path(file.name)
         if modality is Modality.IMAGE:
             return load_image(path), None
+        if modality in ARRAYS:
+            return load_array(path, modality), None
         return load_video(path) if modality is Modality.VIDEO else load_audio(path)
 
 

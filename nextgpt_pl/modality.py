@@ -15,6 +15,9 @@ class Modality(str, Enum):
     IMAGE = "image"
     VIDEO = "video"
     AUDIO = "audio"
+    DEPTH = "depth"
+    THERMAL = "thermal"
+    IMU = "imu"
 
     def __str__(self) -> str:
         return self.value
@@ -27,9 +30,10 @@ class ModalitySpec:
     Attributes:
         modality: the medium.
         signal_prefix: the stem of its signal tokens, ``IMG`` in ``[IMG0]``.
-        num_signal_tokens: how many signal tokens ask for one medium (paper, section 4.2).
+        num_signal_tokens: how many signal tokens ask for one medium (paper, section 4.2); 0 for media that are only
+            ever shown to the model.
         placeholder: what stands for the medium in dialogue files and prompts.
-        suffixes: file endings that are read as this medium, lower case.
+        suffixes: file endings that are read as this medium, lower case; none where the ending does not tell.
         sample_suffix: file ending of generated samples.
 
     """
@@ -56,8 +60,14 @@ MODALITIES: dict[Modality, ModalitySpec] = {
             Modality.VIDEO, "VID", 24, "<video>", (".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".gif"), ".mp4"
         ),
         ModalitySpec(Modality.AUDIO, "AUD", 8, "<audio>", (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".opus"), ".wav"),
+        ModalitySpec(Modality.DEPTH, "", 0, "<depth>", (), ".npy"),
+        ModalitySpec(Modality.THERMAL, "", 0, "<thermal>", (), ".npy"),
+        ModalitySpec(Modality.IMU, "", 0, "<imu>", (), ".npy"),
     )
 }
+
+#: the media that the model can be asked to make
+GENERATED = tuple(modality for modality, spec in MODALITIES.items() if spec.num_signal_tokens)
 
 
 def modality_of_file(name: str) -> Modality:

@@ -18,7 +18,7 @@ from nextgpt_pl.encoders.base import Encoder
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.llm import CausalLM
 from nextgpt_pl.losses import document_counts, word_coverage
-from nextgpt_pl.modality import MODALITIES, Modality
+from nextgpt_pl.modality import GENERATED, MODALITIES, Modality
 from nextgpt_pl.projections import InputProjection, OutputProjection, WordInputProjection
 from nextgpt_pl.samples import Batch, MediaSlot, SpanTargets
 
@@ -64,7 +64,7 @@ class NextGPT(nn.Module):
         self.llm, self.encoder = llm, encoder
         self.decoders = {_modality(name, "decoders"): d for name, d in (decoders or {}).items()}
         self.output_projection_factory, self.input_projection_factory = output_projection, input_projection
-        self.num_signal_tokens = {m: spec.num_signal_tokens for m, spec in MODALITIES.items()}
+        self.num_signal_tokens = {m: MODALITIES[m].num_signal_tokens for m in GENERATED}
         for name, count in (num_signal_tokens or {}).items():
             if count < 1:
                 raise UserError(f"num_signal_tokens.{name}={count}: at least 1 token must ask for the medium")
@@ -86,7 +86,8 @@ class NextGPT(nn.Module):
     def signal_ids(self) -> dict[Modality, list[int]]:
         """Token ids of the signal tokens: behind the LLM's own rows, in the order of the modality table.
 
-        Every modality has its ids, whether a decoder is configured or not, so that ids mean the same in all runs.
+        Every modality that can be asked for has its ids, whether a decoder is configured or not, so that ids mean the
+        same in all runs.
         """
         ids, first = {}, self.llm.vocab_size
         for modality, count in self.num_signal_tokens.items():

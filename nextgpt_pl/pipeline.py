@@ -22,7 +22,7 @@ from nextgpt_pl.conversation import IGNORE
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.generation import Decoding, caption_embeddings, find_spans, generate
 from nextgpt_pl.media import as_array
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import Dialogue, Media, MediaPart, Message, Part, Rendered, ReplyPart, TextPart
 
@@ -174,8 +174,8 @@ class AnyToAny:
 
     def _options(self, options: dict[str, Any]) -> tuple[Decoding, dict[Modality, dict[str, Any]]]:
         options = dict(options)
-        sampling = {m: dict(options.pop(m.value, {})) for m in Modality}
-        known = [*vars(Decoding()), *(m.value for m in Modality)]
+        sampling = {m: dict(options.pop(m.value, {})) for m in GENERATED}
+        known = [*vars(Decoding()), *(m.value for m in GENERATED)]
         for name in options:
             if name not in known:
                 raise UserError(f"{name}: no such option{nearest(name, known)}")

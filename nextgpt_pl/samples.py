@@ -27,7 +27,9 @@ class Media:
     Attributes:
         modality: what it is.
         source: a file, or a function that makes the array (the pocket world renders on demand).
-            Arrays are: image ``(H, W, 3)`` uint8; video ``(T, H, W, 3)`` uint8; audio ``(samples,)`` float32.
+            Arrays are: image ``(H, W, 3)`` uint8; video ``(T, H, W, 3)`` uint8; audio ``(samples,)`` float32; depth
+            ``(H, W)`` float32, a disparity in metres; thermal ``(H, W)`` float32 from 0 to 1; IMU ``(6, n)`` float32,
+            the accelerometer's and the gyroscope's three axes over five seconds.
         sample_rate: of audio arrays, in hertz; files carry their own.
         fps: of video arrays, in frames per second; files carry their own.
 
@@ -234,7 +236,7 @@ class ReplyPart:
 
     """
 
-    type: Literal["text", "image", "video", "audio"]
+    type: str
     text: str | None = None
     array: np.ndarray | None = None
     rate: float | None = None

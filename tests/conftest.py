@@ -32,7 +32,7 @@ def network():
     from functools import partial
 
     from nextgpt_pl.llm import CausalLM
-    from nextgpt_pl.modality import Modality
+    from nextgpt_pl.modality import GENERATED
     from nextgpt_pl.model import NextGPT
     from nextgpt_pl.pocket.pretrain.quality import pocket_decoder
     from nextgpt_pl.projections import TransformerOutputProjection
@@ -40,6 +40,6 @@ def network():
     torch.manual_seed(0)
     return NextGPT(
         llm=CausalLM("pocket:llm"),
-        decoders={m.value: pocket_decoder(m) for m in Modality},
+        decoders={m.value: pocket_decoder(m) for m in GENERATED},
         output_projection=partial(TransformerOutputProjection, width=32, layers=1, heads=4, dropout=0.0),
     )

@@ -8,14 +8,14 @@ from PIL import Image
 from nextgpt_pl.checkpoints import save_adapter
 from nextgpt_pl.encoders import ImageBindEncoder
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pipeline import AnyToAny, dialogue_of
 from nextgpt_pl.pocket import dialogues, world
 from nextgpt_pl.pocket.routes import messages_of, reply_is_right
 from nextgpt_pl.projections import MLPInputProjection
 from nextgpt_pl.samples import ReplyPart
 
-QUICK = {m.value: {"num_inference_steps": 1} for m in Modality}
+QUICK = {m.value: {"num_inference_steps": 1} for m in GENERATED}
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from nextgpt_pl.analysis.groups import Group, choose_metrics, group_runs, seed_o
 from nextgpt_pl.analysis.runs import Run
 from nextgpt_pl.analysis.samples import caption_table, media_table
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.modality import GENERATED
 
 _CURVES = ("train/loss", "train/loss_text", "train/token_accuracy", "train/signal_accuracy")
 
@@ -92,7 +92,7 @@ def _figures(document: Document, groups: Sequence[Group], metrics: Sequence[str]
 
 
 def _samples(document: Document, groups: Sequence[Group]) -> None:
-    tables = [(f"{m} samples".capitalize(), media_table(document, groups, m)) for m in Modality]
+    tables = [(f"{m} samples".capitalize(), media_table(document, groups, m)) for m in GENERATED]
     for title, table in (*tables, ("Captions", caption_table(groups))):
         if table is not None:
             document.add(Heading(title), table)

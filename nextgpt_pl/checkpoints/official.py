@@ -28,7 +28,7 @@ from nextgpt_pl.checkpoints.official_keys import EXTRA_TOKENS, SHARED_INPUT, For
 from nextgpt_pl.checkpoints.official_network import NetworkPaths, network_config
 from nextgpt_pl.checkpoints.official_parts import Sizes, sizes_of
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.modality import GENERATED
 
 _FILES: dict[Format, tuple[str, ...]] = {
     "legacy": ("pytorch_model",),
@@ -186,7 +186,7 @@ def _separated(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         key.replace(SHARED_INPUT, f"input_projections.{modality}"): tensor.clone()
         for key, tensor in tensors.items()
         if key.startswith(f"{SHARED_INPUT}.")
-        for modality in Modality
+        for modality in GENERATED
     }
     return {**{key: t for key, t in tensors.items() if not key.startswith(f"{SHARED_INPUT}.")}, **copies}
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nextgpt_pl.checkpoints.adapter import read_adapter
 from nextgpt_pl.checkpoints.official_keys import EXTRA_TOKENS, SHARED_INPUT, Format, to_official
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.modality import MODALITIES, Modality
+from nextgpt_pl.modality import GENERATED, MODALITIES, Modality
 
 _V2_PARTS = {"mm_input_projector.bin": ".mm_input_projector.", "mm_output_projector.bin": ".mm_output_"}
 
@@ -67,7 +67,8 @@ def _check_tokens(kind: Format, manifest: Mapping[str, Any], folder: Path) -> No
             f"{folder}: its LLM has the extra tokens {list(extra)}, the {kind} format {list(EXTRA_TOKENS[kind])}; "
             f"train with llm.extra_tokens set to these"
         )
-    for modality, spec in MODALITIES.items():
+    for modality in GENERATED:
+        spec = MODALITIES[modality]
         found = len(manifest["signal_tokens"].get(modality.value, []))
         if found != spec.num_signal_tokens:
             raise UserError(f"{folder}: {found} signal tokens of {modality}; {kind} has {spec.num_signal_tokens}")

@@ -7,6 +7,7 @@ from typing import Any
 
 from nextgpt_pl.checkpoints.official_keys import EXTRA_TOKENS, Format
 from nextgpt_pl.checkpoints.official_parts import Sizes
+from nextgpt_pl.conversation import CLOSE, MEDIUM
 from nextgpt_pl.modality import Modality
 
 _FOLDER = "ckpt/pretrained_ckpt"  # where the official instructions put the frozen parts
@@ -15,6 +16,35 @@ _CLASSES = {
     Modality.VIDEO: ("DiffusionDecoder", "TextToVideoSDPipeline"),
     Modality.AUDIO: ("AudioLDMDecoder", "AudioLDMPipeline"),
 }
+_SAMPLING: dict[Modality, dict[str, Any]] = {
+    Modality.IMAGE: {"num_inference_steps": 50, "guidance_scale": 7.5},
+    Modality.VIDEO: {
+        "num_inference_steps": 40,
+        "guidance_scale": 7.5,
+        "height": 320,
+        "width": 576,
+        "num_frames": 24,
+    },
+    Modality.AUDIO: {"num_inference_steps": 40, "guidance_scale": 2.5, "audio_length_in_s": 5.0},
+}
+# The conversations that the checkpoints were trained on; Vicuna's tokenizers bring no template of their own.
+# Legacy: "### Human: <Img>MEDIUM</Img> text\n### Assistant: text\n###". What ends a turn is moved in front of the mark
+# that closes its content: the official code tokenises both in one piece, and learns the assistant's.
+_LEGACY_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}"
+    f"{{% set text = m.content.replace('{MEDIUM}', '<Img>{MEDIUM}</Img> ') %}}"
+    "{% if m.role == 'assistant' %}"
+    f"{{{{ text.replace('{CLOSE}', '\n###{CLOSE}') }}}}"
+    "{% else %}{{ '### Human: ' if loop.first else ' Human: ' }}"
+    f"{{{{ text.replace('{CLOSE}', '\n### Assistant: {CLOSE}') }}}}"
+    "{% endif %}{% endfor %}"
+)
+_VICUNA_TEMPLATE = (
+    "{{ bos_token }}A chat between a curious user and an artificial intelligence assistant. The assistant gives "
+    "helpful, detailed, and polite answers to the user's questions. {% for m in messages %}"
+    "{% if m.role == 'assistant' %}ASSISTANT: {{ m.content }}{{ eos_token }}"
+    "{% else %}USER: {{ m.content }} {% endif %}{% endfor %}{% if add_generation_prompt %}ASSISTANT: {% endif %}"
+)
 
 
 @dataclass
@@ -48,9 +78,14 @@ class NetworkPaths:
 
 def network_config(sizes: Sizes, kind: Format, paths: NetworkPaths, *, share_input_projection: bool) -> dict[str, Any]:
     """The smallest ``config.yaml`` that :meth:`AnyToAny.from_run` reads."""
+    legacy: dict[str, Any] = {"extra_tokens": list(EXTRA_TOKENS["legacy"]), "stop": ["###"]}
     arguments: dict[str, Any] = {
         "llm": _block(
-            "nextgpt_pl.llm.CausalLM", path=paths.llm, dtype=paths.dtype, extra_tokens=list(EXTRA_TOKENS[kind])
+            "nextgpt_pl.llm.CausalLM",
+            path=paths.llm,
+            dtype=paths.dtype,
+            chat_template=_LEGACY_TEMPLATE if kind == "legacy" else _VICUNA_TEMPLATE,
+            **(legacy if kind == "legacy" else {}),
         )
     }
     if sizes.input_projection is not None:
@@ -76,4 +111,11 @@ def _decoder(modality: Modality, paths: NetworkPaths) -> dict[str, Any]:
     kind, pipeline = _CLASSES[modality]
     more = {"fps": 8.0} if modality is Modality.VIDEO else {}
     path = getattr(paths, modality.value)
-    return _block(f"nextgpt_pl.decoders.{kind}", pipeline=pipeline, path=path, dtype=paths.dtype, **more)
+    return _block(
+        f"nextgpt_pl.decoders.{kind}",
+        pipeline=pipeline,
+        path=path,
+        dtype=paths.dtype,
+        sampling=dict(_SAMPLING[modality]),
+        **more,
+    )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nextgpt_pl.checkpoints.official_keys import EXTRA_TOKENS, SHARED_INPUT, SIGNAL_ROWS, Format
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.modality import MODALITIES, Modality
+from nextgpt_pl.modality import GENERATED, MODALITIES, Modality
 from nextgpt_pl.projections import (
     GroupingInputProjection,
     InputProjection,
@@ -73,9 +73,10 @@ class Sizes:
     def signal_ids(self) -> dict[str, list[int]]:
         """As :meth:`NextGPT.signal_ids`."""
         ids, first = {}, self.vocab_size
-        for modality, spec in MODALITIES.items():
-            ids[modality.value] = list(range(first, first + spec.num_signal_tokens))
-            first += spec.num_signal_tokens
+        for modality in GENERATED:
+            count = MODALITIES[modality].num_signal_tokens
+            ids[modality.value] = list(range(first, first + count))
+            first += count
         return ids
 
 
@@ -92,13 +93,13 @@ def sizes_of(tensors: Tensors, kind: Format, lora: Mapping[str, Any], vocab_size
         UserError: a part is incomplete, or of no known class.
 
     """
-    given = {m: _under(tensors, f"output_projections.{m}.") for m in Modality}
+    given = {m: _under(tensors, f"output_projections.{m}.") for m in GENERATED}
     sizes = Sizes(
         hidden_size=_hidden_size(tensors),
         vocab_size=_vocab_size(tensors, kind, vocab_size),
         lora=_lora(tensors, lora),
         input_projection=_input(_under(tensors, f"{SHARED_INPUT}.")),
-        output_projections={m: _output(m, given[m]) for m in Modality if given[m]},
+        output_projections={m: _output(m, given[m]) for m in GENERATED if given[m]},
     )
     kinds = {(p.kind, tuple(p.arguments.items())) for p in sizes.output_projections.values()}
     if len(kinds) > 1:

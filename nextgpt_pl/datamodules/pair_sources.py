@@ -10,7 +10,7 @@ from typing import Any
 from nextgpt_pl.datamodules.rows import RowReport, inside, take
 from nextgpt_pl.datamodules.sources import FileSource, JSONSource, OnError, Shapes, Source, Split
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.modality import MODALITIES, Modality, modality_of_file
+from nextgpt_pl.modality import GENERATED, MODALITIES, Modality, modality_of_file
 from nextgpt_pl.pocket import items, world
 from nextgpt_pl.samples import CaptionedPair
 
@@ -31,9 +31,9 @@ class PocketWorld(Source):
     ) -> None:
         self.sizes: dict[str, int] = {"train": train_size, "val": val_size}
         try:
-            self.modalities = [Modality(m) for m in modalities] if modalities is not None else list(Modality)
+            self.modalities = [GENERATED[GENERATED.index(m)] for m in (GENERATED if modalities is None else modalities)]
         except ValueError as error:
-            raise UserError(f"PocketWorld.modalities={modalities}: known are {[m.value for m in Modality]}") from error
+            raise UserError(f"PocketWorld.modalities={modalities}: known are {[m.value for m in GENERATED]}") from error
         self.seed = seed
 
     def read(self, split: Split, embedding_shapes: Shapes) -> Sequence[CaptionedPair]:

@@ -87,9 +87,13 @@ class ImageBindConfig:
         )
 
     def patch_count(self, name: str) -> int:
-        """Patches that the vision or the audio tower sees of one clip."""
+        """Patches that a tower sees of one medium, or of one clip of it."""
         if name == "vision":
             return (self.image_size // self.image_patch) ** 2
+        if name in ("depth", "thermal"):
+            return (224 // 16) ** 2
+        if name == "imu":
+            return 250
         grid = ((side - self.mel_kernel) // self.mel_stride + 1 for side in (self.mel_bins, self.mel_frames))
         return math.prod(grid)
 

@@ -12,23 +12,32 @@ from torch import Tensor, nn
 from nextgpt_pl import media as files
 from nextgpt_pl.encoders import preprocessing
 from nextgpt_pl.encoders.base import Encoder
-from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel
+from nextgpt_pl.encoders.imagebind import MODALITIES, ImageBindConfig, ImageBindModel
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.paths import resolve
 from nextgpt_pl.samples import Media
 
-TOWER = {Modality.IMAGE: "vision", Modality.VIDEO: "vision", Modality.AUDIO: "audio"}
+TOWER = {
+    Modality.IMAGE: "vision",
+    Modality.VIDEO: "vision",
+    Modality.AUDIO: "audio",
+    Modality.DEPTH: "depth",
+    Modality.THERMAL: "thermal",
+    Modality.IMU: "imu",
+}
+_PLANE = 224  # side of the depth and thermal towers' pictures
 
 
 class ImageBindEncoder(Encoder):
-    """Frozen ImageBind: image, video and audio to one feature each, or to one per patch.
+    """Frozen ImageBind: a medium to one feature, or to one per patch.
 
     Args:
         weights: ``imagebind_huge.pth``, a safetensors file, or a folder with ``config.json`` and
-            ``model.safetensors`` such as ``pocket:encoder``.
-        modalities: which towers to build.
-        sha256: of the weights file, checked if given.
+            ``model.safetensors`` such as ``pocket:encoder``; or the URL of such a file, which is read once and kept.
+        modalities: what it reads; image, video and audio by default, and depth, thermal and IMU if asked. A tower that
+            none of these needs is neither built nor read.
+        sha256: of the weights file, checked if given; a URL needs it.
         video_clips: clips per video (upstream: 5, each in 3 crops).
         audio_clips: clips of two seconds per sound (upstream: 3).
         scale_logits: multiply features by the modality's logit scale, as the original ImageBind does for audio.
@@ -48,10 +57,12 @@ class ImageBindEncoder(Encoder):
         patches: bool = False,
     ) -> None:
         super().__init__()
-        names = modalities or [m.value for m in TOWER]
+        names = modalities or [m.value for m in GENERATED]
         unknown = set(names) - {m.value for m in TOWER}
         if unknown:
             raise UserError(f"encoder.modalities: {sorted(unknown)} unknown; known: {[m.value for m in TOWER]}")
+        if _is_url(weights) and sha256 is None:
+            raise UserError(f"encoder.weights={weights!r}: a URL needs encoder.sha256, or anything could be read")
         self.modalities = tuple(Modality(name) for name in names)
         self.weights, self.sha256 = weights, sha256
         self.video_clips, self.audio_clips, self.scale_logits = video_clips, audio_clips, scale_logits
@@ -59,6 +70,8 @@ class ImageBindEncoder(Encoder):
         self.model: ImageBindModel | None = None
 
     def _paths(self) -> tuple[Path, ImageBindConfig]:
+        if _is_url(self.weights):
+            return downloaded_path(self.weights), ImageBindConfig.huge()
         path = Path(resolve(self.weights))
         if path.is_dir():
             return path / "model.safetensors", ImageBindConfig.from_json(path / "config.json")
@@ -70,6 +83,9 @@ class ImageBindEncoder(Encoder):
         config = self._paths()[1]
         wanted = {TOWER[m] for m in self.modalities}
         towers = {name: tower for name, tower in config.towers.items() if name in wanted}
+        if len(towers) < len(wanted):
+            missing = ", ".join(sorted(wanted - set(towers)))
+            raise UserError(f"encoder.weights={self.weights!r} has no tower for {missing}; it has {[*config.towers]}")
         return ImageBindConfig(**{**vars(config), "towers": towers})
 
     @property
@@ -98,18 +114,27 @@ class ImageBindEncoder(Encoder):
 
     def _read(self) -> dict[str, Tensor]:
         path = self._paths()[0]
+        if _is_url(self.weights) and not path.is_file():
+            download(self.weights, path)
         if not path.is_file():
             raise UserError(f"encoder.weights={self.weights!r}: no such file: {path}")
         if self.sha256 is not None:
             found = _sha256(path)
             if found != self.sha256:
-                raise UserError(f"encoder.weights={self.weights!r}: its sha256 is {found}, not {self.sha256}")
+                raise UserError(f"encoder.weights={self.weights!r}: the sha256 of {path} is {found}, not {self.sha256}")
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
+            return self._read_safetensors(path)
+        # mapped into memory: what no tower of ours takes is never read from the disk
         loaded: Any = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
         return dict(loaded)
+
+    def _read_safetensors(self, path: Path) -> dict[str, Tensor]:
+        """All but the towers that are known and not wanted."""
+        from safetensors import safe_open
+
+        unwanted = set(MODALITIES) - set(self.config.towers)
+        with safe_open(path, "pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys() if key.split(".")[1] not in unwanted}  # noqa: SIM118
 
     def blocks(self) -> list[nn.Module]:
         """The transformer blocks of all towers."""
@@ -124,19 +149,32 @@ class ImageBindEncoder(Encoder):
             Modality.IMAGE: (3, *side),
             Modality.VIDEO: (self.video_clips, 3, config.clip_frames, *side),
             Modality.AUDIO: (self.audio_clips, 1, config.mel_bins, config.mel_frames),
+            Modality.DEPTH: (1, _PLANE, _PLANE),
+            Modality.THERMAL: (1, _PLANE, _PLANE),
+            Modality.IMU: (6, preprocessing.IMU_STEPS),
         }
         return torch.zeros(1, *shapes[modality])
 
     def prepare(self, media: Media) -> Tensor:
-        """Image ``(3, H, W)``, video ``(clips, 3, T, H, W)``, audio ``(clips, 1, bins, frames)``."""
+        """Image ``(3, H, W)``, video ``(clips, 3, T, H, W)``, audio ``(clips, 1, bins, frames)``.
+
+        Depth and thermal ``(1, 224, 224)``, IMU ``(6, 2000)``.
+        """
         config = self.config
         array, rate = files.array_of(media)
-        if media.modality is Modality.IMAGE:
-            return preprocessing.picture(array, config.image_size)
-        if media.modality is Modality.VIDEO:
-            return preprocessing.video_clips(array, config.image_size, self.video_clips, config.clip_frames)
-        rate = int(rate or preprocessing.SAMPLE_RATE)
-        return preprocessing.audio_clips(array, rate, self.audio_clips, 2.0, config.mel_bins, config.mel_frames)
+        match media.modality:
+            case Modality.IMAGE:
+                return preprocessing.picture(array, config.image_size)
+            case Modality.VIDEO:
+                return preprocessing.video_clips(array, config.image_size, self.video_clips, config.clip_frames)
+            case Modality.AUDIO:
+                rate, size = int(rate or preprocessing.SAMPLE_RATE), (config.mel_bins, config.mel_frames)
+                return preprocessing.audio_clips(array, rate, self.audio_clips, 2.0, *size)
+            case Modality.DEPTH:
+                return preprocessing.depth_map(array, _PLANE)
+            case Modality.THERMAL:
+                return preprocessing.thermal_map(array, _PLANE)
+        return preprocessing.motion(array)
 
     @torch.no_grad()
     def forward(self, modality: Modality, inputs: Tensor) -> Tensor:
@@ -144,6 +182,29 @@ class ImageBindEncoder(Encoder):
         assert self.model is not None
         found = self.model(TOWER[modality], inputs, scale=self.scale_logits, all_tokens=self.patches)
         return found if self.patches else found.unsqueeze(1)
+
+
+def _is_url(weights: str) -> bool:
+    return weights.startswith(("https://", "http://", "file://"))
+
+
+def downloaded_path(url: str) -> Path:
+    """Where the file behind a URL is kept: in torch's own cache (``TORCH_HOME``)."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+
+
+def download(url: str, path: Path) -> None:
+    """Read a URL into a file, which appears whole or not at all.
+
+    Raises:
+        UserError: it cannot be read.
+
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(url, str(path), progress=False)
+    except OSError as error:
+        raise UserError(f"encoder.weights={url!r}: {error}; or read it yourself and give the file's path") from error
 
 
 def _sha256(path: Path) -> str:

@@ -17,6 +17,11 @@ _PIXEL_MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
 _PIXEL_STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 _MEL_MEAN, _MEL_STD = -4.268, 9.138
 
+# of SUN RGB-D's disparities, as upstream's authors give them (facebookresearch/ImageBind, issue 134)
+_DISPARITY_MEAN, _DISPARITY_STD = 0.0418, 0.0295
+_NEAREST, _FARTHEST = 0.01, 50.0  # metres
+IMU_STEPS = 2000  # five seconds at 400 hertz
+
 SAMPLE_RATE = 16_000
 _FRAME, _SHIFT, _FFT = 400, 160, 512  # 25 ms windows every 10 ms
 _PREEMPHASIS, _LOWEST = 0.97, 20.0
@@ -25,13 +30,46 @@ _SINC_ZEROS, _ROLLOFF = 6, 0.99
 
 def picture(array: np.ndarray, size: int) -> Tensor:
     """``(H, W, 3)`` uint8 to ``(3, size, size)``: short side resized (bicubic), centre cut out, normalised."""
-    image = Image.fromarray(array)
+    pixels = _centre(Image.fromarray(array), size)
+    return (torch.from_numpy(pixels).permute(2, 0, 1).float() / 255 - _PIXEL_MEAN) / _PIXEL_STD
+
+
+def _centre(image: Image.Image, size: int) -> np.ndarray:
     scale = size / min(image.size)
     if scale != 1:
         image = image.resize([max(size, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC)
     left, top = (image.width - size) // 2, (image.height - size) // 2
-    pixels = np.asarray(image.crop((left, top, left + size, top + size)))
-    return (torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255 - _PIXEL_MEAN) / _PIXEL_STD
+    return np.asarray(image.crop((left, top, left + size, top + size))).copy()
+
+
+def disparity(depth: np.ndarray, focal_length: float, baseline: float = 0.075) -> np.ndarray:
+    """Depth in metres as the disparity that the depth tower was trained on, ``(H, W)``.
+
+    Args:
+        depth: ``(H, W)``; cut off to what sensors see.
+        focal_length: in pixels.
+        baseline: distance of the sensor's two eyes in metres; 0.075 is a Kinect's.
+
+    """
+    return (focal_length * baseline / np.clip(depth, _NEAREST, _FARTHEST)).astype(np.float32)
+
+
+def depth_map(array: np.ndarray, size: int) -> Tensor:
+    """Disparities ``(H, W)`` to ``(1, size, size)``, normalised."""
+    plane = _centre(Image.fromarray(array.astype(np.float32)), size)
+    return (torch.from_numpy(plane) - _DISPARITY_MEAN).unsqueeze(0) / _DISPARITY_STD
+
+
+def thermal_map(array: np.ndarray, size: int) -> Tensor:
+    """Infrared ``(H, W)`` from 0 to 1 to ``(1, size, size)``; not normalised."""
+    plane = _centre(Image.fromarray(array.astype(np.float32)), size)
+    return torch.from_numpy(plane).clamp(0, 1).unsqueeze(0)
+
+
+def motion(array: np.ndarray, steps: int = IMU_STEPS) -> Tensor:
+    """Inertial readings ``(6, n)`` of five seconds to ``(6, steps)``, interpolated."""
+    readings = torch.from_numpy(array).float()
+    return F.interpolate(readings[None], size=steps, mode="linear", align_corners=True)[0]
 
 
 def video_clips(frames: np.ndarray, size: int, clips: int, clip_frames: int = 2) -> Tensor:

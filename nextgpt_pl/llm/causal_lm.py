@@ -57,6 +57,7 @@ class CausalLM(nn.Module):
         chat_template: a Jinja template instead of the tokenizer's own.
         extra_tokens: tokens put behind the model's own vocabulary, in front of the signal tokens, frozen; official
             checkpoints have ``<Img>`` and ``</Img>`` there.
+        stop: texts that end a reply besides the end token, such as the ``###`` of the legacy official code.
         attention: attention implementation of transformers (``sdpa``, ``eager``, ``flash_attention_2``).
         gradient_checkpointing: recompute activations in the backward pass, to save memory.
         length_groups: run a batch as so many groups of rows of like length, each without the others' padding. The
@@ -75,6 +76,7 @@ class CausalLM(nn.Module):
         dtype: DType = "float32",
         chat_template: str | None = None,
         extra_tokens: list[str] | None = None,
+        stop: list[str] | None = None,
         attention: str = "sdpa",
         gradient_checkpointing: bool = False,
         length_groups: int = 1,
@@ -87,7 +89,7 @@ class CausalLM(nn.Module):
         if frozen_prefix and gradient_checkpointing:
             raise UserError("llm.frozen_prefix and llm.gradient_checkpointing exclude each other: set one of them")
         self.length_groups, self.frozen_prefix = length_groups, frozen_prefix
-        self.extra_tokens = list(extra_tokens or [])
+        self.extra_tokens, self.stop = list(extra_tokens or []), list(stop or [])
         self.path, self.gguf_file, self.dtype_name = path, gguf_file, dtype
         self.chat_template, self.attention = chat_template, attention
         self.gradient_checkpointing = gradient_checkpointing

@@ -12,7 +12,7 @@ from random import Random
 
 import numpy as np
 
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pocket import grammar, talk
 from nextgpt_pl.pocket.items import rendered
 from nextgpt_pl.pocket.render import render
@@ -79,7 +79,7 @@ def _produce(modality: Modality) -> Callable[[Random, Split], Turn]:
 
 def _ask(rng: Random, split: Split) -> Turn:
     """A question about one attribute of a shown medium."""
-    scene = draw_scene(pick(rng, tuple(Modality)), rng, split)
+    scene = draw_scene(pick(rng, GENERATED), rng, split)
     asked, answer = talk.asked_of(scene, rng)
     return _exchange((_shown(scene, rng), TextPart(asked)), (TextPart(answer),)), ()
 
@@ -132,7 +132,7 @@ def _picture_and_sound(rng: Random, split: Split) -> Turn:
 
 def _followed_up(rng: Random, split: Split) -> Turn:
     """A medium is made, then made again with a change: the second request refers to the first reply."""
-    scene, change, after = _changed(tuple(Modality), rng, split)
+    scene, change, after = _changed(GENERATED, rng, split)
     modality = talk.modality_of(scene)
     first = _exchange((TextPart(grammar.request(modality, grammar.caption(scene, rng), rng)),), _made(scene, rng))
     second = _exchange((TextPart(f"The same, {change}."),), _made(after, rng))
@@ -147,8 +147,8 @@ def _chat(rng: Random, split: Split) -> Turn:
 
 
 ROUTES: dict[str, Callable[[Random, Split], Turn]] = {
-    **{f"{m}->text": _describe(m) for m in Modality},
-    **{f"text->{m}": _produce(m) for m in Modality},
+    **{f"{m}->text": _describe(m) for m in GENERATED},
+    **{f"text->{m}": _produce(m) for m in GENERATED},
     "question": _ask,
     "image->video": _moving,
     "audio->image": _sound_seen,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pocket import grammar
 from nextgpt_pl.pocket.world import (
     BACKGROUNDS,
@@ -33,7 +33,6 @@ from nextgpt_pl.pocket.world import (
 )
 
 Exchange = list[tuple[str, str]]  # (role, text), the user first
-_MODALITIES = tuple(Modality)
 
 HERE = ("Sure, here is {}.", "Here you are: {}.", "This is {}.")
 _MOVE = {
@@ -92,7 +91,7 @@ def _told(scene: Scene, rng: Random) -> str:
 
 
 def _any_scene(rng: Random, split: Split) -> Scene:
-    return draw_scene(pick(rng, _MODALITIES), rng, split)
+    return draw_scene(pick(rng, GENERATED), rng, split)
 
 
 def repeat(rng: Random, split: Split) -> Exchange:
@@ -252,7 +251,7 @@ def _shown(scene: Scene, rng: Random) -> str:
 
 def acknowledge(rng: Random, split: Split) -> Exchange:
     """A request for a medium, answered in words alone."""
-    scene_modality = pick(rng, _MODALITIES)
+    scene_modality = pick(rng, GENERATED)
     scene = draw_scene(scene_modality, rng, split)
     wanted = grammar.caption(scene, rng)
     answer = pick(rng, HERE).format(grammar.caption(scene, rng))

@@ -12,7 +12,7 @@ from nextgpt_pl.analysis.document import Medium, html_page, html_table
 from nextgpt_pl.analysis.figures import run_curves
 from nextgpt_pl.analysis.gallery import dialogues
 from nextgpt_pl.analysis.samples import said
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.modality import GENERATED
 from nextgpt_pl.verbs.score import table_rows
 
 _TITLES = {
@@ -23,8 +23,8 @@ _TITLES = {
 # what is drawn of each stage's metrics.csv
 _CURVES = {
     "enc_align": ("train/loss", "val/loss", "val/CIDEr-D"),
-    "dec_align": ("train/loss_text", *(f"val/relative_mse_{m}" for m in Modality)),
-    "instruct": ("train/loss_text", *(f"val/relative_mse_{m}" for m in Modality)),
+    "dec_align": ("train/loss_text", *(f"val/relative_mse_{m}" for m in GENERATED)),
+    "instruct": ("train/loss_text", *(f"val/relative_mse_{m}" for m in GENERATED)),
 }
 
 
@@ -76,4 +76,4 @@ def _captions(run: Run) -> str:
 
 
 def _samples(tour: Tour, run: Run) -> str:
-    return "".join(Medium(f, f"{f.stem}s").html(tour.folder) for m in Modality for f in run.samples(f"{m}.png"))
+    return "".join(Medium(f, f"{f.stem}s").html(tour.folder) for m in GENERATED for f in run.samples(f"{m}.png"))

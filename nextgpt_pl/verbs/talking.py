@@ -125,6 +125,9 @@ def generate(
     image: list[Path] | None = None,
     video: list[Path] | None = None,
     audio: list[Path] | None = None,
+    depth: list[Path] | None = None,
+    thermal: list[Path] | None = None,
+    imu: list[Path] | None = None,
     modalities: list[str] | None = None,
     seed: int = 0,
     temperature: float = 0.0,
@@ -139,6 +142,9 @@ def generate(
         image: images to show.
         video: videos to show.
         audio: sounds to play.
+        depth: disparities to show, ``.npy``.
+        thermal: infrared pictures to show, ``.npy``.
+        imu: inertial readings to show, ``.npy``.
         modalities: media that the reply must hold; none of them if the list is empty.
         seed: of sampling and noise.
         temperature: 0 takes the likeliest token.
@@ -147,7 +153,7 @@ def generate(
     """
     content: list[dict[str, Any]] = [
         {"type": modality.value, modality.value: path}
-        for modality, paths in zip(Modality, (image, video, audio), strict=True)
+        for modality, paths in zip(Modality, (image, video, audio, depth, thermal, imu), strict=True)
         for path in paths or ()
     ]
     content.append({"type": "text", "text": prompt})
@@ -169,7 +175,7 @@ def main(argv: Sequence[str]) -> int:
     verbs: dict[str, Callable[..., None]] = {"chat": chat, "generate": generate}
     verb = verbs[argv[0]]
     parser = ArgumentParser(prog=f"nextgpt_pl {argv[0]}", description=(verb.__doc__ or "").split("\n")[0])
-    several = {"image": Path, "video": Path, "audio": Path, "modalities": str} if verb is generate else {}
+    several = {**{m.value: Path for m in Modality}, "modalities": str} if verb is generate else {}
     parser.add_function_arguments(verb, as_positional=False, skip=set(several))
     for name, kind in several.items():
         parser.add_argument(f"--{name}", type=kind, nargs="*", metavar="FILE" if kind is Path else "MODALITY")

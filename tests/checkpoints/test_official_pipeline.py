@@ -10,8 +10,9 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from nextgpt_pl.__main__ import main
+from nextgpt_pl.generation import _before
 from nextgpt_pl.paths import resolve
-from nextgpt_pl.pipeline import AnyToAny
+from nextgpt_pl.pipeline import AnyToAny, dialogue_of
 
 SUFFIX = {"image": "", "video": "_video", "audio": "_audio"}
 SHAPES = {"image": (32, 128), "video": (32, 128), "audio": (1, 128)}
@@ -122,6 +123,37 @@ def test_the_pipelines_embedding_is_the_one_computed_by_hand(checkpoint, chat, m
                 parameter.zero_()
     changed = _given_again(chat, decoder, written, medium)
     assert not torch.allclose(changed.reshape(expected.shape), expected, atol=1e-3)
+
+
+def test_conversations_are_those_that_the_legacy_code_trained_on(chat):
+    picture = {"type": "image", "image": np.full((64, 64, 3), 255, np.uint8)}
+    messages = [
+        {"role": "user", "content": [picture, {"type": "text", "text": "what is it"}]},
+        {"role": "assistant", "content": "a circle"},
+        {"role": "user", "content": "draw it"},
+    ]
+    tokenizer, rows = chat.network.llm.tokenizer, chat.network.llm.vocab_size
+    (prompt,) = [chat.conversation.render(dialogue_of(messages), add_generation_prompt=True)]
+    (slot,) = prompt.slots
+    assert prompt.input_ids[slot.start - 1] == rows - 2
+    assert prompt.input_ids[slot.stop] == rows - 1
+    text = tokenizer.decode([*prompt.input_ids[: slot.start], *prompt.input_ids[slot.stop :]])
+    expected = "### Human: <Img></Img> what is it\n### Assistant: a circle\n### Human: draw it\n### Assistant: "
+    assert text.removeprefix(tokenizer.bos_token or "") == expected
+    learned = [i for i in prompt.labels if i >= 0]
+    assert tokenizer.decode(learned).startswith("a circle\n###")
+
+
+def test_replies_end_before_the_mark_of_the_next_turn(chat, monkeypatch):
+    llm = chat.network.llm
+    ids = llm.tokenizer("a circle\n### Human: what", add_special_tokens=False).input_ids
+    generated = torch.tensor([ids])
+    monkeypatch.setattr(llm.model, "generate", lambda **options: generated if "stop_strings" in options else None)
+    (part,) = chat(PROMPT, modalities=[])
+    assert part.text == "a circle"
+    llm.stop.clear()
+    assert _before(ids, [], llm.tokenizer.decode) == ids
+    assert llm.tokenizer.decode(_before(ids, ["Human", "# H"], llm.tokenizer.decode)).startswith("a circle\n##")
 
 
 def _given_again(chat, decoder, written, medium):

@@ -1,11 +1,13 @@
+import hashlib
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from nextgpt_pl.encoders import ImageBindEncoder
-from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel
+from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel, TowerConfig
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.modality import GENERATED
 from nextgpt_pl.pocket import items
 
 
@@ -17,7 +19,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("modality", list(Modality))
+@pytest.mark.parametrize("modality", GENERATED)
 def test_a_medium_becomes_one_feature(folder, modality):
     encoder = ImageBindEncoder(str(folder), video_clips=4, audio_clips=1)
     encoder.load()
@@ -27,7 +29,7 @@ def test_a_medium_becomes_one_feature(folder, modality):
     assert not torch.allclose(features[0], features[1])
 
 
-@pytest.mark.parametrize("modality", Modality)
+@pytest.mark.parametrize("modality", GENERATED)
 def test_a_medium_becomes_one_feature_per_patch(folder, modality):
     encoder = ImageBindEncoder(str(folder), video_clips=2, audio_clips=1, patches=True)
     encoder.load()
@@ -52,6 +54,63 @@ def test_towers_not_asked_for_are_not_built(folder):
     assert set(encoder.model.config.towers) == {"audio"}
 
 
+def test_towers_not_asked_for_are_not_read(folder, monkeypatch):
+    """Not even their bytes: the file of the published weights is 4.8 GB, its vision and audio towers 2.9 GB."""
+    import safetensors
+
+    read, opened = [], safetensors.safe_open
+
+    class Watched:
+        def __init__(self, *arguments):
+            self.file = opened(*arguments)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def keys(self):
+            return self.file.keys()
+
+        def get_tensor(self, key):
+            read.append(key.split(".")[1])
+            return self.file.get_tensor(key)
+
+    monkeypatch.setattr(safetensors, "safe_open", Watched)
+    ImageBindEncoder(str(folder), modalities=["audio"]).load()
+    assert set(read) == {"audio"}
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A file as published (all towers, ``.pth``), small, where the code looks for the size of the real one."""
+    towers = {name: TowerConfig(16, 1, 2, scale=t.scale) for name, t in ImageBindConfig.huge().towers.items()}
+    small = ImageBindConfig(12, towers)
+    monkeypatch.setattr(ImageBindConfig, "huge", classmethod(lambda _: small))
+    torch.save(ImageBindModel(small).state_dict(), tmp_path / "imagebind_huge.pth")
+    return tmp_path / "imagebind_huge.pth"
+
+
+def test_a_published_file_is_read_from_a_url_once_and_checked(published, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
+    digest, url = hashlib.sha256(published.read_bytes()).hexdigest(), published.as_uri()
+    encoder = ImageBindEncoder(url, sha256=digest)
+    assert encoder.output_dim == 12
+    assert not (tmp_path / "cache").exists()
+    encoder.load()
+    expected = torch.load(published, weights_only=True)["modality_heads.audio.2.weight"]
+    assert torch.equal(encoder.model.state_dict()["modality_heads.audio.2.weight"], expected)
+    published.unlink()
+    ImageBindEncoder(url, sha256=digest).load()
+    with pytest.raises(UserError, match=r"the sha256 of .*, not 0"):
+        ImageBindEncoder(url, sha256="0").load()
+    with pytest.raises(UserError, match="or read it yourself and give the file's path"):
+        ImageBindEncoder(f"{url}.other", sha256=digest).load()
+    with pytest.raises(UserError, match=r"a URL needs encoder.sha256"):
+        ImageBindEncoder(url)
+
+
 def test_huge_on_meta_reads_nothing():
     encoder = ImageBindEncoder("imagebind_huge.pth")
     with torch.device("meta"):
@@ -62,7 +121,7 @@ def test_huge_on_meta_reads_nothing():
 def test_mistakes_are_named(folder, tmp_path):
     with pytest.raises(UserError, match="no such file"):
         ImageBindEncoder(str(tmp_path / "none.pth")).load()
-    with pytest.raises(UserError, match="its sha256 is"):
+    with pytest.raises(UserError, match="the sha256 of"):
         ImageBindEncoder(str(folder), sha256="0").load()
     with pytest.raises(UserError, match="smell"):
         ImageBindEncoder(str(folder), modalities=["smell"])

@@ -10,7 +10,7 @@ from nextgpt_pl.datamodules import CaptionedPairs, Dialogues, PocketDialogues, P
 from nextgpt_pl.encoders import ImageBindEncoder
 from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel, TowerConfig
 from nextgpt_pl.llm import CausalLM, LoRA
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.modality import GENERATED
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.pocket.pretrain.quality import pocket_decoder
 from nextgpt_pl.projections import MLPOutputProjection, WordInputProjection
@@ -51,7 +51,7 @@ def network(folder: Path, **llm) -> NextGPT:
         llm=CausalLM(str(folder / "llm"), **llm),
         encoder=ImageBindEncoder(str(folder / "encoder"), video_clips=2, audio_clips=1),
         input_projection=partial(WordInputProjection, width=16, expand=2),
-        decoders={m.value: pocket_decoder(m) for m in Modality},
+        decoders={m.value: pocket_decoder(m) for m in GENERATED},
         output_projection=partial(MLPOutputProjection, width=16),
     )
 

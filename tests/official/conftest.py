@@ -14,7 +14,7 @@ from transformers import LlamaConfig, PreTrainedTokenizerFast
 from nextgpt_pl.decoders.base import PrecomputedEmbeddings
 from nextgpt_pl.encoders import Encoder
 from nextgpt_pl.llm import CausalLM
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.model import NextGPT
 
 TEMPLATE = "{% for m in messages %}### {{ m.role }}: {{ m.content }}{% endfor %}"
@@ -71,7 +71,7 @@ def made_parameter():
 class GivenFeatures(Encoder):
     """An encoder whose media are their features."""
 
-    modalities = tuple(Modality)
+    modalities = GENERATED
 
     def __init__(self, width: int, tokens: dict[Modality, int] | None = None):
         super().__init__()
@@ -86,6 +86,9 @@ class GivenFeatures(Encoder):
 
     def load(self):
         pass
+
+    def blank(self, modality):
+        return torch.zeros(1, self.tokens(modality), self.width)
 
     def prepare(self, media):
         return torch.from_numpy(media.source())

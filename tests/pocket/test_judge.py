@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pocket import items, judge, world
 
 COUNT = 200
@@ -23,7 +23,7 @@ def _degraded(array, modality, rng):
 
 
 @pytest.mark.parametrize("degraded", [False, True], ids=["clean", "noise and blur"])
-@pytest.mark.parametrize("modality", list(Modality))
+@pytest.mark.parametrize("modality", GENERATED)
 def test_judges_read_renders(modality, degraded):
     rng = np.random.default_rng(0)
     right = 0

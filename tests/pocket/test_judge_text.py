@@ -2,14 +2,14 @@ from random import Random
 
 import pytest
 
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pocket import grammar
 from nextgpt_pl.pocket.judge_text import judge_text
 from nextgpt_pl.pocket.talk import sentence
 from nextgpt_pl.pocket.world import AudioScene, VideoScene, draw_scene
 
 
-@pytest.mark.parametrize("modality", list(Modality))
+@pytest.mark.parametrize("modality", GENERATED)
 def test_every_wording_of_a_scene_is_read_as_that_scene(modality):
     rng = Random(0)
     for index in range(2000):

@@ -60,7 +60,7 @@ def test_words_are_learned_from_captions_alone():
 
 def test_the_model_gives_the_llms_words_and_refuses_other_projections(network):
     from nextgpt_pl.encoders import ImageBindEncoder
-    from nextgpt_pl.modality import Modality
+    from nextgpt_pl.modality import GENERATED
     from nextgpt_pl.pocket import items
 
     network.encoder = ImageBindEncoder("pocket:encoder", video_clips=4, audio_clips=1)
@@ -70,7 +70,7 @@ def test_the_model_gives_the_llms_words_and_refuses_other_projections(network):
     conversation = network.conversation("comprehension")
     from nextgpt_pl.batching import pad
 
-    rows = [conversation(items.captioned_pair("train", m, 0)) for m in Modality]
+    rows = [conversation(items.captioned_pair("train", m, 0)) for m in GENERATED]
     batch = pad(rows, conversation.pad_token_id)
     network.word_coverage(batch).backward()
     assert all(p.mlp[0].weight.grad.abs().sum() > 0 for p in network.input_projections.values())

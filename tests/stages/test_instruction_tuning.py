@@ -9,7 +9,7 @@ from nextgpt_pl.datamodules import CaptionedPairs, Dialogues, PocketDialogues, P
 from nextgpt_pl.encoders import ImageBindEncoder
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.llm import CausalLM, LoRA
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.modality import GENERATED
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.pocket.pretrain.quality import pocket_decoder
 from nextgpt_pl.projections import MLPInputProjection, MLPOutputProjection
@@ -22,7 +22,7 @@ def _network():
     torch.manual_seed(0)
     return NextGPT(
         llm=CausalLM("pocket:llm"),
-        decoders={m.value: pocket_decoder(m) for m in Modality},
+        decoders={m.value: pocket_decoder(m) for m in GENERATED},
         output_projection=lambda h, k, length, d: MLPOutputProjection(h, k, length, d, width=16),
         encoder=ImageBindEncoder("pocket:encoder", video_clips=4, audio_clips=1),
         input_projection=lambda c, h: MLPInputProjection(c, h, width=16),

@@ -12,7 +12,7 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pocket import grammar, talk
 from nextgpt_pl.pocket.pretrain.loop import PretrainTask, save_half, train
 from nextgpt_pl.pocket.weights import weights_root
@@ -88,7 +88,7 @@ def load_tokenizer(out: Path, seed: int = 0) -> Tokenizer:
 def conversation_ids(tokenizer: PreTrainedTokenizerFast, rng: Random, split: Split) -> list[int]:
     """One conversation in the chat template, or now and then a bare caption, as token ids."""
     if rng.random() < 0.1:
-        scene = draw_scene(pick(rng, tuple(Modality)), rng, split)
+        scene = draw_scene(pick(rng, GENERATED), rng, split)
         text = f"{BOS}{talk.sentence(grammar.caption(scene, rng))}{EOS}"
     else:
         turns = [{"role": role, "content": content} for role, content in talk.conversation(rng, split)]
