@@ -14,6 +14,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "validate": ("nextgpt_pl.cli:run", "one pass over the validation data:  validate -c FILE --ckpt_path CHECKPOINT"),
     "test": ("nextgpt_pl.cli:run", "one pass over the test data:  test -c FILE --ckpt_path CHECKPOINT"),
     "predict": ("nextgpt_pl.cli:run", "write predictions:  predict -c FILE --ckpt_path CHECKPOINT"),
+    "cache": ("nextgpt_pl.verbs.cache:cache", "compute the frozen parts' features beforehand:  cache -c FILE"),
     "inspect": ("nextgpt_pl.verbs.inspect:inspect", "print a batch as a person reads it:  inspect -c FILE"),
     "chat": ("nextgpt_pl.verbs.talking:main", "talk to a trained run:  chat --run outputs/instruct/RUN"),
     "generate": (

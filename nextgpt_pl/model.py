@@ -5,7 +5,8 @@ Shapes: B rows, T tokens, H LLM width, S spans of one modality, K signal tokens 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from nextgpt_pl.decoders.base import Decoder
 from nextgpt_pl.distributed import processes, summed, untouched
 from nextgpt_pl.encoders.base import Encoder
 from nextgpt_pl.errors import UserError, nearest
+from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.llm import CausalLM
 from nextgpt_pl.losses import document_counts, word_coverage
 from nextgpt_pl.modality import MODALITIES, Modality
@@ -37,6 +39,7 @@ class NextGPT(nn.Module):
         encoder: reads media; ``None`` where no medium is ever shown.
         input_projection: class and arguments of the input projections, one per modality of the encoder.
         num_signal_tokens: per modality, another number of signal tokens than the paper's.
+        cache: where features of frozen parts are kept between runs; without one they are remembered in memory only.
 
     """
 
@@ -48,6 +51,7 @@ class NextGPT(nn.Module):
         encoder: Encoder | None = None,
         input_projection: InputProjectionFactory | None = None,
         num_signal_tokens: dict[str, int] | None = None,
+        cache: FeatureCache | None = None,
     ) -> None:
         super().__init__()
         self.llm, self.encoder = llm, encoder
@@ -58,6 +62,10 @@ class NextGPT(nn.Module):
             if count < 1:
                 raise UserError(f"num_signal_tokens.{name}={count}: at least 1 token must ask for the medium")
             self.num_signal_tokens[_modality(name, "num_signal_tokens")] = count
+        self.cache = cache
+        for part in (self.encoder, *self.decoders.values()):
+            if part is not None:
+                part.cache = cache
         self.output_projections = nn.ModuleDict()
         self.input_projections = nn.ModuleDict()
         if self.decoders and output_projection is None:
@@ -108,7 +116,8 @@ class NextGPT(nn.Module):
 
     def load(self) -> None:
         """Build the networks and read the frozen weights; under the meta device nothing is read."""
-        self.llm.load(sum(self.num_signal_tokens.values()))
+        with isolated(1):
+            self.llm.load(sum(self.num_signal_tokens.values()))
         for modality, decoder in self.decoders.items():
             assert self.output_projection_factory is not None
             length, dim = decoder.projection_shape
@@ -116,7 +125,9 @@ class NextGPT(nn.Module):
                 self.llm.hidden_size, self.num_signal_tokens[modality], length, dim
             )
         if self.encoder is not None and self.input_projection_factory is not None:
-            self.encoder.load()
+            if self.cache is None:  # with one, it is loaded when a feature is missing
+                with isolated(2):
+                    self.encoder.load()
             for modality in self.encoder.modalities:
                 projection = self.input_projection_factory(self.encoder.output_dim, self.llm.hidden_size)
                 if isinstance(projection, WordInputProjection):
@@ -136,7 +147,7 @@ class NextGPT(nn.Module):
         """Make every process run every block equally often, whatever is in its batch."""
         self.llm.run_once_per_batch()
         if self.encoder is not None:
-            self.encoder.in_step = True
+            self.encoder.in_step = self.encoder.loaded
 
     def embed(self, batch: Batch) -> Tensor:
         """Token embeddings ``(B, T, H)``, with the projected media in their slots."""
@@ -232,6 +243,15 @@ class NextGPT(nn.Module):
             )
             for name, part in self.named_children()
         }
+
+
+@contextmanager
+def isolated(number: int) -> Iterator[None]:
+    """Random numbers of their own: what is initialised afterwards does not depend on whether a part was loaded."""
+    seed = torch.initial_seed() + number
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed % 2**63)
+        yield
 
 
 def _modality(name: str, key: str) -> Modality:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,13 @@ from torch import Tensor
 
 from nextgpt_pl.decoders.base import Decoder, item_seeds
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.features import Memory, Store
+from nextgpt_pl.features.keys import digest, folder_sha256
+from nextgpt_pl.features.store import in_chunks
 from nextgpt_pl.paths import resolve
 
-_CACHE_BYTES = 256 * 2**20
+_MEMORY_BYTES = 256 * 2**20
+_CHUNK = 4  # captions that are embedded at a time
 
 
 class DiffusionDecoder(Decoder):
@@ -59,7 +62,7 @@ class DiffusionDecoder(Decoder):
         self.device = torch.device("cpu")
         self._pipeline: Any = None
         self._text: tuple[Any, Any] | None = None
-        self._known: OrderedDict[str, Tensor] = OrderedDict()
+        self._store: Store | None = None
 
     def _folder(self, part: str | None = None) -> Path:
         """The folder of the pipeline, or of one part; huggingface_hub looks a hub id up locally, or downloads it."""
@@ -112,22 +115,27 @@ class DiffusionDecoder(Decoder):
     @torch.no_grad()
     def embed_captions(self, captions: Sequence[str]) -> Tensor:
         """``(N, *embedding_shape)`` float32. What was embedded lately is remembered: the text encoder is frozen."""
-        unknown = [c for c in dict.fromkeys(captions) if c not in self._known]
-        if unknown:
-            encoder, tokenizer = self._text_encoder()
-            tokens = tokenizer(
-                unknown,
-                padding="max_length",
-                max_length=self._text_length(tokenizer),
-                truncation=True,
-                return_tensors="pt",
-            ).to(self.device)
-            for caption, embedding in zip(unknown, self._embed(encoder, tokens).float().cpu(), strict=True):
-                self._known[caption] = embedding.clone()
-        result = torch.stack([self._known[c] for c in captions]).to(self.device)
-        while len(self._known) * result[0].nbytes > _CACHE_BYTES:
-            self._known.popitem(last=False)
-        return result
+        if self._store is None:
+            self._store = self.cache.store("captions", self.producer()) if self.cache else Memory(_MEMORY_BYTES)
+        keys = [digest("caption", caption) for caption in captions]
+        made = self._store.fetch(keys, lambda at: in_chunks([captions[i] for i in at], _CHUNK, self._embed_now))
+        return torch.stack(made).to(self.device)
+
+    def producer(self) -> dict[str, Any]:
+        """All that caption embeddings depend on but for the captions, as plain data."""
+        folders = {part: folder_sha256(self._folder(part)) for part in self.text_parts}
+        return {"class": type(self).__name__, "shape": list(self.embedding_shape), **folders}
+
+    def _embed_now(self, captions: list[str]) -> Tensor:
+        encoder, tokenizer = self._text_encoder()
+        tokens = tokenizer(
+            captions,
+            padding="max_length",
+            max_length=self._text_length(tokenizer),
+            truncation=True,
+            return_tensors="pt",
+        ).to(self.device)
+        return self._embed(encoder, tokens).float().cpu()
 
     def _text_length(self, tokenizer: Any) -> int:
         return int(tokenizer.model_max_length)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from nextgpt_pl import media as files
-from nextgpt_pl.encoders import preprocessing
+from nextgpt_pl.encoders import imagebind, imagebind_parts, preprocessing
 from nextgpt_pl.encoders.base import Encoder
 from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.features.keys import code_sha256, file_sha256
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.paths import resolve
 from nextgpt_pl.samples import Media
@@ -82,6 +83,30 @@ class ImageBindEncoder(Encoder):
         """1, or the tower's patches; those of several clips are averaged place by place."""
         return self.config.patch_count(TOWER[modality]) if self.patches else 1
 
+    @property
+    def loaded(self) -> bool:
+        """Whether the towers are there."""
+        return self.model is not None
+
+    def producer(self, modality: Modality) -> dict[str, Any]:
+        """Weights, sizes, how media are cut into clips, and the code that prepares them."""
+        clips = {Modality.VIDEO: self.video_clips, Modality.AUDIO: self.audio_clips}
+        return {
+            "class": type(self).__name__,
+            "weights": file_sha256(self._weights_file()),
+            "config": asdict(self.config),
+            "clips": clips.get(modality, 1),
+            "scale_logits": self.scale_logits,
+            "patches": self.patches,
+            "code": code_sha256(preprocessing, imagebind, imagebind_parts),
+        }
+
+    def _weights_file(self) -> Path:
+        path = self._paths()[0]
+        if not path.is_file():
+            raise UserError(f"encoder.weights={self.weights!r}: no such file: {path}")
+        return path
+
     def load(self) -> None:
         """Build the towers and read their weights.
 
@@ -98,11 +123,9 @@ class ImageBindEncoder(Encoder):
         self.model.requires_grad_(False).eval()
 
     def _read(self) -> dict[str, Tensor]:
-        path = self._paths()[0]
-        if not path.is_file():
-            raise UserError(f"encoder.weights={self.weights!r}: no such file: {path}")
+        path = self._weights_file()
         if self.sha256 is not None:
-            found = _sha256(path)
+            found = file_sha256(path)
             if found != self.sha256:
                 raise UserError(f"encoder.weights={self.weights!r}: its sha256 is {found}, not {self.sha256}")
         if path.suffix == ".safetensors":
@@ -114,7 +137,8 @@ class ImageBindEncoder(Encoder):
 
     def blocks(self) -> list[nn.Module]:
         """The transformer blocks of all towers."""
-        assert self.model is not None
+        if self.model is None:
+            return []
         return [block for tower in self.model.modality_trunks.values() for block in tower.blocks]  # type: ignore[union-attr]
 
     def blank(self, modality: Modality) -> Tensor:
@@ -144,14 +168,6 @@ class ImageBindEncoder(Encoder):
         assert self.model is not None
         found = self.model(TOWER[modality], inputs, scale=self.scale_logits, all_tokens=self.patches)
         return found if self.patches else found.unsqueeze(1)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**24):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _array(media: Media) -> tuple[np.ndarray, float]:

@@ -82,6 +82,14 @@ class DecoderAlignment(Stage):
         stacked = torch.stack([e for e in found if e is not None]).float()
         return stacked.view(len(stacked), *decoder.projection_shape)
 
+    def fill_cache(self, batch: Batch, device: torch.device) -> None:
+        """Also the targets."""
+        super().fill_cache(batch, device)
+        for modality, spans in batch.spans.items():
+            missing = [c for c, embedding in zip(spans.captions, spans.embeddings, strict=True) if embedding is None]
+            if missing:
+                self.network.decoders[modality].to(device).embed_captions(missing)
+
     def model_step(self, batch: Batch, split: str) -> Tensor:
         """Cross-entropy and alignment of one batch."""
         embeddings = self.network.embed(batch)
