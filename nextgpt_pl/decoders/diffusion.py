@@ -116,10 +116,16 @@ class DiffusionDecoder(Decoder):
     def embed_captions(self, captions: Sequence[str]) -> Tensor:
         """``(N, *embedding_shape)`` float32. What was embedded lately is remembered: the text encoder is frozen."""
         if self._store is None:
-            self._store = self.cache.store("captions", self.producer()) if self.cache else Memory(_MEMORY_BYTES)
+            self._store = self._caption_store()
         keys = [digest("caption", caption) for caption in captions]
         made = self._store.fetch(keys, lambda at: in_chunks([captions[i] for i in at], _CHUNK, self._embed_now))
         return torch.stack(made).to(self.device)
+
+    def _caption_store(self) -> Store:
+        if self.cache is None:
+            return Memory(_MEMORY_BYTES)
+        source = self.parts.get("text_encoder", self.path)
+        return self.cache.store("captions", source, self.producer())
 
     def producer(self) -> dict[str, Any]:
         """All that caption embeddings depend on but for the captions, as plain data."""

@@ -50,6 +50,11 @@ class Encoder(nn.Module, ABC):
 
     @property
     @abstractmethod
+    def source(self) -> str:
+        """Where its weights are from, as the YAML says it."""
+
+    @property
+    @abstractmethod
     def loaded(self) -> bool:
         """Whether :meth:`load` has run."""
 
@@ -111,7 +116,7 @@ class Encoder(nn.Module, ABC):
         if self.cache is None:
             return self._memory, lambda medium: medium
         if modality not in self._stores:
-            self._stores[modality] = self.cache.store(f"encoder-{modality}", self.producer(modality))
+            self._stores[modality] = self.cache.store(f"encoder-{modality}", self.source, self.producer(modality))
         return self._stores[modality], self._key
 
     def _key(self, media: Media) -> bytes:

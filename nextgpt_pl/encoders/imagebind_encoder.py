@@ -84,6 +84,11 @@ class ImageBindEncoder(Encoder):
         return self.config.patch_count(TOWER[modality]) if self.patches else 1
 
     @property
+    def source(self) -> str:
+        """As given."""
+        return self.weights
+
+    @property
     def loaded(self) -> bool:
         """Whether the towers are there."""
         return self.model is not None

@@ -36,11 +36,12 @@ class FeatureCache:
     def __post_init__(self) -> None:
         atexit.register(_flush, weakref.ref(self))
 
-    def store(self, kind: str, producer: dict[str, Any]) -> FeatureStore:
+    def store(self, kind: str, source: str, producer: dict[str, Any]) -> FeatureStore:
         """The store of a producer.
 
         Args:
-            kind: ``encoder-image``, ``captions-audio``, ...
+            kind: ``encoder-image``, ``captions``, ...
+            source: where the YAML has the part from; features of the same source and another producer are stale.
             producer: all that its features depend on but for their content: weights, preprocessing.
 
         """
@@ -49,8 +50,8 @@ class FeatureCache:
         if name not in self._stores:
             folder = Path(self.folder) / name
             if not folder.is_dir():
-                _tell_stale(Path(self.folder), kind, described)
-            self._stores[name] = FeatureStore(folder, described, getattr(torch, self.dtype))
+                _tell_stale(Path(self.folder), kind, {**described, "source": source})
+            self._stores[name] = FeatureStore(folder, {**described, "source": source}, getattr(torch, self.dtype))
         return self._stores[name]
 
     def counts(self) -> dict[str, int]:
@@ -74,7 +75,8 @@ def _tell_stale(root: Path, kind: str, producer: dict[str, Any]) -> None:
     for manifest in sorted(root.glob(f"{kind}-*/{MANIFEST}")):
         other = json.loads(manifest.read_text())
         different = sorted(k for k in producer.keys() | other.keys() if producer.get(k) != other.get(k))
-        warnings.warn(
-            f"feature cache: {manifest.parent} is stale: other {', '.join(different)}; its features are not used",
-            stacklevel=2,
-        )
+        if "source" not in different:
+            warnings.warn(
+                f"feature cache: {manifest.parent} is stale: other {', '.join(different)}; its features are not used",
+                stacklevel=2,
+            )

@@ -1,13 +1,12 @@
 """Runs with a cache and without one are the same runs."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import torch
 from lightning.pytorch import Trainer
 
+from nextgpt_pl.__main__ import main
 from nextgpt_pl.features import FeatureCache
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "helpers"))
@@ -55,21 +54,18 @@ def test_losses_are_those_without_a_cache_and_a_full_cache_loads_no_encoder(name
     assert half != plain
 
 
-def test_the_verb_fills_the_cache_once(tmp_path):
-    """In a process of its own, as people call it; the second time nothing is left to compute."""
+def test_the_verb_fills_the_cache_once(tmp_path, capsys):
     root = Path(__file__).parent.parent.parent
-    command = [sys.executable, "-m", "nextgpt_pl", "cache", "-c", str(root / "experiments" / "enc_align.yaml")]
-    command += ["--data.sources.init_args.train_size=3", "--data.sources.init_args.val_size=1", "--data.batch_size=4"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "network.cache is not set" in done.stderr
-    command += [f"--model.network.cache.folder={tmp_path}"]
+    command = ["cache", "-c", str(root / "experiments" / "enc_align.yaml"), "--data.batch_size=4"]
+    command += ["--data.sources.init_args.train_size=3", "--data.sources.init_args.val_size=1"]
+    assert main(command) == 2
+    assert "network.cache is not set" in capsys.readouterr().err
     shards = []
     for _ in range(2):
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        lines = [line for line in done.stdout.splitlines() if line.startswith(str(tmp_path))]
+        assert main([*command, f"--model.network.cache.folder={tmp_path}"]) == 0
+        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(str(tmp_path))]
         assert len(lines) == 3
         assert all(line.endswith(": 4 features") for line in lines)
         shards.append(sorted(p.name for p in tmp_path.rglob("*.safetensors")))
     assert shards[0] == shards[1]
-    assert torch.cuda.is_available() or len(shards[0]) == 3
+    assert len(shards[0]) == 3

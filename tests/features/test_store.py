@@ -1,4 +1,5 @@
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -73,13 +74,15 @@ def test_a_full_memory_keeps_what_it_has():
 
 def test_other_weights_make_the_old_features_stale(tmp_path):
     cache = FeatureCache(tmp_path)
-    cache.store("encoder-image", {"weights": "a", "clips": 1}).add(KEYS[0], torch.ones(2))
+    cache.store("encoder-image", "there", {"weights": "a", "clips": 1}).add(KEYS[0], torch.ones(2))
     cache.flush()
     assert cache.counts() == {next(tmp_path.iterdir()).name: 1}
     with pytest.warns(UserWarning, match=r"stale: other weights; its features are not used"):
-        other = FeatureCache(tmp_path).store("encoder-image", {"weights": "b", "clips": 1})
+        other = FeatureCache(tmp_path).store("encoder-image", "there", {"weights": "b", "clips": 1})
     assert KEYS[0] not in other
-    assert {json.loads(m.read_text())["weights"] for m in tmp_path.glob("*/manifest.json")} == {"a", "b"}
+    with warnings.catch_warnings(action="error"):  # another encoder altogether is no news
+        FeatureCache(tmp_path).store("encoder-image", "elsewhere", {"weights": "c", "clips": 1})
+    assert {json.loads(m.read_text())["weights"] for m in tmp_path.glob("*/manifest.json")} == {"a", "b", "c"}
 
 
 def test_keys_follow_the_content(tmp_path):
