@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "nextgpt_pl.verbs.summary:main",
         "parameters, memory, operations, hours, without weights:  summary -c experiments/paper/instruct.yaml",
     ),
+    "cache": ("nextgpt_pl.verbs.cache:cache", "compute the frozen parts' features beforehand:  cache -c FILE"),
     "inspect": ("nextgpt_pl.verbs.inspect:inspect", "print a batch as a person reads it:  inspect -c FILE"),
     "chat": ("nextgpt_pl.verbs.talking:main", "talk to a trained run:  chat --run outputs/instruct/RUN"),
     "generate": (

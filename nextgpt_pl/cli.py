@@ -175,7 +175,7 @@ def parser_arguments(argv: list[str]) -> dict[str, Any]:
     }
 
 
-def _parsed(argv: list[str], cli_class: type[ExperimentCLI] = ExperimentCLI, **arguments: Any) -> ExperimentCLI:
+def parsed(argv: list[str], cli_class: type[ExperimentCLI] = ExperimentCLI, **arguments: Any) -> ExperimentCLI:
     """The command line, parsed and (unless ``run=False``) run; mistakes as :class:`UserError`."""
     _quieten()
     try:
@@ -195,7 +195,7 @@ def _parsed(argv: list[str], cli_class: type[ExperimentCLI] = ExperimentCLI, **a
 
 def run(argv: list[str]) -> int:
     """Parse ``VERB -c FILE ...``, run it, and return the exit code."""
-    cli = _parsed(argv)
+    cli = parsed(argv)
     if first_process():
         print(f"done. {describe(cli.run_folder)}")
     return 0
@@ -222,11 +222,11 @@ class _ModelOnly(_PartsOnly):
 
 def build_model(argv: list[str]) -> tuple[Any, Namespace]:
     """The stage of ``-c FILE ...``, not loaded, and the whole configuration; needs no data."""
-    cli = _parsed(argv, cli_class=_ModelOnly, run=False)
+    cli = parsed(argv, cli_class=_ModelOnly, run=False)
     return cli.model, cli.config
 
 
 def build(argv: list[str]) -> tuple[Any, Any]:
     """Model and data module of ``-c FILE ...``, not loaded and not run."""
-    cli = _parsed(argv, cli_class=_PartsOnly, run=False)
+    cli = parsed(argv, cli_class=_PartsOnly, run=False)
     return cli.model, cli.datamodule

@@ -52,6 +52,15 @@ def per_process(counts: Sequence[int], device: torch.device | str) -> list[float
     return (summed(torch.tensor(counts, dtype=torch.float64, device=device)) / processes()).tolist()
 
 
+def largest(number: int, device: torch.device | str) -> int:
+    """The largest of the processes' numbers."""
+    if processes() == 1:
+        return number
+    found = torch.tensor(number, device=device)
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    return int(found)
+
+
 def any_process(flag: bool, device: torch.device | str) -> bool:
     """Whether the flag is up anywhere."""
     return bool(flag) if processes() == 1 else bool(summed(torch.tensor(float(flag), device=device)) > 0)

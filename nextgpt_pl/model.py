@@ -5,7 +5,8 @@ Shapes: B rows, T tokens, H LLM width, S spans of one modality, K signal tokens 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from nextgpt_pl.decoders.base import Decoder
 from nextgpt_pl.distributed import processes, summed, untouched
 from nextgpt_pl.encoders.base import Encoder
 from nextgpt_pl.errors import UserError, nearest
+from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.llm import CausalLM
 from nextgpt_pl.losses import document_counts, word_coverage
 from nextgpt_pl.modality import GENERATED, MODALITIES, Modality
@@ -45,6 +47,7 @@ class NextGPT(nn.Module):
         share_input_projection: one input projection for all modalities, as in the paper, instead of one for each.
         null_signals: one trained embedding per decoder that stands for nothing: guidance steers away from it instead of
             from the decoder's negative prompt. Trained by ``model.condition_dropout`` of decoder alignment.
+        cache: where features of frozen parts are kept between runs; without one they are remembered in memory only.
 
     """
 
@@ -59,6 +62,7 @@ class NextGPT(nn.Module):
         signal_separator: int | None = None,
         share_input_projection: bool = False,
         null_signals: bool = False,
+        cache: FeatureCache | None = None,
     ) -> None:
         super().__init__()
         self.llm, self.encoder = llm, encoder
@@ -73,6 +77,10 @@ class NextGPT(nn.Module):
         self.share_input_projection = share_input_projection
         self.has_null_signals = null_signals
         self.null_signals = nn.ParameterDict()
+        self.cache = cache
+        for part in (self.encoder, *self.decoders.values()):
+            if part is not None:
+                part.cache = cache
         self.output_projections = nn.ModuleDict()
         self.input_projections = nn.ModuleDict()
         if self.decoders and output_projection is None:
@@ -141,7 +149,8 @@ class NextGPT(nn.Module):
 
     def load(self) -> None:
         """Build the networks and read the frozen weights; under the meta device nothing is read."""
-        self.llm.load(sum(self.num_signal_tokens.values()))
+        with isolated(1):
+            self.llm.load(sum(self.num_signal_tokens.values()))
         spans = self.span_ids()
         for modality, decoder in self.decoders.items():
             assert self.output_projection_factory is not None
@@ -152,7 +161,9 @@ class NextGPT(nn.Module):
             if self.has_null_signals:
                 self.null_signals[modality.value] = nn.Parameter(torch.zeros(length, dim))
         if self.encoder is not None and self.input_projection_factory is not None:
-            self.encoder.load()
+            if self.cache is None:  # with one, it is loaded when a feature is missing
+                with isolated(2):
+                    self.encoder.load()
             for key in dict.fromkeys(self._input_key(m) for m in self.encoder.modalities):
                 projection = self.input_projection_factory(self.encoder.output_dim, self.llm.hidden_size)
                 if isinstance(projection, WordInputProjection):
@@ -172,7 +183,7 @@ class NextGPT(nn.Module):
         """Make every process run every block equally often, whatever is in its batch."""
         self.llm.run_once_per_batch()
         if self.encoder is not None:
-            self.encoder.in_step = True
+            self.encoder.in_step = self.encoder.loaded
 
     def embed(self, batch: Batch) -> Tensor:
         """Token embeddings ``(B, T, H)``, with the projected media in their slots."""
@@ -275,6 +286,15 @@ class NextGPT(nn.Module):
             )
             for name, part in self.named_children()
         }
+
+
+@contextmanager
+def isolated(number: int) -> Iterator[None]:
+    """Random numbers of their own: what is initialised afterwards does not depend on whether a part was loaded."""
+    seed = torch.initial_seed() + number
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed % 2**63)
+        yield
 
 
 def _modality(name: str, key: str) -> Modality:

@@ -130,6 +130,11 @@ class ItemData(LightningDataModule):
         items = [items[(rank + world_size * i) % len(items)] for i in range(math.ceil(len(items) / world_size))]
         return DataLoader(items, batch_size=self.val_batch_size, **self._loader_arguments())  # type: ignore[arg-type]
 
+    def every_item(self, rank: int, world_size: int) -> DataLoader:
+        """The items of training and validation, in order, those of one process: what a feature cache is filled from."""
+        items = [*self.items("train"), *self.items("val")][rank::world_size]
+        return DataLoader(items, batch_size=self.val_batch_size, **self._loader_arguments())  # type: ignore[arg-type]
+
     test_dataloader = val_dataloader
     predict_dataloader = val_dataloader
 

@@ -14,12 +14,15 @@ import torch
 from torch import Tensor
 
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.samples import Media
 
 
 class Decoder(ABC):
     """Embeds captions with its frozen text encoder, and makes media from caption embeddings."""
 
+    #: where caption embeddings are kept between runs, if anywhere
+    cache: FeatureCache | None = None
     #: whether :meth:`generate` works
     can_generate = True
 

@@ -16,13 +16,17 @@ from nextgpt_pl.decoders.base import Decoder, item_seeds
 from nextgpt_pl.decoders.files import PipelineFiles, diffusers_class
 from nextgpt_pl.decoders.spectrogram import log_mel
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.features import Memory, Store
+from nextgpt_pl.features.keys import digest, folder_sha256
+from nextgpt_pl.features.store import in_chunks
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.paths import resolve
 from nextgpt_pl.samples import Media
 
 Offload = Literal["none", "model", "sequential"]
 
-_CACHE_BYTES = 256 * 2**20
+_MEMORY_BYTES = 256 * 2**20
+_CHUNK = 4  # captions that are embedded at a time
 
 
 class DiffusionDecoder(Decoder):
@@ -79,8 +83,8 @@ class DiffusionDecoder(Decoder):
         self.device = torch.device("cpu")
         self._pipeline: Any = None
         self._text: tuple[Any, Any] | None = None
-        self._known: OrderedDict[str, Tensor] = OrderedDict()
         self._latents: OrderedDict[Media, Tensor] = OrderedDict()
+        self._store: Store | None = None
 
     def _config(self, part: str, file: str = "config.json") -> dict[str, Any]:
         return self.files.json(file, part)
@@ -116,17 +120,25 @@ class DiffusionDecoder(Decoder):
     @torch.no_grad()
     def embed_captions(self, captions: Sequence[str]) -> Tensor:
         """``(N, *embedding_shape)`` float32. What was embedded lately is remembered: the text encoder is frozen."""
-        return self._remembered(captions, self._encode)
+        if self._store is None:
+            self._store = self._caption_store()
+        keys = [digest("caption", caption) for caption in captions]
+        made = self._store.fetch(keys, lambda at: in_chunks([captions[i] for i in at], _CHUNK, self._embed_now))
+        return torch.stack(made).to(self.device)
 
-    def _remembered(self, captions: Sequence[str], encode: Callable[[list[str]], Tensor]) -> Tensor:
-        unknown = [c for c in dict.fromkeys(captions) if c not in self._known]
-        if unknown:
-            for caption, embedding in zip(unknown, encode(unknown).float().cpu(), strict=True):
-                self._known[caption] = embedding.clone()
-        result = torch.stack([self._known[c] for c in captions]).to(self.device)
-        while len(self._known) * result[0].nbytes > _CACHE_BYTES:
-            self._known.popitem(last=False)
-        return result
+    def _caption_store(self) -> Store:
+        if self.cache is None:
+            return Memory(_MEMORY_BYTES)
+        source = self.parts.get("text_encoder", self.path)
+        return self.cache.store("captions", source, self.producer())
+
+    def producer(self) -> dict[str, Any]:
+        """All that caption embeddings depend on but for the captions, as plain data."""
+        folders = {part: folder_sha256(self.files.folder(part)) for part in self.text_parts}
+        return {"class": type(self).__name__, "shape": list(self.embedding_shape), **folders}
+
+    def _embed_now(self, captions: list[str]) -> Tensor:
+        return self._encode(captions).float().cpu()
 
     def _encode(self, captions: list[str]) -> Tensor:
         encoder, tokenizer = self._text_encoder()
@@ -233,7 +245,7 @@ class DiffusionDecoder(Decoder):
                 found = vae.encode(pixels).latent_dist.mode().float().cpu() * vae.config.scaling_factor
                 self._latents[medium] = found[0] if medium.modality is not Modality.VIDEO else found.transpose(0, 1)
         result = torch.stack([self._latents[m] for m in media]).to(self.device)
-        while len(self._latents) * result[0].nbytes > _CACHE_BYTES:
+        while len(self._latents) * result[0].nbytes > _MEMORY_BYTES:
             self._latents.popitem(last=False)
         return result
 

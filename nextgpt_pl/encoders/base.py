@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nextgpt_pl.distributed import any_process
+from nextgpt_pl.distributed import largest
+from nextgpt_pl.features import FeatureCache, Memory, Store
+from nextgpt_pl.features.keys import media_key
+from nextgpt_pl.features.store import in_chunks
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media
 
-_CACHE_BYTES = 512 * 2**20
+_MEMORY_BYTES = 512 * 2**20
+_CHUNK = 4  # media that are encoded at a time
 
 
 class Encoder(nn.Module, ABC):
@@ -30,7 +34,10 @@ class Encoder(nn.Module, ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        self._known: OrderedDict[Media, Tensor] = OrderedDict()
+        self.cache: FeatureCache | None = None
+        self._memory = Memory(_MEMORY_BYTES)
+        self._stores: dict[Modality, Store] = {}
+        self._keys: dict[Media, bytes] = {}
 
     @property
     @abstractmethod
@@ -40,6 +47,20 @@ class Encoder(nn.Module, ABC):
     def tokens(self, modality: Modality) -> int:
         """E, features per medium."""
         return 1
+
+    @property
+    @abstractmethod
+    def source(self) -> str:
+        """Where its weights are from, as the YAML says it."""
+
+    @property
+    @abstractmethod
+    def loaded(self) -> bool:
+        """Whether :meth:`load` has run."""
+
+    @abstractmethod
+    def producer(self, modality: Modality) -> dict[str, Any]:
+        """All that features depend on but for their medium, as plain data: weights and preprocessing."""
 
     @abstractmethod
     def load(self) -> None:
@@ -65,23 +86,43 @@ class Encoder(nn.Module, ABC):
     def features(self, modality: Modality, media: Sequence[Media], device: torch.device | str) -> Tensor:
         """Features of media, ``(N, E, output_dim)``.
 
-        What was encoded lately is remembered: the encoder is frozen, so an epoch later the feature is the same.
+        The encoder is frozen, so what it gave once is remembered: in the cache, or without one in memory.
         """
-        unknown = [m for m in dict.fromkeys(media) if m not in self._known]
-        if not unknown and self.in_step and any_process(False, device):
-            self(modality, self.blank(modality).to(device))
-        elif unknown:
-            if self.in_step:
-                any_process(True, device)
-            inputs = torch.stack([self.prepare(m) for m in unknown]).to(device)
-            for medium, feature in zip(unknown, self(modality, inputs).cpu(), strict=True):
-                self._known[medium] = feature.clone()
+        store, key = self._store(modality)
+        keys = [key(m) for m in media]
+        chunks = -(-len(store.missing(keys)) // _CHUNK)
+        # agreed on before anything is encoded: with sharded weights encoding is communication
+        together = largest(chunks, device) if self.in_step else chunks
+
+        def make(positions: list[int]) -> Tensor:
+            return in_chunks([media[i] for i in positions], _CHUNK, lambda some: self._encode(modality, some, device))
+
+        found = store.fetch(keys, make)
+        for _ in range(together - chunks):
+            self(modality, self.blank(modality).expand(_CHUNK, *[-1] * (self.blank(modality).ndim - 1)).to(device))
         if not media:
             return torch.empty(0, self.tokens(modality), self.output_dim, device=device)
-        result = torch.stack([self._known[m] for m in media]).to(device)
-        while len(self._known) * result[0].nbytes > _CACHE_BYTES:
-            self._known.popitem(last=False)
-        return result
+        return torch.stack(found).to(device)
+
+    def _encode(self, modality: Modality, media: Sequence[Media], device: torch.device | str) -> Tensor:
+        if not self.loaded:
+            # a module's random initial weights are not the training's business
+            with torch.random.fork_rng([]):
+                self.load()
+            self.to(device)
+        return self(modality, torch.stack([self.prepare(m) for m in media]).to(device)).float().cpu()
+
+    def _store(self, modality: Modality) -> tuple[Store, Callable[[Media], Hashable]]:
+        if self.cache is None:
+            return self._memory, lambda medium: medium
+        if modality not in self._stores:
+            self._stores[modality] = self.cache.store(f"encoder-{modality}", self.source, self.producer(modality))
+        return self._stores[modality], self._key
+
+    def _key(self, media: Media) -> bytes:
+        if media not in self._keys:
+            self._keys[media] = media_key(media)
+        return self._keys[media]
 
     def train(self, mode: bool = True) -> Encoder:
         """Frozen: stays in evaluation mode, or drop path would make its features noisy."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from nextgpt_pl import media as files
-from nextgpt_pl.encoders import preprocessing
+from nextgpt_pl.encoders import imagebind, imagebind_parts, preprocessing
 from nextgpt_pl.encoders.base import Encoder
 from nextgpt_pl.encoders.imagebind import MODALITIES, ImageBindConfig, ImageBindModel
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.features.keys import code_sha256, file_sha256
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.paths import resolve
 from nextgpt_pl.samples import Media
@@ -97,6 +98,37 @@ class ImageBindEncoder(Encoder):
         """1, or the tower's patches; those of several clips are averaged place by place."""
         return self.config.patch_count(TOWER[modality]) if self.patches else 1
 
+    @property
+    def source(self) -> str:
+        """As given."""
+        return self.weights
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the towers are there."""
+        return self.model is not None
+
+    def producer(self, modality: Modality) -> dict[str, Any]:
+        """Weights, sizes, how media are cut into clips, and the code that prepares them."""
+        clips = {Modality.VIDEO: self.video_clips, Modality.AUDIO: self.audio_clips}
+        return {
+            "class": type(self).__name__,
+            "weights": file_sha256(self._weights_file()),
+            "config": asdict(self.config),
+            "clips": clips.get(modality, 1),
+            "scale_logits": self.scale_logits,
+            "patches": self.patches,
+            "code": code_sha256(preprocessing, imagebind, imagebind_parts),
+        }
+
+    def _weights_file(self) -> Path:
+        path = self._paths()[0]
+        if _is_url(self.weights) and not path.is_file():
+            download(self.weights, path)
+        if not path.is_file():
+            raise UserError(f"encoder.weights={self.weights!r}: no such file: {path}")
+        return path
+
     def load(self) -> None:
         """Build the towers and read their weights.
 
@@ -113,13 +145,9 @@ class ImageBindEncoder(Encoder):
         self.model.requires_grad_(False).eval()
 
     def _read(self) -> dict[str, Tensor]:
-        path = self._paths()[0]
-        if _is_url(self.weights) and not path.is_file():
-            download(self.weights, path)
-        if not path.is_file():
-            raise UserError(f"encoder.weights={self.weights!r}: no such file: {path}")
+        path = self._weights_file()
         if self.sha256 is not None:
-            found = _sha256(path)
+            found = file_sha256(path)
             if found != self.sha256:
                 raise UserError(f"encoder.weights={self.weights!r}: the sha256 of {path} is {found}, not {self.sha256}")
         if path.suffix == ".safetensors":
@@ -138,7 +166,8 @@ class ImageBindEncoder(Encoder):
 
     def blocks(self) -> list[nn.Module]:
         """The transformer blocks of all towers."""
-        assert self.model is not None
+        if self.model is None:
+            return []
         return [block for tower in self.model.modality_trunks.values() for block in tower.blocks]  # type: ignore[union-attr]
 
     def blank(self, modality: Modality) -> Tensor:
@@ -205,11 +234,3 @@ def download(url: str, path: Path) -> None:
         torch.hub.download_url_to_file(url, str(path), progress=False)
     except OSError as error:
         raise UserError(f"encoder.weights={url!r}: {error}; or read it yourself and give the file's path") from error
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**24):
-            digest.update(block)
-    return digest.hexdigest()

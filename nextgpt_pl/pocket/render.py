@@ -6,12 +6,16 @@ below the distance between two attribute values.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
 
 import numpy as np
 
+from nextgpt_pl.features.keys import code_sha256
 from nextgpt_pl.modality import Modality
+from nextgpt_pl.pocket import world
 from nextgpt_pl.pocket.world import (
     AUDIO_SECONDS,
     BACKGROUNDS,
@@ -50,6 +54,15 @@ class Renderer:
     def __call__(self) -> np.ndarray:
         """Render; the same array at every call."""
         return render(self.scene, item_rng(self.split, self.modality, self.index, self.seed, "render"))
+
+    def content_key(self) -> str:
+        """What the array is made of, for caches: the scene, and the code that draws it."""
+        return f"{self!r} {_code()}"
+
+
+@lru_cache
+def _code() -> str:
+    return code_sha256(sys.modules[__name__], world)
 
 
 def render(scene: Scene, rng: Random) -> np.ndarray:

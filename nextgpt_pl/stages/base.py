@@ -210,6 +210,19 @@ class Stage(LightningModule, ABC):
         """Lightning's hook."""
         return batch.to(device)
 
+    # -- feature cache --------------------------------------------------------------------------------------------
+
+    def fill_cache(self, batch: Batch, device: torch.device) -> None:
+        """Compute what the cache does not have yet of what this stage asks frozen parts for."""
+        for modality, slots in batch.slots.items():
+            assert self.network.encoder is not None
+            self.network.encoder.features(modality, [slot.media for _, slot in slots], device)
+
+    def on_train_epoch_end(self) -> None:
+        """Keep what this epoch has added to the cache, and take in what other processes have."""
+        if self.network.cache is not None:
+            self.network.cache.flush()
+
     # -- checkpoints ----------------------------------------------------------------------------------------------
 
     def kept_names(self) -> list[str]:
@@ -218,6 +231,8 @@ class Stage(LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the trainables alone: a checkpoint never holds frozen weights."""
+        if self.network.cache is not None:
+            self.network.cache.flush()
         names = {f"network.{name}" for name in self.kept_names()}
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in names}
         checkpoint["inherited"] = json.dumps(self.inherited)

@@ -63,10 +63,10 @@ class DecoderAlignment(Stage):
         schedule: Schedule = "linear",
         init_from: Path | None = None,
         lr_scales: dict[str, float] | None = None,
-        train_signal_rows: bool = True,
         denoising_weights: dict[str, float] | None = None,
         min_snr_gamma: float = 5.0,
         condition_dropout: float = 0.0,
+        train_signal_rows: bool = True,
     ) -> None:
         super().__init__(network, lr, weight_decay, betas, warmup_ratio, schedule, init_from, lr_scales)
         if not train_signal_rows:
@@ -108,6 +108,14 @@ class DecoderAlignment(Stage):
                 found[index] = embedding
         stacked = torch.stack([e for e in found if e is not None]).float()
         return stacked.view(len(stacked), *decoder.projection_shape)
+
+    def fill_cache(self, batch: Batch, device: torch.device) -> None:
+        """Also the targets."""
+        super().fill_cache(batch, device)
+        for modality, spans in batch.spans.items():
+            missing = [c for c, embedding in zip(spans.captions, spans.embeddings, strict=True) if embedding is None]
+            if missing:
+                self.network.decoders[modality].to(device).embed_captions(missing)
 
     def model_step(self, batch: Batch, split: str) -> Tensor:
         """Cross-entropy and alignment of one batch."""

@@ -44,7 +44,7 @@ def save_models(folder: Path) -> None:
     save_file(dict(ImageBindModel(encoder).state_dict()), folder / "encoder" / "model.safetensors")
 
 
-def network(folder: Path, **llm) -> NextGPT:
+def network(folder: Path, cache=None, **llm) -> NextGPT:
     """The tiny network, not loaded; seeds what is initialised when it is."""
     torch.manual_seed(0)
     return NextGPT(
@@ -53,14 +53,15 @@ def network(folder: Path, **llm) -> NextGPT:
         input_projection=partial(WordInputProjection, width=16, expand=2),
         decoders={m.value: pocket_decoder(m) for m in GENERATED},
         output_projection=partial(MLPOutputProjection, width=16),
+        cache=cache,
     )
 
 
-def stage_and_data(name: str, folder: Path, batch_size: int, train_size: int = 8, workers: int = 0, **llm):
+def stage_and_data(name: str, folder: Path, batch_size: int, train_size: int = 8, workers: int = 0, cache=None, **llm):
     """A stage by its class name, with its data."""
     arguments = {"lr": 1e-2, "warmup_ratio": 0.0}
     data = {"batch_size": batch_size, "num_workers": workers, "seed": 3}
-    model = network(folder, **llm)
+    model = network(folder, cache, **llm)
     if name == "InstructionTuning":
         lora = LoRA(r=2, alpha=4, dropout=0.0)
         dialogues = [PocketDialogues(train_size=train_size, val_size=2)]

@@ -1,0 +1,77 @@
+"""Keys: hashes of weights, of preprocessing and of content."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from nextgpt_pl.samples import Media
+
+KEY_BYTES = 20
+
+
+def digest(*parts: bytes | str) -> bytes:
+    """The key of some content; where one part ends and the next begins counts."""
+    found = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        found.update(len(data).to_bytes(8, "little") + data)
+    return found.digest()[:KEY_BYTES]
+
+
+def fingerprint(description: dict[str, Any]) -> str:
+    """A short name for plain data."""
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def file_sha256(path: Path) -> str:
+    """Of a file's bytes; read again only if its size or its time of change is another."""
+    status = path.stat()
+    return _file_sha256(str(path.resolve()), status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _file_sha256(path: str, _size: int, _changed: int) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _blocks(file)
+
+
+def _blocks(file: Any) -> str:
+    found = hashlib.sha256()
+    while block := file.read(2**24):
+        found.update(block)
+    return found.hexdigest()
+
+
+def folder_sha256(folder: Path, patterns: Iterable[str] = ("*.safetensors", "*.bin", "*.gguf", "*.json")) -> str:
+    """Of a model's weights and configuration: all files of a folder that match, by name."""
+    files = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+    return fingerprint({path.name: file_sha256(path) for path in files})
+
+
+def code_sha256(*modules: ModuleType) -> str:
+    """Of source code that prepares content: another version of it is another preprocessing."""
+    return fingerprint({module.__name__: inspect.getsource(module) for module in modules})
+
+
+def media_key(media: Media) -> bytes:
+    """The key of a medium's content.
+
+    A file's bytes; what is rendered on demand says by ``content_key()`` what it is made of, or else is rendered.
+    """
+    rates = f"{media.modality}:{media.sample_rate}:{media.fps}"
+    if isinstance(media.source, Path):
+        return digest("file", file_sha256(media.source), rates)
+    content_key = getattr(media.source, "content_key", None)
+    if content_key is not None:
+        return digest("rendered", content_key(), rates)
+    array = np.ascontiguousarray(media.source())
+    return digest("array", array.tobytes(), f"{array.dtype}{array.shape}", rates)

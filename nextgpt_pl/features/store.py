@@ -1,0 +1,195 @@
+"""Where features are kept: in memory, or on disk in shards that are whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.features.keys import KEY_BYTES
+
+SHARD_BYTES = 64 * 2**20
+MANIFEST = "manifest.json"
+
+
+class Store(ABC):
+    """Tensors of one producer, all of one shape, by key."""
+
+    @abstractmethod
+    def __contains__(self, key: object) -> bool: ...
+
+    @abstractmethod
+    def get(self, key: Hashable) -> Tensor | None:
+        """The tensor, float32; ``None`` if it is not there."""
+
+    @abstractmethod
+    def add(self, key: Hashable, value: Tensor) -> None:
+        """Keep a tensor; what :meth:`get` gives afterwards is rounded to the store's dtype."""
+
+    def missing(self, keys: Sequence[Hashable]) -> list[int]:
+        """Positions of the keys that are not there, of equal ones the first."""
+        first: dict[Hashable, int] = {}
+        for index, key in enumerate(keys):
+            first.setdefault(key, index)
+        return [index for key, index in first.items() if key not in self]
+
+    def fetch(self, keys: Sequence[Hashable], make: Callable[[list[int]], Tensor]) -> list[Tensor]:
+        """One tensor per key; ``make(positions)`` computes those that are missing, each key once."""
+        found = {key: self.get(key) for key in dict.fromkeys(keys)}
+        missing = self.missing(keys)
+        if missing:
+            for key, value in zip([keys[i] for i in missing], make(missing), strict=True):
+                self.add(key, value)
+                kept = self.get(key)
+                # a memory that is full keeps nothing
+                found[key] = value.detach().float().cpu() if kept is None else kept
+        return [value for value in (found[key] for key in keys) if value is not None]
+
+
+class Memory(Store):
+    """A dictionary that takes no more once it is full.
+
+    Making room for new features would throw out those that the next epoch asks for first: of a set larger than the
+    memory, nothing at all would be found.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes, self.bytes = max_bytes, 0
+        self._values: dict[Hashable, Tensor] = {}
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
+    def get(self, key: Hashable) -> Tensor | None:
+        """As it was added."""
+        return self._values.get(key)
+
+    def add(self, key: Hashable, value: Tensor) -> None:
+        """If there is room."""
+        if key not in self._values and self.bytes + value.nbytes <= self.max_bytes:
+            self._values[key] = value.detach().float().cpu().clone()
+            self.bytes += self._values[key].nbytes
+
+
+class FeatureStore(Store):
+    """A folder of shards, each a safetensors file with ``keys`` and ``values``, memory-mapped.
+
+    Any number of processes may write: each into shards of its own, which appear whole. What a killed process had not
+    written yet is computed again.
+
+    Args:
+        folder: of this producer.
+        producer: what computes the features, as plain data; written beside them.
+        dtype: of the features on disk.
+
+    """
+
+    def __init__(self, folder: Path, producer: dict[str, Any], dtype: torch.dtype) -> None:
+        self.folder, self.dtype = folder, dtype
+        self._shards: dict[str, Any] = {}
+        self._index: dict[bytes, tuple[str, int]] = {}
+        self._new: dict[bytes, Tensor] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        with whole_file(folder / MANIFEST) as scratch:
+            scratch.write_text(json.dumps(producer, indent=2, sort_keys=True) + "\n")
+        self.refresh()
+
+    def __len__(self) -> int:
+        return len(self._index) + len(self._new)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._index or key in self._new
+
+    def refresh(self) -> None:
+        """Take in shards that have appeared, of this process or of others.
+
+        Raises:
+            UserError: a shard is damaged.
+
+        """
+        for path in sorted(self.folder.glob("*.safetensors")):
+            if path.name in self._shards:
+                continue
+            try:
+                opened = safe_open(path, "pt")
+                keys = opened.get_tensor("keys").numpy()
+            except (SafetensorError, OSError) as error:
+                raise UserError(
+                    f"feature cache: {path} is damaged ({error}); delete it, it will be made again"
+                ) from error
+            self._shards[path.name] = opened.get_slice("values")
+            for row, key in enumerate(keys):
+                self._index[key.tobytes()] = (path.name, row)
+
+    def get(self, key: Hashable) -> Tensor | None:
+        """From the memory map, or from what is not written yet."""
+        assert isinstance(key, bytes)
+        if key in self._new:
+            return self._new[key].float()
+        place = self._index.get(key)
+        if place is None:
+            return None
+        shard, row = place
+        return self._shards[shard][row].float()
+
+    def add(self, key: Hashable, value: Tensor) -> None:
+        """Written with the next shard.
+
+        Raises:
+            UserError: the feature does not fit into half precision.
+
+        """
+        assert isinstance(key, bytes)
+        rounded = value.detach().cpu().to(self.dtype, copy=True).contiguous()
+        if not torch.isfinite(rounded).all():
+            raise UserError(f"feature cache: a feature is not finite in {self.dtype}; set network.cache.dtype=float32")
+        self._new[key] = rounded
+        if rounded.nbytes * len(self._new) >= SHARD_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write a shard of what is new, and take in those of other processes."""
+        if self._new:
+            keys = np.frombuffer(b"".join(self._new), dtype=np.uint8).reshape(-1, KEY_BYTES)
+            name = f"{time.time_ns():020d}-{os.getpid()}.safetensors"
+            with whole_file(self.folder / name) as scratch:
+                tensors = {"keys": torch.from_numpy(keys.copy()), "values": torch.stack(list(self._new.values()))}
+                save_file(tensors, scratch)
+            self._new.clear()
+        self.refresh()
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A name to write to; the file takes the wanted one when it is complete."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield scratch
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def in_chunks(items: Sequence[Any], size: int, compute: Callable[[list[Any]], Tensor]) -> Tensor:
+    """``compute`` over chunks of exactly ``size`` items, the last one filled up by repeating its last item.
+
+    Matrix products of other sizes are summed in another order: without this, a feature's last bits would depend on
+    what else was missing from the cache at the time, and a resumed run would not equal an uninterrupted one.
+    """
+    found = []
+    for start in range(0, len(items), size):
+        chunk = list(items[start : start + size])
+        found.append(compute(chunk + chunk[-1:] * (size - len(chunk)))[: len(chunk)])
+    return torch.cat(found)

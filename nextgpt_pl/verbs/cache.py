@@ -1,0 +1,82 @@
+"""``cache``: compute the features of all items of an experiment before it is trained, in any number of processes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningCLI
+
+from nextgpt_pl.cli import ExperimentCLI, parsed
+from nextgpt_pl.datamodules.base import ItemData
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.samples import Batch
+from nextgpt_pl.stages.base import Stage
+
+
+class _CacheCLI(ExperimentCLI):
+    """The experiment's trainer, without logs, checkpoints and run folder."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Devices, nodes and accelerator as configured; the strategy is of no concern: nothing is trained."""
+        quiet = {"logger": False, "enable_checkpointing": False, "strategy": "auto", "callbacks": []}
+        return LightningCLI.instantiate_trainer(self, **quiet, default_root_dir=tempfile.gettempdir())
+
+
+class _Filler(LightningModule):
+    """Predicts nothing: it has the stage compute what its cache lacks."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.stage = [stage]  # not a child: its parts are loaded when they are needed, or never
+
+    def predict_step(self, batch: Batch, _batch_idx: int) -> None:
+        """One batch."""
+        self.stage[0].fill_cache(batch, self.device)
+
+    def transfer_batch_to_device(self, batch: Batch, device: Any, _dataloader_idx: int) -> Batch:
+        """Lightning's hook."""
+        return batch.to(device)
+
+    def on_predict_end(self) -> None:
+        """Write the last shard, then see those of all processes."""
+        cache = self.stage[0].network.cache
+        assert cache is not None
+        cache.flush()
+        self.trainer.strategy.barrier()
+        cache.flush()
+
+
+class _AllItems(LightningDataModule):
+    """Every item of training and validation, once."""
+
+    def __init__(self, data: ItemData) -> None:
+        super().__init__()
+        self.data = data
+
+    def predict_dataloader(self) -> Any:
+        """The share of this process."""
+        assert self.trainer is not None
+        return self.data.every_item(self.trainer.global_rank, self.trainer.world_size)
+
+
+def cache(argv: Sequence[str]) -> int:
+    """Fill the cache of ``-c FILE ...``; what is there already is not computed again.
+
+    Raises:
+        UserError: the experiment has no cache.
+
+    """
+    cli = parsed(list(argv[1:]), cli_class=_CacheCLI, run=False)
+    stage, data, trainer = cli.model, cli.datamodule, cli.trainer
+    found = stage.network.cache
+    if found is None:
+        raise UserError("network.cache is not set: give --model.network.cache.folder=FOLDER, or set it in the YAML")
+    data.renderer = stage.renderer
+    trainer.predict(_Filler(stage), datamodule=_AllItems(data), return_predictions=False)
+    if trainer.is_global_zero:
+        for name, count in found.counts().items():
+            print(f"{found.folder}/{name}: {count} features")
+    return 0

@@ -1,0 +1,100 @@
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.features import FeatureCache, FeatureStore, Memory
+from nextgpt_pl.features.keys import digest, media_key
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.pocket import items
+from nextgpt_pl.samples import Media
+
+KEYS = [digest("item", str(i)) for i in range(6)]
+
+
+def _store(folder, dtype=torch.float32):
+    return FeatureStore(folder, {"weights": "a"}, dtype)
+
+
+def test_features_survive_the_process_and_are_made_once(tmp_path):
+    values = torch.randn(6, 2, 3)
+    store = _store(tmp_path)
+    asked = [KEYS[i] for i in (0, 1, 0, 2)]
+    made = []
+    first = store.fetch(asked, lambda at: made.append(at) or torch.stack([values[(0, 1, 0, 2)[i]] for i in at]))
+    assert made == [[0, 1, 3]]
+    assert all(torch.equal(a, values[i]) for a, i in zip(first, (0, 1, 0, 2), strict=True))
+    store.flush()
+    again = _store(tmp_path)
+    found = again.fetch([KEYS[2], KEYS[0]], lambda at: pytest.fail(f"made again: {at}"))
+    assert torch.equal(torch.stack(found), values[[2, 0]])
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_what_another_process_writes_is_seen(tmp_path):
+    ours, theirs = _store(tmp_path), _store(tmp_path)
+    theirs.add(KEYS[0], torch.ones(2))
+    theirs.flush()
+    assert KEYS[0] not in ours
+    ours.flush()
+    assert torch.equal(ours.get(KEYS[0]), torch.ones(2))
+
+
+def test_half_precision_gives_the_same_before_and_after_writing(tmp_path):
+    store = _store(tmp_path, torch.float16)
+    value = torch.randn(50)
+    (before,) = store.fetch(KEYS[:1], lambda _: value.unsqueeze(0))
+    store.flush()
+    assert torch.equal(store.get(KEYS[0]), before)
+    assert torch.equal(before, value.half().float())
+    with pytest.raises(UserError, match=r"not finite in torch\.float16; set network\.cache\.dtype=float32"):
+        store.add(KEYS[1], torch.full((50,), 1e6))
+
+
+def test_a_damaged_shard_is_named(tmp_path):
+    store = _store(tmp_path)
+    store.add(KEYS[0], torch.ones(2))
+    store.flush()
+    (shard,) = tmp_path.glob("*.safetensors")
+    shard.write_bytes(shard.read_bytes()[:20])
+    with pytest.raises(UserError, match=f"{shard.name} is damaged"):
+        _store(tmp_path)
+
+
+def test_a_full_memory_keeps_what_it_has():
+    memory = Memory(max_bytes=2 * 8)
+    for epoch in range(2):
+        made = []
+        memory.fetch(KEYS[:4], lambda at, made=made: made.extend(at) or torch.zeros(len(at), 2))
+        assert made == [[0, 1, 2, 3], [2, 3]][epoch]
+
+
+def test_other_weights_make_the_old_features_stale(tmp_path):
+    cache = FeatureCache(tmp_path)
+    cache.store("encoder-image", "there", {"weights": "a", "clips": 1}).add(KEYS[0], torch.ones(2))
+    cache.flush()
+    assert cache.counts() == {next(tmp_path.iterdir()).name: 1}
+    with pytest.warns(UserWarning, match=r"stale: other weights; its features are not used"):
+        other = FeatureCache(tmp_path).store("encoder-image", "there", {"weights": "b", "clips": 1})
+    assert KEYS[0] not in other
+    with warnings.catch_warnings(action="error"):  # another encoder altogether is no news
+        FeatureCache(tmp_path).store("encoder-image", "elsewhere", {"weights": "c", "clips": 1})
+    assert {json.loads(m.read_text())["weights"] for m in tmp_path.glob("*/manifest.json")} == {"a", "b", "c"}
+
+
+def test_keys_follow_the_content(tmp_path):
+    file = tmp_path / "x.png"
+    file.write_bytes(b"one")
+    medium = Media(Modality.IMAGE, file)
+    first = media_key(medium)
+    (tmp_path / "copy.png").write_bytes(b"one")
+    assert media_key(Media(Modality.IMAGE, tmp_path / "copy.png")) == first
+    file.write_bytes(b"three")
+    assert media_key(medium) != first
+    pocket = [items.captioned_pair("train", Modality.IMAGE, i).media for i in (0, 0, 1)]
+    assert media_key(pocket[0]) == media_key(pocket[1]) != media_key(pocket[2])
+    arrays = [Media(Modality.AUDIO, lambda v=v: np.full(4, v, np.float32), 16_000) for v in (1, 1, 2)]
+    assert media_key(arrays[0]) == media_key(arrays[1]) != media_key(arrays[2])

@@ -1,0 +1,91 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nextgpt_pl.__main__ import main
+from nextgpt_pl.checkpoints.io import AtomicCheckpointIO, newest
+from nextgpt_pl.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import kill_and_resume  # noqa: E402 (not part of the package)
+
+
+def _fit(folder, name, steps, *extra):
+    # a schedule of 40 steps whatever is done of it
+    arguments = [*kill_and_resume.SMALL[1:], "--data.num_workers=0", f"--run.root={folder}", f"--run.name={name}"]
+    experiment = str(ROOT / "experiments" / "dec_align.yaml")
+    return main(["fit", "-c", experiment, *arguments, f"--trainer.max_steps={steps}", *extra])
+
+
+def test_the_same_command_goes_on_and_keeps_the_last_and_the_best(tmp_path):
+    constant = "--model.schedule=constant_with_warmup"
+    assert _fit(tmp_path, "whole", 16, constant, "--model.warmup_ratio=0") == 0
+    for steps in (9, 16):
+        assert _fit(tmp_path, "parts", steps, constant, "--model.warmup_ratio=0") == 0
+    whole, parts = (tmp_path / "dec_align" / name for name in ("whole", "parts"))
+    names = {p.name for p in (parts / "checkpoints").iterdir()}
+    assert {"step_000015.ckpt", "step_000016.ckpt", "last.ckpt"} < names
+    assert len(names) == 4
+    assert sum(name.startswith("best_") for name in names) == 1
+    weights = [load_file(run / "adapter" / "adapter.safetensors") for run in (whole, parts)]
+    assert all(torch.equal(weights[1][name], value) for name, value in weights[0].items())
+    logs = [[line.split(",")[3] for line in (run / "metrics.csv").read_text().splitlines()] for run in (whole, parts)]
+    assert logs[0] == logs[1]
+
+
+def test_a_checkpoint_is_whole_or_not_there(tmp_path, monkeypatch):
+    writer = AtomicCheckpointIO()
+    path = tmp_path / "a.ckpt"
+    writer.save_checkpoint({"global_step": 1}, path)
+    monkeypatch.setattr(torch, "save", lambda _, file: file.write(b"half") and (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        writer.save_checkpoint({"global_step": 2}, path)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.ckpt"]
+    assert writer.load_checkpoint(path) == {"global_step": 1}
+    assert newest(tmp_path) == (path, 1)
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(UserError, match=r"a\.ckpt' is no readable checkpoint"):
+        writer.load_checkpoint(path)
+
+
+def test_resuming_needs_a_name(capsys):
+    assert main(["fit", "-c", str(ROOT / "experiments" / "dec_align.yaml"), "--run.resume=true"]) == 2
+    assert "run.resume=true needs run.name" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
+def test_sigterm_saves_and_exits_and_the_run_goes_on(devices, tmp_path):
+    extra = ["--trainer.max_steps=100000"]
+    if devices > 1:
+        extra += ["--trainer.accelerator=cpu", f"--trainer.devices={devices}"]
+        extra += ["--trainer.strategy=nextgpt_pl.strategies.ShardedStrategy"]
+    extra += ["--run.checkpoint_every=50", "--trainer.val_check_interval=100000"]
+    process = kill_and_resume.start(tmp_path, "cut", extra)
+    first = tmp_path / "dec_align" / "cut" / "checkpoints" / "step_000050.ckpt"
+    while not first.is_file():
+        assert process.poll() is None, process.communicate()[0]
+    process.send_signal(signal.SIGTERM)  # to the first process alone
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 128 + signal.SIGTERM, output
+    path, step = newest(tmp_path / "dec_align" / "cut" / "checkpoints")
+    assert path.name == "interrupted.ckpt"
+    assert f"interrupted at step {step}" in output
+    assert "Traceback" not in output
+    more = [*extra, f"--trainer.max_steps={step + 2}"]
+    kill_and_resume.finish(kill_and_resume.start(tmp_path, "cut", more))
+    assert newest(tmp_path / "dec_align" / "cut" / "checkpoints")[1] >= step
+
+
+@pytest.mark.slow
+def test_killed_runs_end_with_the_weights_of_one_that_was_left_alone():
+    command = [sys.executable, str(ROOT / "benchmarks" / "kill_and_resume.py"), "--kills", "10"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
+    assert done.returncode == 0, done.stdout + done.stderr
