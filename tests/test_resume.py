@@ -84,7 +84,7 @@ def test_sigterm_saves_and_exits_and_the_run_goes_on(devices, tmp_path):
     assert newest(tmp_path / "dec_align" / "cut" / "checkpoints")[1] >= step
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_runs_end_with_the_weights_of_one_that_was_left_alone():
     command = [sys.executable, str(ROOT / "benchmarks" / "kill_and_resume.py"), "--kills", "10"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
