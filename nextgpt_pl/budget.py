@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from torch import nn
 
 from nextgpt_pl import costs
 from nextgpt_pl.costs import Cost
+from nextgpt_pl.decoders import Decoder, DiffusionDecoder
 from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel
 from nextgpt_pl.encoders.imagebind_encoder import ImageBindEncoder
 from nextgpt_pl.errors import UserError
@@ -32,10 +33,11 @@ class Workload:
         tokens: tokens of a row.
         labels: of them, those that are learned.
         gpus: how many.
-        strategy: ``replicated`` (each GPU holds all weights) or ``sharded`` (the LLM's and the trainables are divided).
+        strategy: ``replicated`` (each GPU holds all weights) or ``sharded`` (all but the decoders' are divided).
         items: samples per modality in one epoch; ``text`` for those without a medium.
         shown: whether samples show their medium to the encoder.
         made: whether the assistant makes media.
+        denoised: modalities whose media are denoised by the frozen UNet.
 
     """
 
@@ -47,6 +49,7 @@ class Workload:
     items: Mapping[str, int] = field(default_factory=dict)
     shown: bool = True
     made: bool = True
+    denoised: Collection[Modality] = ()
 
     def __post_init__(self) -> None:
         for name in ("batch", "tokens", "labels", "gpus"):
@@ -116,6 +119,10 @@ def step_costs(network: NextGPT, work: Workload) -> dict[str, Cost]:
     if work.made:
         for modality in network.decoders:
             found[f"{modality} output projection"] = costs.output_projection_cost(network, modality, work.batch)
+    for modality in work.denoised:
+        decoder = network.decoders[modality]
+        assert isinstance(decoder, DiffusionDecoder)
+        found[f"{modality} denoising"] = costs.denoising_cost(decoder, modality).times(work.batch)
     return found
 
 
@@ -138,15 +145,25 @@ def memory(network: NextGPT, trains: int, found: Mapping[str, Cost], work: Workl
         layers = int(network.llm.config.num_hidden_layers)
         rows["LLM, two layers gathered"] = 2 * llm // layers
     if network.encoder is not None:
-        rows["encoder"] = sum(p.numel() * p.element_size() for p in network.encoder.parameters())
+        rows["encoder"] = sum(p.numel() * p.element_size() for p in network.encoder.parameters()) // share
     if work.made:
         text = [d.parameter_counts().get("text_encoder", 0) for d in network.decoders.values()]
         rows["text encoders, float32"] = 4 * sum(text)
+    if work.denoised:
+        rows["UNets and autoencoders"] = sum(_denoiser_bytes(network.decoders[m]) for m in work.denoised)
     rows["trainables, gradients, AdamW"] = _BYTES_PER_TRAINABLE * trains // share
     # a batch may hold any mixture: the worst one counts
-    projections = [c.kept for name, c in found.items() if "projection" in name]
-    rows["activations"] = found["llm"].kept + max(projections, default=0)
+    further = [
+        sum(cost.kept for name, cost in found.items() if name.startswith(f"{modality} ")) for modality in Modality
+    ]
+    rows["activations"] = found["llm"].kept + max(further)
     return {**rows, "all": sum(rows.values())}
+
+
+def _denoiser_bytes(decoder: Decoder) -> int:
+    assert isinstance(decoder, DiffusionDecoder)
+    parts = decoder.parameter_counts()
+    return (parts["unet"] + parts["vae"]) * getattr(torch, decoder.dtype_name).itemsize
 
 
 def hours(per_sample: Mapping[str, int], work: Workload, tflops: float, mfu: float) -> float:

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from nextgpt_pl.decoders import DiffusionDecoder
+from nextgpt_pl.decoders.denoising import checkpoint_blocks
 from nextgpt_pl.encoders.imagebind_encoder import TOWER, ImageBindEncoder
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
@@ -103,6 +105,24 @@ def _fused_attention(
     half = [x.to(torch.bfloat16) for x in (query, key, value)]  # the kernel knows no float32; operations are the same
     out = torch.ops.aten._scaled_dot_product_flash_attention(*half, 0.0, True)[0]
     return out.to(query.dtype).transpose(1, 2).contiguous(), None
+
+
+@contextmanager
+def _fused() -> Iterator[None]:
+    """Attention without a mask as a fused kernel also where a network calls torch's function itself."""
+    usual = F.scaled_dot_product_attention
+
+    def attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> Tensor:
+        if args or options.get("attn_mask") is not None or query.ndim != 4:
+            return usual(query, key, value, *args, **options)
+        half = [x.to(torch.bfloat16) for x in (query, key, value)]
+        return torch.ops.aten._scaled_dot_product_flash_attention(*half)[0].to(query.dtype)
+
+    F.scaled_dot_product_attention = attention
+    try:
+        yield
+    finally:
+        F.scaled_dot_product_attention = usual
 
 
 def llm_cost(network: NextGPT, batch: int, tokens: int, labels: int) -> Cost:
@@ -195,3 +215,57 @@ def output_projection_cost(network: NextGPT, modality: Modality, spans: int) -> 
         return projection(hidden, torch.empty(shape, device="meta")).square().mean()
 
     return measure(step, projection)
+
+
+def denoising_cost(decoder: DiffusionDecoder, modality: Modality) -> Cost:
+    """The frozen UNet on one medium, forward and backward into the embedding.
+
+    With gradient checkpointing its blocks run forward twice, and what is kept is their inputs and the largest block.
+    """
+    unet: Any = decoder.files.empty_part("unet")
+    unet.requires_grad_(False).to(getattr(torch, decoder.dtype_name))
+    blocks = _Checkpointed()
+    if decoder.gradient_checkpointing:
+        checkpoint_blocks(unet, blocks)
+    latents = (1, *decoder.latent_shape(modality is Modality.VIDEO))
+
+    def step() -> Tensor:
+        like = {"device": "meta", "dtype": unet.dtype}
+        embeddings = torch.empty(1, *decoder.embedding_shape, requires_grad=True, **like)
+        timesteps = torch.empty(1, device="meta", dtype=torch.long)
+        return unet(torch.empty(latents, **like), timesteps, **decoder.unet_conditions(embeddings)).sample
+
+    with _fused():
+        found = measure(step, unet)
+    again = found.forward if decoder.gradient_checkpointing else 0
+    return Cost(found.forward, found.backward + again, found.kept + blocks.kept)
+
+
+class _Checkpointed:
+    """Stands in for the function that checkpoints a block: counts what checkpointing would keep."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[int, Any] = {}
+        self.largest = 0
+
+    @property
+    def kept(self) -> int:
+        """Bytes: all blocks' inputs, and the states of the largest block, which is recomputed alone."""
+        return sum(storage.nbytes() for storage in self.inputs.values()) + self.largest
+
+    def __call__(self, block: Callable[..., Any], *args: Any) -> Any:
+        states: dict[int, Any] = {}
+
+        def remember(tensor: Tensor) -> Tensor:
+            states[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
+            return tensor
+
+        for argument in args:
+            if isinstance(argument, Tensor):
+                self.inputs[argument.untyped_storage()._cdata] = argument.untyped_storage()
+        weights = {p.untyped_storage()._cdata for p in block.parameters()} if isinstance(block, nn.Module) else set()
+        with torch.autograd.graph.saved_tensors_hooks(remember, lambda t: t):
+            out = block(*args)
+        size = sum(storage.nbytes() for key, storage in states.items() if key not in weights)
+        self.largest = max(self.largest, size)
+        return out

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nextgpt_pl.conversation import Conversation, Direction
 from nextgpt_pl.decoders.base import Decoder
-from nextgpt_pl.distributed import processes, summed, untouched
+from nextgpt_pl.distributed import processes, summed, untouched, whole
 from nextgpt_pl.encoders.base import Encoder
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.features import FeatureCache
@@ -275,7 +275,8 @@ class NextGPT(nn.Module):
         """What guidance steers away from, in the decoder's ``embedding_shape``; ``None``: its negative prompt."""
         if not self.has_null_signals:
             return None
-        return self.null_signals[modality.value].detach().view(self.decoders[modality].embedding_shape)
+        signal = self.null_signals[modality.value]
+        return whole(signal, signal.device).view(self.decoders[modality].embedding_shape)
 
     def parameter_counts(self) -> Mapping[str, tuple[int, int]]:
         """Per part: trainable parameters, all parameters. Decoders count when they are modules of a run."""

@@ -134,7 +134,9 @@ def _usual(settings: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _label(settings: Mapping[str, Any], usual: Mapping[str, str]) -> str:
-    told = [f"{key}={value}" for key, value in settings.items() if usual.get(key) != repr(value)]
+    unusual = {key: value for key, value in settings.items() if usual.get(key) != repr(value)}
+    # what one part does not have goes without saying beside what it is
+    told = [f"{key}={value}" for key, value in unusual.items() if value is not None or len(unusual) == 1]
     return ", ".join(told) or (_BASE if settings else "all runs")
 
 

@@ -125,7 +125,13 @@ class OfficialDialogues(JSONSource):
                 raise UserError(f"{len(names)} files in output_{modality}, but {len(captions)} captions")
             for index, caption in enumerate(captions):
                 embedding = self.embedding_file(self.embeddings, vectors, index, shapes.get(modality))
-                parts.append(MediaPart(modality, None, caption, embedding))
+                name = names[index] if names else None
+                medium = (
+                    self.media_file(file.parent / self.media[modality], modality, name, needed=False) if name else None
+                )
+                # only the denoising loss looks at it: a data set without is as good for the rest
+                there = medium is not None and isinstance(medium.source, Path) and medium.source.is_file()
+                parts.append(MediaPart(modality, medium if there else None, caption, embedding))
         return _in_order(parts, row, "assistant")
 
 

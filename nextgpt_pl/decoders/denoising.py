@@ -56,6 +56,18 @@ def noise_levels(scheduler: Any, count: int, generator: torch.Generator) -> tupl
     return timesteps, kept.sqrt(), (1 - kept).sqrt()
 
 
+def checkpoint_blocks(unet: Any, function: Any = None) -> None:
+    """Recompute the blocks of a UNet in the backward pass, by torch's checkpointing or another function of its kind.
+
+    Raises:
+        UserError: the class cannot.
+
+    """
+    if not unet._supports_gradient_checkpointing:
+        raise UserError(f"decoder gradient_checkpointing: diffusers' {type(unet).__name__} cannot")
+    unet.enable_gradient_checkpointing(function)
+
+
 def loss(
     denoise: Callable[[Tensor, Tensor], Tensor],
     scheduler: Any,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -48,6 +49,9 @@ class DiffusionDecoder(Decoder):
         offload: keep the networks in the computer's memory and move them to the GPU when they run: ``model`` moves
             them whole, ``sequential`` layer by layer, which is slow and takes least.
         compile: compile the denoiser (``torch.compile``).
+        loss_size: ``height``, ``width``, ``num_frames`` or ``audio_length_in_s`` of media in the denoising loss, where
+            they differ from those of ``sampling``.
+        gradient_checkpointing: recompute the denoiser's activations in that loss's backward pass, to save memory.
 
     """
 
@@ -70,7 +74,10 @@ class DiffusionDecoder(Decoder):
         scheduler_args: dict[str, Any] | None = None,
         offload: Offload = "none",
         compile: bool = False,
+        loss_size: dict[str, float] | None = None,
+        gradient_checkpointing: bool = False,
     ) -> None:
+        self.loss_size, self.gradient_checkpointing = dict(loss_size or {}), gradient_checkpointing
         self.fps = fps
         self.parts = dict(parts or {})
         self.pipeline_name, self.path, self.dtype_name = pipeline, path, dtype
@@ -251,14 +258,15 @@ class DiffusionDecoder(Decoder):
 
     def _pixels(self, medium: Media) -> Tensor:
         """What the autoencoder encodes: ``(frames, channels, height, width)``."""
-        size = self._size()
-        return denoising.pictures(medium, size["height"], size["width"], size.get("num_frames", 1))
+        height, width, frames = self.picture_size()
+        return denoising.pictures(medium, height, width, frames)
 
-    def _size(self) -> dict[str, int]:
-        """Height, width and frames that are sampled, or else what the network was trained with."""
-        pipeline = self._loaded()
-        side = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
-        return {"height": side, "width": side, "num_frames": 16, **self.sampling}
+    def picture_size(self) -> tuple[int, int, int]:
+        """Height, width and frames of media in the denoising loss."""
+        factor = 2 ** (len(self._config("vae")["block_out_channels"]) - 1)
+        side = self._config("unet").get("sample_size", 64) * factor
+        size: dict[str, Any] = {"height": side, "width": side, "num_frames": 16, **self.sampling, **self.loss_size}
+        return int(size["height"]), int(size["width"]), int(size["num_frames"])
 
     def denoising_loss(
         self, embeddings: Tensor, latents: Tensor, *, gamma: float, generator: torch.Generator
@@ -273,15 +281,25 @@ class DiffusionDecoder(Decoder):
         if "unet" not in pipeline.components:
             raise UserError(f"model.denoising_weights: {self.pipeline_name} has no UNet to be trained through")
         unet = pipeline.unet.requires_grad_(False)
+        if self.gradient_checkpointing and not unet.is_gradient_checkpointing:
+            denoising.checkpoint_blocks(unet)
         dtype = next(unet.parameters()).dtype
 
         def denoise(noisy: Tensor, timesteps: Tensor) -> Tensor:
-            return unet(noisy.to(dtype), timesteps, **self._unet_conditions(embeddings.to(dtype))).sample
+            return unet(noisy.to(dtype), timesteps, **self.unet_conditions(embeddings.to(dtype))).sample
 
         return denoising.loss(denoise, pipeline.scheduler, latents, gamma, generator)
 
-    def _unet_conditions(self, embeddings: Tensor) -> dict[str, Any]:
+    def unet_conditions(self, embeddings: Tensor) -> dict[str, Any]:
+        """The UNet's arguments that the embeddings are."""
         return {"encoder_hidden_states": embeddings}
+
+    def latent_shape(self, frames: bool) -> tuple[int, ...]:
+        """Of one medium in the denoising loss, known without weights; ``frames``: of a video."""
+        height, width, count = self.picture_size()
+        factor = 2 ** (len(self._config("vae")["block_out_channels"]) - 1)
+        channels = int(self._config("unet")["in_channels"])
+        return (channels, *((count,) if frames else ()), height // factor, width // factor)
 
     def to(self, device: torch.device | str) -> DiffusionDecoder:
         """Move what is loaded; the rest goes there when it is read."""
@@ -300,7 +318,7 @@ class AudioLDMDecoder(DiffusionDecoder):
 
     Args:
         pipeline, path, sampling, dtype, negative_prompt, parts: see :class:`DiffusionDecoder`.
-        scheduler, scheduler_args, offload, compile: see :class:`DiffusionDecoder`.
+        scheduler, scheduler_args, offload, compile, loss_size, gradient_checkpointing: see :class:`DiffusionDecoder`.
         spectrogram: function of ``(B, n)`` samples at 16 kHz to ``(B, frames, bins)``, which the autoencoder encodes.
 
     """
@@ -317,6 +335,8 @@ class AudioLDMDecoder(DiffusionDecoder):
         scheduler_args: dict[str, Any] | None = None,
         offload: Offload = "none",
         compile: bool = False,
+        loss_size: dict[str, float] | None = None,
+        gradient_checkpointing: bool = False,
         spectrogram: Callable[[Tensor], Tensor] = log_mel,
     ) -> None:
         super().__init__(
@@ -331,18 +351,31 @@ class AudioLDMDecoder(DiffusionDecoder):
             scheduler_args,
             offload,
             compile,
+            loss_size,
+            gradient_checkpointing,
         )
         self.spectrogram = spectrogram
 
+    def seconds(self) -> float:
+        """Of sounds in the denoising loss."""
+        return float({"audio_length_in_s": 5.0, **self.sampling, **self.loss_size}["audio_length_in_s"])
+
     def _pixels(self, medium: Media) -> Tensor:
         """The spectrogram as a picture ``(1, 1, frames, bins)``."""
-        seconds = self.sampling.get("audio_length_in_s", 5.0)
-        mel = self.spectrogram(denoising.waveform(medium, seconds).unsqueeze(0))
+        mel = self.spectrogram(denoising.waveform(medium, self.seconds()).unsqueeze(0))
         multiple = 2 ** (len(self._config("vae")["block_out_channels"]) - 1)
         frames = -mel.shape[1] % multiple
         return F.pad(mel, (0, 0, 0, frames), value=float(mel.min())).unsqueeze(1)
 
-    def _unet_conditions(self, embeddings: Tensor) -> dict[str, Any]:
+    def latent_shape(self, frames: bool) -> tuple[int, ...]:
+        """``(C, frames, bins)`` of a spectrogram at the vocoder's rate."""
+        vocoder, vae = self._config("vocoder"), self._config("vae")
+        factor = 2 ** (len(vae["block_out_channels"]) - 1)
+        rows = self.seconds() * vocoder["sampling_rate"] / math.prod(vocoder["upsample_rates"])
+        return int(self._config("unet")["in_channels"]), math.ceil(rows / factor), vocoder["model_in_dim"] // factor
+
+    def unet_conditions(self, embeddings: Tensor) -> dict[str, Any]:
+        """One vector, as class labels."""
         return {"encoder_hidden_states": None, "class_labels": F.normalize(embeddings, dim=-1)}
 
     @property

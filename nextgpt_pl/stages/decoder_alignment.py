@@ -126,7 +126,9 @@ class DecoderAlignment(Stage):
         tokens, *counts = per_process([len(labels), *made], self.device)
         text_loss, accuracy = token_cross_entropy(self.network.llm.logits(hidden[mask]), labels, max(1.0, tokens))
         unused = [self.network.output_projections[m.value] for m in self.network.decoders if m not in batch.spans]
-        total = self.text_weight * text_loss + untouched(unused, text_loss)
+        # which media are denoised without a condition is drawn on each process by itself
+        null_signals = [self.network.null_signals] if self.denoising.dropout else []
+        total = self.text_weight * text_loss + untouched([*unused, *null_signals], text_loss)
         logged = {"loss_text": (text_loss, tokens), "signal_accuracy": (accuracy, tokens)}
         for modality, count in zip(self.network.decoders, counts, strict=True):
             distance = text_loss.new_zeros(())
@@ -185,8 +187,9 @@ class DecoderAlignment(Stage):
             except ValueError as error:  # too few items to be relative to; the training need not end for that
                 rank_zero_warn(f"no {split} error of {modality}: {error}")
             metric.reset()
+        # sharded ones are put together by all processes
+        self.writer.negatives = {m: self.network.null_signal(m) for m in self.network.decoders}
         if self.trainer.is_global_zero and not self.trainer.sanity_checking:
-            self.writer.negatives = {m: self.network.null_signal(m) for m in self.network.decoders}
             folder = Path(self.trainer.default_root_dir) / "samples" / f"{split}_step_{self.global_step:06d}"
             self.writer.write(folder, self.loggers, self.global_step)
         self.writer.clear()

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
+from nextgpt_pl.distributed import own_shard
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
@@ -49,7 +50,8 @@ class Denoising:
                 continue
             decoder = self.network.decoders[Modality(name)]
             with torch.no_grad():
-                signal.copy_(decoder.embed_captions([getattr(decoder, "negative_prompt", "")]).view_as(signal))
+                start = decoder.embed_captions([getattr(decoder, "negative_prompt", "")]).view(signal.shape)
+                signal.copy_(own_shard(start, signal))
 
     def __call__(self, modality: Modality, predicted: Tensor, spans: SpanTargets, *, train: bool) -> Tensor | None:
         """Error of the spans whose true medium is known; ``None`` if there is none, or no weight on it.

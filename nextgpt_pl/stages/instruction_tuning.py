@@ -59,9 +59,9 @@ class InstructionTuning(DecoderAlignment):
             schedule,
             init_from,
             lr_scales,
-            denoising_weights,
-            min_snr_gamma,
-            condition_dropout,
+            denoising_weights=denoising_weights,
+            min_snr_gamma=min_snr_gamma,
+            condition_dropout=condition_dropout,
         )
         self.lora = lora or LoRA()
 

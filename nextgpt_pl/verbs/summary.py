@@ -13,6 +13,8 @@ from nextgpt_pl.budget import Workload
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.projections import GroupingInputProjection, LinearInputProjection
+from nextgpt_pl.stages import DecoderAlignment
+from nextgpt_pl.stages.base import Stage
 
 # the paper's data: CC3M, WebVid-2M, AudioCaps; and LLaVA + T2M, VideoChat + T2M, T2M, Alpaca + MosIT
 _PAIRS = {"image": 3_000_000, "video": 2_000_000, "audio": 46_000}
@@ -128,13 +130,15 @@ def _arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def workload(options: argparse.Namespace, config: Any, stage: str) -> Workload:
+def workload(options: argparse.Namespace, config: Any, module: Stage) -> Workload:
     """What the options say, and the experiment's configuration where they say nothing."""
+    stage = type(module).__name__
+    weights = module.denoising.weights if isinstance(module, DecoderAlignment) else {}
     trainer, data = config.trainer, config.data.init_args
-    devices = trainer.devices if isinstance(trainer.devices, int) else 8
+    devices = int(trainer.devices) if str(trainer.devices).isdecimal() else 8
     tokens = options.tokens or data.max_length
     named = str(getattr(trainer.strategy, "class_path", trainer.strategy)).lower()
-    sharded = any(word in named for word in ("fsdp", "modelparallel"))
+    sharded = any(word in named for word in ("fsdp", "modelparallel", "shard"))
     default = _DIALOGUES if stage == "InstructionTuning" else _PAIRS
     return Workload(
         batch=options.batch or data.batch_size,
@@ -145,6 +149,7 @@ def workload(options: argparse.Namespace, config: Any, stage: str) -> Workload:
         items=_items(options.items) if options.items else default,
         shown=stage != "DecoderAlignment",
         made=stage != "EncoderAlignment",
+        denoised=[modality for modality, weight in weights.items() if weight],
     )
 
 
@@ -172,5 +177,5 @@ def main(argv: Sequence[str]) -> int:
     name = type(stage).__name__
     trains = sum(p.numel() for p in stage.trainable().values())
     print("\n".join([f"{name}:", *parameter_lines(stage.network)]))
-    print("\n".join(cost_lines(stage.network, workload(options, config, name), trains, options.tflops, options.mfu)))
+    print("\n".join(cost_lines(stage.network, workload(options, config, stage), trains, options.tflops, options.mfu)))
     return 0

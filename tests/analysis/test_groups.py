@@ -68,6 +68,9 @@ def test_labels_tell_what_most_do_not_have(make_run, tmp_path):
     make_run(
         "a/transformer", {f"{NETWORK}.output_projection": {**transformer, "init_args": {"width": 512, "heads": 4}}}
     )
+    linear = {"class_path": "nextgpt_pl.projections.LinearOutputProjection"}
+    make_run("a/linear", {f"{NETWORK}.output_projection": linear})
+    make_run("a/narrow", {WIDTH: 64})
     groups = group_runs(find_runs([tmp_path / "outputs"]))
     labels = {group.runs[0].folder.name: group.label for group in groups}
     assert labels == {
@@ -75,9 +78,11 @@ def test_labels_tell_what_most_do_not_have(make_run, tmp_path):
         "l2": "alignment=l2",
         "tokens": "num_signal_tokens=image=2 video=12",
         "transformer": "output_projection=TransformerOutputProjection",
+        "linear": "output_projection=LinearOutputProjection",
+        "narrow": "width=64",
     }
     # heads, which only the transformer has, go without saying
-    assert list(groups[0].settings) == ["alignment", "num_signal_tokens", "output_projection"]
+    assert list(groups[0].settings) == ["alignment", "num_signal_tokens", "output_projection", "width"]
     assert numeric_key(groups) is None
     axis = error_bars(groups, [METRIC]).axes[0]
     assert [text.get_text() for text in axis.get_yticklabels()] == [group.label for group in groups]

@@ -71,8 +71,9 @@ def test_a_mosit_row_interleaves_media_on_both_sides(folder):
     assert [p.caption for p in made] == ["a dog", "a bark"]
     assert made[0].caption_embedding.name == "2.npy"
     assert made[1].caption_embedding is None
-    shown = [p.media.source.name for m in dialogue.messages for p in m.parts if isinstance(p, MediaPart) and p.media]
-    assert shown == ["0.png", "v.mp4", "1.png"]
+    # what is to be made is there as well, where its file is: the denoising loss looks at it
+    found = [p.media.source.name for m in dialogue.messages for p in m.parts if isinstance(p, MediaPart) and p.media]
+    assert found == ["0.png", "v.mp4", "1.png", "2.png", "a.wav"]
 
 
 def test_an_only_medium_without_a_placeholder_gets_its_usual_place(folder):

@@ -253,6 +253,8 @@ def official_data(tmp_path_factory) -> Path:
         row = {f"{modality}_captions": "a red circle", f"output_{modality}": name}
         row["conversations"] = _turns("Show me a red circle.", f"Here it is. <{modality}>")
         _write(tuning / "T-T+X_data" / f"{modality}_t2x.json", [row])
+        (tuning / "T-T+X_data" / folder).mkdir()
+        save(_array(modality), modality, tuning / "T-T+X_data" / folder / name, rate)
     for target, modality in (("llava", Modality.IMAGE), ("videochat", Modality.VIDEO)):
         _, folder, name, rate = MEDIA[modality]
         place = tuning / "T+X-T_data" / target / folder

@@ -47,12 +47,15 @@ def _fit(tiny, file, *arguments):
 @pytest.mark.parametrize("version", ["paper", "paper_v1"])
 def test_three_stages_and_a_reply_of_every_medium(tiny, version):
     few = [f"--model.network.decoders.{m}.sampling={json.dumps(sampling)}" for m, sampling in SMALL.items()]
+    few += [f"--model.network.decoders.{m}.loss_size={json.dumps(SMALL[m])}" for m in SMALL]
     assert _fit(tiny, f"{version}/enc_align.yaml", "--trainer.fast_dev_run=1") == 0
     assert _fit(tiny, f"{version}/dec_align.yaml", "--trainer.fast_dev_run=1", "--model.samples=1", *few) == 0
     (drawn,) = Path("outputs", version, "dec_align").glob("*/samples/val_step_*")
     assert {"image_0_signal.png", "video_0_signal.mp4", "audio_0_signal.wav"} <= {p.name for p in drawn.iterdir()}
-    stop = ["--trainer.max_steps=1", "--trainer.limit_val_batches=0", "--run.name=a"]
-    assert _fit(tiny, f"{version}/instruct.yaml", *stop) == 0
+    stop = ["--trainer.max_steps=1", "--trainer.limit_val_batches=0", "--run.name=a", "--trainer.log_every_n_steps=1"]
+    small = [argument for argument in few if "loss_size" in argument]
+    assert _fit(tiny, f"{version}/instruct.yaml", *stop, *small) == 0
+    assert "train/denoising_image" in Path("outputs", version, "instruct", "a", "metrics.csv").read_text()
     chat = AnyToAny.from_run(Path("outputs", version, "instruct", "a"), "cpu")
     reply = chat([{"role": "user", "content": "Show me a circle."}], modalities=list(SMALL), **SMALL)
     shapes = {part.type: part.array.shape for part in reply if part.type != "text"}

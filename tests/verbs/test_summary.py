@@ -129,7 +129,8 @@ def test_memory_is_divided_where_it_is_sharded():
     )
     assert whole["trainables, gradients, AdamW"] == 16 * trains
     assert shared["LLM, frozen"] == whole["LLM, frozen"] // 4
-    assert shared["encoder"] == whole["encoder"] == sum(p.numel() for p in network.encoder.parameters()) * 4
+    assert whole["encoder"] == 4 * shared["encoder"] == sum(p.numel() for p in network.encoder.parameters()) * 4
+    assert shared["text encoders, float32"] == whole["text encoders, float32"]
     assert whole["all"] == sum(size for name, size in whole.items() if name != "all")
 
 
