@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -66,12 +67,13 @@ def test_sigterm_saves_and_exits_and_the_run_goes_on(devices, tmp_path):
     extra = ["--trainer.max_steps=100000"]
     if devices > 1:
         extra += ["--trainer.accelerator=cpu", f"--trainer.devices={devices}"]
-        extra += ["--trainer.strategy=nextgpt_pl.strategies.ShardedStrategy"]
+        extra += ["-c", str(ROOT / "experiments" / "strategies" / "fsdp2.yaml")]
     extra += ["--run.checkpoint_every=50", "--trainer.val_check_interval=100000"]
     process = kill_and_resume.start(tmp_path, "cut", extra)
     first = tmp_path / "dec_align" / "cut" / "checkpoints" / "step_000050.ckpt"
     while not first.is_file():
         assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)  # spinning would take a core from the run
     process.send_signal(signal.SIGTERM)  # to the first process alone
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 128 + signal.SIGTERM, output

@@ -84,6 +84,17 @@ class GivenFeatures(Encoder):
     def tokens(self, modality):
         return self.counts.get(modality, 1)
 
+    @property
+    def source(self):
+        return "given"
+
+    @property
+    def loaded(self):
+        return True
+
+    def producer(self, modality):
+        return {"class": type(self).__name__}
+
     def load(self):
         pass
 
