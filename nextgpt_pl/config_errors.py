@@ -63,12 +63,21 @@ def _plain_type(text: str) -> str:
 
 
 def _parameters(class_path: str) -> Iterable[str]:
+    """Names that a class or function takes; those that a constructor passes on as ``**kwargs`` are its base's."""
     module, _, name = class_path.rpartition(".")
     try:
-        signature = inspect.signature(getattr(importlib.import_module(module), name))
+        target = getattr(importlib.import_module(module), name)
+        classes = target.__mro__ if inspect.isclass(target) else ()
+        makers = [vars(c)["__init__"] for c in classes if "__init__" in vars(c)] or [target]
+        found: list[str] = []
+        for maker in makers:
+            parameters = inspect.signature(maker).parameters
+            found += [p for p in parameters if p not in ("self", "args", "kwargs")]
+            if "kwargs" not in parameters:
+                break
     except (ImportError, AttributeError, ValueError):
         return ()
-    return [p for p in signature.parameters if p not in ("args", "kwargs")]
+    return found
 
 
 def _public(module: str) -> Iterable[str]:

@@ -1,7 +1,8 @@
 """Frozen diffusion decoders: they embed captions, and turn such embeddings into media."""
 
+from nextgpt_pl.decoders.audioldm import AudioLDMDecoder
 from nextgpt_pl.decoders.base import Decoder, PrecomputedEmbeddings
-from nextgpt_pl.decoders.diffusion import AudioLDMDecoder, DiffusionDecoder
+from nextgpt_pl.decoders.diffusion import DiffusionDecoder
 from nextgpt_pl.decoders.prompts import PromptDecoder, StableAudioDecoder
 
 __all__ = [

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from nextgpt_pl.decoders import denoising
 from nextgpt_pl.decoders.base import Decoder, item_seeds
 from nextgpt_pl.decoders.files import PipelineFiles, diffusers_class
-from nextgpt_pl.decoders.spectrogram import log_mel
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import Memory, Store
 from nextgpt_pl.features.keys import digest, folder_sha256
@@ -90,7 +86,7 @@ class DiffusionDecoder(Decoder):
         self.device = torch.device("cpu")
         self._pipeline: Any = None
         self._text: tuple[Any, Any] | None = None
-        self._latents: OrderedDict[Media, Tensor] = OrderedDict()
+        self._latents = Memory(_MEMORY_BYTES)
         self._store: Store | None = None
 
     def _config(self, part: str, file: str = "config.json") -> dict[str, Any]:
@@ -136,12 +132,12 @@ class DiffusionDecoder(Decoder):
     def _caption_store(self) -> Store:
         if self.cache is None:
             return Memory(_MEMORY_BYTES)
-        source = self.parts.get("text_encoder", self.path)
-        return self.cache.store("captions", source, self.producer())
+        return self.cache.store("captions", self.files.source("text_encoder"), self.producer())
 
     def producer(self) -> dict[str, Any]:
         """All that caption embeddings depend on but for the captions, as plain data."""
-        folders = {part: folder_sha256(self.files.folder(part)) for part in self.text_parts}
+        present = self.files.index()
+        folders = {part: folder_sha256(self.files.folder(part)) for part in self.text_parts if part in present}
         return {"class": type(self).__name__, "shape": list(self.embedding_shape), **folders}
 
     def _embed_now(self, captions: list[str]) -> Tensor:
@@ -244,17 +240,14 @@ class DiffusionDecoder(Decoder):
     @torch.no_grad()
     def latents(self, media: Sequence[Media]) -> Tensor:
         """``(N, C, h, w)`` of images, ``(N, C, T, h, w)`` of videos. What was encoded lately is remembered."""
-        unknown = [m for m in dict.fromkeys(media) if m not in self._latents]
-        if unknown:
-            vae = self._loaded().vae
-            for medium in unknown:
-                pixels = self._pixels(medium).to(self.device, next(vae.parameters()).dtype)
-                found = vae.encode(pixels).latent_dist.mode().float().cpu() * vae.config.scaling_factor
-                self._latents[medium] = found[0] if medium.modality is not Modality.VIDEO else found.transpose(0, 1)
-        result = torch.stack([self._latents[m] for m in media]).to(self.device)
-        while len(self._latents) * result[0].nbytes > _MEMORY_BYTES:
-            self._latents.popitem(last=False)
-        return result
+        found = self._latents.fetch(media, lambda at: torch.stack([self._latent(media[i]) for i in at]))
+        return torch.stack(found).to(self.device)
+
+    def _latent(self, medium: Media) -> Tensor:
+        vae = self._loaded().vae
+        pixels = self._pixels(medium).to(self.device, next(vae.parameters()).dtype)
+        found = vae.encode(pixels).latent_dist.mode().float().cpu() * vae.config.scaling_factor
+        return found[0] if medium.modality is not Modality.VIDEO else found.transpose(0, 1)
 
     def _pixels(self, medium: Media) -> Tensor:
         """What the autoencoder encodes: ``(frames, channels, height, width)``."""
@@ -311,113 +304,6 @@ class DiffusionDecoder(Decoder):
         if self._text is not None:
             self._text[0].to(self.device)
         return self
-
-
-class AudioLDMDecoder(DiffusionDecoder):
-    """AudioLDM: conditioned on one pooled, L2-normalised CLAP text embedding ``(D,)``, fed as class labels.
-
-    Args:
-        pipeline, path, sampling, dtype, negative_prompt, parts: see :class:`DiffusionDecoder`.
-        scheduler, scheduler_args, offload, compile, loss_size, gradient_checkpointing: see :class:`DiffusionDecoder`.
-        spectrogram: function of ``(B, n)`` samples at 16 kHz to ``(B, frames, bins)``, which the autoencoder encodes.
-
-    """
-
-    def __init__(
-        self,
-        pipeline: str,
-        path: str,
-        sampling: dict[str, Any] | None = None,
-        dtype: str = "float32",
-        negative_prompt: str = "",
-        parts: dict[str, str] | None = None,
-        scheduler: str | None = None,
-        scheduler_args: dict[str, Any] | None = None,
-        offload: Offload = "none",
-        compile: bool = False,
-        loss_size: dict[str, float] | None = None,
-        gradient_checkpointing: bool = False,
-        spectrogram: Callable[[Tensor], Tensor] = log_mel,
-    ) -> None:
-        super().__init__(
-            pipeline,
-            path,
-            sampling,
-            dtype,
-            negative_prompt,
-            parts,
-            None,
-            scheduler,
-            scheduler_args,
-            offload,
-            compile,
-            loss_size,
-            gradient_checkpointing,
-        )
-        self.spectrogram = spectrogram
-
-    def seconds(self) -> float:
-        """Of sounds in the denoising loss."""
-        return float({"audio_length_in_s": 5.0, **self.sampling, **self.loss_size}["audio_length_in_s"])
-
-    def _pixels(self, medium: Media) -> Tensor:
-        """The spectrogram as a picture ``(1, 1, frames, bins)``."""
-        mel = self.spectrogram(denoising.waveform(medium, self.seconds()).unsqueeze(0))
-        multiple = 2 ** (len(self._config("vae")["block_out_channels"]) - 1)
-        frames = -mel.shape[1] % multiple
-        return F.pad(mel, (0, 0, 0, frames), value=float(mel.min())).unsqueeze(1)
-
-    def latent_shape(self, frames: bool) -> tuple[int, ...]:
-        """``(C, frames, bins)`` of a spectrogram at the vocoder's rate."""
-        vocoder, vae = self._config("vocoder"), self._config("vae")
-        factor = 2 ** (len(vae["block_out_channels"]) - 1)
-        rows = self.seconds() * vocoder["sampling_rate"] / math.prod(vocoder["upsample_rates"])
-        return int(self._config("unet")["in_channels"]), math.ceil(rows / factor), vocoder["model_in_dim"] // factor
-
-    def unet_conditions(self, embeddings: Tensor) -> dict[str, Any]:
-        """One vector, as class labels."""
-        return {"encoder_hidden_states": None, "class_labels": F.normalize(embeddings, dim=-1)}
-
-    @property
-    def rate(self) -> float:
-        """The vocoder's sample rate."""
-        return float(self._config("vocoder")["sampling_rate"])
-
-    @property
-    def embedding_shape(self) -> tuple[int, ...]:
-        """``(D,)``."""
-        return (int(self._config("text_encoder")["projection_dim"]),)
-
-    def _embed(self, encoder: Any, tokens: Any) -> Tensor:
-        return F.normalize(encoder(**tokens).text_embeds, dim=-1)
-
-    def _loaded(self) -> Any:
-        pipeline = super()._loaded()
-        # the pipeline's own method reads the dtype of a text encoder that is not there, and would not normalise
-        pipeline._encode_prompt = self._given_embeddings
-        return pipeline
-
-    def _given_embeddings(
-        self,
-        _prompt: Any,
-        _device: Any,
-        num_waveforms_per_prompt: int,
-        do_classifier_free_guidance: bool,
-        _negative_prompt: Any = None,
-        prompt_embeds: Tensor | None = None,
-        negative_prompt_embeds: Tensor | None = None,
-    ) -> Tensor:
-        assert prompt_embeds is not None
-        assert negative_prompt_embeds is not None
-        positive = F.normalize(prompt_embeds, dim=-1).repeat_interleave(num_waveforms_per_prompt, 0)
-        if not do_classifier_free_guidance:
-            return positive
-        return torch.cat(
-            [F.normalize(negative_prompt_embeds, dim=-1).repeat_interleave(num_waveforms_per_prompt, 0), positive]
-        )
-
-    def _arrays(self, output: Any) -> list[np.ndarray]:
-        return [np.asarray(a, np.float32) for a in output.audios]
 
 
 def _checked(array: np.ndarray, path: str) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextgpt_pl.decoders.diffusion import DiffusionDecoder, Offload
+from nextgpt_pl.decoders.diffusion import DiffusionDecoder
 from nextgpt_pl.decoders.layout import TextLayout, read_layout
 from nextgpt_pl.errors import UserError
 
@@ -36,29 +36,11 @@ class PromptDecoder(DiffusionDecoder):
         pipeline: str,
         path: str,
         sampling: dict[str, Any] | None = None,
-        dtype: str = "float32",
-        negative_prompt: str = "",
-        parts: dict[str, str] | None = None,
-        fps: float | None = None,
-        scheduler: str | None = None,
-        scheduler_args: dict[str, Any] | None = None,
-        offload: Offload = "none",
-        compile: bool = False,
+        *,
         max_length: int | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            pipeline,
-            path,
-            sampling,
-            dtype,
-            negative_prompt,
-            parts,
-            fps,
-            scheduler,
-            scheduler_args,
-            offload,
-            compile,
-        )
+        super().__init__(pipeline, path, sampling, loss_size=None, gradient_checkpointing=False, **kwargs)
         if max_length is not None and max_length < 1:
             raise UserError(f"decoder max_length={max_length}: at least 1")
         self.max_length = max_length

@@ -17,7 +17,7 @@ from nextgpt_pl.metrics.alignment import AlignmentQuality
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import Batch, SpanTargets
-from nextgpt_pl.stages.base import Schedule, Stage
+from nextgpt_pl.stages.base import Stage
 from nextgpt_pl.stages.denoising import Denoising
 from nextgpt_pl.stages.sample_writer import SampleWriter
 
@@ -56,19 +56,13 @@ class DecoderAlignment(Stage):
         text_weight: float = 1.0,
         alignment_weights: dict[str, float] | None = None,
         samples: int = 4,
-        lr: float = 4e-4,
-        weight_decay: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.95),
-        warmup_ratio: float = 0.1,
-        schedule: Schedule = "linear",
-        init_from: Path | None = None,
-        lr_scales: dict[str, float] | None = None,
         denoising_weights: dict[str, float] | None = None,
         min_snr_gamma: float = 5.0,
         condition_dropout: float = 0.0,
         train_signal_rows: bool = True,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(network, lr, weight_decay, betas, warmup_ratio, schedule, init_from, lr_scales)
+        super().__init__(network, **kwargs)
         if not train_signal_rows:
             self.trains = tuple(pattern for pattern in self.trains if pattern != _SIGNAL_ROWS)
         if not network.decoders:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from nextgpt_pl.losses import shifted_labels, token_cross_entropy
 from nextgpt_pl.metrics.caption_scores import CaptionScores
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import Batch
-from nextgpt_pl.stages.base import Schedule, Stage
+from nextgpt_pl.stages.base import Stage
 from nextgpt_pl.stages.sample_writer import write_captions
 
 
@@ -42,15 +43,9 @@ class EncoderAlignment(Stage):
         max_new_tokens: int = 48,
         word_steps: int = 0,
         word_weight: float = 0.0,
-        lr: float = 4e-4,
-        weight_decay: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.95),
-        warmup_ratio: float = 0.1,
-        schedule: Schedule = "linear",
-        init_from: Path | None = None,
-        lr_scales: dict[str, float] | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(network, lr, weight_decay, betas, warmup_ratio, schedule, init_from, lr_scales)
+        super().__init__(network, **kwargs)
         if network.encoder is None or network.input_projection_factory is None:
             raise UserError("EncoderAlignment needs network.encoder and network.input_projection")
         self.captions, self.decoding = captions, Decoding(max_new_tokens=max_new_tokens, modalities=[])

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 from nextgpt_pl.llm import LoRA
-from nextgpt_pl.losses import AlignmentLoss
 from nextgpt_pl.model import NextGPT
-from nextgpt_pl.stages.base import Schedule
 from nextgpt_pl.stages.decoder_alignment import DecoderAlignment
 
 
@@ -31,38 +29,10 @@ class InstructionTuning(DecoderAlignment):
         self,
         network: NextGPT,
         lora: LoRA | None = None,
-        alignment: AlignmentLoss = "mse",
-        text_weight: float = 1.0,
-        alignment_weights: dict[str, float] | None = None,
-        samples: int = 4,
         lr: float = 5e-4,
-        weight_decay: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.95),
-        warmup_ratio: float = 0.1,
-        schedule: Schedule = "linear",
-        init_from: Path | None = None,
-        lr_scales: dict[str, float] | None = None,
-        denoising_weights: dict[str, float] | None = None,
-        min_snr_gamma: float = 5.0,
-        condition_dropout: float = 0.0,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            network,
-            alignment,
-            text_weight,
-            alignment_weights,
-            samples,
-            lr,
-            weight_decay,
-            betas,
-            warmup_ratio,
-            schedule,
-            init_from,
-            lr_scales,
-            denoising_weights=denoising_weights,
-            min_snr_gamma=min_snr_gamma,
-            condition_dropout=condition_dropout,
-        )
+        super().__init__(network, lr=lr, train_signal_rows=True, **kwargs)
         self.lora = lora or LoRA()
 
     def extend_network(self) -> None:

@@ -51,7 +51,7 @@ def pocket_decoder(modality: Modality, root: Path | None = None) -> DiffusionDec
         more = {"parts": dict.fromkeys(SHARED_PARTS, str(root / Modality.IMAGE.value)), "fps": VIDEO_FPS}
     elif modality is Modality.AUDIO:
         more = {"spectrogram": compressed_mel}
-    return decoder_class(pipeline, str(root / modality.value), sampling, **more)
+    return decoder_class(pipeline, str(root / modality.value), sampling=sampling, **more)
 
 
 def measure_shipped(part: str, count: int) -> dict[str, float]:

@@ -1,0 +1,103 @@
+"""AudioLDM, whose diffusion network takes one vector instead of a sequence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nextgpt_pl.decoders import denoising
+from nextgpt_pl.decoders.diffusion import DiffusionDecoder
+from nextgpt_pl.decoders.spectrogram import log_mel
+from nextgpt_pl.samples import Media
+
+
+class AudioLDMDecoder(DiffusionDecoder):
+    """AudioLDM: conditioned on one pooled, L2-normalised CLAP text embedding ``(D,)``, fed as class labels.
+
+    Args:
+        pipeline, path, sampling, dtype, negative_prompt, parts: see :class:`DiffusionDecoder`.
+        scheduler, scheduler_args, offload, compile, loss_size, gradient_checkpointing: see :class:`DiffusionDecoder`.
+        spectrogram: function of ``(B, n)`` samples at 16 kHz to ``(B, frames, bins)``, which the autoencoder encodes.
+
+    """
+
+    def __init__(
+        self,
+        pipeline: str,
+        path: str,
+        sampling: dict[str, Any] | None = None,
+        *,
+        spectrogram: Callable[[Tensor], Tensor] = log_mel,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(pipeline, path, sampling, fps=None, **kwargs)
+        self.spectrogram = spectrogram
+
+    def seconds(self) -> float:
+        """Of sounds in the denoising loss."""
+        return float({"audio_length_in_s": 5.0, **self.sampling, **self.loss_size}["audio_length_in_s"])
+
+    def _pixels(self, medium: Media) -> Tensor:
+        """The spectrogram as a picture ``(1, 1, frames, bins)``."""
+        mel = self.spectrogram(denoising.waveform(medium, self.seconds()).unsqueeze(0))
+        multiple = 2 ** (len(self._config("vae")["block_out_channels"]) - 1)
+        frames = -mel.shape[1] % multiple
+        return F.pad(mel, (0, 0, 0, frames), value=float(mel.min())).unsqueeze(1)
+
+    def latent_shape(self, frames: bool) -> tuple[int, ...]:
+        """``(C, frames, bins)`` of a spectrogram at the vocoder's rate."""
+        vocoder, vae = self._config("vocoder"), self._config("vae")
+        factor = 2 ** (len(vae["block_out_channels"]) - 1)
+        rows = self.seconds() * vocoder["sampling_rate"] / math.prod(vocoder["upsample_rates"])
+        return int(self._config("unet")["in_channels"]), math.ceil(rows / factor), vocoder["model_in_dim"] // factor
+
+    def unet_conditions(self, embeddings: Tensor) -> dict[str, Any]:
+        """One vector, as class labels."""
+        return {"encoder_hidden_states": None, "class_labels": F.normalize(embeddings, dim=-1)}
+
+    @property
+    def rate(self) -> float:
+        """The vocoder's sample rate."""
+        return float(self._config("vocoder")["sampling_rate"])
+
+    @property
+    def embedding_shape(self) -> tuple[int, ...]:
+        """``(D,)``."""
+        return (int(self._config("text_encoder")["projection_dim"]),)
+
+    def _embed(self, encoder: Any, tokens: Any) -> Tensor:
+        return F.normalize(encoder(**tokens).text_embeds, dim=-1)
+
+    def _loaded(self) -> Any:
+        pipeline = super()._loaded()
+        # the pipeline's own method reads the dtype of a text encoder that is not there, and would not normalise
+        pipeline._encode_prompt = self._given_embeddings
+        return pipeline
+
+    def _given_embeddings(
+        self,
+        _prompt: Any,
+        _device: Any,
+        num_waveforms_per_prompt: int,
+        do_classifier_free_guidance: bool,
+        _negative_prompt: Any = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+    ) -> Tensor:
+        assert prompt_embeds is not None
+        assert negative_prompt_embeds is not None
+        positive = F.normalize(prompt_embeds, dim=-1).repeat_interleave(num_waveforms_per_prompt, 0)
+        if not do_classifier_free_guidance:
+            return positive
+        return torch.cat(
+            [F.normalize(negative_prompt_embeds, dim=-1).repeat_interleave(num_waveforms_per_prompt, 0), positive]
+        )
+
+    def _arrays(self, output: Any) -> list[np.ndarray]:
+        return [np.asarray(a, np.float32) for a in output.audios]
