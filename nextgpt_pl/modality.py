@@ -5,6 +5,7 @@ A new modality (depth, thermal, IMU) is a new row here plus an encoder or decode
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -68,6 +69,15 @@ MODALITIES: dict[Modality, ModalitySpec] = {
 
 #: the media that the model can be asked to make
 GENERATED = tuple(modality for modality, spec in MODALITIES.items() if spec.num_signal_tokens)
+
+
+def ids_behind(first: int, counts: Mapping[Modality, int]) -> dict[Modality, list[int]]:
+    """Token ids of each modality's signal tokens, one modality after the other from ``first`` on."""
+    ids = {}
+    for modality, count in counts.items():
+        ids[modality] = list(range(first, first + count))
+        first += count
+    return ids
 
 
 def modality_of_file(name: str) -> Modality:

@@ -20,7 +20,7 @@ from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.llm import CausalLM
 from nextgpt_pl.losses import document_counts, word_coverage
-from nextgpt_pl.modality import GENERATED, MODALITIES, Modality
+from nextgpt_pl.modality import GENERATED, MODALITIES, Modality, ids_behind
 from nextgpt_pl.projections import InputProjection, OutputProjection, WordInputProjection
 from nextgpt_pl.samples import Batch, MediaSlot, SpanTargets
 
@@ -97,11 +97,7 @@ class NextGPT(nn.Module):
         Every modality that can be asked for has its ids, whether a decoder is configured or not, so that ids mean the
         same in all runs.
         """
-        ids, first = {}, self.llm.vocab_size
-        for modality, count in self.num_signal_tokens.items():
-            ids[modality] = list(range(first, first + count))
-            first += count
-        return ids
+        return ids_behind(self.llm.vocab_size, self.num_signal_tokens)
 
     def span_ids(self) -> dict[Modality, list[int]]:
         """Token ids of whole spans: the signal tokens, and the separator between them if there is one."""

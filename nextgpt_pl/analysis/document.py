@@ -105,14 +105,17 @@ def _markdown(block: Block, folder: Path) -> str:
         return block
     if isinstance(block, Heading):
         return f"## {block.text}"
-    if isinstance(block, Medium):
-        return block.markdown(folder)
+    return block.markdown(folder) if isinstance(block, Medium) else markdown_table(block.header, block.rows, folder)
+
+
+def markdown_table(header: Sequence[Any], rows: Iterable[Sequence[Any]], folder: Path = Path()) -> str:
+    """A table; media are named relative to ``folder``."""
 
     def line(cells: Iterable[Any]) -> str:
         shown = (c.markdown(folder) if isinstance(c, Medium) else str(c) for c in cells)
         return "| " + " | ".join(c.replace("|", "\\|").replace("\n", " ") for c in shown) + " |"
 
-    return "\n".join([line(block.header), "|" + " --- |" * len(block.header), *map(line, block.rows)])
+    return "\n".join([line(header), "|" + " --- |" * len(header), *map(line, rows)])
 
 
 def _html(block: Block, folder: Path) -> str:

@@ -7,7 +7,6 @@ another by adapters; every key that is missing, unexpected or of another shape i
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import nextgpt_pl
+from nextgpt_pl.atomic import whole_file
 from nextgpt_pl.distributed import communication_device, rank, whole
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.llm import LoRA
@@ -61,12 +61,10 @@ def save_adapter(
 
 def write_adapter(folder: Path, tensors: dict[str, Tensor], manifest: dict[str, Any]) -> None:
     """Write both files; each appears whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        save_file(tensors, Path(scratch) / WEIGHTS)
-        (Path(scratch) / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-        for name in (WEIGHTS, MANIFEST):
-            (Path(scratch) / name).replace(folder / name)
+    with whole_file(folder / WEIGHTS) as scratch:
+        save_file(tensors, scratch)
+    with whole_file(folder / MANIFEST) as scratch:
+        scratch.write_text(json.dumps(manifest, indent=2) + "\n")
 
 
 def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

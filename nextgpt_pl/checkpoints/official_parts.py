@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nextgpt_pl.checkpoints.official_keys import EXTRA_TOKENS, SHARED_INPUT, SIGNAL_ROWS, Format
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.modality import GENERATED, MODALITIES, Modality
+from nextgpt_pl.modality import GENERATED, MODALITIES, Modality, ids_behind
 from nextgpt_pl.projections import (
     GroupingInputProjection,
     InputProjection,
@@ -72,12 +72,8 @@ class Sizes:
 
     def signal_ids(self) -> dict[str, list[int]]:
         """As :meth:`NextGPT.signal_ids`."""
-        ids, first = {}, self.vocab_size
-        for modality in GENERATED:
-            count = MODALITIES[modality].num_signal_tokens
-            ids[modality.value] = list(range(first, first + count))
-            first += count
-        return ids
+        counts = {m: MODALITIES[m].num_signal_tokens for m in GENERATED}
+        return {m.value: ids for m, ids in ids_behind(self.vocab_size, counts).items()}
 
 
 def sizes_of(tensors: Tensors, kind: Format, lora: Mapping[str, Any], vocab_size: int | None = None) -> Sizes:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nextgpt_pl.datamodules.rows import RowReport, inside, take
+from nextgpt_pl.datamodules.rows import RowReport, inside, json_lines, take
 from nextgpt_pl.datamodules.sources import FileSource, JSONSource, OnError, Shapes, Source, Split
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import GENERATED, MODALITIES, Modality, modality_of_file
@@ -150,13 +150,9 @@ class CaptionFolder(FileSource):
         if not file.is_file():
             yield UserError("no such file")
             return
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines()):
-            if not line.strip():
-                continue
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                yield UserError(f"row {number}: unreadable JSON ({error})")
+        for number, row in json_lines(file):
+            broken = isinstance(row, json.JSONDecodeError)
+            yield UserError(f"row {number}: unreadable JSON ({row})") if broken else row
 
     def items(self, file: Path, row: Any, where: str, embedding_shapes: Shapes) -> list[CaptionedPair]:
         """One pair."""

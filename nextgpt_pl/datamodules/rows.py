@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,16 @@ def take(row: dict[str, Any], key: str, *, optional: bool = False) -> list[str]:
     if not values or not all(isinstance(v, str) and v for v in values):
         raise UserError(f"{key}={value!r:.80}: a text or a list of texts is expected")
     return values
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """Number from 0 and value of each line of a JSONL file that is not blank; of an unreadable one, the error."""
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except json.JSONDecodeError as error:
+                yield number, error
 
 
 def inside(folder: Path, name: str) -> Path:

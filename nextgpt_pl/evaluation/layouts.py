@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nextgpt_pl.datamodules.rows import json_lines
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import MODALITIES, Modality
 
@@ -209,14 +210,11 @@ def jsonl(path: Path, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         UserError: names the line.
 
     """
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}: line {number} is not JSON ({error})") from error
+    for number, row in json_lines(path):
+        where = f"{path}: line {number + 1}"
+        if isinstance(row, json.JSONDecodeError):
+            raise UserError(f"{where} is not JSON ({row})")
         absent = [key for key in keys if not isinstance(row, dict) or key not in row]
         if absent:
-            raise UserError(f"{path}: line {number} has no {absent[0]!r}")
+            raise UserError(f"{where} has no {absent[0]!r}")
         yield row

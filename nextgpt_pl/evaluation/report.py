@@ -8,8 +8,8 @@ from typing import Any
 
 from nextgpt_pl.analysis.document import Document, Heading, Medium, Table
 from nextgpt_pl.evaluation import records
+from nextgpt_pl.evaluation.bootstrap import Estimate
 from nextgpt_pl.evaluation.records import Prediction
-from nextgpt_pl.evaluation.run import estimate
 from nextgpt_pl.media import array_of
 from nextgpt_pl.media_files import save_video
 from nextgpt_pl.modality import Modality
@@ -23,7 +23,7 @@ def rows(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
     for task, result in record["tasks"].items():
         for name, value in result["scores"].items():
-            ours = estimate(value)
+            ours = Estimate(**value)
             interval = "" if ours.low is None else f"{ours.low:.4g} to {ours.high:.4g}"
             paper = result["paper"].get(name)
             theirs = ("", "") if paper is None else (f"{paper:g}", f"{ours.value - paper:+.4g}")

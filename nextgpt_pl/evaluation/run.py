@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,8 +162,3 @@ def score(tasks: Sequence[Task], folder: Path) -> dict[str, Any]:
     record = {"tasks": results, "unscored": unknown}
     (folder / SCORES).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return record
-
-
-def estimate(value: Mapping[str, Any]) -> Estimate:
-    """A number of ``scores.json``."""
-    return Estimate(**value)

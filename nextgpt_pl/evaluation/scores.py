@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,6 @@ from nextgpt_pl.evaluation.records import Prediction, as_media, load_medium
 from nextgpt_pl.metrics import captions as caption_metrics
 from nextgpt_pl.metrics.distributions import frechet_distance, inception_score, kernel_distance
 from nextgpt_pl.metrics.extractors import Extractor
-from nextgpt_pl.modality import Modality
 
 _MANY = 2_000  # captions; above, BLEU takes too long to be resampled
 _WIDE = 512  # features; above, a Frechet distance takes too long to be resampled
@@ -48,32 +48,18 @@ class JudgedRight(Score):
 
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
         """``all right``, ``right kinds``, and one number per attribute of what was expected."""
-        from nextgpt_pl.pocket import judge
-        from nextgpt_pl.pocket.judge_text import judge_text
-        from nextgpt_pl.pocket.talk import modality_of
+        from nextgpt_pl.pocket.routes import reply_matches
         from nextgpt_pl.pocket.world import scene_of
 
         right, kinds, found = [], [], dict[str, list[bool]]()
         for prediction in predictions:
-            media = list(prediction.media)
-            fits = [m["type"] for m in media] == [kind for kind, _ in prediction.expected if kind != "text"]
+            media = [(part["type"], partial(load_medium, folder, part)) for part in prediction.media]
+            expected = [(kind, scene_of(attributes)) for kind, attributes in prediction.expected]
+            fits, matched = reply_matches(prediction.text, media, expected)
             kinds.append(fits)
-            matched: list[bool] = []
-            for kind, attributes in prediction.expected:
-                wanted = scene_of(attributes)
-                if kind == "text":
-                    seen = judge_text(prediction.text, modality_of(wanted))
-                else:
-                    # of the wrong media, the first of the wanted kind is read
-                    part = next((m for m in media if m["type"] == kind), None)
-                    if part is not None:
-                        media.remove(part)
-                    seen = None if part is None else judge.judge(load_medium(folder, part), Modality(kind))
-                matches = judge.matches(seen, wanted)
-                matched += matches.values()
-                for name, fit in matches.items():
-                    found.setdefault(name, []).append(fit)
-            right.append(fits and all(matched))
+            right.append(fits and all(all(matches.values()) for matches in matched))
+            for name, fit in (entry for matches in matched for entry in matches.items()):
+                found.setdefault(name, []).append(fit)
         scores = {"right kinds": kinds}
         if found:  # small talk has nothing to be right about
             scores = {"all right": right, **scores, **found}

@@ -6,8 +6,7 @@ import json
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from nextgpt_pl.atomic import whole_file
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features.keys import KEY_BYTES
 
@@ -169,17 +169,6 @@ class FeatureStore(Store):
                 save_file(tensors, scratch)
             self._new.clear()
         self.refresh()
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A name to write to; the file takes the wanted one when it is complete."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        yield scratch
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def in_chunks(items: Sequence[Any], size: int, compute: Callable[[list[Any]], Tensor]) -> Tensor:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from nextgpt_pl.generation import Decoding
@@ -72,23 +74,35 @@ def messages_of(dialogue: Dialogue) -> Messages:
     return found
 
 
-def reply_is_right(reply: Reply, expected: Iterable[tuple[str, Scene]]) -> bool:
-    """Whether each expected scene is what the reply says, or shows, in order."""
-    media = [part for part in reply if part.type != "text"]
-    text = " ".join(part.text or "" for part in reply if part.type == "text")
-    wanted = list(expected)
-    if [part.type for part in media] != [kind for kind, _ in wanted if kind != "text"]:
-        return False
+def reply_matches(
+    text: str, media: Sequence[tuple[str, Callable[[], np.ndarray]]], expected: Iterable[tuple[str, Scene]]
+) -> tuple[bool, list[dict[str, bool]]]:
+    """Whether a reply holds the right kinds of media in order, and per expected scene which attributes are right.
+
+    Args:
+        text: all that the reply says.
+        media: kind of each medium, and what reads it; of the wrong media, the first of a wanted kind is judged.
+        expected: what is to be said (``text``) or shown, in order.
+
+    """
+    wanted, left, found = list(expected), list(media), []
+    fits = [kind for kind, _ in media] == [kind for kind, _ in wanted if kind != "text"]
     for kind, scene in wanted:
         if kind == "text":
-            found = judge_text(text, talk.modality_of(scene))
+            seen = judge_text(text, talk.modality_of(scene))
         else:
-            part = media.pop(0)
-            assert part.array is not None
-            found = judge.judge(part.array, Modality(kind))
-        if found is None or not judge.all_right(found, scene):
-            return False
-    return True
+            place = next((i for i, (other, _) in enumerate(left) if other == kind), None)
+            seen = None if place is None else judge.judge(left.pop(place)[1](), Modality(kind))
+        found.append(judge.matches(seen, scene))
+    return fits, found
+
+
+def reply_is_right(reply: Reply, expected: Iterable[tuple[str, Scene]]) -> bool:
+    """Whether each expected scene is what the reply says, or shows, in order."""
+    text = " ".join(part.text or "" for part in reply if part.type == "text")
+    media = [(part.type, partial(np.asarray, part.array)) for part in reply if part.type != "text"]
+    fits, found = reply_matches(text, media, expected)
+    return fits and all(all(matches.values()) for matches in found)
 
 
 def score_route(model: AnyToAny, route: str, count: int, batch: int = 50) -> RouteScore:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from nextgpt_pl.atomic import whole_file
+
 State = Literal["started", "finished", "failed"]
 
 
@@ -40,11 +42,8 @@ class Records:
         """Keep what is known; the file appears whole or not at all."""
         record = {"state": state, "parameters": dict(parameters), "command": list(command), **more}
         self.by_name[name] = record
-        file = self.folder / f"{name}.json"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        scratch = self.folder / f"{name}.tmp"
-        scratch.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        scratch.replace(file)
+        with whole_file(self.folder / f"{name}.json") as scratch:
+            scratch.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
     def output(self, name: str) -> Path:
         """Where the run's output goes."""

@@ -33,10 +33,12 @@ def _parser(verb: str) -> Any:
 def _parsed(parser: Any, argv: Sequence[str]) -> Any:
     from jsonargparse import ArgumentError
 
+    from nextgpt_pl.config_errors import explain
+
     try:
         return parser.parse_args(list(argv))
     except (ArgumentError, TypeError, ValueError) as error:
-        raise UserError(str(error)) from error
+        raise UserError(explain(str(error))) from error
 
 
 def test(argv: Sequence[str]) -> int:

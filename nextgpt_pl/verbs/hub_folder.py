@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from nextgpt_pl.analysis import Run
+from nextgpt_pl.analysis.document import markdown_table
 from nextgpt_pl.checkpoints.adapter import MANIFEST, WEIGHTS
 from nextgpt_pl.errors import UserError
 
@@ -69,7 +70,7 @@ def card(run: Path, repo: str, model: Mapping[str, Any]) -> str:
         "## Measured\n",
         _measured(run),
         "## What it fits\n",
-        _table(["part", "what"], _parts(manifest, model)),
+        markdown_table(["part", "what"], _parts(manifest, model)) + "\n",
         "## Use\n",
         _usage(repo),
     ]
@@ -106,27 +107,12 @@ def _measured(run: Path) -> str:
 
         record = json.loads((run / "scores.json").read_text(encoding="utf-8"))
         heading = f"{record['count']} held-out dialogues per route, judged exactly (`score --run RUN`):\n"
-        tables.append(heading + "\n" + _table(["route", "measure", "result"], table_rows(record)))
-    values = last_values(run / "metrics.csv")
+        tables.append(f"{heading}\n{markdown_table(['route', 'measure', 'result'], table_rows(record))}\n")
+    values = {name: value for name, value in Run(run).final.items() if name.startswith(("val/", "test/"))}
     if values:
         rows = [(f"`{name}`", f"{value:.4g}") for name, value in sorted(values.items())]
-        tables.append("The last validation and test of the training run:\n\n" + _table(["value", "result"], rows))
+        heading = "The last validation and test of the training run:\n"
+        tables.append(f"{heading}\n{markdown_table(['value', 'result'], rows)}\n")
     if (run / "key_mapping.json").is_file():
         tables.append("Imported from an official checkpoint; which key became which is in `key_mapping.json`.\n")
     return "\n".join(tables) or "Nothing has been measured yet.\n"
-
-
-def last_values(file: Path) -> dict[str, float]:
-    """The last value of each ``val/`` and ``test/`` column of a run's ``metrics.csv``."""
-    if not file.is_file():
-        return {}
-    found = {}
-    with file.open(newline="", encoding="utf-8") as lines:
-        for row in csv.DictReader(lines):
-            found.update({k: float(v) for k, v in row.items() if k and k.startswith(("val/", "test/")) and v})
-    return found
-
-
-def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heading, ["---"] * len(heading), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
