@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -109,10 +109,11 @@ class ShardedStrategy(ModelParallelStrategy):
         return True
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """The trainables, whole, on every process; frozen weights are never gathered."""
+        """What the stage keeps, whole, on every process; other frozen weights are never gathered."""
         assert self.lightning_module is not None
+        kept = {f"network.{name}" for name in cast(Any, self.lightning_module).kept_names()}
         named = self.lightning_module.named_parameters()
-        return {name: whole(p, self.root_device) for name, p in named if p.requires_grad}
+        return {name: whole(p, self.root_device) for name, p in named if name in kept}
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """As ``optimizer.state_dict()`` of one process."""

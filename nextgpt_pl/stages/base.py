@@ -237,7 +237,7 @@ class Stage(LightningModule, ABC):
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in names}
         checkpoint["inherited"] = json.dumps(self.inherited)
         checkpoint["random_seed"] = self.random_seed
-        manifest = manifest_of(self.network, self.trainable(), type(self).__name__, self.inherited["stages"])
+        manifest = manifest_of(self.network, self.kept_names(), type(self).__name__, self.inherited["stages"])
         checkpoint["manifest"] = json.dumps(manifest)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

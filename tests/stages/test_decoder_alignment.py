@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,7 @@ def test_frozen_signal_rows_stay_as_drawn_and_are_handed_over(network, tmp_path)
     trainer.save_checkpoint(tmp_path / "x.ckpt")
     checkpoint = torch.load(tmp_path / "x.ckpt", weights_only=True)
     assert {f"network.{name}" for name in rows | changed} == set(checkpoint["state_dict"])
+    assert rows | changed == set(json.loads(checkpoint["manifest"])["keys"])
 
 
 def test_training_lowers_the_relative_error_on_held_out_items(network, tmp_path):
