@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+READ = "train: used"  # what a run says when its data are read, shortly before the first step
 ROOT = Path(__file__).parent.parent
 SMALL = [
     "--trainer.max_steps=40",
@@ -33,6 +34,12 @@ SMALL = [
     "--run.resume=true",
     "--run.checkpoint_every=1",
 ]
+
+
+def sharded(devices: int) -> list[str]:
+    """Arguments of a run in several processes on the CPU."""
+    strategy = str(ROOT / "experiments" / "strategies" / "fsdp2.yaml")
+    return ["-c", strategy, "--trainer.accelerator=cpu", f"--trainer.devices={devices}"]
 
 
 def start(folder: Path, name: str, extra: list[str]) -> subprocess.Popen[str]:
@@ -68,7 +75,7 @@ def kill_at_random(folder: Path, kills: int, seed: int, extra: list[str]) -> boo
     moments = random.Random(seed)
     began = time.perf_counter()
     alone = start(folder, "alone", extra)
-    until(alone, "run folder")
+    until(alone, READ)
     trained = time.perf_counter()
     finish(alone)
     length = time.perf_counter() - trained
@@ -76,9 +83,9 @@ def kill_at_random(folder: Path, kills: int, seed: int, extra: list[str]) -> boo
     run = folder / "dec_align" / "killed"
     for number in range(1, kills + 1):
         process = start(folder, "killed", extra)
-        until(process, "run folder")
-        # from before the first step of what is left to about its end
-        time.sleep(moments.uniform(0, length * (1 - 0.8 * steps_saved(run) / 40) if run.is_dir() else length))
+        until(process, READ)
+        # spread over the whole training: each attempt gets on by about one share of it
+        time.sleep(moments.uniform(0, 2 * length / (kills + 1)))
         ended = process.poll() is not None
         if not ended:
             os.killpg(process.pid, signal.SIGKILL)
@@ -102,8 +109,7 @@ def main() -> int:
     options = parser.parse_args()
     extra = []
     if options.devices > 1:
-        extra = ["--trainer.accelerator=cpu", f"--trainer.devices={options.devices}"]
-        extra += ["--trainer.strategy=nextgpt_pl.strategies.ShardedStrategy"]
+        extra = sharded(options.devices)
     with tempfile.TemporaryDirectory() as folder:
         return 0 if kill_at_random(Path(folder), options.kills, options.seed, extra) else 1
 

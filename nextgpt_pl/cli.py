@@ -18,9 +18,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
-from nextgpt_pl.checkpoints.best import BestCheckpoint
 from nextgpt_pl.checkpoints.interrupts import SaveWhenInterrupted
 from nextgpt_pl.checkpoints.io import AtomicCheckpointIO, newest
+from nextgpt_pl.checkpoints.keep import BestCheckpoint, LastCheckpoints
 from nextgpt_pl.config_errors import explain
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.runs import RunConfig, create_run_folder, describe, first_process, loggers, run_folder
@@ -110,15 +110,7 @@ def _checkpoints(settings: RunConfig) -> list[Any]:
     return [
         BestCheckpoint(filename="best_{step:06d}", monitor="val/loss", auto_insert_metric_name=False, save_top_k=1),
         # behind the best one, so that what it saves knows which that is
-        ModelCheckpoint(
-            filename="step_{step:06d}",
-            monitor="step",
-            mode="max",
-            auto_insert_metric_name=False,
-            save_last="link",
-            save_top_k=settings.keep_last,
-            every_n_train_steps=settings.checkpoint_every,
-        ),
+        LastCheckpoints(settings.keep_last, settings.checkpoint_every),
         SaveWhenInterrupted(),
     ]
 
@@ -147,7 +139,9 @@ def _quieten() -> None:
 class _IsNews(logging.Filter):
     """Drops Lightning's advertisements and hardware inventory."""
 
-    _old = re.compile(r"💡|^(GPU|TPU|HPU) available|litlogger|LitLogger|`Trainer\.fit` stopped")
+    _old = re.compile(
+        r"💡|^(GPU|TPU|HPU) available|litlogger|LitLogger|`Trainer\.fit` stopped|`weights_only` was not set"
+    )
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not self._old.search(record.getMessage())

@@ -89,6 +89,19 @@ def test_two_processes_with_sharded_weights_do_what_one_does(models, tmp_path):
         assert all(torch.equal(left[1][name], both[0]["trainables"][name]) for name in left[1])
 
 
+@pytest.mark.parametrize("file", sorted((HELPERS.parent.parent / "experiments" / "strategies").glob("*.yaml")))
+def test_strategies_are_a_second_yaml_behind_any_experiment(file, monkeypatch, tmp_path):
+    from nextgpt_pl.cli import build
+
+    root = HELPERS.parent.parent
+    command = next(line for line in file.read_text().splitlines() if line.startswith("# Run: python -m nextgpt_pl fit"))
+    files = [part for part in command.split() if part.endswith(".yaml")]
+    assert files[-1] == str(file.relative_to(root))
+    monkeypatch.chdir(tmp_path)
+    stage, _ = build([argument for name in files for argument in ("-c", str(root / name))])
+    assert type(stage).__name__ == "DecoderAlignment"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "llm", "shard"),
