@@ -102,7 +102,7 @@ def test_strategies_are_a_second_yaml_behind_any_experiment(file, monkeypatch, t
     assert type(stage).__name__ == "DecoderAlignment"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("strategy", "llm", "shard"),
     [

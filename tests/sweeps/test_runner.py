@@ -103,6 +103,7 @@ def _until(condition):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_after_a_kill_only_what_is_missing_is_done(how, write_sweep, python, capsys):
     file = str(write_sweep(parameters=LR))
@@ -128,6 +129,7 @@ def test_after_a_kill_only_what_is_missing_is_done(how, write_sweep, python, cap
     assert "3 runs, 1 done before" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_orphan_is_waited_for(write_sweep, python, capsys):
     file = str(write_sweep(parameters={"model.lr": {"values": [1]}}))
     Path("hold").touch()
