@@ -44,6 +44,7 @@ _QUESTIONS = (
 )
 
 Direction = Literal["generation", "comprehension"]
+MediaAs = Literal["signals", "captions"]
 
 
 def pair_to_dialogue(pair: CaptionedPair, direction: Direction) -> Dialogue:
@@ -105,6 +106,7 @@ class Conversation:
         slot_lengths: token positions that an input medium takes, per modality.
         embedding_shapes: caption embedding shapes that the decoders expect, per modality.
         direction: how a captioned pair is read.
+        media_as: whether the assistant's media are signal spans, or captions between the first and last signal token.
 
     """
 
@@ -113,6 +115,7 @@ class Conversation:
     slot_lengths: Mapping[Modality, int] = field(default_factory=dict)
     embedding_shapes: Mapping[Modality, tuple[int, ...]] = field(default_factory=dict)
     direction: Direction = "generation"
+    media_as: MediaAs = "signals"
 
     @property
     def pad_token_id(self) -> int:
@@ -194,6 +197,12 @@ class _Writer:
                 raise UserError(f"{self.key}: the assistant is to produce {part.modality}, but no decoder makes it")
             if part.caption is None:
                 raise UserError(f"{self.key}: the assistant's {part.modality} has no caption to learn from")
+            if self.conversation.media_as == "captions":
+                encoded = self.conversation.tokenizer(part.caption, add_special_tokens=False, split_special_tokens=True)
+                written = [signal_ids[0], *encoded.input_ids, signal_ids[-1]]
+                self.ids += written
+                self.labels += written
+                return
             self.ids += signal_ids
             self.labels += signal_ids
             self.spans.append(

@@ -232,12 +232,3 @@ def _from_bytes(data: bytes, modality: Modality) -> tuple[np.ndarray, float | No
         if modality in ARRAYS:
             return load_array(path, modality), None
         return load_video(path) if modality is Modality.VIDEO else load_audio(path)
-
-
-def read(media: Media) -> tuple[np.ndarray, float | None]:
-    """A medium's array, and frames per second of a video or sample rate of a sound."""
-    if not isinstance(media.source, Path):
-        return media.source(), media.sample_rate or media.fps
-    if media.modality is Modality.IMAGE:
-        return load_image(media.source), None
-    return load_video(media.source) if media.modality is Modality.VIDEO else load_audio(media.source)

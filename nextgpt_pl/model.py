@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nextgpt_pl.conversation import Conversation, Direction
+from nextgpt_pl.conversation import Conversation, Direction, MediaAs
 from nextgpt_pl.decoders.base import Decoder
 from nextgpt_pl.distributed import processes, summed, untouched, whole
 from nextgpt_pl.encoders.base import Encoder
@@ -47,6 +47,8 @@ class NextGPT(nn.Module):
         share_input_projection: one input projection for all modalities, as in the paper, instead of one for each.
         null_signals: one trained embedding per decoder that stands for nothing: guidance steers away from it instead of
             from the decoder's negative prompt. Trained by ``model.condition_dropout`` of decoder alignment.
+        media_as: ``signals``, or as a baseline ``captions``: the LLM writes a caption between the first and last signal
+            token of a medium, which the decoder's own text encoder reads. Then nothing is projected for the decoders.
         cache: where features of frozen parts are kept between runs; without one they are remembered in memory only.
 
     """
@@ -62,6 +64,7 @@ class NextGPT(nn.Module):
         signal_separator: int | None = None,
         share_input_projection: bool = False,
         null_signals: bool = False,
+        media_as: MediaAs = "signals",
         cache: FeatureCache | None = None,
     ) -> None:
         super().__init__()
@@ -77,13 +80,18 @@ class NextGPT(nn.Module):
         self.share_input_projection = share_input_projection
         self.has_null_signals = null_signals
         self.null_signals = nn.ParameterDict()
+        self.media_as = media_as
         self.cache = cache
         for part in (self.encoder, *self.decoders.values()):
             if part is not None:
                 part.cache = cache
         self.output_projections = nn.ModuleDict()
         self.input_projections = nn.ModuleDict()
-        if self.decoders and output_projection is None:
+        if media_as == "captions":
+            for modality, count in self.num_signal_tokens.items():
+                if count < 2:
+                    raise UserError(f"num_signal_tokens.{modality}={count}: captions need one to open and one to close")
+        elif self.decoders and output_projection is None:
             raise UserError("network.decoders are given, but no network.output_projection to feed them")
 
     @property
@@ -120,6 +128,7 @@ class NextGPT(nn.Module):
             slot_lengths=slot_lengths,
             embedding_shapes={m: d.embedding_shape for m, d in self.decoders.items()},
             direction=direction,
+            media_as=self.media_as,
         )
 
     def slot_length(self, modality: Modality) -> int:
@@ -148,7 +157,8 @@ class NextGPT(nn.Module):
         with isolated(1):
             self.llm.load(sum(self.num_signal_tokens.values()))
         spans = self.span_ids()
-        for modality, decoder in self.decoders.items():
+        projected = self.decoders if self.media_as == "signals" else {}
+        for modality, decoder in projected.items():
             assert self.output_projection_factory is not None
             length, dim = decoder.projection_shape
             self.output_projections[modality.value] = self.output_projection_factory(
@@ -247,8 +257,9 @@ class NextGPT(nn.Module):
     def hidden_states(self, batch: Batch, embeddings: Tensor) -> Tensor:
         """The LLM's final hidden states ``(B, T, H)`` of :meth:`embed`'s embeddings."""
         frozen_until = batch.attention_mask.sum(1)
-        entering = [(int(r), int(c)) for s in batch.spans.values() for r, c in zip(s.rows, s.starts, strict=True)]
-        entering += [(row, slot.start) for slots in batch.slots.values() for row, slot in slots]
+        entering = [(row, slot.start) for slots in batch.slots.values() for row, slot in slots]
+        # signal tokens: those of the assistant, also where they enclose a caption, and those of earlier turns
+        entering += (batch.input_ids >= self.llm.vocab_size).nonzero().tolist()
         for row, start in entering:
             frozen_until[row] = min(int(frozen_until[row]), start)
         return self.llm(embeddings, batch.attention_mask, frozen_until)

@@ -20,7 +20,7 @@ import yaml
 from nextgpt_pl.checkpoints import load_adapter
 from nextgpt_pl.conversation import IGNORE
 from nextgpt_pl.errors import UserError, nearest
-from nextgpt_pl.generation import Decoding, caption_embeddings, find_spans, generate
+from nextgpt_pl.generation import Decoding, caption_embeddings, generate, spans_of
 from nextgpt_pl.media import as_array
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.model import NextGPT
@@ -167,7 +167,7 @@ class AnyToAny:
         ]
         written = []
         for prompt, ids in zip(prompts, generate(self.network, prompts, decoding), strict=True):
-            spans = find_spans(ids, self.conversation.signal_ids, len(prompt.input_ids))
+            spans = spans_of(self.network, ids, len(prompt.input_ids))
             labels = [IGNORE] * len(prompt.input_ids) + ids
             written.append(replace(prompt, input_ids=[*prompt.input_ids, *ids], labels=labels, spans=tuple(spans)))
         return written
@@ -194,7 +194,7 @@ class AnyToAny:
         position = next((i for i, label in enumerate(row.labels) if label >= 0), len(row.labels))
         for number, span in enumerate(row.spans):
             yield from self._text(row.input_ids[position : span.start])
-            yield ReplyPart(span.modality.value), number
+            yield ReplyPart(span.modality.value, caption=span.caption or None), number
             position = span.stop
         yield from self._text(row.input_ids[position:])
 
@@ -252,7 +252,8 @@ def dialogue_of(messages: Messages) -> Dialogue:
 
 def _part(part: Any, where: str) -> Part:
     if isinstance(part, ReplyPart):
-        part = {"type": part.type, part.type: part.text if part.type == "text" else part.array, "rate": part.rate}
+        said = {"rate": part.rate, "caption": part.caption}
+        part = {"type": part.type, part.type: part.text if part.type == "text" else part.array, **said}
     if not isinstance(part, Mapping) or part.get("type") not in _TYPES:
         kind = part.get("type") if isinstance(part, Mapping) else part
         raise UserError(f"{where}: type={kind!r:.60}; known are {', '.join(_TYPES)}{nearest(str(kind), _TYPES)}")
@@ -263,17 +264,18 @@ def _part(part: Any, where: str) -> Part:
         return TextPart(str(part["text"]))
     modality = Modality(kind)
     source: Any = part[kind]
+    caption = str(part.get("caption") or "")
     if isinstance(source, Media):
-        return MediaPart(modality, source, caption="")
+        return MediaPart(modality, source, caption=caption)
     if isinstance(source, (str, Path)):
         if not Path(source).is_file():
             raise UserError(f"{where}: no such file: {source}")
-        return MediaPart(modality, Media(modality, Path(source)), caption="")
+        return MediaPart(modality, Media(modality, Path(source)), caption=caption)
     array, rate = as_array(source, modality, where)
     rate = rate or part.get("rate")
     sample_rate = int(rate) if rate and modality is Modality.AUDIO else None
     fps = float(rate) if rate and modality is Modality.VIDEO else None
-    return MediaPart(modality, Media(modality, _Held(array), sample_rate, fps), caption="")
+    return MediaPart(modality, Media(modality, _Held(array), sample_rate, fps), caption=caption)
 
 
 class _Held:

@@ -233,6 +233,7 @@ class ReplyPart:
         text: of a text.
         array: of a medium, as in :class:`Media`.
         rate: frames per second of a video, sample rate of a sound.
+        caption: of a medium that the LLM asked for in words.
 
     """
 
@@ -240,3 +241,4 @@ class ReplyPart:
     text: str | None = None
     array: np.ndarray | None = None
     rate: float | None = None
+    caption: str | None = None

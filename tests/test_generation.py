@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from nextgpt_pl.generation import Decoding, WholeSpans, caption_embeddings, find_spans, generate, prompt_of
+from nextgpt_pl.generation import Decoding, caption_embeddings, generate, prompt_of
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import CaptionedPair, Dialogue, Message, TextPart
+from nextgpt_pl.signal_spans import WholeSpans, find_spans
 
 IDS = {Modality.IMAGE: [10, 11, 12], Modality.AUDIO: [13, 14]}
 END = 1

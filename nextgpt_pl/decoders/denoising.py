@@ -18,7 +18,7 @@ from nextgpt_pl.decoders.spectrogram import SAMPLE_RATE
 from nextgpt_pl.encoders.preprocessing import resample
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.losses import DenoisingTarget, denoising_loss, denoising_target, min_snr_weights
-from nextgpt_pl.media import read
+from nextgpt_pl.media import array_of
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media
 
@@ -99,7 +99,7 @@ def loss(
 
 def pictures(media: Media, height: int, width: int, frames: int) -> Tensor:
     """An image or evenly spread frames of a video, ``(frames, 3, height, width)`` in [-1, 1]; the middle is cut out."""
-    array, _ = read(media)
+    array, _ = array_of(media)
     if media.modality is Modality.VIDEO:
         array = array[np.linspace(0, len(array) - 1, frames).round().astype(int)]
     else:
@@ -119,7 +119,7 @@ def _covering(picture: Image.Image, height: int, width: int) -> Image.Image:
 
 def waveform(media: Media, seconds: float) -> Tensor:
     """``(n,)`` samples at 16 kHz, cut or padded with silence to ``seconds``."""
-    array, rate = read(media)
+    array, rate = array_of(media)
     samples = resample(torch.from_numpy(np.ascontiguousarray(array)).float(), int(rate or SAMPLE_RATE), SAMPLE_RATE)
     length = int(seconds * SAMPLE_RATE)
     return F.pad(samples[:length], (0, max(0, length - len(samples))))

@@ -69,7 +69,8 @@ def messages_of(dialogue: Dialogue) -> Messages:
             else:
                 # of an earlier reply, only the signal tokens are in the prompt: what it showed does not matter
                 shown = part.media or Media(part.modality, Path("earlier"))
-                content.append({"type": part.modality.value, part.modality.value: shown})
+                name = part.modality.value
+                content.append({"type": name, name: shown, "caption": part.caption})
         found.append({"role": message.role, "content": content})
     return found
 

@@ -22,6 +22,7 @@ from nextgpt_pl.stages.denoising import Denoising
 from nextgpt_pl.stages.sample_writer import SampleWriter
 
 _SIGNAL_ROWS = "llm.model.*.rows"
+_OUTPUT = "output_projections.*"
 
 
 class DecoderAlignment(Stage):
@@ -47,7 +48,9 @@ class DecoderAlignment(Stage):
 
     """
 
-    trains: tuple[str, ...] = ("output_projections.*", _SIGNAL_ROWS)
+    trains: tuple[str, ...] = (_OUTPUT, _SIGNAL_ROWS)
+    #: whether the LLM's own words are trained too
+    tunes_llm = False
 
     def __init__(
         self,
@@ -67,6 +70,10 @@ class DecoderAlignment(Stage):
             self.trains = tuple(pattern for pattern in self.trains if pattern != _SIGNAL_ROWS)
         if not network.decoders:
             raise UserError("DecoderAlignment needs network.decoders: there is nothing to align to")
+        if network.media_as == "captions":
+            if not self.tunes_llm:
+                raise UserError("network.media_as=captions: nothing is projected; only InstructionTuning trains this")
+            self.trains = tuple(pattern for pattern in self.trains if pattern != _OUTPUT)
         for key, weights in (("alignment_weights", alignment_weights), ("denoising_weights", denoising_weights)):
             unknown = set(weights or {}) - {m.value for m in network.decoders}
             if unknown:
@@ -119,7 +126,7 @@ class DecoderAlignment(Stage):
         made = [len(batch.spans[m].captions) if m in batch.spans else 0 for m in self.network.decoders]
         tokens, *counts = per_process([len(labels), *made], self.device)
         text_loss, accuracy = token_cross_entropy(self.network.llm.logits(hidden[mask]), labels, max(1.0, tokens))
-        unused = [self.network.output_projections[m.value] for m in self.network.decoders if m not in batch.spans]
+        unused = [p for name, p in self.network.output_projections.items() if Modality(name) not in batch.spans]
         # which media are denoised without a condition is drawn on each process by itself
         null_signals = [self.network.null_signals] if self.denoising.dropout else []
         total = self.text_weight * text_loss + untouched([*unused, *null_signals], text_loss)

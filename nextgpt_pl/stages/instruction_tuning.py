@@ -17,24 +17,31 @@ class InstructionTuning(DecoderAlignment):
     Args:
         network: with encoder, input projections and decoders.
         lora: of the LLM; by default the paper's.
+        train_llm: whether there is LoRA at all; without it, as a baseline, the LLM stays as it is, and only projections
+            and signal tokens' rows train.
         alignment, text_weight, alignment_weights, samples: see :class:`DecoderAlignment`.
         denoising_weights, min_snr_gamma, condition_dropout: see :class:`DecoderAlignment`.
         lr, weight_decay, betas, warmup_ratio, schedule, init_from, lr_scales: see :class:`Stage`.
 
     """
 
-    trains = ("input_projections.*", "output_projections.*", "llm.model.*.rows", "llm.model.*lora_*")
+    tunes_llm = True
+    trains: tuple[str, ...] = ("input_projections.*", "output_projections.*", "llm.model.*.rows", "llm.model.*lora_*")
 
     def __init__(
         self,
         network: NextGPT,
         lora: LoRA | None = None,
+        train_llm: bool = True,
         lr: float = 5e-4,
         **kwargs: Any,
     ) -> None:
         super().__init__(network, lr=lr, train_signal_rows=True, **kwargs)
-        self.lora = lora or LoRA()
+        self.lora = (lora or LoRA()) if train_llm else None
+        if not train_llm:
+            self.trains = tuple(pattern for pattern in self.trains if "lora" not in pattern)
 
     def extend_network(self) -> None:
         """Add LoRA, unless the adapter that was taken over has brought it."""
-        self.network.llm.add_lora(self.lora)
+        if self.lora is not None:
+            self.network.llm.add_lora(self.lora)

@@ -113,3 +113,11 @@ def test_other_lora_than_the_adapters_is_refused(tmp_path):
     network.load()
     with pytest.raises(UserError, match=r"target_modules=\['no_such'\]"):
         network.llm.add_lora(LoRA(target_modules=["no_such"]))
+
+
+def test_without_training_the_llm_rows_and_projections_alone_train():
+    stage = InstructionTuning(_network(), train_llm=False, samples=0)
+    stage.configure_model()
+    assert {name.split(".")[0] for name in stage.trainable()} == {"input_projections", "output_projections", "llm"}
+    assert all(name.endswith(".rows") for name in stage.trainable() if name.startswith("llm"))
+    assert not any("lora" in name for name, _ in stage.network.named_parameters())

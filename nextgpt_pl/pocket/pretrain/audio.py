@@ -22,18 +22,15 @@ from nextgpt_pl.pocket.pretrain.captions import CaptionCoding, partly_stated, po
 from nextgpt_pl.pocket.pretrain.diffusion import CAPTION_DROPOUT, LatentDiffusion, build_scheduler
 from nextgpt_pl.pocket.pretrain.loop import save_half, train
 from nextgpt_pl.pocket.pretrain.mel import compressed_mel
-from nextgpt_pl.pocket.pretrain.vocoder import LevelReading, build_vocoder, sounds
-from nextgpt_pl.pocket.render import WIDER
-from nextgpt_pl.pocket.world import PATTERNS, PITCHES, TIMBRES, AudioScene, Scene, pick
+from nextgpt_pl.pocket.pretrain.sounds import draw_wider, is_wider, mixed_sounds, sounds
+from nextgpt_pl.pocket.pretrain.vocoder import LevelReading, build_vocoder
+from nextgpt_pl.pocket.world import Scene
 
 TEXT_WIDTH = 128
 LATENT_CHANNELS = 16
 ITEMS = 10_000
 WIDER_SHARE = 0.6  # of the items: sounds with attributes that the world does not name
 PARTLY_STATED = 0.2  # share of the training conditions
-
-
-_WORLD: dict[str, tuple[str, ...]] = {"timbre": TIMBRES, "pitch": tuple(PITCHES), "pattern": PATTERNS}
 
 
 def build_text_encoder(tokenizer: Any) -> ClapTextModelWithProjection:
@@ -84,13 +81,8 @@ def spectrograms(waves: Tensor) -> Tensor:
 
 def spectrogram_batch(rng: Random) -> tuple[Tensor, Tensor]:
     """Spectrograms and weights: what sounds weighs more than silence."""
-    x = spectrograms(sounds(rng, 8))
+    x = spectrograms(mixed_sounds(rng, 8))
     return x, 1 + 4 * (x > -0.8).float()
-
-
-def is_wider(scene: Scene) -> bool:
-    """Whether a sound has an attribute that the world does not name."""
-    return any(value not in _WORLD[name] for name, value in vars(scene).items())
 
 
 class AudioDiffusion(LatentDiffusion):
@@ -109,10 +101,7 @@ class AudioDiffusion(LatentDiffusion):
         rng = Random(f"{self.seed}/sound/{index}")
         if rng.random() >= WIDER_SHARE:
             return super().training_scene(index)
-        while True:
-            scene = AudioScene(*(pick(rng, (*known, *WIDER[name])) for name, known in _WORLD.items()))
-            if is_wider(scene):
-                return scene
+        return draw_wider(rng)
 
     def conditions(self, scenes: Sequence[Scene], rng: Random) -> Tensor:
         """Captions in fresh words. Wider sounds have none: their codes are added up as a caption's would be."""

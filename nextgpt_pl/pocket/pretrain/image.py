@@ -25,11 +25,12 @@ from nextgpt_pl.pocket.pretrain.diffusion import LatentDiffusion, build_schedule
 from nextgpt_pl.pocket.pretrain.loop import save_half, train
 from nextgpt_pl.pocket.pretrain.text import CONTEXT
 from nextgpt_pl.pocket.render import render
-from nextgpt_pl.pocket.world import draw_scene
+from nextgpt_pl.pocket.world import ImageScene, Scene, draw_scene
 
 TEXT_WIDTH = 128
 LATENT_CHANNELS = 12
 ITEMS = 24_000
+TWO_OBJECTS = 0.65  # share of the items: more than in the world, since binding is what takes longest to learn
 
 
 def build_text_encoder(tokenizer: Any) -> CLIPTextModel:
@@ -76,6 +77,15 @@ class ImageDiffusion(LatentDiffusion):
     def condition(text_encoder: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The text model's last hidden state; Stable Diffusion passes no mask either."""
         return text_encoder(input_ids).last_hidden_state
+
+    def training_scene(self, index: int) -> Scene:
+        """A scene of the training split, of two objects more often than the world has it."""
+        rng = Random(f"{self.seed}/objects/{index}")
+        wanted = 2 if rng.random() < TWO_OBJECTS else 1
+        while True:
+            scene = draw_scene(Modality.IMAGE, rng)
+            if isinstance(scene, ImageScene) and len(scene.things) == wanted:
+                return scene
 
     def denoise(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
         """One pass of the UNet."""

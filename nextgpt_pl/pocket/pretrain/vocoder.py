@@ -11,18 +11,16 @@ from __future__ import annotations
 import math
 from random import Random
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
-from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.pretrain.loop import PretrainTask
 from nextgpt_pl.pocket.pretrain.mel import HOP, MEL_BINS, compressed_mel
-from nextgpt_pl.pocket.render import render
-from nextgpt_pl.pocket.world import AUDIO_SECONDS, SAMPLE_RATE, draw_scene
+from nextgpt_pl.pocket.pretrain.sounds import any_sounds, mixed_sounds
+from nextgpt_pl.pocket.world import SAMPLE_RATE
 
 _CHANNELS = 256  # at the frame rate: one per multiple of it below 8 kHz, and a few to spare
 _UPSAMPLING, _KERNELS = (1, 20, 5, 5), (3, 40, 25, 25)  # the first reads levels; 32 Hz -> 640 Hz -> 3.2 kHz -> 16 kHz
@@ -115,46 +113,6 @@ def _set_bands(layer: nn.ConvTranspose1d, rate: float, *, complex_output: bool) 
             _write(layer.weight, 4 * band + 2, target + 2, real, incoming_pair=True)
 
 
-def sounds(rng: Random, count: int) -> Tensor:
-    """Rendered training sounds ``(count, 32000)``."""
-    return torch.from_numpy(np.stack([render(draw_scene(Modality.AUDIO, rng), rng) for _ in range(count)]))
-
-
-def any_sounds(rng: Random, count: int) -> Tensor:
-    """Random additive sounds ``(count, 32000)``: any pitch, partials, glide and envelope.
-
-    A vocoder has to read every sound, not the combinations of the training split by heart.
-    """
-    t = np.arange(int(SAMPLE_RATE * AUDIO_SECONDS)) / SAMPLE_RATE
-    return torch.from_numpy(np.stack([_any_sound(rng, t) for _ in range(count)]).astype(np.float32))
-
-
-def _any_sound(rng: Random, t: np.ndarray) -> np.ndarray:
-    pitch = 120.0 * 14.0 ** rng.random()
-    octaves = rng.random() * 2.4 - 1.2 if rng.random() < 0.6 else 0.0
-    phase = 2 * np.pi * np.cumsum(pitch * np.exp2(octaves * (t / AUDIO_SECONDS - 0.5))) / SAMPLE_RATE
-    if rng.random() < 0.2:
-        partials = [(1 + 0.7 * (rng.random() - 0.5), 1.0) for _ in range(64)]
-    else:
-        harmonic = rng.random() < 0.6
-        partials = [(1.0, 1.0)]
-        for number in range(2, 2 + int(rng.random() * 7)):
-            partials.append((float(number) if harmonic else 1.5 + 4.5 * rng.random(), 0.8 * rng.random()))
-    highest = pitch * 2 ** (abs(octaves) / 2)
-    audible = [(k, a) for k, a in partials if k * highest < SAMPLE_RATE / 2]
-    wave = np.sum([a * np.sin(k * phase + 2 * np.pi * rng.random()) for k, a in audible], axis=0)
-    envelope = np.minimum(1.0, t / 0.01) * np.minimum(1.0, (AUDIO_SECONDS - t) / 0.02)
-    kind = int(rng.random() * 4)
-    if kind == 1:
-        envelope = envelope * np.exp(-t / (0.3 + rng.random()))
-    elif kind == 2:
-        envelope = envelope * (0.5 + 0.5 * np.cos(2 * np.pi * (3 + 4 * rng.random()) * t))
-    elif kind == 3:
-        period = 0.5 + rng.random()
-        envelope = envelope * np.clip((0.5 * period - t % period) / 0.02, 0, 1)
-    return wave * envelope * (0.06 + 0.12 * rng.random()) / np.sqrt(np.mean(np.square(wave)))
-
-
 def levels(waves: Tensor) -> Tensor:
     """Amplitudes of the frequencies in each frame, in units of 0.03: ``(B, n)`` samples to ``(B, n / HOP, 249)``.
 
@@ -180,7 +138,7 @@ class LevelReading(PretrainTask):
     """The generator's first layers learn to read the levels from the spectrogram."""
 
     items = 16
-    pool = 3_000  # sounds that batches are drawn from; rendering and analysing them costs more than a step
+    pool = 6_000  # sounds that batches are drawn from; rendering and analysing them costs more than a step
 
     def __init__(self, vocoder: SpeechT5HifiGan, *, steps: int, seed: int) -> None:
         super().__init__(steps=steps, lr=1e-3, seed=seed, weight_decay=0.0)
@@ -192,9 +150,8 @@ class LevelReading(PretrainTask):
     def _fill_pool(self) -> None:
         """Render and analyse the pool."""
         rng = Random(f"{self.seed}/levels")
-        kinds = (sounds, any_sounds, any_sounds)
         batches = min(self.pool // self.items, 3 * self.steps)
-        waves = [kinds[i % 3](rng, self.items) for i in tqdm(range(batches), desc="levels")]
+        waves = [(mixed_sounds, any_sounds)[i % 2](rng, self.items) for i in tqdm(range(batches), desc="levels")]
         self.mels = torch.cat([compressed_mel(w) for w in waves])
         self.levels = torch.cat([levels(w) for w in waves])
 

@@ -6,7 +6,7 @@ import torch
 from nextgpt_pl.pocket.pretrain.audio import spectrograms
 from nextgpt_pl.pocket.pretrain.autoencoder import PatchBasis, build_vae
 from nextgpt_pl.pocket.pretrain.image import _pictures
-from nextgpt_pl.pocket.pretrain.vocoder import sounds
+from nextgpt_pl.pocket.pretrain.sounds import sounds
 
 EXAMPLES = {
     "pictures": lambda: _pictures(Random("a"), 64),

@@ -5,6 +5,7 @@ import torch
 
 from nextgpt_pl.pocket.pretrain import audio
 from nextgpt_pl.pocket.pretrain.captions import pooled_code
+from nextgpt_pl.pocket.pretrain.sounds import is_wider
 from nextgpt_pl.pocket.render import WIDER, render
 from nextgpt_pl.pocket.world import PATTERNS, PITCHES, TIMBRES, AudioScene, is_heldout
 
@@ -32,7 +33,7 @@ def _task():
 def test_wider_sounds_are_new_and_never_held_out_ones():
     task = _task()
     scenes = [task.training_scene(i) for i in range(400)]
-    wider = [audio.is_wider(s) for s in scenes]
+    wider = [is_wider(s) for s in scenes]
     assert 0.5 < np.mean(wider) < 0.7
     known = {"timbre": TIMBRES, "pitch": tuple(PITCHES), "pattern": PATTERNS}
     for scene, new in zip(scenes, wider, strict=True):

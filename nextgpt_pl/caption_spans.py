@@ -1,0 +1,78 @@
+"""Baseline: between a medium's first and last signal token the LLM writes a caption, for the decoder's text encoder.
+
+Nothing is projected: the LLM and the decoder speak in words. The span is closed by force where it grows too long, so
+that no reply holds an open one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.samples import SignalSpan
+from nextgpt_pl.signal_spans import SpanRules
+
+LONGEST = 64  # tokens of a caption
+
+
+@dataclass
+class CaptionSpans(SpanRules):
+    """Allows captions in whole spans only: no other signal token inside, and no end of the reply."""
+
+    def opened(self, ids: Sequence[int]) -> tuple[Modality, int] | None:
+        """The modality of the span that is open behind ``ids``, and how many tokens its caption has."""
+        opening = {span[0]: modality for modality, span in self.signal_ids.items()}
+        closing = {span[-1] for span in self.signal_ids.values()}
+        for back, token in enumerate(reversed(ids)):
+            if token in closing:
+                return None
+            if token in opening:
+                return opening[token], back
+        return None
+
+    def following(self, ids: Sequence[int]) -> int | None:
+        """The closing token, once a caption is as long as it may be."""
+        opened = self.opened(ids)
+        return self.signal_ids[opened[0]][-1] if opened and opened[1] >= LONGEST else None
+
+    def completed(self, ids: Sequence[int]) -> list[int]:
+        """``ids``, with the span closed that is open."""
+        opened = self.opened(ids)
+        return [*ids, self.signal_ids[opened[0]][-1]] if opened else list(ids)
+
+    def restrict(self, scores: Tensor, ids: list[int]) -> None:
+        """Inside a span, its closing token alone of all signal tokens; outside, the opening ones that are allowed."""
+        opened = self.opened(ids)
+        for modality, span in self.signal_ids.items():
+            kept: int | None = span[0] if modality in self.allowed else None
+            if opened:
+                kept = span[-1] if modality is opened[0] else None
+            scores[[i for i in span if i != kept]] = -torch.inf
+        if opened:
+            scores[list(self.end_ids)] = -torch.inf
+        else:
+            self.postpone_end(scores, ids)
+
+
+def find_captions(
+    ids: Sequence[int],
+    signal_ids: Mapping[Modality, Sequence[int]],
+    decode: Callable[[list[int]], str],
+    offset: int = 0,
+) -> list[SignalSpan]:
+    """The whole spans in generated ids with their captions, in order; positions start at ``offset``."""
+    opening = {span[0]: (modality, span[-1]) for modality, span in signal_ids.items()}
+    found, start = [], 0
+    while start < len(ids):
+        modality, last = opening.get(ids[start], (None, -1))
+        if modality is not None and last in ids[start:]:
+            stop = list(ids).index(last, start)
+            caption = decode(list(ids[start + 1 : stop])).strip()
+            found.append(SignalSpan(modality, offset + start, offset + stop + 1, caption))
+            start = stop
+        start += 1
+    return found

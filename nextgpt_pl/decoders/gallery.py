@@ -1,0 +1,101 @@
+"""Baseline: instead of drawing a medium, take the one from a gallery whose caption is nearest to the signal tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nextgpt_pl.datamodules.sources import Source
+from nextgpt_pl.decoders.base import Decoder
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.features import FeatureCache
+from nextgpt_pl.media import array_of
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.samples import CaptionedPair
+
+
+class GalleryDecoder(Decoder):
+    """Captions are embedded by another decoder's text encoder; its diffusion network is never loaded.
+
+    Nearest is by the squared distance of caption embeddings, which is what alignment trains. Seed, guidance and
+    negative prompts change nothing.
+
+    Args:
+        decoder: whose text encoder is used; a trained adapter of a run with this decoder fits a run with the gallery.
+        modality: of the gallery.
+        source: whose training items are the gallery; those of other modalities, or without a file, are left out.
+
+    """
+
+    def __init__(self, decoder: Decoder, modality: str, source: Source) -> None:
+        self.decoder, self.modality, self.source = decoder, Modality(modality), source
+        self._items: list[CaptionedPair] = []
+        self._embeddings = torch.empty(0)
+
+    @property
+    def cache(self) -> FeatureCache | None:
+        """The other decoder's."""
+        return self.decoder.cache
+
+    @cache.setter
+    def cache(self, cache: FeatureCache | None) -> None:
+        self.decoder.cache = cache
+
+    @property
+    def rate(self) -> float | None:
+        """The other decoder's: a gallery's media have one rate."""
+        return self.decoder.rate
+
+    @property
+    def embedding_shape(self) -> tuple[int, ...]:
+        """The other decoder's."""
+        return self.decoder.embedding_shape
+
+    def embed_captions(self, captions: Sequence[str]) -> Tensor:
+        """By the other decoder's text encoder."""
+        return self.decoder.embed_captions(captions)
+
+    def parameter_counts(self) -> dict[str, int]:
+        """The text encoder's; a gallery has no diffusion network."""
+        return {name: count for name, count in self.decoder.parameter_counts().items() if "text" in name}
+
+    def to(self, device: torch.device | str) -> GalleryDecoder:
+        """Move the text encoder; the gallery follows what it is compared with."""
+        self.decoder.to(device)
+        return self
+
+    def nearest(self, embeddings: Tensor) -> list[CaptionedPair]:
+        """The gallery's item for each of ``embeddings (N, *embedding_shape)``.
+
+        Raises:
+            UserError: the source has no medium of this modality.
+
+        """
+        if not self._items:
+            self._read()
+        wanted = embeddings.detach().float().cpu().flatten(1)
+        # the wanted ones' own length is the same for all items
+        distances = self._embeddings.square().sum(1) - 2 * wanted @ self._embeddings.T
+        return [self._items[i] for i in distances.argmin(1).tolist()]
+
+    def _read(self) -> None:
+        pairs = self.source.read("train", {self.modality: self.embedding_shape})
+        found = [p for p in pairs if isinstance(p, CaptionedPair) and p.modality is self.modality and p.media]
+        if not found:
+            raise UserError(f"GalleryDecoder: its source {type(self.source).__name__} has no {self.modality} to show")
+        self._embeddings = self.embed_captions([p.caption for p in found]).cpu().flatten(1)
+        self._items = found
+
+    def generate(
+        self, embeddings: Tensor, *, seed: int | Sequence[int], negative: Tensor | None = None, **sampling: Any
+    ) -> list[np.ndarray]:
+        """The media of the nearest items, as they are."""
+        found = []
+        for item in self.nearest(embeddings):
+            assert item.media is not None
+            found.append(array_of(item.media)[0])
+        return found

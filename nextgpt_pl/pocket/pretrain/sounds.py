@@ -1,0 +1,87 @@
+"""The sounds that pre-training hears: the world's own, wider ones beside them, and any at all."""
+
+from __future__ import annotations
+
+from random import Random
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.pocket.render import WIDER, render
+from nextgpt_pl.pocket.world import (
+    AUDIO_SECONDS,
+    PATTERNS,
+    PITCHES,
+    SAMPLE_RATE,
+    TIMBRES,
+    AudioScene,
+    Scene,
+    draw_scene,
+    pick,
+)
+
+_WORLD: dict[str, tuple[str, ...]] = {"timbre": TIMBRES, "pitch": tuple(PITCHES), "pattern": PATTERNS}
+
+
+def is_wider(scene: Scene) -> bool:
+    """Whether a sound has an attribute that the world does not name."""
+    return any(value not in _WORLD[name] for name, value in vars(scene).items())
+
+
+def draw_wider(rng: Random) -> AudioScene:
+    """A sound of the world's attributes and those of :data:`~nextgpt_pl.pocket.render.WIDER`, at least one of these."""
+    while True:
+        scene = AudioScene(*(pick(rng, (*known, *WIDER[name])) for name, known in _WORLD.items()))
+        if is_wider(scene):
+            return scene
+
+
+def _rendered(scenes: list[Scene], rng: Random) -> Tensor:
+    return torch.from_numpy(np.stack([render(scene, rng) for scene in scenes]))
+
+
+def sounds(rng: Random, count: int) -> Tensor:
+    """Rendered training sounds ``(count, 32000)``."""
+    return _rendered([draw_scene(Modality.AUDIO, rng) for _ in range(count)], rng)
+
+
+def mixed_sounds(rng: Random, count: int) -> Tensor:
+    """Half training sounds, half wider ones, ``(count, 32000)``."""
+    return torch.cat([sounds(rng, count - count // 2), _rendered([draw_wider(rng) for _ in range(count // 2)], rng)])
+
+
+def any_sounds(rng: Random, count: int) -> Tensor:
+    """Random additive sounds ``(count, 32000)``: any pitch, partials, glide and envelope.
+
+    A vocoder has to read every sound, not the combinations of the training split by heart.
+    """
+    t = np.arange(int(SAMPLE_RATE * AUDIO_SECONDS)) / SAMPLE_RATE
+    return torch.from_numpy(np.stack([_any_sound(rng, t) for _ in range(count)]).astype(np.float32))
+
+
+def _any_sound(rng: Random, t: np.ndarray) -> np.ndarray:
+    pitch = 120.0 * 14.0 ** rng.random()
+    octaves = rng.random() * 2.4 - 1.2 if rng.random() < 0.6 else 0.0
+    phase = 2 * np.pi * np.cumsum(pitch * np.exp2(octaves * (t / AUDIO_SECONDS - 0.5))) / SAMPLE_RATE
+    if rng.random() < 0.2:
+        partials = [(1 + 0.7 * (rng.random() - 0.5), 1.0) for _ in range(64)]
+    else:
+        harmonic = rng.random() < 0.6
+        partials = [(1.0, 1.0)]
+        for number in range(2, 2 + int(rng.random() * 7)):
+            partials.append((float(number) if harmonic else 1.5 + 4.5 * rng.random(), 0.8 * rng.random()))
+    highest = pitch * 2 ** (abs(octaves) / 2)
+    audible = [(k, a) for k, a in partials if k * highest < SAMPLE_RATE / 2]
+    wave = np.sum([a * np.sin(k * phase + 2 * np.pi * rng.random()) for k, a in audible], axis=0)
+    envelope = np.minimum(1.0, t / 0.01) * np.minimum(1.0, (AUDIO_SECONDS - t) / 0.02)
+    kind = int(rng.random() * 4)
+    if kind == 1:
+        envelope = envelope * np.exp(-t / (0.3 + rng.random()))
+    elif kind == 2:
+        envelope = envelope * (0.5 + 0.5 * np.cos(2 * np.pi * (3 + 4 * rng.random()) * t))
+    elif kind == 3:
+        period = 0.5 + rng.random()
+        envelope = envelope * np.clip((0.5 * period - t % period) / 0.02, 0, 1)
+    return wave * envelope * (0.06 + 0.12 * rng.random()) / np.sqrt(np.mean(np.square(wave)))

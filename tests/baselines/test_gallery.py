@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+import torch
+
+from nextgpt_pl.datamodules import PocketWorld
+from nextgpt_pl.decoders.gallery import GalleryDecoder
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.features import FeatureCache
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.pocket import items
+from nextgpt_pl.pocket.pretrain.quality import pocket_decoder
+
+
+def _gallery(modality="image", **source):
+    return GalleryDecoder(pocket_decoder(Modality(modality)), modality, PocketWorld(train_size=12, **source))
+
+
+@pytest.mark.parametrize("modality", ["image", "audio"])
+def test_the_nearest_caption_is_found_also_from_something_a_little_off(modality):
+    gallery = _gallery(modality)
+    pairs = [items.captioned_pair("train", Modality(modality), i) for i in (3, 7)]
+    embeddings = gallery.embed_captions([pair.caption for pair in pairs])
+    embeddings += 0.05 * embeddings.std() * torch.randn(embeddings.shape, generator=torch.Generator().manual_seed(0))
+    found = gallery.nearest(embeddings)
+    assert [item.attributes for item in found] == [pair.attributes for pair in pairs]
+    for array, item in zip(gallery.generate(embeddings, seed=0), found, strict=True):
+        np.testing.assert_array_equal(array, item.media.source())
+
+
+def test_it_passes_for_the_decoder_that_it_stands_for(tmp_path):
+    gallery = _gallery()
+    assert gallery.embedding_shape == gallery.decoder.embedding_shape
+    assert set(gallery.parameter_counts()) == {"text_encoder"}
+    gallery.cache = FeatureCache(tmp_path)
+    assert gallery.decoder.cache is gallery.cache
+
+
+def test_an_empty_gallery_is_an_error():
+    gallery = _gallery("image", modalities=["audio"])
+    with pytest.raises(UserError, match="PocketWorld has no image"):
+        gallery.generate(torch.zeros(1, *gallery.embedding_shape), seed=0)
