@@ -1,6 +1,7 @@
 """Frozen encoders: media to features."""
 
 from nextgpt_pl.encoders.base import Encoder
+from nextgpt_pl.encoders.clip_clap import ClipClapEncoder
 from nextgpt_pl.encoders.imagebind_encoder import ImageBindEncoder
 
-__all__ = ["Encoder", "ImageBindEncoder"]
+__all__ = ["ClipClapEncoder", "Encoder", "ImageBindEncoder"]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nextgpt_pl.encoders.clip_clap import clap_input
 from nextgpt_pl.encoders.imagebind_encoder import TOWER
 from nextgpt_pl.encoders.preprocessing import resample
 from nextgpt_pl.errors import UserError
@@ -148,13 +149,9 @@ class ClapFeatures(Extractor):
 
     def _media(self, media: Sequence[Media]) -> Tensor:
         model, processor = self._parts
-        wanted = processor.feature_extractor.sampling_rate
-        sounds = []
-        for medium in media:
-            samples, rate = array_of(medium)
-            sounds.append(resample(torch.from_numpy(samples), int(rate or wanted), wanted).numpy())
-        features = processor.feature_extractor(sounds, sampling_rate=wanted, return_tensors="pt")
-        return F.normalize(_tensor(model.get_audio_features(**features)), dim=1)
+        inputs = torch.stack([clap_input(*array_of(medium), processor.feature_extractor) for medium in media])
+        whole = torch.zeros(len(inputs), 1, dtype=torch.bool)
+        return F.normalize(_tensor(model.get_audio_features(input_features=inputs, is_longer=whole)), dim=1)
 
     def _captions(self, captions: Sequence[str]) -> Tensor:
         model, processor = self._parts

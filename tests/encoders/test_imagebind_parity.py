@@ -1,17 +1,18 @@
-"""Ours against upstream's ImageBind on small random weights, where its package is installed (extra ``imagebind``).
+"""Ours against upstream's ImageBind on small random weights, where its package is installed (extra ``imagebind``)."""
 
-``import imagebind`` itself fails with present libraries; the module of its model does not, if the package is left
-without initialisation.
-"""
-
-import importlib.util
 import sys
-import types
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from nextgpt_pl.encoders import ImageBindEncoder
 from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel, TowerConfig
+from nextgpt_pl.encoders.imagebind_package import ImageBindPackageEncoder, upstream_module
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.samples import Media
 
 TOWERS = {
     "vision": TowerConfig(32, 2, 4),
@@ -32,13 +33,10 @@ INPUTS = {
 
 @pytest.fixture(scope="module")
 def theirs():
-    spec = importlib.util.find_spec("imagebind")
-    if spec is None:
-        pytest.skip("upstream's ImageBind is not installed: pip install --no-deps imagebind-unofficial")
-    package = types.ModuleType("imagebind")
-    package.__path__ = list(spec.submodule_search_locations)
-    sys.modules["imagebind"] = package
-    module = pytest.importorskip("imagebind.models.imagebind_model")
+    try:
+        module = upstream_module()
+    except UserError as error:
+        pytest.skip(str(error))
     sizes = {
         f"{name}_{key}": getattr(tower, field)
         for name, tower in TOWERS.items()
@@ -50,7 +48,7 @@ def theirs():
         for parameter in model.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
     yield model.eval()
-    del sys.modules["imagebind"]
+    sys.modules.pop("imagebind", None)
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +74,33 @@ def test_the_text_tower_equals_upstreams(theirs, ours):
 
 def test_the_state_dicts_have_the_same_keys(theirs, ours):
     assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}
+
+
+@pytest.mark.parametrize("scale_logits", [True, False])
+def test_the_package_in_the_place_of_our_network_gives_the_same_features(theirs, tmp_path, scale_logits):
+    config = ImageBindConfig(20, TOWERS)
+    config.to_json(tmp_path / "config.json")
+    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    rng = np.random.default_rng(0)
+    media = {
+        Modality.IMAGE: rng.integers(0, 256, (60, 80, 3), dtype=np.uint8),
+        Modality.VIDEO: rng.integers(0, 256, (8, 60, 80, 3), dtype=np.uint8),
+        Modality.AUDIO: rng.normal(0, 0.1, 40_000).astype(np.float32),
+    }
+    sample = {m: Media(m, lambda a=a: a, 16_000, 4.0) for m, a in media.items()}
+    options = {"video_clips": 2, "audio_clips": 2, "scale_logits": scale_logits}
+    found = []
+    for encoder_class in (ImageBindEncoder, ImageBindPackageEncoder):
+        encoder = encoder_class(str(tmp_path), **options)
+        encoder.load()
+        assert set(encoder.model.modality_trunks) == {"vision", "audio"}
+        found.append({m: encoder.features(m, [medium], torch.device("cpu")) for m, medium in sample.items()})
+    for modality in media:
+        torch.testing.assert_close(found[0][modality], found[1][modality], atol=1e-5, rtol=1e-5)
+
+
+def test_what_the_package_cannot_do_is_said(theirs):
+    with pytest.raises(UserError, match="image_size=224 alone"):
+        ImageBindPackageEncoder("pocket:encoder").load()
+    with pytest.raises(UserError, match=r"encoder\.patches"):
+        ImageBindPackageEncoder("pocket:encoder", patches=True).load()

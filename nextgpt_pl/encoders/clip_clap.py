@@ -1,0 +1,191 @@
+"""CLIP for images and videos beside CLAP for sounds, both of transformers: another encoder than ImageBind.
+
+Their spaces have nothing to do with one another, so each modality wants an input projection of its own, which is the
+default. Where one is narrower, its features are filled up with zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nextgpt_pl.encoders import preprocessing
+from nextgpt_pl.encoders.base import Encoder
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.features.keys import code_sha256, folder_sha256
+from nextgpt_pl.media import array_of
+from nextgpt_pl.modality import GENERATED, Modality
+from nextgpt_pl.paths import resolve
+from nextgpt_pl.samples import Media
+
+
+class ClipClapEncoder(Encoder):
+    """Frozen CLIP and CLAP: a medium to one projected feature of unit length; a video to the mean over its frames.
+
+    Args:
+        clip: hub id or folder of a ``CLIPVisionModelWithProjection``; for images and videos.
+        clap: hub id or folder of a ``ClapAudioModelWithProjection``; for sounds.
+        modalities: what it reads: image, video and audio by default. A network that none of these needs is not read.
+        video_frames: of a video, spread evenly.
+
+    """
+
+    def __init__(
+        self,
+        clip: str = "openai/clip-vit-large-patch14",
+        clap: str = "laion/clap-htsat-unfused",
+        modalities: list[str] | None = None,
+        video_frames: int = 8,
+    ) -> None:
+        super().__init__()
+        names = modalities or [m.value for m in GENERATED]
+        unknown = set(names) - {m.value for m in GENERATED}
+        if unknown:
+            raise UserError(f"encoder.modalities: {sorted(unknown)}: CLIP and CLAP read image, video and audio")
+        if video_frames < 1:
+            raise UserError(f"encoder.video_frames={video_frames}: at least 1")
+        self.modalities = tuple(Modality(name) for name in names)
+        self.paths = {m: clap if m is Modality.AUDIO else clip for m in self.modalities}
+        self.video_frames = video_frames
+        self.networks = nn.ModuleDict()
+
+    @cached_property
+    def _configs(self) -> dict[str, Any]:
+        from transformers import AutoConfig
+
+        found = {}
+        for path in dict.fromkeys(self.paths.values()):
+            try:
+                found[path] = AutoConfig.from_pretrained(resolve(path))
+            except (OSError, ValueError) as error:
+                raise UserError(f"encoder: {path!r}: {str(error).splitlines()[0]}") from error
+        return found
+
+    @property
+    def output_dim(self) -> int:
+        """Width of the wider projection."""
+        return max(int(config.projection_dim) for config in self._configs.values())
+
+    @property
+    def source(self) -> str:
+        """Both, as given."""
+        return " + ".join(dict.fromkeys(self.paths.values()))
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the networks are there."""
+        return len(self.networks) > 0
+
+    def producer(self, modality: Modality) -> dict[str, Any]:
+        """Weights, frames, and the code that prepares media."""
+        folder = Path(resolve(self.paths[modality]))
+        return {
+            "class": type(self).__name__,
+            "weights": folder_sha256(folder) if folder.is_dir() else str(folder),
+            "width": self.output_dim,
+            "frames": self.video_frames if modality is Modality.VIDEO else 1,
+            "code": code_sha256(preprocessing),
+        }
+
+    def load(self) -> None:
+        """Read CLIP's vision tower and CLAP's audio tower; under the meta device nothing is read."""
+        from transformers import ClapAudioModelWithProjection, CLIPVisionModelWithProjection
+
+        for modality, path in self.paths.items():
+            kind: Any = ClapAudioModelWithProjection if modality is Modality.AUDIO else CLIPVisionModelWithProjection
+            name = _network_name(modality)
+            if name in self.networks:
+                continue
+            if torch.get_default_device().type == "meta":
+                config = self._configs[path]
+                part = config.audio_config if modality is Modality.AUDIO else config.vision_config
+                part.projection_dim = config.projection_dim
+                self.networks[name] = kind(part)
+            else:
+                with _quiet():
+                    self.networks[name] = kind.from_pretrained(resolve(path), dtype=torch.float32)
+        self.networks.requires_grad_(False).eval()
+
+    @cached_property
+    def _processors(self) -> dict[str, Any]:
+        from transformers import ClapFeatureExtractor, CLIPImageProcessor
+
+        found: dict[str, Any] = {}
+        for modality, path in self.paths.items():
+            kind: Any = ClapFeatureExtractor if modality is Modality.AUDIO else CLIPImageProcessor
+            found.setdefault(_network_name(modality), kind.from_pretrained(resolve(path)))
+        return found
+
+    def blank(self, modality: Modality) -> Tensor:
+        """Black pictures, or silence."""
+        shapes = {Modality.IMAGE: (8, 8, 3), Modality.VIDEO: (1, 8, 8, 3), Modality.AUDIO: (16_000,)}
+        dtype = np.float32 if modality is Modality.AUDIO else np.uint8
+        array = np.zeros(shapes[modality], dtype)
+        return self.prepare(Media(modality, lambda: array, sample_rate=16_000))[None]
+
+    def prepare(self, media: Media) -> Tensor:
+        """Image ``(3, H, W)``, video ``(frames, 3, H, W)``, audio ``(1, frames, bins)``."""
+        array, rate = array_of(media)
+        processor = self._processors[_network_name(media.modality)]
+        if media.modality is Modality.AUDIO:
+            return clap_input(array, rate, processor)
+        if media.modality is Modality.VIDEO:
+            chosen = np.linspace(0, len(array) - 1, self.video_frames).round().astype(int)
+            return processor(images=list(array[chosen]), return_tensors="pt").pixel_values
+        return processor(images=array, return_tensors="pt").pixel_values[0]
+
+    @torch.no_grad()
+    def forward(self, modality: Modality, inputs: Tensor) -> Tensor:
+        """``(N, ...)`` to ``(N, 1, D)``."""
+        network: Any = self.networks[_network_name(modality)]
+        if modality is Modality.AUDIO:
+            whole = torch.zeros(
+                len(inputs), 1, dtype=torch.bool, device=inputs.device
+            )  # nothing was cut: see clap_input
+            found = F.normalize(network(input_features=inputs, is_longer=whole).audio_embeds, dim=-1)
+        else:
+            pictures = inputs.flatten(0, 1) if modality is Modality.VIDEO else inputs
+            found = F.normalize(network(pixel_values=pictures).image_embeds, dim=-1)
+            if modality is Modality.VIDEO:
+                found = found.unflatten(0, (len(inputs), -1)).mean(1)
+        return F.pad(found, (0, self.output_dim - found.shape[-1])).unsqueeze(1)
+
+
+def clap_input(samples: np.ndarray, rate: float | None, processor: Any) -> Tensor:
+    """A sound as CLAP reads it, ``(1, frames, bins)``, or ``(4, frames, bins)`` for a fused CLAP.
+
+    Of a sound that is too long, the middle is taken: the library's own cut is at random.
+    """
+    wanted = int(processor.sampling_rate)
+    sound = preprocessing.resample(torch.from_numpy(np.array(samples)), int(rate or wanted), wanted).numpy()
+    start = max(0, len(sound) - processor.nb_max_samples) // 2
+    found = processor(
+        sound[start : start + processor.nb_max_samples], sampling_rate=wanted, return_tensors="pt"
+    ).input_features[0]
+    assert isinstance(found, Tensor)
+    return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's list of the other tower's weights, which are not wanted here."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
+def _network_name(modality: Modality) -> str:
+    return "clap" if modality is Modality.AUDIO else "clip"
