@@ -6,6 +6,7 @@ default. Where one is narrower, its features are filled up with zeros.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -92,7 +93,7 @@ class ClipClapEncoder(Encoder):
             "weights": folder_sha256(folder) if folder.is_dir() else str(folder),
             "width": self.output_dim,
             "frames": self.video_frames if modality is Modality.VIDEO else 1,
-            "code": code_sha256(preprocessing),
+            "code": code_sha256(preprocessing, sys.modules[__name__]),
         }
 
     def load(self) -> None:
@@ -147,9 +148,7 @@ class ClipClapEncoder(Encoder):
         """``(N, ...)`` to ``(N, 1, D)``."""
         network: Any = self.networks[_network_name(modality)]
         if modality is Modality.AUDIO:
-            whole = torch.zeros(
-                len(inputs), 1, dtype=torch.bool, device=inputs.device
-            )  # nothing was cut: see clap_input
+            whole = torch.zeros(len(inputs), 1, dtype=torch.bool, device=inputs.device)
             found = F.normalize(network(input_features=inputs, is_longer=whole).audio_embeds, dim=-1)
         else:
             pictures = inputs.flatten(0, 1) if modality is Modality.VIDEO else inputs

@@ -121,5 +121,5 @@ class ImageBindPackageEncoder(ImageBindEncoder):
         """``(N, ...)`` to ``(N, 1, D)``; upstream averages over clips."""
         assert self.model is not None
         name = TOWER[modality]
-        found: Tensor = self.model({name: inputs})[name]  # type: ignore[call-arg, arg-type]
+        found: Tensor = self.model({name: inputs})[name]
         return found.unsqueeze(1)
