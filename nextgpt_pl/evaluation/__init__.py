@@ -10,6 +10,7 @@ from nextgpt_pl.evaluation.scores import (
     MelCepstral,
     MeteorQuality,
     Similarity,
+    SpiceQuality,
     VqaAccuracy,
 )
 from nextgpt_pl.evaluation.tasks import Captioning, Editing, Generating, PocketRoute, QuestionAnswering, Task
@@ -32,6 +33,7 @@ __all__ = [
     "PocketRoute",
     "QuestionAnswering",
     "Similarity",
+    "SpiceQuality",
     "Task",
     "VqaAccuracy",
 ]

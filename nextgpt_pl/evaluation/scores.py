@@ -106,6 +106,17 @@ class MeteorQuality(Score):
         return {"METEOR": Estimate(meteor(candidates, references)[0], None, None, len(candidates))}
 
 
+class SpiceQuality(Score):
+    """SPICE and SPIDEr of the replies' texts, by pycocoevalcap, which needs Java and the jars of Stanford CoreNLP."""
+
+    def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
+        """``SPICE`` and, with CIDEr-D, ``SPIDEr``."""
+        from nextgpt_pl.metrics.spice import spider
+
+        scenes, both = spider(*_tokens(predictions))
+        return {"SPICE": bootstrap.of_mean(scenes), "SPIDEr": bootstrap.of_mean(both)}
+
+
 class VqaAccuracy(Score):
     """VQA accuracy: an answer that three annotators gave counts as right, one that fewer gave as a third each."""
 
@@ -245,15 +256,12 @@ class MelCepstral(Score):
 
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
         """``MCD`` in decibels, frames aligned by dynamic time warping."""
-        try:
-            from mel_cepstral_distance import compare_audio_files
-        except ImportError as error:
-            raise UserError("MCD: pip install 'nextgpt-pl[metrics]' (mel-cepstral-distance)") from error
+        from nextgpt_pl.metrics.item_scores import mel_cepstral_distances
+
         pairs = [(p.media[0], p.reference) for p in predictions if p.media and p.reference]
-        found = [
-            compare_audio_files(inside(folder, ours["file"]), inside(data, theirs["file"]))[0] for ours, theirs in pairs
-        ]
-        return {"MCD": bootstrap.of_mean(np.array(found))}
+        ours = [inside(folder, made["file"]) for made, _ in pairs]
+        theirs = [inside(data, reference["file"]) for _, reference in pairs]
+        return {"MCD": bootstrap.of_mean(np.array(mel_cepstral_distances(ours, theirs)))}
 
 
 def _need_references(predictions: Sequence[Prediction]) -> None:

@@ -5,17 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
 from nextgpt_pl.metrics.captions import bleu, cider_d, rouge_l, tokenize
+from nextgpt_pl.metrics.meteor import meteor
+from nextgpt_pl.metrics.spice import spider
 
 _UNIT, _RECORD = "\x1f", "\x1e"  # ASCII's separators: between the texts of an item, and between items
 
 
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean())
+
+
 class CaptionScores(Metric):
-    """CIDEr-D, BLEU-1 to BLEU-4 and ROUGE-L of candidate captions against their references.
+    """CIDEr-D, BLEU-1 to BLEU-4 and ROUGE-L of candidate captions against their references; METEOR, SPICE and SPIDEr.
+
+    Args:
+        meteor: also METEOR, which needs Java and pycocoevalcap.
+        spice: also SPICE and SPIDEr, which need the jars of Stanford CoreNLP besides.
+        kwargs: of :class:`torchmetrics.Metric`.
 
     >>> metric = CaptionScores()
     >>> metric.update(["a red circle", "a blue star"], [["a red circle"], ["a blue star"]])
@@ -27,8 +39,9 @@ class CaptionScores(Metric):
     full_state_update = False
     texts: list[Tensor]
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, meteor: bool = False, spice: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.meteor, self.spice = meteor, spice
         # texts as bytes: tensors are what torchmetrics gathers
         self.add_state("texts", [], dist_reduce_fx="cat")
 
@@ -54,4 +67,8 @@ class CaptionScores(Metric):
         scores = {"CIDEr-D": float(cider_d(candidates, references).mean())}
         scores |= {f"BLEU-{n}": value for n, value in enumerate(bleu(candidates, references), start=1)}
         scores["ROUGE-L"] = float(rouge_l(candidates, references).mean())
+        if self.meteor:
+            scores["METEOR"] = meteor(candidates, references)[0]
+        if self.spice:
+            scores |= dict(zip(("SPICE", "SPIDEr"), map(_mean, spider(candidates, references)), strict=True))
         return {name: torch.tensor(value) for name, value in scores.items()}

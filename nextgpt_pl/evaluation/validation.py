@@ -1,0 +1,73 @@
+"""A small fixed part of the evaluation's tasks, answered and scored at each validation of a training."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_warn
+
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.evaluation.run import check_names, predict, score
+from nextgpt_pl.evaluation.tasks import Task
+from nextgpt_pl.pipeline import AnyToAny
+from nextgpt_pl.stages.base import Stage
+
+
+class ValidationTasks(Callback):
+    """Answers tasks as ``test`` does, into ``validation/step_N`` of the run's folder, and logs their scores.
+
+    For ``trainer.callbacks``. A number is logged as ``val/TASK/SCORE``; one that cannot be computed is a warning. Every
+    process answers all items, since sharded networks must run in step, and the first one's answers are kept.
+
+    Args:
+        tasks: as in ``experiments/eval/``, with a small ``count``.
+        seed: of what is drawn.
+
+    """
+
+    def __init__(self, tasks: Sequence[Task], seed: int = 0) -> None:
+        check_names(tasks)
+        for task in tasks:
+            if task.count is None:
+                raise UserError(f"trainer.callbacks: task {task.name!r} has no count: it would answer all of its items")
+            missing = task.missing()
+            if missing:
+                raise UserError(f"trainer.callbacks: task {task.name!r} needs {missing[0]}, which is not there")
+        self.tasks, self.seed = list(tasks), seed
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lightning's hook."""
+        if trainer.sanity_checking:
+            return
+        if not isinstance(pl_module, Stage):
+            raise UserError(f"ValidationTasks: {type(pl_module).__name__} is no stage of NExT-GPT")
+        folder = Path(trainer.default_root_dir) / "validation" / f"step_{trainer.global_step:06d}"
+        kept = nullcontext(str(folder)) if trainer.is_global_zero else tempfile.TemporaryDirectory()
+        with kept as name:
+            path = Path(name)
+            shutil.rmtree(path, ignore_errors=True)  # of a run that was interrupted here
+            path.mkdir(parents=True)
+            model = AnyToAny(pl_module.network, pl_module.device)
+            pl_module.network(self._answer, model, path)
+            record = score(self.tasks, path)
+        pl_module.log_dict(self._values(record), rank_zero_only=True)
+
+    def _answer(self, model: AnyToAny, folder: Path) -> None:
+        predict(model, self.tasks, folder, temperature=0.0, seed=self.seed)
+
+    @staticmethod
+    def _values(record: dict[str, Any]) -> dict[str, float]:
+        values = {}
+        for task, found in record["tasks"].items():
+            for score_name, reason in found["failed"].items():
+                rank_zero_warn(f"validation task {task!r}: no {score_name}: {reason}")
+            for name, estimate in found["scores"].items():
+                values[f"val/{task}/{name}".replace(" ", "_")] = float(estimate["value"])
+        return values
