@@ -274,9 +274,18 @@ class NextGPT(nn.Module):
             spans: where the signal tokens stand.
 
         """
-        offsets = torch.arange(len(self.span_ids()[modality]), device=hidden.device)
-        rows, columns = spans.rows.unsqueeze(1), spans.starts.unsqueeze(1) + offsets
-        return self.output_projections[modality.value](hidden[rows, columns].float(), embeddings[rows, columns].float())
+        at = (self.at_signals(modality, states, spans) for states in (hidden, embeddings))
+        return self.project_signals(modality, *at)
+
+    def at_signals(self, modality: Modality, states: Tensor, spans: SpanTargets) -> Tensor:
+        """``(B, T, H)`` at the spans' tokens, ``(S, K, H)`` float32."""
+        offsets = torch.arange(len(self.span_ids()[modality]), device=states.device)
+        return states[spans.rows.unsqueeze(1), spans.starts.unsqueeze(1) + offsets].float()
+
+    def project_signals(self, modality: Modality, hidden: Tensor, embeddings: Tensor) -> Tensor:
+        """Hidden states and token embeddings ``(S, K, H)`` of the signal tokens to ``(S, L, D)``."""
+        projected: Tensor = self.output_projections[modality.value](hidden, embeddings)
+        return projected
 
     def null_signal(self, modality: Modality) -> Tensor | None:
         """What guidance steers away from, in the decoder's ``embedding_shape``; ``None``: its negative prompt."""

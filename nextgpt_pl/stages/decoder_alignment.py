@@ -20,6 +20,7 @@ from nextgpt_pl.samples import Batch, SpanTargets
 from nextgpt_pl.stages.base import Stage
 from nextgpt_pl.stages.denoising import Denoising
 from nextgpt_pl.stages.sample_writer import SampleWriter
+from nextgpt_pl.stages.signal_states import RowStates, SignalStates
 
 _SIGNAL_ROWS = "llm.model.*.rows"
 _OUTPUT = "output_projections.*"
@@ -39,7 +40,7 @@ class DecoderAlignment(Stage):
         alignment_weights: per modality, weight of its distance; 1 where none is given.
         samples: media drawn per modality at validation, beside those from the true caption embedding; 0 for none.
         train_signal_rows: whether the signal tokens' rows train; frozen, they stay as they were drawn, or as they came
-            with ``init_from``.
+            with ``init_from``; then nothing in the LLM trains, and each row is read once and remembered.
         denoising_weights: per modality, weight of the denoising error; 0 where none is given.
         min_snr_gamma: bound of its min-SNR weights.
         condition_dropout: share of the media that are denoised given the null signal instead, which trains it; for
@@ -81,6 +82,8 @@ class DecoderAlignment(Stage):
         self.denoising = Denoising(network, denoising_weights or {}, min_snr_gamma, condition_dropout)
         if condition_dropout:
             self.trains = (*self.trains, "null_signals.*")
+        frozen = not train_signal_rows and not self.tunes_llm
+        self.signal_states = SignalStates(network) if frozen else None
         self.alignment, self.text_weight = alignment, text_weight
         self.weights = {m: (alignment_weights or {}).get(m.value, 1.0) for m in network.decoders}
         # a plain dictionary, not a child: metrics stay out of checkpoints
@@ -117,15 +120,19 @@ class DecoderAlignment(Stage):
             missing = [c for c, embedding in zip(spans.captions, spans.embeddings, strict=True) if embedding is None]
             if missing:
                 self.network.decoders[modality].to(device).embed_captions(missing)
+        if self.signal_states is not None and self.signal_states.usable(batch):
+            if not self.network.loaded:  # as for training, with the rows that the projections will meet
+                self._build()
+                self.network.llm.to(device)
+            self.signal_states(batch)
 
     def model_step(self, batch: Batch, split: str) -> Tensor:
         """Cross-entropy and alignment of one batch."""
-        embeddings = self.network.embed(batch)
-        hidden = self.network.hidden_states(batch, embeddings)
-        mask, labels = shifted_labels(batch.labels)
+        states = self._read(batch)
+        labels = shifted_labels(batch.labels)[1]
         made = [len(batch.spans[m].captions) if m in batch.spans else 0 for m in self.network.decoders]
         tokens, *counts = per_process([len(labels), *made], self.device)
-        text_loss, accuracy = token_cross_entropy(self.network.llm.logits(hidden[mask]), labels, max(1.0, tokens))
+        text_loss, accuracy = (value / max(1.0, tokens) for value in (states.text_loss, states.right))
         unused = [p for name, p in self.network.output_projections.items() if Modality(name) not in batch.spans]
         # which media are denoised without a condition is drawn on each process by itself
         null_signals = [self.network.null_signals] if self.denoising.dropout else []
@@ -136,7 +143,7 @@ class DecoderAlignment(Stage):
             if modality in batch.spans:
                 spans = batch.spans[modality]
                 target = self.caption_embeddings(modality, spans)
-                predicted = self.network.project(modality, hidden, embeddings, spans)
+                predicted = self.network.project_signals(modality, *states.at_signals[modality].unbind(1))
                 distance = caption_alignment(predicted, target, self.alignment, count)
                 total = total + self.weights[modality] * distance
                 error = self.denoising(modality, predicted, spans, train=split == "train")
@@ -151,6 +158,21 @@ class DecoderAlignment(Stage):
             logged[f"{self.alignment}_{modality}"] = (distance, count)
         self.log_split({"loss": (total, tokens), **logged}, split)
         return total
+
+    def _read(self, batch: Batch) -> RowStates:
+        """What the LLM makes of the batch; remembered where nothing in it trains."""
+        if self.signal_states is not None and self.signal_states.usable(batch):
+            return self.signal_states(batch)
+        network = self.network
+        embeddings = network.embed(batch)
+        hidden = network.hidden_states(batch, embeddings)
+        mask, labels = shifted_labels(batch.labels)
+        loss, right = token_cross_entropy(network.llm.logits(hidden[mask]), labels, 1.0)
+        at_signals = {
+            m: torch.stack([network.at_signals(m, states, spans) for states in (hidden, embeddings)], dim=1)
+            for m, spans in batch.spans.items()
+        }
+        return RowStates(loss, right, at_signals)
 
     def validation_step(self, batch: Batch, _batch_idx: int) -> None:
         """Lightning's hook."""

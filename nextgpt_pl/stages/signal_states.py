@@ -1,0 +1,118 @@
+"""What a frozen LLM makes of a row, computed once: its states at the signal tokens, and how well it foresees the text.
+
+For decoder alignment with frozen signal rows, where nothing in the LLM trains: of a row that has been read, the next
+epoch needs the output projections alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nextgpt_pl.batching import pad
+from nextgpt_pl.distributed import whole
+from nextgpt_pl.features import Memory, Store
+from nextgpt_pl.features.keys import digest, folder_sha256
+from nextgpt_pl.losses import shifted_labels, token_cross_entropy
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.model import NextGPT
+from nextgpt_pl.paths import resolve
+from nextgpt_pl.samples import Batch, Rendered, SignalSpan
+
+_MEMORY_BYTES = 512 * 2**20
+
+
+@dataclass
+class RowStates:
+    """Of a batch.
+
+    Attributes:
+        text_loss: sum of the cross-entropy over its labels.
+        right: number of labels that the LLM foresees.
+        at_signals: per modality, final hidden states and token embeddings of its spans, ``(S, 2, K, H)``.
+
+    """
+
+    text_loss: Tensor
+    right: Tensor
+    at_signals: dict[Modality, Tensor]
+
+
+class SignalStates:
+    """Reads rows that it has not seen yet, and remembers them: in the network's cache, or without one in memory."""
+
+    def __init__(self, network: NextGPT) -> None:
+        self.network = network
+        self._stores: dict[str, Store] = {}
+
+    def usable(self, batch: Batch) -> bool:
+        """Whether rows can be read one by one: no process waits for another, and no input medium is in them."""
+        return not self.network.llm.in_step and not batch.slots
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> RowStates:
+        """The batch's states, on its device."""
+        rows = list(batch.rows())
+        keys = [digest(torch.tensor([row.input_ids, row.labels]).numpy().tobytes()) for row in rows]
+        places = {m: list(zip(s.rows.tolist(), s.starts.tolist(), strict=True)) for m, s in batch.spans.items()}
+        span_keys = {m: [digest(keys[row], str(start)) for row, start in found] for m, found in places.items()}
+        wanted = {i: row for i, row in enumerate(rows) if keys[i] not in self._store("text")}
+        for modality, found in places.items():
+            missing = self._store(modality.value).missing(span_keys[modality])
+            wanted |= {found[i][0]: rows[found[i][0]] for i in missing}
+        made = {index: self._read(row, places, index) for index, row in sorted(wanted.items())}
+        text = self._store("text").fetch(keys, lambda at: torch.stack([made[i]["text"] for i in at]))
+        total = torch.stack(text).to(batch.labels.device).sum(0)
+        states = {}
+        for modality, found in places.items():
+            values = self._store(modality.value).fetch(
+                span_keys[modality],
+                lambda at, m=modality, f=found: torch.stack([made[f[i][0]][m, f[i][1]] for i in at]),  # type: ignore[misc]
+            )
+            states[modality] = torch.stack(values).to(batch.labels.device)
+        return RowStates(total[0], total[1], states)
+
+    def _read(self, row: Rendered, places: dict[Modality, list[tuple[int, int]]], index: int) -> dict[Any, Tensor]:
+        """One row alone: padding and neighbours would change the last bits, and a resumed run with them."""
+        network = self.network
+        device = next(network.llm.parameters()).device
+        spans = tuple(SignalSpan(m, s, s, "") for m, found in places.items() for r, s in found if r == index)
+        batch = pad([Rendered(row.input_ids, row.labels, (), spans)], network.conversation().pad_token_id).to(device)
+        embeddings = network.llm.embed(batch.input_ids)
+        hidden = network.llm(embeddings, batch.attention_mask)
+        mask, labels = shifted_labels(batch.labels)
+        loss, right = token_cross_entropy(network.llm.logits(hidden[mask]), labels, 1.0)
+        found: dict[Any, Tensor] = {"text": torch.stack([loss, right])}
+        for modality, target in batch.spans.items():
+            both = (network.at_signals(modality, states, target) for states in (hidden, embeddings))
+            for start, value in zip(target.starts.tolist(), torch.stack([*both], dim=1), strict=True):
+                found[modality, start] = value
+        return found
+
+    def _store(self, kind: str) -> Store:
+        if kind not in self._stores:
+            cache = self.network.cache
+            self._stores[kind] = (
+                Memory(_MEMORY_BYTES)
+                if cache is None
+                else cache.store(f"llm-{kind}", self.network.llm.path, {"kind": kind, **self._producer()})
+            )
+        return self._stores[kind]
+
+    def _producer(self) -> dict[str, Any]:
+        """The LLM's weights, and all that has been added to them: signal rows, LoRA."""
+        llm = self.network.llm
+        path = Path(resolve(llm.path))
+        commit = getattr(llm.config, "_commit_hash", None)
+        added = [p for name, p in llm.named_parameters() if name.endswith(".rows") or "lora_" in name]
+        values = [whole(p.detach(), torch.device("cpu")).float().contiguous().numpy().tobytes() for p in added]
+        return {
+            "weights": folder_sha256(path) if path.is_dir() else f"{llm.path}@{commit}",
+            "dtype": llm.dtype_name,
+            "quantization": str(llm.quantization),
+            "added": digest(*values).hex(),
+        }
