@@ -137,7 +137,7 @@ def train_diffusion(
     """The UNet, on latents of the basis times ``scale``."""
     torch.manual_seed(text.seed)
     task = ImageDiffusion(
-        build_unet(), text.text_encoder, text.tokenizer, steps=steps or 4_500, lr=1e-3, seed=text.seed
+        build_unet(), text.text_encoder, text.tokenizer, steps=steps or 6_500, lr=1e-3, seed=text.seed
     )
     task.fill_cache(lambda arrays: basis.analyse(pixels(arrays)) * scale, ITEMS, work / "latents.safetensors")
     train(task, work)
