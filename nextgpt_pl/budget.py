@@ -15,6 +15,7 @@ from nextgpt_pl.decoders import Decoder, DiffusionDecoder
 from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel
 from nextgpt_pl.encoders.imagebind_encoder import ImageBindEncoder
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.model import NextGPT
 
@@ -172,8 +173,12 @@ def hours(per_sample: Mapping[str, int], work: Workload, tflops: float, mfu: flo
     return total / (work.gpus * tflops * 1e12 * mfu) / 3600
 
 
-def cache_bytes(network: NextGPT, work: Workload, element_size: int = 4) -> dict[str, int]:
-    """Disk for what frozen parts compute, over ``work.items``: encoder features, caption embeddings."""
+def cache_bytes(network: NextGPT, work: Workload) -> dict[str, int]:
+    """Disk for what frozen parts compute, over ``work.items``: encoder features, caption embeddings.
+
+    In the precision of the network's cache; without one, in that of a cache as it is by default.
+    """
+    element_size = getattr(torch, network.cache.dtype if network.cache else FeatureCache.dtype).itemsize
     rows: dict[str, Any] = {"encoder features": 0, "caption embeddings": 0}
     for modality in Modality:
         items = work.items.get(modality.value, 0)

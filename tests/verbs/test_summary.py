@@ -146,7 +146,7 @@ def test_hours_and_disk():
     work = _work(gpus=2, items={"image": 1000, "text": 10}, made=False)
     # 1010 samples of 1e12 operations at 1e12 per second and GPU, half of which is reached
     assert budget.hours({"text": 10**12, "image": 10**12}, work, 1.0, 0.5) == pytest.approx(1010 / 3600)
-    assert budget.cache_bytes(network, work) == {"encoder features": 1000 * 1024 * 4}
+    assert budget.cache_bytes(network, work) == {"encoder features": 1000 * 1024 * 2}
 
 
 @pytest.mark.parametrize(
