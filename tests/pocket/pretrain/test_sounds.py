@@ -5,7 +5,7 @@ import torch
 
 from nextgpt_pl.pocket.pretrain import audio
 from nextgpt_pl.pocket.pretrain.captions import pooled_code
-from nextgpt_pl.pocket.pretrain.sounds import is_wider
+from nextgpt_pl.pocket.pretrain.sounds import draw_wider, is_wider, mixed_sounds
 from nextgpt_pl.pocket.render import WIDER, render
 from nextgpt_pl.pocket.world import PATTERNS, PITCHES, TIMBRES, AudioScene, is_heldout
 
@@ -59,3 +59,10 @@ def test_wider_sounds_are_told_by_their_codes():
     code = pooled_code(scene, audio.TEXT_WIDTH)
     told = (found - code).norm(dim=1) < 1e-5
     assert 0.6 < told.float().mean() < 0.85  # of the rest a tenth is told nothing, and a fifth a part
+
+
+def test_mixed_sounds_are_the_worlds_and_wider_ones():
+    found = mixed_sounds(Random(0), 5)
+    assert found.shape == (5, 32_000)
+    assert torch.isfinite(found).all()
+    assert all(is_wider(draw_wider(Random(i))) for i in range(50))

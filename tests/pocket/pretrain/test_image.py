@@ -1,0 +1,12 @@
+from nextgpt_pl.pocket.pretrain.image import TWO_OBJECTS, ImageDiffusion
+from nextgpt_pl.pocket.world import is_heldout
+
+
+def test_training_shows_two_objects_often_and_nothing_that_is_held_out():
+    task = ImageDiffusion.__new__(ImageDiffusion)
+    object.__setattr__(task, "seed", 0)
+    scenes = [task.training_scene(i) for i in range(400)]
+    share = sum(len(scene.things) == 2 for scene in scenes) / len(scenes)
+    assert abs(share - TWO_OBJECTS) < 0.07
+    assert not any(is_heldout(scene) for scene in scenes)
+    assert scenes[:5] == [task.training_scene(i) for i in range(5)]
