@@ -19,6 +19,7 @@ from nextgpt_pl.evaluation.records import Prediction, as_media, load_medium
 from nextgpt_pl.metrics import captions as caption_metrics
 from nextgpt_pl.metrics.distributions import frechet_distance, inception_score, kernel_distance
 from nextgpt_pl.metrics.extractors import Extractor
+from nextgpt_pl.metrics.tokens import tokenize
 
 _MANY = 2_000  # captions; above, BLEU takes too long to be resampled
 _WIDE = 512  # features; above, a Frechet distance takes too long to be resampled
@@ -272,5 +273,5 @@ def _need_references(predictions: Sequence[Prediction]) -> None:
 
 def _tokens(predictions: Sequence[Prediction]) -> tuple[list[list[str]], list[list[list[str]]]]:
     _need_references(predictions)
-    candidates = [caption_metrics.tokenize(p.text) for p in predictions]
-    return candidates, [[caption_metrics.tokenize(r) for r in p.references] for p in predictions]
+    candidates = [tokenize(p.text) for p in predictions]
+    return candidates, [[tokenize(r) for r in p.references] for p in predictions]

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from nextgpt_pl.metrics.captions import bleu, cider_d, rouge_l, tokenize
+from nextgpt_pl.metrics.captions import bleu, cider_d, rouge_l
 from nextgpt_pl.metrics.meteor import meteor
 from nextgpt_pl.metrics.spice import spider
+from nextgpt_pl.metrics.tokens import tokenize
 
 _UNIT, _RECORD = "\x1f", "\x1e"  # ASCII's separators: between the texts of an item, and between items
 

@@ -8,50 +8,16 @@ captions too: lower case, Penn Treebank contractions, no punctuation.
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
-_TOKEN = re.compile(
-    r"\d+(?:[.,:/]\d+)*(?:st|nd|rd|th|s)?(?:-[a-z0-9]+)*"  # numbers, dates, ordinals, 3-d
-    r"|(?:[a-z]\.){2,}"  # u.s.
-    r"|[^\W_]+(?:[-_/'&][^\W_]+)*"  # words, with what joins their parts
-    r"|\.{3}|--|[^\w\s]|_"
-)
-_CONTRACTION = re.compile(r"^(.+?)(n't|'(?:s|re|ve|ll|d|m))$")
-_TWO_WORDS = {
-    "cannot": ("can", "not"),
-    "gonna": ("gon", "na"),
-    "gotta": ("got", "ta"),
-    "wanna": ("wan", "na"),
-    "lemme": ("lem", "me"),
-    "gimme": ("gim", "me"),
-}
-_PUNCTUATION = frozenset(["''", "'", "``", "`", "\u201c", "\u201d", '"', "(", ")", "[", "]", "{", "}"]) | frozenset(
-    [".", "?", "!", ",", ":", "-", "--", "...", ";"]
-)
+from nextgpt_pl.metrics.tokens import Tokens
+
 _ORDERS = 4
 _SIGMA = 6.0  # of CIDEr-D's length penalty
 _BETA = 1.2  # of ROUGE-L's F score
-
-Tokens = list[str]
-
-
-def tokenize(caption: str) -> Tokens:
-    """Lower-case Penn Treebank tokens without punctuation.
-
-    >>> tokenize("A train that's sitting on the tracks.")
-    ['a', 'train', 'that', "'s", 'sitting', 'on', 'the', 'tracks']
-    """
-    found: Tokens = []
-    for token in _TOKEN.findall(caption.lower().replace("\u2019", "'")):
-        if token in _PUNCTUATION:
-            continue
-        split = _CONTRACTION.match(token)
-        found += _TWO_WORDS.get(token, split.groups() if split else (token,))
-    return found
 
 
 def _checked(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> None:

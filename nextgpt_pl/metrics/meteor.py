@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.metrics.captions import Tokens
+from nextgpt_pl.metrics.tokens import Tokens
 
 
 def meteor(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> tuple[float, list[float]]:

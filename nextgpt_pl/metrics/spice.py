@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.metrics.captions import Tokens, cider_d
+from nextgpt_pl.metrics.captions import cider_d
+from nextgpt_pl.metrics.tokens import Tokens
 
 JARS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
 
