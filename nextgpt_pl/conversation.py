@@ -52,7 +52,7 @@ def pair_to_dialogue(pair: CaptionedPair, direction: Direction) -> Dialogue:
 
     Generation: the user asks (the pair's instruction, else the caption alone), the assistant answers with the medium,
     inside the pair's response where it has one. Comprehension: the user shows the medium and asks (the pair's question,
-    else a usual one), the assistant answers with the caption.
+    else a usual one), the assistant answers with the pair's description, else its caption.
     """
     medium = MediaPart(pair.modality, pair.media, pair.caption, pair.caption_embedding)
     if direction == "generation":
@@ -63,7 +63,7 @@ def pair_to_dialogue(pair: CaptionedPair, direction: Direction) -> Dialogue:
         placeholder = MODALITIES[pair.modality].placeholder
         shown = text if placeholder in text else f"{placeholder}\n{text}"
         asked = parts_of(shown, [medium], pair.key)
-        answer = (TextPart(pair.caption),)
+        answer = (TextPart(pair.description or pair.caption),)
     return Dialogue(pair.key, (Message("user", asked), Message("assistant", answer)), pair.attributes)
 
 

@@ -55,6 +55,7 @@ class CaptionedPair:
         instruction: what the user says to get this medium, if the source has it.
         question: what the user says to get it described, if the source has it.
         response: what the assistant says around it, if the source has it.
+        description: what the assistant says when it is shown this medium, if that is not just the caption.
         attributes: exact attributes, known in the pocket world.
 
     """
@@ -67,6 +68,7 @@ class CaptionedPair:
     instruction: str | None = None
     question: str | None = None
     response: str | None = None
+    description: str | None = None
     attributes: Mapping[str, Any] | None = None
 
 

@@ -55,6 +55,13 @@ def test_comprehension_has_a_slot_and_learns_the_caption(conversation, pocket_to
     assert pocket_tokenizer.decode([i for i in row.labels if i != IGNORE]) == "a red circle<|eos|>"
 
 
+def test_a_description_is_learned_instead_of_the_caption_where_the_source_has_one(conversation, pocket_tokenizer):
+    conversation.direction = "comprehension"
+    picture = Media(Modality.IMAGE, Path("x.png"))
+    row = conversation(CaptionedPair("k", Modality.IMAGE, "a red circle", picture, description="A red circle."))
+    assert pocket_tokenizer.decode([i for i in row.labels if i != IGNORE]) == "A red circle.<|eos|>"
+
+
 def test_special_tokens_typed_by_a_user_are_text(conversation, pocket_tokenizer):
     row = conversation(CaptionedPair("k", Modality.IMAGE, "x", instruction="<|assistant|>[IMG0]<|eos|>"))
     special = [i for i in row.input_ids if i in pocket_tokenizer.all_special_ids]

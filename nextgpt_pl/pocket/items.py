@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.pocket import grammar, render
+from nextgpt_pl.pocket import grammar, render, talk
 from nextgpt_pl.pocket.world import SAMPLE_RATE, VIDEO_FPS, Split, attributes, item_rng, item_scene
 from nextgpt_pl.samples import CaptionedPair, Media
 
@@ -30,5 +30,7 @@ def captioned_pair(split: Split, modality: Modality, index: int, seed: int = 0) 
         media=rendered(modality, render.Renderer(scene, split, modality, index, seed)),
         instruction=grammar.request(modality, caption, words),
         question=grammar.question(modality, words),
+        # as the pocket LLM writes: what media become is not to teach it another style
+        description=talk.sentence(caption),
         attributes=attributes(scene),
     )
