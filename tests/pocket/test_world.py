@@ -73,4 +73,5 @@ def test_a_question_about_an_item_does_not_tell_its_caption(modality, pocket_tok
         prompt = pocket_tokenizer.decode([i for i, label in zip(row.input_ids, row.labels, strict=True) if label < 0])
         assert pair.question in prompt
         assert pair.caption not in prompt
-        assert pair.caption in pocket_tokenizer.decode(row.input_ids)
+        assert pair.description not in prompt
+        assert pair.description in pocket_tokenizer.decode(row.input_ids)
