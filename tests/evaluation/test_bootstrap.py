@@ -21,6 +21,18 @@ def test_the_interval_of_a_set_comes_from_sets_drawn_anew():
     assert bootstrap.of_set(lambda _: 1.0, 5, resamples=0) == bootstrap.Estimate(1.0, None, None, 5)
 
 
+def test_an_interval_holds_the_score_also_where_drawing_twice_raises_it():
+    points = np.random.default_rng(0).normal(size=(40, 16))
+
+    def spread(chosen):
+        """Falls with every item that is drawn twice."""
+        return float(len(np.unique(points[chosen], axis=0)))
+
+    found = bootstrap.of_set(spread, 40)
+    assert found.value == 40
+    assert found.low < 40 < found.high
+
+
 def test_degenerate_scores_are_named():
     with pytest.raises(ValueError, match="no items"):
         bootstrap.of_mean(np.array([]))
