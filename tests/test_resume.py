@@ -70,8 +70,7 @@ def test_an_epoch_is_no_reason_to_save_where_steps_are_counted(tmp_path):
     assert names == {"step_000006.ckpt", "step_000008.ckpt"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.long)])
 def test_sigterm_saves_and_exits_and_the_run_goes_on(devices, tmp_path):
     extra = ["--trainer.max_steps=100000"]
     if devices > 1:
