@@ -173,12 +173,14 @@ def hours(per_sample: Mapping[str, int], work: Workload, tflops: float, mfu: flo
     return total / (work.gpus * tflops * 1e12 * mfu) / 3600
 
 
-def cache_bytes(network: NextGPT, work: Workload) -> dict[str, int]:
-    """Disk for what frozen parts compute, over ``work.items``: encoder features, caption embeddings.
+def cache_dtype(network: NextGPT) -> str:
+    """The precision of the network's cache; without one, of a cache as it is by default."""
+    return network.cache.dtype if network.cache else FeatureCache.dtype
 
-    In the precision of the network's cache; without one, in that of a cache as it is by default.
-    """
-    element_size = getattr(torch, network.cache.dtype if network.cache else FeatureCache.dtype).itemsize
+
+def cache_bytes(network: NextGPT, work: Workload) -> dict[str, int]:
+    """Disk for what frozen parts compute, over ``work.items``: encoder features, caption embeddings."""
+    element_size = getattr(torch, cache_dtype(network)).itemsize
     rows: dict[str, Any] = {"encoder features": 0, "caption embeddings": 0}
     for modality in Modality:
         items = work.items.get(modality.value, 0)

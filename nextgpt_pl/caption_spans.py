@@ -7,7 +7,7 @@ that no reply holds an open one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -23,15 +23,20 @@ LONGEST = 64  # tokens of a caption
 class CaptionSpans(SpanRules):
     """Allows captions in whole spans only: no other signal token inside, and no end of the reply."""
 
+    _opening: dict[int, Modality] = field(init=False)
+    _closing: frozenset[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._opening = {span[0]: modality for modality, span in self.signal_ids.items()}
+        self._closing = frozenset(span[-1] for span in self.signal_ids.values())
+
     def opened(self, ids: Sequence[int]) -> tuple[Modality, int] | None:
         """The modality of the span that is open behind ``ids``, and how many tokens its caption has."""
-        opening = {span[0]: modality for modality, span in self.signal_ids.items()}
-        closing = {span[-1] for span in self.signal_ids.values()}
         for back, token in enumerate(reversed(ids)):
-            if token in closing:
+            if token in self._closing:
                 return None
-            if token in opening:
-                return opening[token], back
+            if token in self._opening:
+                return self._opening[token], back
         return None
 
     def following(self, ids: Sequence[int]) -> int | None:

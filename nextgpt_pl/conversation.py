@@ -198,13 +198,11 @@ class _Writer:
             if part.caption is None:
                 raise UserError(f"{self.key}: the assistant's {part.modality} has no caption to learn from")
             if self.conversation.media_as == "captions":
-                encoded = self.conversation.tokenizer(part.caption, add_special_tokens=False, split_special_tokens=True)
-                written = [signal_ids[0], *encoded.input_ids, signal_ids[-1]]
-                self.ids += written
-                self.labels += written
+                self._signals(signal_ids[:1])
+                self.text(part.caption, content=True, label=True)
+                self._signals(signal_ids[-1:])
                 return
-            self.ids += signal_ids
-            self.labels += signal_ids
+            self._signals(signal_ids)
             self.spans.append(
                 SignalSpan(part.modality, start, len(self.ids), part.caption, part.caption_embedding, part.media)
             )
@@ -217,6 +215,10 @@ class _Writer:
         if part.media is None:
             raise UserError(f"{self.key}: the user shows {part.modality}, but the item has no file of it")
         self.slots.append(MediaSlot(part.modality, start, len(self.ids), part.media))
+
+    def _signals(self, ids: Sequence[int]) -> None:
+        self.ids += ids
+        self.labels += ids
 
     def rendered(self, dialogue: Dialogue) -> Rendered:
         return Rendered(self.ids, self.labels, tuple(self.slots), tuple(self.spans), dialogue.key, dialogue.attributes)

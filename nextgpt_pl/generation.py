@@ -113,7 +113,8 @@ def _padded_left(embeddings: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 def spans_of(network: NextGPT, ids: Sequence[int], offset: int = 0) -> list[SignalSpan]:
     """The media that generated ids ask for, in order; positions start at ``offset``."""
-    signal_ids = {m: network.span_ids()[m] for m in network.decoders}
+    span_ids = network.span_ids()
+    signal_ids = {m: span_ids[m] for m in network.decoders}
     if network.media_as == "captions":
         return find_captions(ids, signal_ids, network.llm.tokenizer.decode, offset)
     return find_spans(ids, signal_ids, offset)

@@ -10,14 +10,29 @@ import torch
 from torch import Tensor, nn
 
 from nextgpt_pl.distributed import largest
+from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import FeatureCache, Memory, Store
 from nextgpt_pl.features.keys import media_key
 from nextgpt_pl.features.store import in_chunks
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.samples import Media
 
 _MEMORY_BYTES = 512 * 2**20
 _CHUNK = 4  # media that are encoded at a time
+
+
+def known_modalities(names: Sequence[str] | None, known: Sequence[Modality]) -> tuple[Modality, ...]:
+    """What an encoder is asked to read; by default image, video and audio.
+
+    Raises:
+        UserError: one of them is none that it knows.
+
+    """
+    wanted = names or [m.value for m in GENERATED]
+    unknown = set(wanted) - {m.value for m in known}
+    if unknown:
+        raise UserError(f"encoder.modalities: {sorted(unknown)} unknown; known: {[m.value for m in known]}")
+    return tuple(Modality(name) for name in wanted)
 
 
 class Encoder(nn.Module, ABC):

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextgpt_pl.encoders import preprocessing
-from nextgpt_pl.encoders.base import Encoder
+from nextgpt_pl.encoders.base import Encoder, known_modalities
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features.keys import code_sha256, folder_sha256
 from nextgpt_pl.media import array_of
@@ -47,13 +47,9 @@ class ClipClapEncoder(Encoder):
         video_frames: int = 8,
     ) -> None:
         super().__init__()
-        names = modalities or [m.value for m in GENERATED]
-        unknown = set(names) - {m.value for m in GENERATED}
-        if unknown:
-            raise UserError(f"encoder.modalities: {sorted(unknown)}: CLIP and CLAP read image, video and audio")
         if video_frames < 1:
             raise UserError(f"encoder.video_frames={video_frames}: at least 1")
-        self.modalities = tuple(Modality(name) for name in names)
+        self.modalities = known_modalities(modalities, GENERATED)
         self.paths = {m: clap if m is Modality.AUDIO else clip for m in self.modalities}
         self.video_frames = video_frames
         self.networks = nn.ModuleDict()

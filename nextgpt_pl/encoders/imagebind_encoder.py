@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from nextgpt_pl import media as files
 from nextgpt_pl.encoders import imagebind, imagebind_parts, preprocessing
-from nextgpt_pl.encoders.base import Encoder
+from nextgpt_pl.encoders.base import Encoder, known_modalities
 from nextgpt_pl.encoders.imagebind import MODALITIES, ImageBindConfig, ImageBindModel
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features.keys import code_sha256, file_sha256
-from nextgpt_pl.modality import GENERATED, Modality
+from nextgpt_pl.modality import Modality
 from nextgpt_pl.paths import resolve
 from nextgpt_pl.samples import Media
 
@@ -58,13 +58,9 @@ class ImageBindEncoder(Encoder):
         patches: bool = False,
     ) -> None:
         super().__init__()
-        names = modalities or [m.value for m in GENERATED]
-        unknown = set(names) - {m.value for m in TOWER}
-        if unknown:
-            raise UserError(f"encoder.modalities: {sorted(unknown)} unknown; known: {[m.value for m in TOWER]}")
         if _is_url(weights) and sha256 is None:
             raise UserError(f"encoder.weights={weights!r}: a URL needs encoder.sha256, or anything could be read")
-        self.modalities = tuple(Modality(name) for name in names)
+        self.modalities = known_modalities(modalities, [*TOWER])
         self.weights, self.sha256 = weights, sha256
         self.video_clips, self.audio_clips, self.scale_logits = video_clips, audio_clips, scale_logits
         self.patches = patches

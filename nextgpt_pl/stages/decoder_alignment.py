@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nextgpt_pl.distributed import any_process, per_process, untouched
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.losses import AlignmentLoss, caption_alignment, shifted_labels, token_cross_entropy
+from nextgpt_pl.losses import AlignmentLoss, caption_alignment, shifted_labels
 from nextgpt_pl.metrics.alignment import AlignmentQuality
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
@@ -20,7 +20,7 @@ from nextgpt_pl.samples import Batch, SpanTargets
 from nextgpt_pl.stages.base import Stage
 from nextgpt_pl.stages.denoising import Denoising
 from nextgpt_pl.stages.sample_writer import SampleWriter
-from nextgpt_pl.stages.signal_states import RowStates, SignalStates
+from nextgpt_pl.stages.signal_states import RowStates, SignalStates, read_rows
 
 _SIGNAL_ROWS = "llm.model.*.rows"
 _OUTPUT = "output_projections.*"
@@ -50,8 +50,8 @@ class DecoderAlignment(Stage):
     """
 
     trains: tuple[str, ...] = (_OUTPUT, _SIGNAL_ROWS)
-    #: whether the LLM's own words are trained too
-    tunes_llm = False
+    #: whether replies are learned word by word, which captions between signal tokens need
+    learns_replies = False
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class DecoderAlignment(Stage):
         if not network.decoders:
             raise UserError("DecoderAlignment needs network.decoders: there is nothing to align to")
         if network.media_as == "captions":
-            if not self.tunes_llm:
+            if not self.learns_replies:
                 raise UserError("network.media_as=captions: nothing is projected; only InstructionTuning trains this")
             self.trains = tuple(pattern for pattern in self.trains if pattern != _OUTPUT)
         for key, weights in (("alignment_weights", alignment_weights), ("denoising_weights", denoising_weights)):
@@ -82,8 +82,7 @@ class DecoderAlignment(Stage):
         self.denoising = Denoising(network, denoising_weights or {}, min_snr_gamma, condition_dropout)
         if condition_dropout:
             self.trains = (*self.trains, "null_signals.*")
-        frozen = not train_signal_rows and not self.tunes_llm
-        self.signal_states = SignalStates(network) if frozen else None
+        self.signal_states = None if train_signal_rows else SignalStates(network)
         self.alignment, self.text_weight = alignment, text_weight
         self.weights = {m: (alignment_weights or {}).get(m.value, 1.0) for m in network.decoders}
         # a plain dictionary, not a child: metrics stay out of checkpoints
@@ -163,16 +162,7 @@ class DecoderAlignment(Stage):
         """What the LLM makes of the batch; remembered where nothing in it trains."""
         if self.signal_states is not None and self.signal_states.usable(batch):
             return self.signal_states(batch)
-        network = self.network
-        embeddings = network.embed(batch)
-        hidden = network.hidden_states(batch, embeddings)
-        mask, labels = shifted_labels(batch.labels)
-        loss, right = token_cross_entropy(network.llm.logits(hidden[mask]), labels, 1.0)
-        at_signals = {
-            m: torch.stack([network.at_signals(m, states, spans) for states in (hidden, embeddings)], dim=1)
-            for m, spans in batch.spans.items()
-        }
-        return RowStates(loss, right, at_signals)
+        return read_rows(self.network, batch)
 
     def validation_step(self, batch: Batch, _batch_idx: int) -> None:
         """Lightning's hook."""

@@ -25,7 +25,7 @@ class InstructionTuning(DecoderAlignment):
 
     """
 
-    tunes_llm = True
+    learns_replies = True
     trains: tuple[str, ...] = ("input_projections.*", "output_projections.*", "llm.model.*.rows", "llm.model.*lora_*")
 
     def __init__(

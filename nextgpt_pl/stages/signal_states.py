@@ -6,7 +6,7 @@ epoch needs the output projections alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,19 @@ class RowStates:
     text_loss: Tensor
     right: Tensor
     at_signals: dict[Modality, Tensor]
+
+
+def read_rows(network: NextGPT, batch: Batch) -> RowStates:
+    """One pass of the LLM over a batch."""
+    embeddings = network.embed(batch)
+    hidden = network.hidden_states(batch, embeddings)
+    mask, labels = shifted_labels(batch.labels)
+    loss, right = token_cross_entropy(network.llm.logits(hidden[mask]), labels, 1.0)
+    at_signals = {
+        m: torch.stack([network.at_signals(m, states, spans) for states in (hidden, embeddings)], dim=1)
+        for m, spans in batch.spans.items()
+    }
+    return RowStates(loss, right, at_signals)
 
 
 class SignalStates:
@@ -78,19 +91,14 @@ class SignalStates:
 
     def _read(self, row: Rendered, places: dict[Modality, list[tuple[int, int]]], index: int) -> dict[Any, Tensor]:
         """One row alone: padding and neighbours would change the last bits, and a resumed run with them."""
-        network = self.network
-        device = next(network.llm.parameters()).device
+        llm = self.network.llm
         spans = tuple(SignalSpan(m, s, s, "") for m, found in places.items() for r, s in found if r == index)
-        batch = pad([Rendered(row.input_ids, row.labels, (), spans)], network.conversation().pad_token_id).to(device)
-        embeddings = network.llm.embed(batch.input_ids)
-        hidden = network.llm(embeddings, batch.attention_mask)
-        mask, labels = shifted_labels(batch.labels)
-        loss, right = token_cross_entropy(network.llm.logits(hidden[mask]), labels, 1.0)
-        found: dict[Any, Tensor] = {"text": torch.stack([loss, right])}
-        for modality, target in batch.spans.items():
-            both = (network.at_signals(modality, states, target) for states in (hidden, embeddings))
-            for start, value in zip(target.starts.tolist(), torch.stack([*both], dim=1), strict=True):
-                found[modality, start] = value
+        batch = pad([replace(row, spans=spans)], int(llm.tokenizer.pad_token_id)).to(next(llm.parameters()).device)
+        states = read_rows(self.network, batch)
+        found: dict[Any, Tensor] = {"text": torch.stack([states.text_loss, states.right])}
+        for modality, values in states.at_signals.items():
+            starts = batch.spans[modality].starts.tolist()
+            found |= {(modality, start): value for start, value in zip(starts, values, strict=True)}
         return found
 
     def _store(self, kind: str) -> Store:

@@ -11,7 +11,6 @@ import torch
 from nextgpt_pl import budget
 from nextgpt_pl.budget import Workload
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.projections import GroupingInputProjection, LinearInputProjection
 from nextgpt_pl.stages import DecoderAlignment
@@ -113,8 +112,7 @@ def cost_lines(network: NextGPT, work: Workload, trains: int, tflops: float, mfu
         f"one epoch of {total:,} samples: {epoch:,.1f} hours on {work.gpus} GPUs of {tflops:g} TFLOP/s at MFU {mfu:g}"
     )
     cache = budget.cache_bytes(network, work)
-    precision = network.cache.dtype if network.cache else FeatureCache.dtype
-    lines += [f"cache of {name}, {precision}: {_bytes(size)}" for name, size in cache.items()]
+    lines += [f"cache of {name}, {budget.cache_dtype(network)}: {_bytes(size)}" for name, size in cache.items()]
     return lines
 
 
