@@ -1,4 +1,5 @@
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ os.environ.setdefault("WANDB_MODE", "disabled")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +45,13 @@ def network():
         decoders={m.value: pocket_decoder(m) for m in GENERATED},
         output_projection=partial(TransformerOutputProjection, width=32, layers=1, heads=4, dropout=0.0),
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory) -> Path:
+    """A folder of tiny random models, as ``helpers/tiny.py`` builds stages on."""
+    import tiny
+
+    folder = tmp_path_factory.mktemp("tiny_models")
+    tiny.save_models(folder)
+    return folder

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-import steps
+import step_variants as steps
 
 from nextgpt_pl.encoders.imagebind import TowerConfig
 

@@ -12,17 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 HELPERS = Path(__file__).parent / "helpers"
-sys.path.insert(0, str(HELPERS))
 STAGES = ("EncoderAlignment", "DecoderAlignment", "InstructionTuning")
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    import tiny
-
-    folder = tmp_path_factory.mktemp("models")
-    tiny.save_models(folder)
-    return folder
 
 
 def _free_port():
@@ -73,10 +63,10 @@ def _same_trainables(processes, alone, tolerance):
         )
 
 
-def test_two_processes_with_sharded_weights_do_what_one_does(models, tmp_path):
+def test_two_processes_with_sharded_weights_do_what_one_does(tiny_models, tmp_path):
     """All stages, also through validation, where the first writes captions. Each process sees one item per step: most
     modalities are missing on any one of them."""
-    runs = [{"stage": stage, "folder": str(models)} for stage in STAGES]
+    runs = [{"stage": stage, "folder": str(tiny_models)} for stage in STAGES]
     alone = _run(1, *({**run, "out": tmp_path / "one" / run["stage"]} for run in runs))
     sharded = _run(2, *({**run, "out": tmp_path / "two" / run["stage"]} for run in runs))
     for stage, (one,), both in zip(STAGES, alone, sharded, strict=True):
@@ -111,8 +101,8 @@ def test_strategies_are_a_second_yaml_behind_any_experiment(file, monkeypatch, t
         ("ddp", {}, {}),
     ],
 )
-def test_fifty_steps_of_two_processes_equal_those_of_one(strategy, llm, shard, models, tmp_path):
-    options = {"folder": str(models), "steps": 50, "batch": 6, "data": {"train_size": 24, "workers": 1, **llm}}
+def test_fifty_steps_of_two_processes_equal_those_of_one(strategy, llm, shard, tiny_models, tmp_path):
+    options = {"folder": str(tiny_models), "steps": 50, "batch": 6, "data": {"train_size": 24, "workers": 1, **llm}}
     runs = [{**options, "stage": stage, "strategy": strategy, "shard": shard} for stage in STAGES]
     alone = _run(1, *({**run, "out": tmp_path / "one" / run["stage"]} for run in runs))
     both = _run(2, *({**run, "out": tmp_path / "two" / run["stage"]} for run in runs))
@@ -127,9 +117,9 @@ def test_fifty_steps_of_two_processes_equal_those_of_one(strategy, llm, shard, m
     "stage",
     [pytest.param(s, marks=pytest.mark.slow if s == "DecoderAlignment" else pytest.mark.long) for s in STAGES],
 )
-def test_a_checkpoint_goes_on_in_any_number_of_processes(stage, models, tmp_path):
+def test_a_checkpoint_goes_on_in_any_number_of_processes(stage, tiny_models, tmp_path):
     """Written by two, read by one, and the other way round; on as many processes it goes on bit by bit."""
-    run = {"stage": stage, "folder": str(models), "steps": 6, "val_every": 6}
+    run = {"stage": stage, "folder": str(tiny_models), "steps": 6, "val_every": 6}
     ((one,),) = _run(1, {**run, "out": tmp_path / "one", "save_at": 3})
     (two,) = _run(2, {**run, "out": tmp_path / "two", "save_at": 3})
     for saved_by in ("one", "two"):

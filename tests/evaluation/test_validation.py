@@ -1,42 +1,20 @@
 import json
-import sys
-from pathlib import Path
 
 import pytest
+import tiny
 import torch
-from lightning.pytorch import Trainer
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation import CaptionQuality, JudgedRight, PocketRoute
 from nextgpt_pl.evaluation.validation import ValidationTasks
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
-import tiny
 
-
-def _trained(models, folder, callbacks):
-    stage, data = tiny.stage_and_data("InstructionTuning", models, batch_size=4, train_size=1)
-    trainer = Trainer(
-        max_steps=4,
-        val_check_interval=2,
-        limit_val_batches=1,
-        check_val_every_n_epoch=None,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        callbacks=callbacks,
-        default_root_dir=folder,
-    )
+def _trained(tiny_models, folder, callbacks):
+    stage, data = tiny.stage_and_data("InstructionTuning", tiny_models, batch_size=4, train_size=1)
+    often = {"val_check_interval": 2, "check_val_every_n_epoch": None, "limit_val_batches": 1}
+    trainer = tiny.quiet_trainer(folder, max_steps=4, callbacks=callbacks, **often)
     trainer.fit(stage, data)
     return stage, trainer
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    tiny.save_models(folder)
-    return folder
 
 
 def _tasks():
@@ -44,8 +22,8 @@ def _tasks():
     return [told, PocketRoute("question", [JudgedRight()], count=2, max_new_tokens=6)]
 
 
-def test_tasks_are_answered_at_each_validation_and_change_nothing_in_training(models, tmp_path):
-    stage, trainer = _trained(models, tmp_path / "with", [ValidationTasks(_tasks())])
+def test_tasks_are_answered_at_each_validation_and_change_nothing_in_training(tiny_models, tmp_path):
+    stage, trainer = _trained(tiny_models, tmp_path / "with", [ValidationTasks(_tasks())])
     steps = sorted(path.name for path in (tmp_path / "with" / "validation").iterdir())
     assert steps == ["step_000002", "step_000004"]
     lines = (tmp_path / "with" / "validation" / "step_000004" / "predictions.jsonl").read_text().splitlines()
@@ -54,7 +32,7 @@ def test_tasks_are_answered_at_each_validation_and_change_nothing_in_training(mo
     assert 0 <= logged["val/pocket_image->text/all_right"] <= 1
     assert "val/pocket_image->text/CIDEr-D" in logged
     assert "val/pocket_question/right_kinds" in logged
-    plain, _ = _trained(models, tmp_path / "without", [])
+    plain, _ = _trained(tiny_models, tmp_path / "without", [])
     for (name, one), other in zip(stage.trainable().items(), plain.trainable().values(), strict=True):
         assert torch.equal(one, other), name
 

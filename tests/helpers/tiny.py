@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from lightning.pytorch import Trainer
 from safetensors.torch import save_file
 
 from nextgpt_pl.datamodules import CaptionedPairs, Dialogues, PocketDialogues, PocketWorld
@@ -70,3 +71,14 @@ def stage_and_data(name: str, folder: Path, batch_size: int, train_size: int = 8
     if name == "DecoderAlignment":
         return DecoderAlignment(model, samples=0, **arguments), pairs
     return EncoderAlignment(model, captions=3, max_new_tokens=4, word_steps=2, word_weight=0.5, **arguments), pairs
+
+
+def quiet_trainer(folder: Path, **options) -> Trainer:
+    """Of a few steps on the CPU, that leaves nothing but what the stage and ``options`` ask for."""
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    return Trainer(accelerator="cpu", default_root_dir=folder, **{**quiet, **options})

@@ -1,30 +1,17 @@
 """Rows that a frozen LLM has read are remembered: the same losses, without running it again."""
 
-import sys
-from pathlib import Path
-
 import pytest
+import tiny
 import torch
-from lightning.pytorch import Trainer
 
 from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.llm import CausalLM
 from nextgpt_pl.stages import DecoderAlignment
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "helpers"))
-import tiny
 
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    tiny.save_models(folder)
-    return folder
-
-
-def _run(models, folder, monkeypatch, cache=None, remember=True, epochs=2):
+def _run(tiny_models, folder, monkeypatch, cache=None, remember=True, epochs=2):
     """Losses of every step, how often the LLM ran in each, and the trained projections."""
-    whole, data = tiny.stage_and_data("DecoderAlignment", models, 6, train_size=4, cache=cache)
+    whole, data = tiny.stage_and_data("DecoderAlignment", tiny_models, 6, train_size=4, cache=cache)
     stage = DecoderAlignment(whole.network, samples=0, train_signal_rows=False, lr=1e-2, warmup_ratio=0.0)
     if not remember:
         stage.signal_states = None
@@ -43,42 +30,34 @@ def _run(models, folder, monkeypatch, cache=None, remember=True, epochs=2):
         runs[0] = 0
 
     stage.log_split = log
-    trainer = Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        logger=False,
-        limit_val_batches=0,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        default_root_dir=folder,
-    )
+    trainer = tiny.quiet_trainer(folder, max_epochs=epochs, limit_val_batches=0)
     trainer.fit(stage, data)
     monkeypatch.undo()
     return losses, passes, {n: p.detach().clone() for n, p in stage.trainable().items()}
 
 
-def test_losses_are_those_of_the_llm_and_it_reads_each_row_once(models, tmp_path, monkeypatch):
-    plain, _, _ = _run(models, tmp_path, monkeypatch, remember=False)
-    remembered, passes, _ = _run(models, tmp_path, monkeypatch)
+def test_losses_are_those_of_the_llm_and_it_reads_each_row_once(tiny_models, tmp_path, monkeypatch):
+    plain, _, _ = _run(tiny_models, tmp_path, monkeypatch, remember=False)
+    remembered, passes, _ = _run(tiny_models, tmp_path, monkeypatch)
     assert passes == [6, 6, 0, 0]
     for ours, theirs in zip(remembered, plain, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
 
 
-def test_a_cache_on_disk_gives_the_same_run_and_a_full_one_runs_no_llm(models, tmp_path, monkeypatch):
-    remembered, _, weights = _run(models, tmp_path, monkeypatch)
+def test_a_cache_on_disk_gives_the_same_run_and_a_full_one_runs_no_llm(tiny_models, tmp_path, monkeypatch):
+    remembered, _, weights = _run(tiny_models, tmp_path, monkeypatch)
     for passes_wanted in ([6, 6, 0, 0], [0, 0, 0, 0]):
         cache = FeatureCache(tmp_path / "cache", "float32")
-        losses, passes, found = _run(models, tmp_path, monkeypatch, cache)
+        losses, passes, found = _run(tiny_models, tmp_path, monkeypatch, cache)
         assert passes == passes_wanted
         assert losses == remembered
         assert all(torch.equal(found[name], weights[name]) for name in weights)
 
 
-def test_other_signal_rows_are_another_producer(models, tmp_path):
+def test_other_signal_rows_are_another_producer(tiny_models, tmp_path):
     stages = []
     for seed in (0, 1):
-        stage, _ = tiny.stage_and_data("DecoderAlignment", models, 6, cache=FeatureCache(tmp_path, "float32"))
+        stage, _ = tiny.stage_and_data("DecoderAlignment", tiny_models, 6, cache=FeatureCache(tmp_path, "float32"))
         torch.manual_seed(seed)
         stages.append(DecoderAlignment(stage.network, samples=0, train_signal_rows=False))
         torch.manual_seed(seed)
@@ -88,8 +67,8 @@ def test_other_signal_rows_are_another_producer(models, tmp_path):
     assert producers[0]["weights"] == producers[1]["weights"]
 
 
-def test_where_rows_or_the_llm_train_nothing_is_remembered(models):
-    stage, _ = tiny.stage_and_data("DecoderAlignment", models, 6)
+def test_where_rows_or_the_llm_train_nothing_is_remembered(tiny_models):
+    stage, _ = tiny.stage_and_data("DecoderAlignment", tiny_models, 6)
     assert stage.signal_states is None
-    tuning, _ = tiny.stage_and_data("InstructionTuning", models, 6)
+    tuning, _ = tiny.stage_and_data("InstructionTuning", tiny_models, 6)
     assert tuning.signal_states is None
