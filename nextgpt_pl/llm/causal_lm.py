@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from nextgpt_pl import published
 from nextgpt_pl.errors import UserError, nearest
@@ -96,6 +97,9 @@ class CausalLM(nn.Module):
         self.quantization = dict(quantization or {})
         self.model: Any = None
         self.in_step = False  # every process must run as many passes as the others
+        #: read the layers when the first pass needs them: where all states are in a cache, never
+        self.layers_on_demand = False
+        self._layers_missing = False
         self.lora: dict[str, Any] | None = None
 
     def _source(self) -> dict[str, Any]:
@@ -165,25 +169,59 @@ class CausalLM(nn.Module):
             config = copy.deepcopy(self.config)  # the model's own says more rows below
             model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=self.attention)
         else:
-            model = AutoModelForCausalLM.from_pretrained(
-                **self._source(), **self._quantized(), dtype=dtype, attn_implementation=self.attention
-            )
+            # a GGUF file is read whole, quantized layers are placed as they are read
+            self._layers_missing = self.layers_on_demand and not self.gguf_file and not self.quantization
+            model = self._without_layers() if self._layers_missing else self._read()
         rows = model.get_input_embeddings().num_embeddings
         own = self.vocab_size - len(self.extra_tokens)
         if rows != own:
             raise UserError(f"llm.path={self.path!r}: {rows} embedding rows, but its config says {own}")
         if self.extra_tokens:
             rows = self._add_extra_rows(model)
-        model.requires_grad_(False)
         # made before the embedding is replaced: a tied head shares the frozen matrix, never the new rows
         head = ExtendedHead(_untied(model), signal_tokens)
-        model.set_input_embeddings(ExtendedEmbedding(model.get_input_embeddings(), signal_tokens))
+        self.model = self._extended(model, ExtendedEmbedding(model.get_input_embeddings(), signal_tokens), head)
+
+    def _extended(self, model: Any, embedding: ExtendedEmbedding, head: ExtendedHead) -> Any:
+        """The model, frozen but for the signal tokens' rows."""
+        model.requires_grad_(False)
+        model.set_input_embeddings(embedding)
         model.set_output_embeddings(head)
-        model.config.vocab_size = rows + signal_tokens
+        model.config.vocab_size = self.vocab_size + len(embedding.rows)
         model.config.tie_word_embeddings = False
         if self.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
-        self.model = model.eval()
+        return model.eval()
+
+    def _read(self, **changes: Any) -> Any:
+        """The model with its weights."""
+        arguments = {**self._source(), **self._quantized(), **changes}
+        return AutoModelForCausalLM.from_pretrained(
+            **arguments, dtype=getattr(torch, self.dtype_name), attn_implementation=self.attention
+        )
+
+    def _without_layers(self) -> Any:
+        """Embedding, final norm and head; of the other weights in the files nothing is read."""
+        config = copy.deepcopy(self.config)
+        config.num_hidden_layers = 0
+        if getattr(config, "layer_types", None):
+            config.layer_types = []
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity_error()  # it would list the layers' weights as superfluous
+        try:
+            return self._read(config=config)
+        finally:
+            logging.set_verbosity(verbosity)
+
+    def complete(self) -> None:
+        """Read the layers that :attr:`layers_on_demand` has put off."""
+        if not self._layers_missing:
+            return
+        self._layers_missing = False
+        embedding, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
+        with torch.random.fork_rng([]):
+            model = self._read()
+        self.model = self._extended(model, embedding, head).to(head.rows.device)
 
     def _add_extra_rows(self, model: Any) -> int:
         """Rows for ``extra_tokens``, near the mean of the others; how many rows there are then."""
@@ -239,6 +277,7 @@ class CausalLM(nn.Module):
             return
         from peft import LoraConfig, inject_adapter_in_model
 
+        self.complete()
         config = LoraConfig(
             r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(lora.target_modules)
         )
@@ -284,6 +323,7 @@ class CausalLM(nn.Module):
 
     def _states(self, inputs_embeds: Tensor, attention_mask: Tensor, prefix: int) -> Tensor:
         """One pass; the first ``prefix`` positions of it without a graph."""
+        self.complete()
         base, cache, first = self.model.base_model, None, []
         if prefix:
             with torch.no_grad():

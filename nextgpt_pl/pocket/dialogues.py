@@ -21,7 +21,8 @@ from nextgpt_pl.samples import Dialogue, Media, MediaPart, Message, Part, TextPa
 
 Expected = tuple[tuple[str, Scene], ...]
 
-_ALSO = ("And here is {}.", "And this is {}.")
+# begins as the pocket LLM begins a reply: it is to speak again, behind a medium, and its vocabulary is frozen
+_ALSO = ("This is {}.", "Here you are: {}.")
 
 
 @dataclass(frozen=True)

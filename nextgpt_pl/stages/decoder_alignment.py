@@ -91,6 +91,9 @@ class DecoderAlignment(Stage):
 
     def configure_model(self) -> None:
         """Also the metrics, whose shapes are those of the decoders' text encoders."""
+        # sharded, the layers are read in step; without a cache, some row must be read
+        cached = self.signal_states is not None and self.network.cache is not None and self.device_mesh is None
+        self.network.llm.layers_on_demand = cached
         super().configure_model()
         self.quality = {m: AlignmentQuality(d.projection_shape) for m, d in self.network.decoders.items()}
         self.denoising.start_null_signals(self.inherited["keys"])

@@ -10,7 +10,7 @@ from nextgpt_pl.stages import DecoderAlignment
 
 
 def _run(tiny_models, folder, monkeypatch, cache=None, remember=True, epochs=2):
-    """Losses of every step, how often the LLM ran in each, and the trained projections."""
+    """Losses of every step, how often the LLM ran in each, the trained projections, parameters of the LLM's layers."""
     whole, data = tiny.stage_and_data("DecoderAlignment", tiny_models, 6, train_size=4, cache=cache)
     stage = DecoderAlignment(whole.network, samples=0, train_signal_rows=False, lr=1e-2, warmup_ratio=0.0)
     if not remember:
@@ -33,23 +33,25 @@ def _run(tiny_models, folder, monkeypatch, cache=None, remember=True, epochs=2):
     trainer = tiny.quiet_trainer(folder, max_epochs=epochs, limit_val_batches=0)
     trainer.fit(stage, data)
     monkeypatch.undo()
-    return losses, passes, {n: p.detach().clone() for n, p in stage.trainable().items()}
+    layers = sum(".layers." in name for name, _ in stage.network.llm.named_parameters())
+    return losses, passes, {n: p.detach().clone() for n, p in stage.trainable().items()}, layers
 
 
 def test_losses_are_those_of_the_llm_and_it_reads_each_row_once(tiny_models, tmp_path, monkeypatch):
-    plain, _, _ = _run(tiny_models, tmp_path, monkeypatch, remember=False)
-    remembered, passes, _ = _run(tiny_models, tmp_path, monkeypatch)
+    plain, *_ = _run(tiny_models, tmp_path, monkeypatch, remember=False)
+    remembered, passes, *_ = _run(tiny_models, tmp_path, monkeypatch)
     assert passes == [6, 6, 0, 0]
     for ours, theirs in zip(remembered, plain, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
 
 
-def test_a_cache_on_disk_gives_the_same_run_and_a_full_one_runs_no_llm(tiny_models, tmp_path, monkeypatch):
-    remembered, _, weights = _run(tiny_models, tmp_path, monkeypatch)
-    for passes_wanted in ([6, 6, 0, 0], [0, 0, 0, 0]):
+def test_a_cache_on_disk_gives_the_same_run_and_a_full_one_reads_no_layers(tiny_models, tmp_path, monkeypatch):
+    remembered, _, weights, layers = _run(tiny_models, tmp_path, monkeypatch)
+    for passes_wanted, layers_wanted in (([6, 6, 0, 0], layers), ([0, 0, 0, 0], 0)):
         cache = FeatureCache(tmp_path / "cache", "float32")
-        losses, passes, found = _run(tiny_models, tmp_path, monkeypatch, cache)
+        losses, passes, found, layers_read = _run(tiny_models, tmp_path, monkeypatch, cache)
         assert passes == passes_wanted
+        assert layers_read == layers_wanted
         assert losses == remembered
         assert all(torch.equal(found[name], weights[name]) for name in weights)
 

@@ -138,10 +138,10 @@ def train_vae(work: Path, seed: int, steps: int | None = None) -> tuple[Autoenco
     return task.vae.requires_grad_(False), basis
 
 
-def train_vocoder(work: Path, seed: int, steps: int | None = None) -> SpeechT5HifiGan:
-    """The vocoder's reading layers."""
+def train_vocoder(work: Path, vae: AutoencoderKL, seed: int, steps: int | None = None) -> SpeechT5HifiGan:
+    """The vocoder's reading layers, for true spectrograms and for the autoencoder's."""
     torch.manual_seed(seed)
-    task = LevelReading(build_vocoder(), steps=steps or 6_000, seed=seed)
+    task = LevelReading(build_vocoder(), vae, steps=steps or 6_000, seed=seed)
     train(task, work)
     return task.vocoder
 
@@ -175,7 +175,7 @@ def pretrain_audio(out: Path, work: Path, *, seed: int = 0, steps: int | None = 
     """Train the text encoder, the autoencoder's decoder, the vocoder and the UNet; saves to ``out/audio``."""
     text = train_text_encoder(out, work, seed, steps)
     vae, basis = train_vae(work, seed, steps)
-    vocoder = train_vocoder(work, seed, steps)
+    vocoder = train_vocoder(work, vae, seed, steps)
     task = train_diffusion(text, work, basis, vae.config.scaling_factor, steps)
     pipeline = AudioLDMPipeline(
         vae=vae,

@@ -13,6 +13,7 @@ from random import Random
 
 import torch
 import torch.nn.functional as F
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
@@ -135,16 +136,21 @@ def levels(waves: Tensor) -> Tensor:
 
 
 class LevelReading(PretrainTask):
-    """The generator's first layers learn to read the levels from the spectrogram."""
+    """The generator's first layers learn to read the levels from the spectrogram.
+
+    Every other batch of the pool has been through the autoencoder, which blurs faint partials: so the vocoder learns
+    what its spectrograms mean, not only what true ones do.
+    """
 
     items = 16
     pool = 6_000  # sounds that batches are drawn from; rendering and analysing them costs more than a step
 
-    def __init__(self, vocoder: SpeechT5HifiGan, *, steps: int, seed: int) -> None:
+    def __init__(self, vocoder: SpeechT5HifiGan, vae: AutoencoderKL, *, steps: int, seed: int) -> None:
         super().__init__(steps=steps, lr=1e-3, seed=seed, weight_decay=0.0)
         for name, parameter in vocoder.named_parameters():
             parameter.requires_grad_(name.startswith(READING))
         self.vocoder = vocoder
+        self._vae = [vae]  # not a child: it is frozen, and no part of the checkpoint
         self.mels, self.levels = torch.empty(0), torch.empty(0)
 
     def _fill_pool(self) -> None:
@@ -152,8 +158,17 @@ class LevelReading(PretrainTask):
         rng = Random(f"{self.seed}/levels")
         batches = min(self.pool // self.items, 3 * self.steps)
         waves = [(mixed_sounds, any_sounds)[i % 2](rng, self.items) for i in tqdm(range(batches), desc="levels")]
-        self.mels = torch.cat([compressed_mel(w) for w in waves])
+        mels = [compressed_mel(w) for w in waves]
+        # sounds of both kinds are in each half
+        self.mels = torch.cat([self._blurred(m) if i % 4 >= 2 else m for i, m in enumerate(mels)])
         self.levels = torch.cat([levels(w) for w in waves])
+
+    @torch.no_grad()
+    def _blurred(self, mels: Tensor) -> Tensor:
+        """What the autoencoder makes of spectrograms ``(B, T, MEL_BINS)``."""
+        (vae,) = self._vae
+        latents = vae.encode(mels.unsqueeze(1).to(vae.device)).latent_dist.mean
+        return vae.decode(latents).sample[:, 0].cpu()
 
     def loss(self, rng: Random, generator: torch.Generator) -> Tensor:
         """Squared and absolute error of the levels, relative to their power and sum, and that of their roots.

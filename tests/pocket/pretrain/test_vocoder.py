@@ -3,12 +3,14 @@ from random import Random
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL
 
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket import judge, world
 from nextgpt_pl.pocket.pretrain import vocoder as voc
 from nextgpt_pl.pocket.pretrain.mel import HOP
 from nextgpt_pl.pocket.render import render
+from nextgpt_pl.pocket.weights import weights_root
 from nextgpt_pl.pocket.world import SAMPLE_RATE
 
 
@@ -18,6 +20,11 @@ def vocoder():
 
 
 @pytest.mark.parametrize("frequency", [192.0, 480.0, 1152.0, 6400.0])
+@pytest.fixture(scope="module")
+def vae():
+    return AutoencoderKL.from_pretrained(weights_root() / "audio" / "vae", torch_dtype=torch.float32).eval()
+
+
 def test_a_level_sounds_as_one_tone_of_its_frequency_and_amplitude(vocoder, frequency):
     levels = torch.zeros(1, 32, len(voc.frequencies()))
     levels[..., int((voc.frequencies() - frequency).abs().argmin())] = 0.2 / voc._UNIT
@@ -41,16 +48,34 @@ def test_true_levels_are_enough_for_the_judge(vocoder):
     assert sum(right) >= 0.95 * len(right)
 
 
-def test_only_the_reading_layers_train(vocoder):
-    task = voc.LevelReading(vocoder, steps=1, seed=0)
+def test_only_the_reading_layers_train(vocoder, vae):
+    task = voc.LevelReading(vocoder, vae, steps=1, seed=0)
     trains = {name.split(".")[0] for name, p in task.vocoder.named_parameters() if p.requires_grad}
     assert trains == {"conv_pre", "upsampler", "resblocks"}
     assert not task.vocoder.upsampler[1].weight.requires_grad
+    assert not any(name.startswith("_vae") for name in task.state_dict())
 
 
-def test_learning_to_read_lowers_the_error(vocoder):
+def test_half_of_the_spectrograms_have_been_through_the_autoencoder(vocoder, vae):
+    task = voc.LevelReading(vocoder, vae, steps=1, seed=0)
+    task.pool = 4 * task.items
+    task.steps = 2
+    task._fill_pool()
+    true = torch.cat([voc.compressed_mel(w) for w in _pool_waves(task)])
+    same = (task.mels == true).flatten(1).all(1).view(4, task.items)
+    assert same.all(1).tolist() == [True, True, False, False]
+    assert not same[2:].any()
+    assert (task.mels - true).abs().mean() < 0.05
+
+
+def _pool_waves(task):
+    rng = Random(f"{task.seed}/levels")
+    return [(voc.mixed_sounds, voc.any_sounds)[i % 2](rng, task.items) for i in range(4)]
+
+
+def test_learning_to_read_lowers_the_error(vae):
     torch.manual_seed(0)
-    task = voc.LevelReading(voc.build_vocoder(), steps=30, seed=0)
+    task = voc.LevelReading(voc.build_vocoder(), vae, steps=30, seed=0)
     task.pool = 48
     optimizer = torch.optim.Adam([p for p in task.parameters() if p.requires_grad], 1e-3)
     losses = []
