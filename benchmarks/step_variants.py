@@ -77,7 +77,7 @@ def build_stage(name: str, folder: Path, cache: FeatureCache | None = None) -> S
         else None,
         input_projection=LinearInputProjection if name != "dec_align" else None,
         decoders={m.value: pocket_decoder(m) for m in GENERATED} if name != "enc_align" else {},
-        output_projection=partial(TransformerOutputProjection, width=256, layers=2, heads=4, dropout=0.0),
+        output_projection=partial(TransformerOutputProjection, width=128, layers=2, heads=4, dropout=0.0),
         cache=cache,
     )
     stage: Stage
