@@ -12,6 +12,7 @@ the sizes of SmolLM2-135M. Media: equal numbers of images, videos (5 clips in 3 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -30,7 +31,9 @@ def peak_megabytes(kind: str, arguments: argparse.Namespace, stage: str, folder:
     """Peak memory of a process of its own, above what it has before a model is built."""
     command = [sys.executable, __file__, "--memory-of", kind, "--stage", stage, "--models", str(folder)]
     command += ["--per-modality", str(arguments.per_modality), "--llm", arguments.llm]
-    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    # large blocks go back to the system at once: what is held counts, not what the allocator keeps for later
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    out = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
     return float(out.split()[-1])
 
 
@@ -87,13 +90,13 @@ def compare(stage: str, arguments: argparse.Namespace, folder: Path) -> None:
 def flops_at_7b(stage: str) -> str:
     """The reference's operations over ours, for the paper's model, without weights."""
     from nextgpt_pl import budget, costs
-    from nextgpt_pl.cli import ExperimentCLI, parser_arguments
+    from nextgpt_pl.cli import build_model
 
     file = Path(__file__).parent.parent / "experiments" / "paper_v1" / f"{stage}.yaml"
     with torch.device("meta"):
-        cli = ExperimentCLI(**parser_arguments(["-c", str(file)]), run=False)
-        cli.model.configure_model()
-    network = cli.model.network
+        model, _ = build_model(["-c", str(file)])
+        model.configure_model()
+    network = model.network
     rows, tokens, labels = 3, 64, 24
     work = budget.Workload(rows, tokens, labels, 1, "replicated", shown=stage != "dec_align", made=stage != "enc_align")
     parts = budget.step_costs(network, work)
