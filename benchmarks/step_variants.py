@@ -71,7 +71,7 @@ def build_stage(name: str, folder: Path, cache: FeatureCache | None = None) -> S
     """A stage of ours on the random models; in stage 2 the signal rows are frozen, so that states can be remembered."""
     torch.manual_seed(0)
     network = NextGPT(
-        llm=CausalLM(str(folder / "llm"), length_groups=3, frozen_prefix=True),  # as in experiments/models/pocket.yaml
+        llm=CausalLM(str(folder / "llm")),
         encoder=ImageBindEncoder(str(folder / "encoder"), video_clips=5, audio_clips=3)
         if name != "dec_align"
         else None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 AlignmentLoss = Literal["mse", "l2"]
@@ -92,20 +91,6 @@ def denoising_loss(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor
         shapes = [tuple(t.shape) for t in (predicted, target, weights)]
         raise ValueError(f"predicted {shapes[0]}, target {shapes[1]}, weights {shapes[2]}")
     return ((predicted - target).square().flatten(1).mean(1) * weights).mean()
-
-
-def token_cross_entropy(logits: Tensor, labels: Tensor, count: float | None = None) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy in nats and share of right predictions.
-
-    Args:
-        logits: ``(N, V)``, at the positions that predict a label only.
-        labels: ``(N,)``.
-        count: what the sums are divided by instead of N; see :func:`nextgpt_pl.distributed.per_process`.
-
-    """
-    count = len(labels) if count is None else count
-    right = (logits.argmax(-1) == labels).float().sum()
-    return F.cross_entropy(logits.float(), labels, reduction="sum") / count, right / count
 
 
 def word_coverage(log_probs: Tensor, present: Tensor, documents: Tensor | None = None, share: float = 1.0) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import warnings
 import weakref
@@ -34,7 +33,8 @@ class FeatureCache:
     _stores: dict[str, FeatureStore] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        atexit.register(_flush, weakref.ref(self))
+        # when the cache is let go of, or at the program's end
+        weakref.finalize(self, _flush, self._stores)
 
     def store(self, kind: str, source: str, producer: dict[str, Any]) -> FeatureStore:
         """The store of a producer.
@@ -60,14 +60,12 @@ class FeatureCache:
 
     def flush(self) -> None:
         """Write what is still in memory."""
-        for store in self._stores.values():
-            store.flush()
+        _flush(self._stores)
 
 
-def _flush(cache: weakref.ref[FeatureCache]) -> None:
-    found = cache()
-    if found is not None:
-        found.flush()
+def _flush(stores: dict[str, FeatureStore]) -> None:
+    for store in stores.values():
+        store.flush()
 
 
 def _tell_stale(root: Path, kind: str, producer: dict[str, Any]) -> None:

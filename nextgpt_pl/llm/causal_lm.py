@@ -18,8 +18,11 @@ from transformers.utils import logging
 
 from nextgpt_pl import published
 from nextgpt_pl.errors import UserError, nearest
+from nextgpt_pl.llm.head_loss import token_cross_entropy
 from nextgpt_pl.llm.signal_rows import ExtendedEmbedding, ExtendedHead, initial_rows
 from nextgpt_pl.paths import resolve
+
+_LOGITS = 2**22  # at a time: 16 MiB in float32
 
 DType = Literal["float32", "bfloat16", "float16"]
 
@@ -362,6 +365,11 @@ class CausalLM(nn.Module):
         """Whether anything but the signal tokens' rows trains (LoRA, for one): then nothing is frozen."""
         rows = {id(self.model.get_input_embeddings().rows), id(self.model.get_output_embeddings().rows)}
         return any(p.requires_grad and id(p) not in rows for p in self.model.parameters())
+
+    def cross_entropy(self, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums over positions ``(N, H)`` of the cross-entropy of their labels ``(N,)``, and of right predictions."""
+        head = self.model.get_output_embeddings()
+        return token_cross_entropy(head, hidden, labels, max(1, _LOGITS // int(self.model.config.vocab_size)))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """LM head on chosen positions, ``(N, H)`` to ``(N, V + signal tokens)``."""

@@ -11,7 +11,7 @@ from nextgpt_pl.conversation import Direction
 from nextgpt_pl.distributed import any_process, per_process
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.generation import Decoding, generate, prompt_of
-from nextgpt_pl.losses import shifted_labels, token_cross_entropy
+from nextgpt_pl.losses import shifted_labels
 from nextgpt_pl.metrics.caption_scores import CaptionScores
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import Batch
@@ -67,7 +67,7 @@ class EncoderAlignment(Stage):
         hidden = self.network.hidden_states(batch, self.network.embed(batch))
         mask, labels = shifted_labels(batch.labels)
         (tokens,) = per_process([len(labels)], self.device)
-        loss, accuracy = token_cross_entropy(self.network.llm.logits(hidden[mask]), labels, max(1.0, tokens))
+        loss, accuracy = (v / max(1.0, tokens) for v in self.network.llm.cross_entropy(hidden[mask], labels))
         self.log_split({"loss": (loss, tokens), "token_accuracy": (accuracy, tokens)}, split)
         return loss if coverage is None else loss + self.word_weight * coverage
 

@@ -17,7 +17,7 @@ from nextgpt_pl.batching import pad
 from nextgpt_pl.distributed import whole
 from nextgpt_pl.features import Memory, Store
 from nextgpt_pl.features.keys import digest, folder_sha256
-from nextgpt_pl.losses import shifted_labels, token_cross_entropy
+from nextgpt_pl.losses import shifted_labels
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.paths import resolve
@@ -47,7 +47,7 @@ def read_rows(network: NextGPT, batch: Batch) -> RowStates:
     embeddings = network.embed(batch)
     hidden = network.hidden_states(batch, embeddings)
     mask, labels = shifted_labels(batch.labels)
-    loss, right = token_cross_entropy(network.llm.logits(hidden[mask]), labels, 1.0)
+    loss, right = network.llm.cross_entropy(hidden[mask], labels)
     at_signals = {
         m: torch.stack([network.at_signals(m, states, spans) for states in (hidden, embeddings)], dim=1)
         for m, spans in batch.spans.items()

@@ -19,12 +19,12 @@ def vocoder():
     return voc.build_vocoder().eval()
 
 
-@pytest.mark.parametrize("frequency", [192.0, 480.0, 1152.0, 6400.0])
 @pytest.fixture(scope="module")
 def vae():
     return AutoencoderKL.from_pretrained(weights_root() / "audio" / "vae", torch_dtype=torch.float32).eval()
 
 
+@pytest.mark.parametrize("frequency", [192.0, 480.0, 1152.0, 6400.0])
 def test_a_level_sounds_as_one_tone_of_its_frequency_and_amplitude(vocoder, frequency):
     levels = torch.zeros(1, 32, len(voc.frequencies()))
     levels[..., int((voc.frequencies() - frequency).abs().argmin())] = 0.2 / voc._UNIT
