@@ -22,7 +22,7 @@ from nextgpt_pl.llm.head_loss import token_cross_entropy
 from nextgpt_pl.llm.signal_rows import ExtendedEmbedding, ExtendedHead, initial_rows
 from nextgpt_pl.paths import resolve
 
-_LOGITS = 2**22  # at a time: 16 MiB in float32
+_LOGITS = 2**21  # at a time: 8 MiB in float32
 
 DType = Literal["float32", "bfloat16", "float16"]
 
