@@ -24,8 +24,9 @@ def _seconds(function: Callable[[], object]) -> float:
 
 def main() -> None:
     """Print seconds, and each as a share of the whole."""
-    import diffusers  # noqa: F401  (imports are not loading)
-    import transformers  # noqa: F401
+    # imports are not loading, and both packages import a class's code when it is first named
+    from diffusers import AudioLDMPipeline, StableDiffusionPipeline, TextToVideoSDPipeline  # noqa: F401
+    from transformers import ClapTextModelWithProjection, CLIPTextModel, LlamaForCausalLM, SpeechT5HifiGan  # noqa: F401
 
     llm, encoder = CausalLM("pocket:llm"), ImageBindEncoder("pocket:encoder", video_clips=4, audio_clips=1)
     decoders = {modality: pocket_decoder(modality) for modality in GENERATED}

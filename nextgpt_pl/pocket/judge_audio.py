@@ -131,7 +131,8 @@ def judge_audio(samples: np.ndarray) -> AudioScene | None:
     if abs(np.log2(center / PITCHES[name])) > 0.75:
         return None
     envelope = _envelope(samples)
-    slope = _slope(np.log2(pitch), times, loud)
+    # by the root of their amplitude: a decaying sound is to be heard to its end
+    slope = _slope(np.log2(pitch), times, loud**0.25)
     if _is_beeps(envelope):
         pattern = "beeps"
     elif _is_tremolo(envelope):

@@ -171,10 +171,11 @@ class LevelReading(PretrainTask):
         return vae.decode(latents).sample[:, 0].cpu()
 
     def loss(self, rng: Random, generator: torch.Generator) -> Tensor:
-        """Squared and absolute error of the levels, relative to their power and sum, and that of their roots.
+        """Squared and absolute error of the levels, relative to their power and sum, that of their roots, of regions.
 
         The first finds the loud partials; the second clears what else would hiss between them; the third hears the
-        faint ones, which tell the timbres apart.
+        faint ones, which tell the timbres apart. The fourth is about regions of five levels: where the spectrogram does
+        not tell which of two neighbours sounds, the levels share one's amplitude, and a partial would be too faint.
         """
         if not len(self.mels):
             self._fill_pool()
@@ -185,7 +186,13 @@ class LevelReading(PretrainTask):
         loud = difference.square().sum() / wanted.square().sum()
         clear = difference.abs().sum() / wanted.sum()
         faint = ((read.clamp(min=0) + _FAINT).sqrt() - (wanted + _FAINT).sqrt()).square().sum() / wanted.sum()
-        return loud + 0.3 * clear + faint
+        regions = (_loudness(read) - _loudness(wanted)).square().sum() / wanted.square().sum()
+        return loud + 0.3 * clear + faint + regions
+
+
+def _loudness(levels: Tensor) -> Tensor:
+    """Root of the power of each level and its two neighbours to each side, ``(B, T, n)``."""
+    return (F.avg_pool1d(levels.square(), 5, 1, 2) * 5 + _FAINT**2).sqrt()
 
 
 def read_levels(vocoder: SpeechT5HifiGan, mels: Tensor) -> Tensor:
