@@ -74,6 +74,7 @@ def generate(network: NextGPT, prompts: Sequence[Rendered], decoding: Decoding |
     batch = _batch(network, prompts)
     embeddings, mask = _padded_left(network.embed(batch), batch.attention_mask)
     rules = _rules(network, decoding)
+    network.llm.complete()
     devices = [embeddings.device] if embeddings.is_cuda else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(decoding.seed)

@@ -55,6 +55,15 @@ def _prompt(network, text):
     )
 
 
+def test_layers_that_were_put_off_are_read_before_anything_is_written(loaded):
+    prompts = [_prompt(loaded, "Draw a red circle.")]
+    whole = generate(loaded, prompts, Decoding(max_new_tokens=6, modalities=[]))
+    loaded.llm.layers_on_demand = True
+    loaded.load()
+    assert not any(".layers." in name for name, _ in loaded.llm.named_parameters())
+    assert generate(loaded.eval(), prompts, Decoding(max_new_tokens=6, modalities=[])) == whole
+
+
 def test_untrained_models_write_no_malformed_span(loaded):
     """The signal rows are random and sampling is hot: without force, spans would be salad."""
     with torch.no_grad():

@@ -180,7 +180,7 @@ class CausalLM(nn.Module):
         if rows != own:
             raise UserError(f"llm.path={self.path!r}: {rows} embedding rows, but its config says {own}")
         if self.extra_tokens:
-            rows = self._add_extra_rows(model)
+            self._add_extra_rows(model)
         # made before the embedding is replaced: a tied head shares the frozen matrix, never the new rows
         head = ExtendedHead(_untied(model), signal_tokens)
         self.model = self._extended(model, ExtendedEmbedding(model.get_input_embeddings(), signal_tokens), head)
@@ -226,14 +226,13 @@ class CausalLM(nn.Module):
             model = self._read()
         self.model = self._extended(model, embedding, head).to(head.rows.device)
 
-    def _add_extra_rows(self, model: Any) -> int:
-        """Rows for ``extra_tokens``, near the mean of the others; how many rows there are then."""
+    def _add_extra_rows(self, model: Any) -> None:
+        """Rows for ``extra_tokens``, near the mean of the others."""
         count = len(self.extra_tokens)
         model.resize_token_embeddings(self.vocab_size, mean_resizing=False)
         with torch.no_grad():
             for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
                 layer.weight[-count:] = initial_rows(layer.weight[:-count], count).to(layer.weight.dtype)
-        return self.vocab_size
 
     def _quantized(self) -> dict[str, Any]:
         """Arguments of ``from_pretrained`` that read the frozen layers in fewer bits.
@@ -349,6 +348,7 @@ class CausalLM(nn.Module):
             UserError: it names none.
 
         """
+        self.complete()
         names = set(self.model._no_split_modules or ())
         found = [module for module in self.model.modules() if type(module).__name__ in names]
         if not found:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from nextgpt_pl.pocket.world import PITCHES, SAMPLE_RATE, AudioScene
+from nextgpt_pl.pocket.world import HIGHEST_GLIDE, PITCHES, SAMPLE_RATE, AudioScene
 
 _FFT, _HOP = 2048, 256
 _LOWEST = 90.0  # hertz; nothing of the world lies below
 _TREMOLO_RATE = 5.0  # hertz
 _BEAT = 30.0  # hertz: two neighbours of a synthesiser's grid that beat are one tone
-_GLIDE = 1.42  # highest pitch of a glide over its centre
 _SILENCE = 1e-4  # root mean square
 # amplitude at these multiples of the fundamental tells the timbres apart
 _MULTIPLES = (2.0, 2.76, 3.0, 5.4)
@@ -100,7 +99,7 @@ def _timbre(magnitudes: np.ndarray, frequencies: np.ndarray, pitch: np.ndarray) 
         center = pitch * multiple
         ratios.append(_energy(magnitudes, frequencies, center * 0.97 - 8, center * 1.03 + 8) / (fundamental + 1e-9))
     # partials that do not fit below half the sampling rate are not in the world's sounds, so they tell nothing
-    audible = np.array(_MULTIPLES) * float(np.median(pitch)) < SAMPLE_RATE / 2 / _GLIDE
+    audible = np.array(_MULTIPLES) * float(np.median(pitch)) < SAMPLE_RATE / 2 / HIGHEST_GLIDE
     return min(_PROTOTYPES, key=lambda name: float(np.square(ratios - np.array(_PROTOTYPES[name]))[audible].sum()))
 
 

@@ -20,6 +20,7 @@ from nextgpt_pl.pocket.world import (
     AUDIO_SECONDS,
     BACKGROUNDS,
     COLOURS,
+    HIGHEST_GLIDE,
     IMAGE_SIZE,
     PITCHES,
     POSITIONS,
@@ -224,7 +225,7 @@ def render_audio(scene: AudioScene, rng: Random) -> np.ndarray:
     if scene.timbre == "noise":  # a band of random partials: the same noise on every machine
         partials = tuple((1 + _jitter(rng, _NOISE_WIDTH), 1.0) for _ in range(_NOISE_PARTIALS))
     else:
-        partials = tuple((k, a) for k, a in _PARTIALS[scene.timbre] if k * centre * 1.42 < SAMPLE_RATE / 2)
+        partials = tuple((k, a) for k, a in _PARTIALS[scene.timbre] if k * centre * HIGHEST_GLIDE < SAMPLE_RATE / 2)
     wave = sum(a * np.sin(k * phase + 2 * np.pi * rng.random()) for k, a in partials)
     wave = wave * (_LOUDNESS / np.sqrt(np.mean(np.square(wave))))
     wave = np.clip(wave * _envelope(scene, t), -1, 1)

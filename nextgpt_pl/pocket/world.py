@@ -41,6 +41,7 @@ MOTIONS = ("left", "right", "up", "down", "grow", "spin", "bounce")
 ROUND_SHAPES = ("circle", "ring")  # turning them shows nothing
 TIMBRES = ("sine", "square wave", "bell", "noise", "pluck")
 PITCHES: dict[str, float] = {"low": 200.0, "medium": 480.0, "high": 1150.0}  # centre frequency in hertz
+HIGHEST_GLIDE = 1.42  # over the centre: half an octave, and a little; partials that would not fit are left out
 PATTERNS = ("steady", "rising", "falling", "beeps", "tremolo")
 
 IMAGE_SIZE = 64

@@ -83,6 +83,8 @@ class DecoderAlignment(Stage):
         if condition_dropout:
             self.trains = (*self.trains, "null_signals.*")
         self.signal_states = None if train_signal_rows else SignalStates(network)
+        # without a cache, some row must be read
+        network.llm.layers_on_demand = self.signal_states is not None and network.cache is not None
         self.alignment, self.text_weight = alignment, text_weight
         self.weights = {m: (alignment_weights or {}).get(m.value, 1.0) for m in network.decoders}
         # a plain dictionary, not a child: metrics stay out of checkpoints
@@ -91,9 +93,6 @@ class DecoderAlignment(Stage):
 
     def configure_model(self) -> None:
         """Also the metrics, whose shapes are those of the decoders' text encoders."""
-        # sharded, the layers are read in step; without a cache, some row must be read
-        cached = self.signal_states is not None and self.network.cache is not None and self.device_mesh is None
-        self.network.llm.layers_on_demand = cached
         super().configure_model()
         self.quality = {m: AlignmentQuality(d.projection_shape) for m, d in self.network.decoders.items()}
         self.denoising.start_null_signals(self.inherited["keys"])
