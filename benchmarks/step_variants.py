@@ -20,6 +20,7 @@ from nextgpt_pl.encoders import ImageBindEncoder
 from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel, TowerConfig
 from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.llm import CausalLM, LoRA
+from nextgpt_pl.losses import shifted_labels
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.pocket import dialogues, items
@@ -111,6 +112,10 @@ class Ours:
         self.stage = build_stage(name, folder, cache)
         self.batch = make_batch(name, self.stage, per_modality)
         self.optimizer = torch.optim.AdamW(self.stage.parameter_groups(), lr=1e-6)
+        self.prepare()
+
+    def prepare(self) -> None:
+        """What is done once, before any step."""
 
     def forget(self) -> None:
         """As without a cache."""
@@ -120,10 +125,14 @@ class Ours:
         if states is not None:
             states._stores.clear()
 
+    def loss(self) -> Tensor:
+        """What a step lowers."""
+        return self.stage.model_step(self.batch, "train")
+
     def __call__(self) -> float:
         """One step; its loss."""
         self.optimizer.zero_grad()
-        loss = self.stage.model_step(self.batch, "train")
+        loss = self.loss()
         loss.backward()
         self.optimizer.step()
         return float(loss.detach())
@@ -132,11 +141,10 @@ class Ours:
 class Reference(Ours):
     """What the official code does with the same weights and the same batch."""
 
-    def __init__(self, name: str, folder: Path, per_modality: int, cache: FeatureCache | None = None) -> None:
-        super().__init__(name, folder, per_modality, cache)
+    def prepare(self) -> None:
+        """In stage 2, the whole vocabulary trains."""
         network = self.stage.network
-        self.name = name
-        if name == "dec_align":  # the official code trains embedding and head whole
+        if type(self.stage) is DecoderAlignment:  # the official code trains embedding and head whole
             table, head = network.llm.model.get_input_embeddings(), network.llm.model.get_output_embeddings()
             for layer in (table, head):
                 layer.requires_grad_(True)
@@ -158,9 +166,8 @@ class Reference(Ours):
             rows.append(embedded)
         return torch.stack(rows)
 
-    def __call__(self) -> float:
-        """One step; its loss."""
-        self.optimizer.zero_grad()
+    def loss(self) -> Tensor:
+        """All logits, all hidden states, one medium after the other."""
         network, batch = self.stage.network, self.batch
         embeddings = self._embeddings()
         mask = batch.attention_mask
@@ -180,16 +187,14 @@ class Reference(Ours):
                 target = decoder.embed_captions([caption]).view(1, *decoder.projection_shape)
                 distances.append((predicted - target).square().mean())
             loss = loss + weights[modality] * torch.stack(distances).mean()
-        loss.backward()
-        self.optimizer.step()
-        return float(loss.detach())
+        return loss
 
 
 class Bare(Ours):
     """The LLM alone, forward and backward."""
 
-    def __init__(self, name: str, folder: Path, per_modality: int, cache: FeatureCache | None = None) -> None:
-        super().__init__(name, folder, per_modality, cache)
+    def prepare(self) -> None:
+        """The embeddings, media and all."""
         with torch.no_grad():
             self.embeddings = self.stage.network.embed(self.batch)
 
@@ -198,9 +203,8 @@ class Bare(Ours):
         llm = self.stage.network.llm
         self.stage.zero_grad()
         embeddings = self.embeddings.clone().requires_grad_()
-        following = F.pad(self.batch.labels[:, 1:], (0, 1), value=-100)
-        hidden = llm(embeddings, self.batch.attention_mask)
-        loss = F.cross_entropy(llm.logits(hidden[following >= 0]).float(), following[following >= 0])
+        mask, labels = shifted_labels(self.batch.labels)
+        loss = F.cross_entropy(llm.logits(llm(embeddings, self.batch.attention_mask)[mask]).float(), labels)
         loss.backward()
         return float(loss.detach())
 
@@ -208,8 +212,8 @@ class Bare(Ours):
 class ProjectionsAlone(Ours):
     """The output projections' own forward, backward and optimizer step: the limit of stage 2 with remembered states."""
 
-    def __init__(self, name: str, folder: Path, per_modality: int, cache: FeatureCache | None = None) -> None:
-        super().__init__(name, folder, per_modality, cache)
+    def prepare(self) -> None:
+        """States at the signal tokens, and targets."""
         network, self.given = self.stage.network, dict[Modality, tuple[Tensor, ...]]()
         with torch.no_grad():
             embeddings = network.embed(self.batch)
@@ -220,16 +224,13 @@ class ProjectionsAlone(Ours):
             target = decoder.embed_captions(spans.captions).view(-1, *decoder.projection_shape)
             self.given[modality] = (*states, target)
 
-    def __call__(self) -> float:
-        """One step; the distance."""
-        self.optimizer.zero_grad()
+    def loss(self) -> Tensor:
+        """The distances."""
         loss = torch.zeros(())
         for modality, (hidden, embeddings, target) in self.given.items():
             predicted = self.stage.network.project_signals(modality, hidden, embeddings)
             loss = loss + (predicted - target).square().mean()
-        loss.backward()
-        self.optimizer.step()
-        return float(loss.detach())
+        return loss
 
 
 KINDS: dict[str, Callable[..., Ours]] = {"ours": Ours, "reference": Reference, "bare": Bare, "alone": ProjectionsAlone}
