@@ -27,7 +27,7 @@ def tour(
 
     Args:
         out: folder of ``index.html`` and of the runs.
-        experiments: folder of the stages' YAMLs.
+        experiments: folder of the stages' YAMLs, and of ``tour/``, whose YAMLs are laid over them to shorten them.
         count: dialogues per row of the score table.
         replies: sampled replies in which malformed signal spans are counted.
         max_steps: of each stage, instead of its YAML's; a few to try the whole way.
@@ -57,7 +57,9 @@ def tour(
 
 def _fit(file: Path, stage: str, out: Path, name: str, adapter: Path | None, max_steps: int | None) -> Path:
     """Train a stage in a process of its own; returns its adapter."""
-    command = [sys.executable, "-m", "nextgpt_pl", "fit", "-c", str(file)]
+    shorter = file.parent / "tour" / file.name
+    files = [str(f) for f in (file, shorter) if f.is_file()]
+    command = [sys.executable, "-m", "nextgpt_pl", "fit", *(argument for f in files for argument in ("-c", f))]
     command += [f"--run.root={out}", f"--run.experiment={stage}", f"--run.name={name}"]
     if adapter is not None:
         command.append(f"--model.init_from={adapter}")

@@ -25,6 +25,7 @@ from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket import grammar
 from nextgpt_pl.pocket.pretrain.loop import PretrainTask, train
 from nextgpt_pl.pocket.pretrain.text import LONGEST_CAPTION, caption_tokenizer, load_tokenizer
+from nextgpt_pl.pocket.render import WIDER
 from nextgpt_pl.pocket.world import (
     BACKGROUNDS,
     COLOURS,
@@ -113,11 +114,23 @@ def _total(names: Sequence[str], shape: tuple[int, ...]) -> Tensor:
     return torch.stack([code(name, shape) for name in names]).sum(0)
 
 
-def pooled_code(scene: Scene, width: int) -> Tensor:
-    """Everything that a caption says, in one vector of unit length ``(width,)``; each object has codes of its own."""
+def pooled_statements(scene: Scene) -> list[str]:
+    """Everything that a caption says, in one list; of pictures, each object has names of its own."""
     lists = stated(scene)
-    names = [f"{i} {name}" for i, said in enumerate(lists) for name in said] if len(lists) > 1 else lists[0]
-    return F.normalize(_total(names, (width,)), dim=0)
+    return [f"{i} {name}" for i, said in enumerate(lists) for name in said] if len(lists) > 1 else lists[0]
+
+
+def all_statements() -> list[str]:
+    """Every name that :func:`pooled_statements` can give, for wider sounds too."""
+    names = [f"{name} {value}" for name in _OPTIONS for value in (*_OPTIONS[name], *WIDER.get(name, ()))]
+    heard = [name for name in names if name.split()[0] in WIDER]
+    seen = [name for name in (*names, "no object") if name not in heard]
+    return [*heard, *(f"{i} {name}" for i in range(2) for name in seen)]
+
+
+def pooled_code(scene: Scene, width: int) -> Tensor:
+    """Everything that a caption says, in one vector of unit length ``(width,)``."""
+    return F.normalize(_total(pooled_statements(scene), (width,)), dim=0)
 
 
 def partly_stated(scene: Scene, width: int, rng: Random) -> Tensor:

@@ -2,7 +2,8 @@
 
 Contrast alone makes a space in which captions are found again, but hides the attributes in it: a probe of 2,000
 examples reads all of them right in 8% of the images. So media and captions are also drawn towards one fixed code per
-attribute.
+attribute, and a linear reader must be able to name every attribute of a medium: what it cannot, no LLM behind the
+encoder can.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel
 from nextgpt_pl.encoders.imagebind_encoder import TOWER
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pocket import grammar
-from nextgpt_pl.pocket.pretrain.captions import near_miss, pooled_code
+from nextgpt_pl.pocket.pretrain.captions import all_statements, near_miss, pooled_code, pooled_statements
 from nextgpt_pl.pocket.pretrain.loop import PretrainTask, train
+from nextgpt_pl.pocket.pretrain.pictures import draw_picture
+from nextgpt_pl.pocket.pretrain.sounds import draw_wider, is_wider
 from nextgpt_pl.pocket.pretrain.text import CONTEXT, caption_tokenizer, load_tokenizer
 from nextgpt_pl.pocket.render import render
 from nextgpt_pl.pocket.weights import weights_root
@@ -32,6 +35,8 @@ from nextgpt_pl.pocket.world import SAMPLE_RATE, Scene, draw_scene, pick
 
 _TEMPERATURE = 0.07
 _CONTRAST = 0.1  # weight of the cross-entropy
+_READING = 0.2  # weight of the reader's
+_WIDER_SHARE = 0.5  # of the sounds: with attributes that the world does not name, lest its few be learned by heart
 _POSITION_SPREAD = 0.5
 
 
@@ -46,14 +51,15 @@ def tower_input(arrays: list[np.ndarray], modality: Modality, config: ImageBindC
 
 
 class Contrastive(PretrainTask):
-    """Symmetric cross-entropy between media and captions, and squared distance of both to their scenes' codes.
+    """Symmetric cross-entropy between media and captions, squared distance of both to their scenes' codes, and the
+    cross-entropy of a linear reader of the media's embeddings.
 
-    Each step is of one modality. In the cross-entropy, items that mean the same all count as right, and captions of
-    near misses join the negatives: in chance company one attribute or two would do to find the right caption.
+    Each step is of one modality. In the contrast, items that mean the same all count as right, and captions of near
+    misses join the negatives: in chance company one attribute or two would do to find the right caption.
     """
 
     batch_size = 32
-    modalities = (Modality.IMAGE, Modality.IMAGE, Modality.VIDEO, Modality.VIDEO, Modality.AUDIO)  # sounds are easy
+    modalities = (Modality.IMAGE,) * 4 + (Modality.VIDEO,) * 2 + (Modality.AUDIO,)
 
     def __init__(self, tokenizer: Any, *, steps: int, seed: int) -> None:
         super().__init__(steps=steps, lr=1e-3, seed=seed, weight_decay=0.05)
@@ -63,6 +69,8 @@ class Contrastive(PretrainTask):
             # beside patches of spread 1, positions that start at 0.02 are not seen for thousands of steps
             positions = self.model.modality_preprocessors[name].get_parameter("pos_embedding_helper.pos_embed")
             nn.init.normal_(positions, std=_POSITION_SPREAD)
+        self.statements = {name: i for i, name in enumerate(all_statements())}
+        self.reader = nn.Linear(self.model.config.out_dim, len(self.statements))
 
     def embed_captions(self, captions: list[str]) -> Tensor:
         """Unit embeddings ``(N, D)``."""
@@ -74,19 +82,42 @@ class Contrastive(PretrainTask):
         inputs = tower_input([render(scene, rng) for scene in scenes], modality, self.model.config)
         return self.model(TOWER[modality], inputs.to(self.device), scale=False)
 
+    def draw(self, modality: Modality, rng: Random) -> Scene:
+        """A scene to learn from. Wider sounds have no caption."""
+        if modality is Modality.IMAGE:
+            return draw_picture(rng)
+        if modality is Modality.AUDIO and rng.random() < _WIDER_SHARE:
+            return draw_wider(rng)
+        return draw_scene(modality, rng)
+
     def loss(self, rng: Random, generator: torch.Generator) -> Tensor:
-        """Both directions of the cross-entropy, and the distances to the codes relative to the codes' own spread."""
+        """The three parts' weighted sum; distances to the codes are relative to the codes' own spread."""
         modality = pick(rng, self.modalities)
-        scenes = [draw_scene(modality, rng) for _ in range(self.batch_size)]
-        near = [near_miss(scene, rng) for scene in scenes]
+        scenes = sorted((self.draw(modality, rng) for _ in range(self.batch_size)), key=is_wider)
+        worded = [scene for scene in scenes if not is_wider(scene)]
+        said = [*worded, *(near_miss(scene, rng) for scene in worded)]
         media = self.embed_media(scenes, modality, rng)
-        captions = self.embed_captions([grammar.caption(s, rng) for s in (*scenes, *near)])
-        same = torch.tensor([[a == b for b in (*scenes, *near)] for a in scenes], device=self.device).float()
-        to_text, to_media = media @ captions.T / _TEMPERATURE, captions[: len(scenes)] @ media.T / _TEMPERATURE
-        contrast = (_match(to_text, same) + _match(to_media, same[:, : len(scenes)])) / 2
-        wanted = torch.stack([pooled_code(s, media.shape[1]) for s in (*scenes, *near)]).to(media)
-        distances = [(media - wanted[: len(scenes)]).square().mean(), (captions - wanted).square().mean()]
-        return _CONTRAST * contrast + torch.stack(distances).sum() / wanted.var(0).mean()
+        captions = self.embed_captions([grammar.caption(scene, rng) for scene in said])
+        wanted = [torch.stack([pooled_code(s, media.shape[1]) for s in some]).to(media) for some in (scenes, said)]
+        distances = [(a - b).square().mean() for a, b in zip((media, captions), wanted, strict=True)]
+        distance = torch.stack(distances).sum() / wanted[1].var(0).mean()
+        contrast = self._contrast(media[: len(worded)], captions, worded, said)
+        return _CONTRAST * contrast + distance + _READING * self._misread(media, scenes)
+
+    def _contrast(self, media: Tensor, captions: Tensor, worded: list[Scene], said: list[Scene]) -> Tensor:
+        """Cross-entropy in both directions; ``captions`` are of the media's own scenes first."""
+        same = torch.tensor([[a == b for b in said] for a in worded], device=self.device).float()
+        to_text, to_media = media @ captions.T / _TEMPERATURE, captions[: len(worded)] @ media.T / _TEMPERATURE
+        return (_match(to_text, same) + _match(to_media, same[:, : len(worded)])) / 2
+
+    def _misread(self, media: Tensor, scenes: list[Scene]) -> Tensor:
+        """Cross-entropy of the reader, a sum over all statements, per medium."""
+        true = torch.zeros(len(scenes), len(self.statements))
+        for row, scene in zip(true, scenes, strict=True):
+            row[[self.statements[name] for name in pooled_statements(scene)]] = 1
+        # unit embeddings spread over the width: scaled up, the reader starts as one of numbers of size 1
+        logits = self.reader(media * media.shape[1] ** 0.5)
+        return F.binary_cross_entropy_with_logits(logits, true.to(media), reduction="none").sum(1).mean()
 
     @torch.no_grad()
     def retrieval(self, count: int = 200) -> dict[str, float]:
@@ -119,7 +150,7 @@ def shipped_encoder() -> Contrastive:
 def pretrain_encoder(out: Path, work: Path, *, seed: int = 0, steps: int | None = None) -> dict[str, float]:
     """Train the pocket ImageBind and save it to ``out/encoder``."""
     torch.manual_seed(seed)
-    task = Contrastive(caption_tokenizer(load_tokenizer(out, seed)), steps=steps or 3_000, seed=seed)
+    task = Contrastive(caption_tokenizer(load_tokenizer(out, seed)), steps=steps or 6_000, seed=seed)
     train(task, work)
     folder = out / "encoder"
     folder.mkdir(parents=True, exist_ok=True)

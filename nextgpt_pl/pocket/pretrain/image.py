@@ -23,14 +23,14 @@ from nextgpt_pl.pocket.pretrain.autoencoder import (
 from nextgpt_pl.pocket.pretrain.captions import CaptionCoding, train_coding
 from nextgpt_pl.pocket.pretrain.diffusion import LatentDiffusion, build_scheduler
 from nextgpt_pl.pocket.pretrain.loop import save_half, train
+from nextgpt_pl.pocket.pretrain.pictures import draw_picture
 from nextgpt_pl.pocket.pretrain.text import CONTEXT
 from nextgpt_pl.pocket.render import render
-from nextgpt_pl.pocket.world import ImageScene, Scene, draw_scene
+from nextgpt_pl.pocket.world import Scene, draw_scene
 
 TEXT_WIDTH = 128
 LATENT_CHANNELS = 12
 ITEMS = 24_000
-TWO_OBJECTS = 0.65  # share of the items: more than in the world, since binding is what takes longest to learn
 
 
 def build_text_encoder(tokenizer: Any) -> CLIPTextModel:
@@ -80,12 +80,7 @@ class ImageDiffusion(LatentDiffusion):
 
     def training_scene(self, index: int) -> Scene:
         """A scene of the training split, of two objects more often than the world has it."""
-        rng = Random(f"{self.seed}/objects/{index}")
-        wanted = 2 if rng.random() < TWO_OBJECTS else 1
-        while True:
-            scene = draw_scene(Modality.IMAGE, rng)
-            if isinstance(scene, ImageScene) and len(scene.things) == wanted:
-                return scene
+        return draw_picture(Random(f"{self.seed}/objects/{index}"))
 
     def denoise(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
         """One pass of the UNet."""

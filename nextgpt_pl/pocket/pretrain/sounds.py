@@ -27,7 +27,7 @@ _WORLD: dict[str, tuple[str, ...]] = {"timbre": TIMBRES, "pitch": tuple(PITCHES)
 
 def is_wider(scene: Scene) -> bool:
     """Whether a sound has an attribute that the world does not name."""
-    return any(value not in _WORLD[name] for name, value in vars(scene).items())
+    return isinstance(scene, AudioScene) and any(v not in _WORLD[name] for name, v in vars(scene).items())
 
 
 def draw_wider(rng: Random) -> AudioScene:
