@@ -1,5 +1,6 @@
 """The language model between the projections."""
 
-from nextgpt_pl.llm.causal_lm import CausalLM, LoRA
+from nextgpt_pl.llm.causal_lm import CausalLM
+from nextgpt_pl.llm.lora import LoRA
 
 __all__ = ["CausalLM", "LoRA"]

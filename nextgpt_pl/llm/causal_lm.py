@@ -2,53 +2,22 @@
 
 from __future__ import annotations
 
-import copy
-import importlib.util
-import inspect
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.utils import logging
+from transformers import PreTrainedTokenizerBase
 
-from nextgpt_pl import published
-from nextgpt_pl.errors import UserError, nearest
+from nextgpt_pl.errors import UserError
 from nextgpt_pl.llm.head_loss import token_cross_entropy
+from nextgpt_pl.llm.lora import LoRA, inject_lora
+from nextgpt_pl.llm.pretrained import DType, Pretrained
 from nextgpt_pl.llm.signal_rows import ExtendedEmbedding, ExtendedHead, initial_rows
-from nextgpt_pl.paths import resolve
 
 _LOGITS = 2**21  # at a time: 8 MiB in float32
-
-DType = Literal["float32", "bfloat16", "float16"]
-
-
-@dataclass
-class LoRA:
-    """Low-rank updates of the LLM's layers (paper: r = 32 on the attention's four projections).
-
-    Args:
-        r: rank.
-        alpha: the update is scaled by alpha / r.
-        dropout: on the update's input.
-        target_modules: names of the layers.
-
-    """
-
-    r: int = 32
-    alpha: int = 32
-    dropout: float = 0.1
-    target_modules: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"])
-
-    def __post_init__(self) -> None:
-        if self.r < 1:
-            raise UserError(f"lora.r={self.r}: a rank is at least 1")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"lora.dropout={self.dropout}: a probability, below 1")
 
 
 class CausalLM(nn.Module):
@@ -94,10 +63,9 @@ class CausalLM(nn.Module):
             raise UserError("llm.frozen_prefix and llm.gradient_checkpointing exclude each other: set one of them")
         self.length_groups, self.frozen_prefix = length_groups, frozen_prefix
         self.extra_tokens, self.stop = list(extra_tokens or []), list(stop or [])
-        self.path, self.gguf_file, self.dtype_name = path, gguf_file, dtype
-        self.chat_template, self.attention = chat_template, attention
-        self.gradient_checkpointing = gradient_checkpointing
-        self.quantization = dict(quantization or {})
+        self.path, self.dtype_name, self.quantization = path, dtype, dict(quantization or {})
+        self.pretrained = Pretrained(path, gguf_file, dtype, attention, self.quantization)
+        self.chat_template, self.gradient_checkpointing = chat_template, gradient_checkpointing
         self.model: Any = None
         self.in_step = False  # every process must run as many passes as the others
         #: read the layers when the first pass needs them: where all states are in a cache, never
@@ -105,16 +73,7 @@ class CausalLM(nn.Module):
         self._layers_missing = False
         self.lora: dict[str, Any] | None = None
 
-    def _source(self) -> dict[str, Any]:
-        path = resolve(self.path)
-        source: dict[str, Any] = {"pretrained_model_name_or_path": path}
-        if self.gguf_file:
-            if Path(path).is_dir() and not (Path(path) / self.gguf_file).is_file():
-                raise UserError(f"gguf_file={self.gguf_file!r}: no such file in {path}")
-            source["gguf_file"] = self.gguf_file
-        return source
-
-    @cached_property
+    @property
     def config(self) -> Any:
         """The model's configuration; reads no weights.
 
@@ -122,13 +81,7 @@ class CausalLM(nn.Module):
             UserError: ``path`` is neither a folder with a model nor a known hub id.
 
         """
-        known = None if self.gguf_file else published.read(self.path, "config.json")
-        if known is not None:
-            return AutoConfig.for_model(**known)
-        try:
-            return AutoConfig.from_pretrained(**self._source())
-        except (OSError, ValueError) as error:
-            raise UserError(f"llm.path={self.path!r}: {str(error).splitlines()[0]}") from error
+        return self.pretrained.config
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -138,7 +91,7 @@ class CausalLM(nn.Module):
             UserError: there is no chat template at all.
 
         """
-        tokenizer = AutoTokenizer.from_pretrained(**self._source())
+        tokenizer = self.pretrained.tokenizer()
         if self.chat_template:
             tokenizer.chat_template = self.chat_template
         if not tokenizer.chat_template:
@@ -167,14 +120,9 @@ class CausalLM(nn.Module):
 
     def load(self, signal_tokens: int) -> None:
         """Read the weights, freeze them, add ``signal_tokens`` trainable rows. On the meta device nothing is read."""
-        dtype = getattr(torch, self.dtype_name)
-        if torch.get_default_device().type == "meta":
-            config = copy.deepcopy(self.config)  # the model's own says more rows below
-            model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=self.attention)
-        else:
-            # a GGUF file is read whole, quantized layers are placed as they are read
-            self._layers_missing = self.layers_on_demand and not self.gguf_file and not self.quantization
-            model = self._without_layers() if self._layers_missing else self._read()
+        on_meta = torch.get_default_device().type == "meta"
+        self._layers_missing = self.layers_on_demand and self.pretrained.in_layers and not on_meta
+        model = self.pretrained.read_without_layers() if self._layers_missing else self.pretrained.read()
         rows = model.get_input_embeddings().num_embeddings
         own = self.vocab_size - len(self.extra_tokens)
         if rows != own:
@@ -196,26 +144,6 @@ class CausalLM(nn.Module):
             model.gradient_checkpointing_enable({"use_reentrant": False})
         return model.eval()
 
-    def _read(self, **changes: Any) -> Any:
-        """The model with its weights."""
-        arguments = {**self._source(), **self._quantized(), **changes}
-        return AutoModelForCausalLM.from_pretrained(
-            **arguments, dtype=getattr(torch, self.dtype_name), attn_implementation=self.attention
-        )
-
-    def _without_layers(self) -> Any:
-        """Embedding, final norm and head; of the other weights in the files nothing is read."""
-        config = copy.deepcopy(self.config)
-        config.num_hidden_layers = 0
-        if getattr(config, "layer_types", None):
-            config.layer_types = []
-        verbosity = logging.get_verbosity()
-        logging.set_verbosity_error()  # it would list the layers' weights as superfluous
-        try:
-            return self._read(config=config)
-        finally:
-            logging.set_verbosity(verbosity)
-
     def complete(self) -> None:
         """Read the layers that :attr:`layers_on_demand` has put off."""
         if not self._layers_missing:
@@ -223,7 +151,7 @@ class CausalLM(nn.Module):
         self._layers_missing = False
         embedding, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
         with torch.random.fork_rng([]):
-            model = self._read()
+            model = self.pretrained.read()
         self.model = self._extended(model, embedding, head).to(head.rows.device)
 
     def _add_extra_rows(self, model: Any) -> None:
@@ -233,27 +161,6 @@ class CausalLM(nn.Module):
         with torch.no_grad():
             for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
                 layer.weight[-count:] = initial_rows(layer.weight[:-count], count).to(layer.weight.dtype)
-
-    def _quantized(self) -> dict[str, Any]:
-        """Arguments of ``from_pretrained`` that read the frozen layers in fewer bits.
-
-        Raises:
-            UserError: bitsandbytes is not installed, or does not take an argument.
-
-        """
-        if not self.quantization:
-            return {}
-        if importlib.util.find_spec("bitsandbytes") is None:
-            raise UserError("llm.quantization needs bitsandbytes: pip install 'nextgpt-pl[qlora]'")
-        from transformers import BitsAndBytesConfig
-
-        known = inspect.signature(BitsAndBytesConfig).parameters
-        for name in self.quantization:
-            if name not in known:
-                raise UserError(f"llm.quantization.{name}: no such key{nearest(name, known)}")
-        # quantized layers are made where they stay: on the process's own device
-        device = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
-        return {"quantization_config": BitsAndBytesConfig(**self.quantization), "device_map": {"": device}}
 
     def train(self, mode: bool = True) -> CausalLM:
         """Frozen layers stay in evaluation mode; only what a stage adds (LoRA's dropout) follows ``mode``."""
@@ -266,7 +173,7 @@ class CausalLM(nn.Module):
         return self
 
     def add_lora(self, lora: LoRA) -> None:
-        """Add low-rank updates to the frozen layers (peft); they start as zero, in float32.
+        """Add low-rank updates to the frozen layers.
 
         Raises:
             UserError: other ones are there already, or no layer has such a name.
@@ -277,19 +184,8 @@ class CausalLM(nn.Module):
             if self.lora != wanted:
                 raise UserError(f"LoRA {wanted} is asked for, but the weights that were taken over have {self.lora}")
             return
-        from peft import LoraConfig, inject_adapter_in_model
-
         self.complete()
-        config = LoraConfig(
-            r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(lora.target_modules)
-        )
-        try:
-            inject_adapter_in_model(config, self.model)
-        except ValueError as error:
-            raise UserError(f"lora.target_modules={list(lora.target_modules)}: {str(error).splitlines()[0]}") from error
-        for name, parameter in self.model.named_parameters():
-            if "lora_" in name:
-                parameter.data = parameter.data.float()
+        inject_lora(self.model, lora)
         self.lora = wanted
 
     def word_embeddings(self) -> Tensor:

@@ -29,7 +29,8 @@ from nextgpt_pl.pocket.world import Scene
 TEXT_WIDTH = 128
 LATENT_CHANNELS = 16
 ITEMS = 10_000
-WIDER_SHARE = 0.6  # of the items: sounds with attributes that the world does not name
+# of the items: sounds with attributes that the world does not name; each combination is then about as frequent
+WIDER_SHARE = 0.9
 PARTLY_STATED = 0.2  # share of the training conditions
 
 

@@ -1,0 +1,53 @@
+"""Low-rank updates of a frozen LLM's layers (LoRA, Hu et al. 2021, arXiv 2106.09685), by peft."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from nextgpt_pl.errors import UserError
+
+
+@dataclass
+class LoRA:
+    """Low-rank updates of the LLM's layers (paper: r = 32 on the attention's four projections).
+
+    Args:
+        r: rank.
+        alpha: the update is scaled by alpha / r.
+        dropout: on the update's input.
+        target_modules: names of the layers.
+
+    """
+
+    r: int = 32
+    alpha: int = 32
+    dropout: float = 0.1
+    target_modules: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"])
+
+    def __post_init__(self) -> None:
+        if self.r < 1:
+            raise UserError(f"lora.r={self.r}: a rank is at least 1")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"lora.dropout={self.dropout}: a probability, below 1")
+
+
+def inject_lora(model: Any, lora: LoRA) -> None:
+    """Add the updates to ``model``; they start as zero, in float32.
+
+    Raises:
+        UserError: no layer has such a name.
+
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    config = LoraConfig(
+        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(lora.target_modules)
+    )
+    try:
+        inject_adapter_in_model(config, model)
+    except ValueError as error:
+        raise UserError(f"lora.target_modules={list(lora.target_modules)}: {str(error).splitlines()[0]}") from error
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.float()

@@ -1,0 +1,109 @@
+"""Where an LLM's configuration, tokenizer and weights come from, and how they are read."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from nextgpt_pl import published
+from nextgpt_pl.errors import UserError, nearest
+from nextgpt_pl.paths import resolve
+
+DType = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass
+class Pretrained:
+    """A model of the transformers library, by hub id or folder; the arguments are those of :class:`CausalLM`."""
+
+    path: str
+    gguf_file: str | None = None
+    dtype: DType = "float32"
+    attention: str = "sdpa"
+    quantization: Mapping[str, Any] = field(default_factory=dict)
+
+    def _source(self) -> dict[str, Any]:
+        path = resolve(self.path)
+        source: dict[str, Any] = {"pretrained_model_name_or_path": path}
+        if self.gguf_file:
+            if Path(path).is_dir() and not (Path(path) / self.gguf_file).is_file():
+                raise UserError(f"gguf_file={self.gguf_file!r}: no such file in {path}")
+            source["gguf_file"] = self.gguf_file
+        return source
+
+    @cached_property
+    def config(self) -> Any:
+        """The model's configuration; reads no weights.
+
+        Raises:
+            UserError: ``path`` is neither a folder with a model nor a known hub id.
+
+        """
+        known = None if self.gguf_file else published.read(self.path, "config.json")
+        if known is not None:
+            return AutoConfig.for_model(**known)
+        try:
+            return AutoConfig.from_pretrained(**self._source())
+        except (OSError, ValueError) as error:
+            raise UserError(f"llm.path={self.path!r}: {str(error).splitlines()[0]}") from error
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer as it was published."""
+        return AutoTokenizer.from_pretrained(**self._source())
+
+    @property
+    def in_layers(self) -> bool:
+        """Whether layers can be read apart: a GGUF file is read whole, quantized layers are placed as they are read."""
+        return not self.gguf_file and not self.quantization
+
+    def read(self, **changes: Any) -> Any:
+        """The model with its weights; on the meta device nothing is read."""
+        options = {"dtype": getattr(torch, self.dtype), "attn_implementation": self.attention}
+        if torch.get_default_device().type == "meta":
+            # the model's own configuration says more rows later
+            return AutoModelForCausalLM.from_config(copy.deepcopy(self.config), **options)
+        return AutoModelForCausalLM.from_pretrained(**self._source(), **self._quantized(), **changes, **options)
+
+    def read_without_layers(self) -> Any:
+        """Embedding, final norm and head; of the other weights in the files nothing is read."""
+        config = copy.deepcopy(self.config)
+        config.num_hidden_layers = 0
+        if getattr(config, "layer_types", None):
+            config.layer_types = []
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity_error()  # it would list the layers' weights as superfluous
+        try:
+            return self.read(config=config)
+        finally:
+            logging.set_verbosity(verbosity)
+
+    def _quantized(self) -> dict[str, Any]:
+        """Arguments of ``from_pretrained`` that read the frozen layers in fewer bits.
+
+        Raises:
+            UserError: bitsandbytes is not installed, or does not take an argument.
+
+        """
+        if not self.quantization:
+            return {}
+        if importlib.util.find_spec("bitsandbytes") is None:
+            raise UserError("llm.quantization needs bitsandbytes: pip install 'nextgpt-pl[qlora]'")
+        from transformers import BitsAndBytesConfig
+
+        known = inspect.signature(BitsAndBytesConfig).parameters
+        for name in self.quantization:
+            if name not in known:
+                raise UserError(f"llm.quantization.{name}: no such key{nearest(name, known)}")
+        # quantized layers are made where they stay: on the process's own device
+        device = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
+        return {"quantization_config": BitsAndBytesConfig(**self.quantization), "device_map": {"": device}}
