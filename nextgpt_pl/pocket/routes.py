@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,6 @@ from nextgpt_pl.pocket.judge_text import judge_text
 from nextgpt_pl.pocket.world import Scene
 from nextgpt_pl.samples import Dialogue, Media, TextPart
 
-_NO_MEDIA = ("text->text", "question")
 #: rows of the table, and what the project holds itself to
 ROUTES: dict[str, float] = {
     "image->text": 0.95,
@@ -33,6 +32,8 @@ ROUTES: dict[str, float] = {
     "image+text->image": 0.85,
     "text->image+audio": 0.85,
 }
+#: the same, and routes on which no medium is asked for
+SCORED = (*ROUTES, "text->text", "question")
 
 
 @dataclass
@@ -143,11 +144,6 @@ def malformed_spans(model: AnyToAny, count: int, batch: int = 50) -> int:
             labelled = (p for p, label in enumerate(row.labels) if label >= 0)
             stray += sum(row.input_ids[p] in every and p not in inside for p in labelled)
     return stray
-
-
-def score_table(model: AnyToAny, count: int) -> Mapping[str, RouteScore]:
-    """All rows, and the routes on which no medium is asked for."""
-    return {route: score_route(model, route, count) for route in (*ROUTES, *_NO_MEDIA)}
 
 
 def _asked(dialogue: Dialogue) -> str:

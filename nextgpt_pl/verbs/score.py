@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nextgpt_pl.atomic import whole_file
+from nextgpt_pl.checkpoints.adapter import WEIGHTS
+from nextgpt_pl.features.keys import file_sha256
 from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.pocket import routes
 from nextgpt_pl.pocket.pretrain.quality import decoder_score
@@ -17,6 +20,8 @@ _FILE = "scores.json"
 def score(run: Path, count: int = 300, replies: int = 1000, out: Path | None = None) -> dict[str, Any]:
     """Answer held-out dialogues of every route and judge them; prints a table and writes ``scores.json``.
 
+    Each route is written as soon as it is judged; after an interruption the same command does what is missing.
+
     Args:
         run: folder of the run.
         count: dialogues per route.
@@ -24,20 +29,35 @@ def score(run: Path, count: int = 300, replies: int = 1000, out: Path | None = N
         out: folder of ``scores.json``; by default the run's.
 
     """
+    file = (out or run) / _FILE
+    record = _begun(file, {"count": count, "replies": replies, "adapter": file_sha256(run / "adapter" / WEIGHTS)})
     model = AnyToAny.from_run(run)
-    table = routes.score_table(model, count)
-    record: dict[str, Any] = {
-        "count": count,
-        "decoders": {m.value: decoder_score(m, count) for m in model.network.decoders},
-        "routes": {route: found.row() for route, found in table.items()},
-        "examples": {route: found.examples for route, found in table.items()},
-        "replies": replies,
-        "malformed_spans": routes.malformed_spans(model, replies),
-    }
-    (out or run).mkdir(parents=True, exist_ok=True)
-    ((out or run) / _FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    for route in routes.SCORED:
+        if route not in record["routes"]:
+            found = routes.score_route(model, route, count)
+            record["routes"][route], record["examples"][route] = found.row(), found.examples
+            _write(record, file)
+    if "malformed_spans" not in record:
+        record["malformed_spans"] = routes.malformed_spans(model, replies)
+    record["decoders"] = {m.value: decoder_score(m, count) for m in model.network.decoders}
+    _write(record, file)
     print("\n".join(" | ".join(row) for row in table_rows(record)))
     return record
+
+
+def _begun(file: Path, of: Mapping[str, Any]) -> dict[str, Any]:
+    """What an earlier call has found of the same weights in the same numbers; else an empty record."""
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if any(known.get(name) != value for name, value in of.items()):
+        return {**of, "routes": {}, "examples": {}}
+    if known["routes"]:
+        print(f"{file}: {len(known['routes'])} routes were scored before")
+    return dict(known)
+
+
+def _write(record: Mapping[str, Any], file: Path) -> None:
+    with whole_file(file) as scratch:
+        scratch.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def table_rows(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
