@@ -8,6 +8,7 @@ encoder can.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,9 +25,10 @@ from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel
 from nextgpt_pl.encoders.imagebind_encoder import TOWER
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pocket import grammar
-from nextgpt_pl.pocket.pretrain.captions import all_statements, near_miss, pooled_code, pooled_statements
+from nextgpt_pl.pocket.pretrain.captions import all_statements, near_miss, pooled_code
 from nextgpt_pl.pocket.pretrain.loop import PretrainTask, train
 from nextgpt_pl.pocket.pretrain.pictures import draw_picture
+from nextgpt_pl.pocket.pretrain.reading import read_right, stated_rows
 from nextgpt_pl.pocket.pretrain.sounds import draw_wider, is_wider
 from nextgpt_pl.pocket.pretrain.text import CONTEXT, caption_tokenizer, load_tokenizer
 from nextgpt_pl.pocket.render import render
@@ -69,7 +71,7 @@ class Contrastive(PretrainTask):
             # beside patches of spread 1, positions that start at 0.02 are not seen for thousands of steps
             positions = self.model.modality_preprocessors[name].get_parameter("pos_embedding_helper.pos_embed")
             nn.init.normal_(positions, std=_POSITION_SPREAD)
-        self.statements = {name: i for i, name in enumerate(all_statements())}
+        self.statements = all_statements()
         self.reader = nn.Linear(self.model.config.out_dim, len(self.statements))
 
     def embed_captions(self, captions: list[str]) -> Tensor:
@@ -112,12 +114,22 @@ class Contrastive(PretrainTask):
 
     def _misread(self, media: Tensor, scenes: list[Scene]) -> Tensor:
         """Cross-entropy of the reader, a sum over all statements, per medium."""
-        true = torch.zeros(len(scenes), len(self.statements))
-        for row, scene in zip(true, scenes, strict=True):
-            row[[self.statements[name] for name in pooled_statements(scene)]] = 1
+        true = stated_rows(scenes, self.statements)
         # unit embeddings spread over the width: scaled up, the reader starts as one of numbers of size 1
         logits = self.reader(media * media.shape[1] ** 0.5)
         return F.binary_cross_entropy_with_logits(logits, true.to(media), reduction="none").sum(1).mean()
+
+    def quality(self) -> dict[str, float]:
+        """Retrieval, and what a linear probe reads."""
+        return {**self.retrieval(), **self.readable()}
+
+    @torch.no_grad()
+    def readable(self) -> dict[str, float]:
+        """Share of held-out media of which a linear probe of the embedding reads every attribute."""
+        return {f"read_{m}": read_right(partial(self._render_and_embed, m), m) for m in GENERATED}
+
+    def _render_and_embed(self, modality: Modality, scenes: list[Scene]) -> Tensor:
+        return self.embed_media(scenes, modality, Random(repr(scenes[0])))
 
     @torch.no_grad()
     def retrieval(self, count: int = 200) -> dict[str, float]:
@@ -157,4 +169,4 @@ def pretrain_encoder(out: Path, work: Path, *, seed: int = 0, steps: int | None 
     task.model.config.to_json(folder / "config.json")
     save_file({k: v.half().contiguous() for k, v in task.model.state_dict().items()}, folder / "model.safetensors")
     task.tokenizer.save_pretrained(folder)
-    return task.retrieval()
+    return task.quality()

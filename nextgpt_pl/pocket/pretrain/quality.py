@@ -63,7 +63,7 @@ def measure_shipped(part: str, count: int) -> dict[str, float]:
     if part == "encoder":
         from nextgpt_pl.pocket.pretrain.encoder import shipped_encoder
 
-        return shipped_encoder().retrieval()
+        return shipped_encoder().quality()
     return measure(Modality(part), count=count)
 
 

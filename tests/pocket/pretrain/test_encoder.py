@@ -8,6 +8,7 @@ from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pocket.pretrain.captions import all_statements, pooled_statements
 from nextgpt_pl.pocket.pretrain.encoder import Contrastive
 from nextgpt_pl.pocket.pretrain.pictures import TWO_OBJECTS, draw_picture
+from nextgpt_pl.pocket.pretrain.reading import all_read, read_right, stated_rows
 from nextgpt_pl.pocket.pretrain.sounds import draw_wider, is_wider
 from nextgpt_pl.pocket.weights import weights_root
 from nextgpt_pl.pocket.world import draw_scene, is_heldout
@@ -56,6 +57,24 @@ def test_a_reader_that_is_right_costs_nothing(task):
         task.reader.bias.fill_(-20.0)
         task.reader.weight.zero_()
         for i, scene in enumerate(scenes):
-            task.reader.weight[[task.statements[name] for name in pooled_statements(scene)], i] = 40.0
+            task.reader.weight[[task.statements.index(name) for name in pooled_statements(scene)], i] = 40.0
     assert float(task._misread(media, scenes).detach()) < 1e-3 < wrong
     assert float(task._misread(media.roll(1, 0), scenes).detach()) > wrong
+
+
+def test_a_probe_reads_what_is_in_the_embedding_and_nothing_else():
+    """Embeddings that add up a code per statement are read in full; without the codes of shapes, they are not."""
+    names = all_statements()
+    codes = torch.randn(len(names), 128, generator=torch.Generator().manual_seed(0))
+    for modality in GENERATED:
+        assert read_right(lambda scenes: stated_rows(scenes, names) @ codes, modality, 600, 100) > 0.99
+    blind = codes * torch.tensor([[float("shape" not in name)] for name in names])
+    assert read_right(lambda scenes: stated_rows(scenes, names) @ blind, Modality.VIDEO, 600, 100) < 0.5
+
+
+def test_a_reading_is_right_where_every_attribute_is():
+    names = ["0 shape ring", "0 shape star", "1 no object", "timbre square wave", "timbre sine"]
+    true = torch.tensor([[1.0, 0, 1, 0, 0], [0, 1, 0, 0, 0], [0, 0, 0, 1, 0]])
+    scores = torch.tensor([[0.4, 0.3, 0.9, 0.0, 0.9], [0.4, 0.3, 0.1, 0.0, 0.0], [9.0, 0.0, 0.1, 0.2, 0.1]])
+    assert all_read(scores, true, names).tolist() == [True, False, True]
+    assert not all_read(torch.tensor([[0.4, 0.3, 0.1, 0, 0]]), true[:1], names).any()

@@ -1,0 +1,71 @@
+"""How much of a medium can be read from its embedding: a linear probe, fitted in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.pocket.pretrain.captions import all_statements, pooled_statements
+from nextgpt_pl.pocket.world import Scene, Split, item_scene
+
+_RIDGE = 1e-3
+
+
+def read_right(
+    embed: Callable[[list[Scene]], Tensor], modality: Modality, fitted: int = 1500, count: int = 300, batch: int = 50
+) -> float:
+    """Share of ``count`` held-out media of which a ridge regression on ``fitted`` training media reads all attributes.
+
+    Args:
+        embed: embeddings ``(N, D)`` of rendered scenes.
+        modality: of the media.
+        fitted: training media.
+        count: held-out media.
+        batch: media that are embedded at once.
+
+    """
+    names = all_statements()
+
+    def told(split: Split, number: int) -> tuple[Tensor, Tensor]:
+        scenes = [item_scene(split, modality, i) for i in range(number)]
+        found = torch.cat([embed(scenes[i : i + batch]) for i in range(0, number, batch)]).double()
+        return torch.cat([found, found.new_ones(number, 1)], dim=1), stated_rows(scenes, names).double()
+
+    features, statements = told("train", fitted)
+    square = features.T @ features + _RIDGE * torch.eye(features.shape[1], dtype=features.dtype)
+    weights = torch.linalg.solve(square, features.T @ statements)
+    features, statements = told("heldout", count)
+    return float(all_read(features @ weights, statements, names).double().mean())
+
+
+def stated_rows(scenes: Sequence[Scene], names: Sequence[str]) -> Tensor:
+    """Which of the statements are true of each scene, ``(N, len(names))`` of 0 and 1."""
+    place = {name: i for i, name in enumerate(names)}
+    rows = torch.zeros(len(scenes), len(names))
+    for row, scene in zip(rows, scenes, strict=True):
+        row[[place[name] for name in pooled_statements(scene)]] = 1
+    return rows
+
+
+def all_read(scores: Tensor, statements: Tensor, names: Sequence[str]) -> Tensor:
+    """Per row, whether of every attribute the true statement has the highest score, ``(N,)`` bool."""
+    attributes = [name.rsplit(maxsplit=1)[0] if name.endswith("no object") else _attribute(name) for name in names]
+    right = torch.ones(len(scores), dtype=torch.bool)
+    for attribute in dict.fromkeys(attributes):
+        columns = [i for i, other in enumerate(attributes) if other == attribute]
+        stated = statements[:, columns].bool()
+        if len(columns) == 1:  # yes or no
+            right &= (scores[:, columns[0]] > 0.5) == stated[:, 0]
+            continue
+        best = stated.gather(1, scores[:, columns].argmax(1, keepdim=True))[:, 0]
+        right &= best | ~stated.any(1)
+    return right
+
+
+def _attribute(name: str) -> str:
+    """``0 shape circle`` to ``0 shape``, ``timbre square wave`` to ``timbre``."""
+    words = name.split()
+    return " ".join(words[:2]) if words[0].isdigit() else words[0]
