@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 AlignmentLoss = Literal["mse", "l2"]
 DenoisingTarget = Literal["epsilon", "v", "sample", "flow"]
+
+_NEVER = -1e4  # a log-probability
 
 
 def caption_alignment(
@@ -93,32 +97,30 @@ def denoising_loss(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor
     return ((predicted - target).square().flatten(1).mean(1) * weights).mean()
 
 
-def word_coverage(log_probs: Tensor, present: Tensor, documents: Tensor | None = None, share: float = 1.0) -> Tensor:
-    """How far the tokens of media are from holding the words of their captions, 0 if each word is held in full.
+def spelling(log_probs: Tensor, captions: Sequence[Tensor], count: float | None = None) -> Tensor:
+    """How far the tokens of media, read in order, are from spelling their captions; 0 if they surely do.
 
-    A word is held as far as its shares in the medium's tokens add up to 1, in whichever tokens they are. Words count by
-    their inverse document frequency in the batch: those that all captions have tell nothing.
+    Connectionist temporal classification (Graves et al. 2006) without a blank: each token is a word of the caption, the
+    same as the token before it or the next one, and all such readings count. So tokens need not know in advance which
+    word is theirs, but which word belongs to which object is told by their order. A word that follows itself counts
+    once, and a caption longer than its tokens is cut.
 
     Args:
         log_probs: ``(N, P, V)``, shares of the words in the P tokens of each medium.
-        present: ``(N, V)`` bool, the words of each caption.
-        documents: ``(1 + V,)``, how many captions there are, and how many of them have each word; by default those
-            of ``present``. With several processes: of all of them.
-        share: the part of those captions that a process has on average.
+        captions: per medium its caption's word ids, one dimension, at least one word each.
+        count: what the sum over words is divided by instead of their number; see
+            :func:`nextgpt_pl.distributed.per_process`.
 
     """
-    if documents is None:
-        documents = document_counts(present)
-    count, frequency = documents[0], documents[1:]
-    rarity = torch.where(count > 1, (count / frequency.clamp(min=1)).log(), 1.0)
-    held = log_probs.logsumexp(1).clamp(max=0.0)
-    # the weights of all captions add up to the frequencies' product with the rarities
-    return -(present * rarity * held).sum() / (share * (frequency * rarity).sum()).clamp(min=1e-6)
-
-
-def document_counts(present: Tensor) -> Tensor:
-    """How many captions there are, and how many of them have each word: ``(N, V)`` bool to ``(1 + V,)`` float32."""
-    return torch.cat([present.new_full((1,), len(present), dtype=torch.float32), present.sum(0).float()])
+    media, tokens, vocabulary = log_probs.shape
+    words = [caption.unique_consecutive()[:tokens] for caption in captions]
+    # the operation wants a blank: a word that nothing is
+    shares = F.pad(log_probs, (0, 1), value=_NEVER).transpose(0, 1)
+    lengths = torch.tensor([len(w) for w in words])
+    loss = F.ctc_loss(
+        shares, torch.cat(words), torch.full((media,), tokens), lengths, blank=vocabulary, reduction="sum"
+    )
+    return loss / (float(lengths.sum()) if count is None else count)
 
 
 def shifted_labels(labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from nextgpt_pl.conversation import Conversation, Direction, MediaAs
 from nextgpt_pl.decoders.base import Decoder
-from nextgpt_pl.distributed import processes, summed, untouched, whole
+from nextgpt_pl.distributed import per_process, untouched, whole
 from nextgpt_pl.encoders.base import Encoder
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.llm import CausalLM
-from nextgpt_pl.losses import document_counts, word_coverage
+from nextgpt_pl.losses import spelling
 from nextgpt_pl.modality import GENERATED, MODALITIES, Modality, ids_behind
 from nextgpt_pl.projections import InputProjection, OutputProjection, WordInputProjection
 from nextgpt_pl.samples import Batch, MediaSlot, SpanTargets
@@ -215,44 +215,35 @@ class NextGPT(nn.Module):
             return batch.slots
         return {m: batch.slots.get(m, []) for m in self.encoder.modalities}
 
-    def word_coverage(self, batch: Batch) -> Tensor:
-        """How far the media's tokens are from holding the words that the batch labels; runs no LLM.
+    def spelling(self, batch: Batch) -> Tensor:
+        """How far the media's tokens are from spelling what the batch labels, per word; runs no LLM.
 
-        The mean over modalities; with several processes it is of all their media, as this process's part of it.
+        With several processes the mean is over the words of all, as this process's part of it.
 
         Raises:
             UserError: the input projections do not speak in words.
 
         """
         device = batch.labels.device
-        shown = self._shown(batch)
         assert self.encoder is not None
-        present = {m: self._words_present(m, batch) for m in self.encoder.modalities}
-        documents = summed(torch.stack([document_counts(p) for p in present.values()]))
         # what the words do not reach, such as their offset, is trained too: later, by the LLM
-        total = untouched(self.input_projections.values(), documents)
-        for (modality, words), counts in zip(present.items(), documents, strict=True):
-            features = None
-            if modality in shown:
-                features = self.encoder.features(modality, [slot.media for _, slot in shown[modality]], device)
-            if features is not None and len(words):
-                projection = self.input_projection(modality)
-                assert isinstance(projection, WordInputProjection)
-                log_probs = projection.word_log_probs(features.float())
-                total = total + word_coverage(log_probs, words, counts, 1 / processes())
-        return total / max(1, int((documents[:, 0] > 0).sum()))
+        total = untouched(self.input_projections.values(), torch.zeros((), device=device))
+        spelled = 0
+        for modality, slots in self._shown(batch).items():
+            features = self.encoder.features(modality, [slot.media for _, slot in slots], device)
+            projection = self.input_projection(modality)
+            if not isinstance(projection, WordInputProjection):
+                raise UserError(f"network.input_projection: {type(projection).__name__} knows no words to spell with")
+            captions = [self._words(batch.labels[row], len(projection.words)) for row, _ in slots]
+            if captions:
+                total = total + spelling(projection.word_log_probs(features.float()), captions, 1.0)
+                spelled += sum(len(caption) for caption in captions)
+        return total / max(1.0, *per_process([spelled], device))
 
-    def _words_present(self, modality: Modality, batch: Batch) -> Tensor:
-        """Which words the caption of each medium has, ``(N, V)``."""
-        projection = self.input_projection(modality)
-        if not isinstance(projection, WordInputProjection):
-            raise UserError(f"network.input_projection: {type(projection).__name__} knows no words to be covered")
-        slots, vocabulary = batch.slots.get(modality, []), len(projection.words)
-        present = torch.zeros(len(slots), vocabulary, dtype=torch.bool, device=batch.labels.device)
-        for index, (row, _) in enumerate(slots):
-            labels = batch.labels[row]
-            present[index, labels[(labels >= 0) & (labels < vocabulary)]] = True
-        return present
+    def _words(self, labels: Tensor, vocabulary: int) -> Tensor:
+        """Of a row's labels those that are words of the LLM, without tokens that only end a turn."""
+        special = torch.tensor(self.llm.tokenizer.all_special_ids, device=labels.device)
+        return labels[(labels >= 0) & (labels < vocabulary) & ~torch.isin(labels, special)]
 
     def hidden_states(self, batch: Batch, embeddings: Tensor) -> Tensor:
         """The LLM's final hidden states ``(B, T, H)`` of :meth:`embed`'s embeddings."""

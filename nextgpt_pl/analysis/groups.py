@@ -24,7 +24,7 @@ MAIN_METRICS = (
     "val/token_accuracy",
     "val/CIDEr-D",
     "val/BLEU-4",
-    "val/word_coverage",
+    "val/spelling",
 )
 _LONGEST_LABEL = 60
 _BASE = "base"

@@ -175,6 +175,26 @@ def caption(scene: Scene, rng: Random) -> str:
     return _audio_caption(scene, rng)
 
 
+def plain_caption(scene: Scene) -> str:
+    """The same in one wording and one order: canonical words, the first object first."""
+    if isinstance(scene, AudioScene):
+        pitch, timbre = PITCH_WORDS[scene.pitch][0], TIMBRE_WORDS[scene.timbre][0]
+        return f"{with_article(f'{pitch} {timbre}')} {PATTERN_WORDS[scene.pattern][0]}"
+    if isinstance(scene, VideoScene):
+        said = f"{_plain_look(scene)} {MOTION_WORDS[scene.motion][0]}"
+    elif len(scene.things) == 1:
+        said = f"{_plain_look(scene.things[0])} {_PLACE[scene.things[0].position]}"
+    else:
+        first, second = scene.things
+        relation = "to the left of" if first.position == "left" else "above"
+        said = f"{_plain_look(first)} {relation} {_plain_look(second)}"
+    return f"{said} on a {scene.background} background"
+
+
+def _plain_look(thing: Thing | VideoScene) -> str:
+    return with_article(" ".join(filter(None, (thing.size, thing.colour, thing.shape))))
+
+
 def request(modality: Modality, wanted: str, rng: Random) -> str:
     """What a user says who wants a medium of that caption."""
     return pick(rng, REQUESTS[modality]).format(wanted)

@@ -30,7 +30,7 @@ def captioned_pair(split: Split, modality: Modality, index: int, seed: int = 0) 
         media=rendered(modality, render.Renderer(scene, split, modality, index, seed)),
         instruction=grammar.request(modality, caption, words),
         question=grammar.question(modality, words),
-        # as the pocket LLM writes: what media become is not to teach it another style
-        description=talk.sentence(caption),
+        # in one wording, so that the order of its words tells which attribute belongs to which object
+        description=talk.sentence(grammar.plain_caption(scene)),
         attributes=attributes(scene),
     )

@@ -12,21 +12,21 @@ class WordInputProjection(InputProjection):
     """Each LLM token that a medium becomes is a mixture of the LLM's own word embeddings, plus a learned offset.
 
     A frozen LLM understands what it knows. A small one hardly takes in free vectors at all; mixtures of its words it
-    reads at once, and which words belong to a medium can be learned from captions without running the LLM
-    (:func:`nextgpt_pl.losses.word_coverage`).
+    reads at once, and which words belong to a medium, in which order, can be learned from captions without running the
+    LLM (:func:`nextgpt_pl.losses.spelling`).
 
     Args:
         encoder_dim: C.
         hidden_size: H.
         width: of the MLP that chooses the words.
-        expand: LLM tokens that each encoder token becomes.
+        expand: LLM tokens that each encoder token becomes; as many as a caption has, or more.
 
     """
 
     words: Tensor
     lengths: Tensor
 
-    def __init__(self, encoder_dim: int, hidden_size: int, width: int = 512, expand: int = 12) -> None:
+    def __init__(self, encoder_dim: int, hidden_size: int, width: int = 512, expand: int = 20) -> None:
         super().__init__()
         if expand < 1:
             raise ValueError(f"expand={expand}: an encoder token becomes at least 1 LLM token")

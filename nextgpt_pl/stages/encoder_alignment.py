@@ -26,7 +26,7 @@ class EncoderAlignment(Stage):
         network: needs an encoder and input projections.
         captions: items per process of each validation that are captioned, for CIDEr-D and for ``samples/``; 0 for none.
         max_new_tokens: longest caption that is written.
-        word_steps: the first steps, in which the projections learn the captions' words alone, without the LLM; for
+        word_steps: the first steps, in which the projections learn to spell the captions, without the LLM; for
             :class:`WordInputProjection`.
         word_weight: weight of the same loss beside the cross-entropy afterwards.
         lr, weight_decay, betas, warmup_ratio, schedule, init_from, lr_scales: see :class:`Stage`.
@@ -58,18 +58,18 @@ class EncoderAlignment(Stage):
     def model_step(self, batch: Batch, split: str) -> Tensor:
         """Cross-entropy of the captions of one batch; in the first steps their words alone."""
         words_alone = split == "train" and self.global_step < self.word_steps
-        coverage: Tensor | None = None
+        misspelled: Tensor | None = None
         if words_alone or self.word_weight or (self.word_steps and split != "train"):
-            coverage = self.network.word_coverage(batch)
-            self.log_split({"word_coverage": (coverage, len(batch))}, split)
+            misspelled = self.network.spelling(batch)
+            self.log_split({"spelling": (misspelled, len(batch))}, split)
             if words_alone:
-                return coverage
+                return misspelled
         hidden = self.network.hidden_states(batch, self.network.embed(batch))
         mask, labels = shifted_labels(batch.labels)
         (tokens,) = per_process([len(labels)], self.device)
         loss, accuracy = (v / max(1.0, tokens) for v in self.network.llm.cross_entropy(hidden[mask], labels))
         self.log_split({"loss": (loss, tokens), "token_accuracy": (accuracy, tokens)}, split)
-        return loss if coverage is None else loss + self.word_weight * coverage
+        return loss if misspelled is None else loss + self.word_weight * misspelled
 
     def _evaluate(self, batch: Batch, split: str) -> None:
         self.model_step(batch, split)

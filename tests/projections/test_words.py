@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.losses import word_coverage
+from nextgpt_pl.losses import spelling
 from nextgpt_pl.projections import MLPInputProjection, WordInputProjection
 
 
@@ -34,28 +34,49 @@ def test_without_words_it_says_what_is_missing():
         WordInputProjection(8, 16, expand=0)
 
 
-def test_coverage_is_zero_when_every_word_is_held_and_wants_rare_words_more():
-    present = torch.tensor([[True, True, False], [True, False, True]])
-    held = torch.tensor([[[0.9, 0.05, 0.05], [0.1, 0.9, 1e-6]], [[1e-6, 1e-6, 1.0], [1.0, 1e-6, 1e-6]]])
-    assert word_coverage(held.log(), present) < 0.1
-    common_only = torch.tensor([[[0.98, 0.01, 0.01]] * 2, [[0.98, 0.01, 0.01]] * 2])
-    rare_only = torch.tensor([[[0.01, 0.98, 0.01]] * 2, [[0.01, 0.01, 0.98]] * 2])
-    # the first word is in every caption: it tells nothing, and whether it is held does not matter
-    assert word_coverage(rare_only.log(), present) < 0.05 < 3 < word_coverage(common_only.log(), present)
+def _spells(*tokens, words=4):
+    """Log-shares of tokens that surely are these words."""
+    shares = torch.full((1, len(tokens), words), 1e-6)
+    for place, word in enumerate(tokens):
+        shares[0, place, word] = 1.0
+    return shares.log()
+
+
+def test_spelling_follows_the_order_of_the_words_and_lets_them_be_held():
+    caption = [torch.tensor([2, 0, 1])]
+    for spelled in ((2, 0, 1), (2, 2, 0, 1, 1), (2, 0, 0, 0, 1)):
+        assert spelling(_spells(*spelled), caption) < 1e-3
+    for wrong in ((0, 2, 1), (2, 0, 0), (2, 0, 1, 3), (2, 0, 2, 1)):
+        assert spelling(_spells(*wrong), caption) > 3
+
+
+def test_spelling_is_the_likelihood_of_all_readings():
+    log_probs = torch.randn(1, 4, 3, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
+    readings = ([0, 0, 0, 1], [0, 0, 1, 1], [0, 1, 1, 1])
+    likelihoods = torch.stack([log_probs[0, range(4), list(r)].sum() for r in readings])
+    found = spelling(log_probs, [torch.tensor([0, 1])])
+    assert torch.allclose(found, -likelihoods.logsumexp(0) / 2, atol=1e-5)
+    assert torch.allclose(spelling(log_probs, [torch.tensor([0, 1])], count=1.0), 2 * found)
+
+
+def test_a_repeated_word_counts_once_and_a_long_caption_is_cut():
+    assert spelling(_spells(1, 2), [torch.tensor([1, 1, 2, 2])]) < 1e-3
+    long = spelling(_spells(1, 2), [torch.tensor([1, 2, 3, 0])])
+    assert torch.isfinite(long)
+    assert long < 1e-3
 
 
 def test_words_are_learned_from_captions_alone():
-    projection = _projection(expand=2)
-    features, present = torch.eye(8).unsqueeze(1), torch.zeros(8, 20, dtype=torch.bool)
-    for index in range(8):
-        present[index, [index, 8 + index]] = True
+    projection = _projection(expand=3)
+    features = torch.eye(8).unsqueeze(1)
+    captions = [torch.tensor([index, 8 + index]) for index in range(8)]
     optimizer = torch.optim.AdamW(projection.parameters(), lr=1e-2)
     for _ in range(150):
         optimizer.zero_grad()
-        word_coverage(projection.word_log_probs(features), present).backward()
+        spelling(projection.word_log_probs(features), captions).backward()
         optimizer.step()
     chosen = projection.word_log_probs(features).argmax(-1)
-    assert [set(c) for c in chosen.tolist()] == [{i, 8 + i} for i in range(8)]
+    assert [c.unique_consecutive().tolist() for c in chosen] == [[i, 8 + i] for i in range(8)]
 
 
 def test_the_model_gives_the_llms_words_and_refuses_other_projections(network):
@@ -72,8 +93,8 @@ def test_the_model_gives_the_llms_words_and_refuses_other_projections(network):
 
     rows = [conversation(items.captioned_pair("train", m, 0)) for m in GENERATED]
     batch = pad(rows, conversation.pad_token_id)
-    network.word_coverage(batch).backward()
+    network.spelling(batch).backward()
     assert all(p.mlp[0].weight.grad.abs().sum() > 0 for p in network.input_projections.values())
     network.input_projections["image"] = MLPInputProjection(128, 256, width=8)
     with pytest.raises(UserError, match="MLPInputProjection knows no words"):
-        network.word_coverage(batch)
+        network.spelling(batch)
