@@ -199,27 +199,6 @@ _NOISE_WIDTH = 0.35  # of the centre frequency, to each side
 _LOUDNESS = 0.12  # root mean square over the two seconds, before decay
 
 
-def pitch_between(lower: str, upper: str, share: float) -> str:
-    """The name of a pitch that lies so far on the way from one to another: ``low~lower middle~0.30``."""
-    return f"{lower}~{upper}~{share:.2f}"
-
-
-def pitch_parts(pitch: str) -> list[tuple[str, float]]:
-    """Of which named pitches one is made, and their shares; a named one is of itself alone."""
-    lower, *others = pitch.split("~")
-    return [(lower, 1 - float(others[1])), (others[0], float(others[1]))] if others else [(lower, 1.0)]
-
-
-def pitches() -> tuple[str, ...]:
-    """The named ones, wider ones too, from low to high."""
-    return tuple(sorted(_CENTRES, key=lambda name: _CENTRES[name]))
-
-
-def _centre(pitch: str) -> float:
-    """In hertz; between two, geometrically."""
-    return float(np.exp2(sum(share * np.log2(_CENTRES[name]) for name, share in pitch_parts(pitch))))
-
-
 def _glide(pattern: str, t: np.ndarray) -> np.ndarray:
     """Frequency relative to the centre over time: some octaves up or down, geometrically."""
     return np.exp2(_OCTAVES.get(pattern, 0.0) * (t / AUDIO_SECONDS - 0.5))
@@ -241,7 +220,7 @@ def _envelope(scene: AudioScene, t: np.ndarray) -> np.ndarray:
 def render_audio(scene: AudioScene, rng: Random) -> np.ndarray:
     """``(32000,)`` float32 in [-1, 1], 16 kHz, on the grid of 16-bit samples."""
     t = np.arange(int(SAMPLE_RATE * AUDIO_SECONDS)) / SAMPLE_RATE
-    centre = _centre(scene.pitch) * float(np.exp2(_jitter(rng, 0.06)))
+    centre = _CENTRES[scene.pitch] * float(np.exp2(_jitter(rng, 0.06)))
     phase = 2 * np.pi * np.cumsum(centre * _glide(scene.pattern, t)) / SAMPLE_RATE
     if scene.timbre == "noise":  # a band of random partials: the same noise on every machine
         partials = tuple((1 + _jitter(rng, _NOISE_WIDTH), 1.0) for _ in range(_NOISE_PARTIALS))

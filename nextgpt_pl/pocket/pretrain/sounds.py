@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.pocket.render import WIDER, pitch_between, pitches, render
+from nextgpt_pl.pocket.render import WIDER, render
 from nextgpt_pl.pocket.world import (
     AUDIO_SECONDS,
     PATTERNS,
@@ -36,18 +36,6 @@ def draw_wider(rng: Random) -> AudioScene:
         scene = AudioScene(*(pick(rng, (*known, *WIDER[name])) for name, known in _WORLD.items()))
         if is_wider(scene):
             return scene
-
-
-def draw_between(rng: Random) -> AudioScene:
-    """A sound of any timbre and pattern whose pitch lies between two named ones.
-
-    So every combination of timbre and pattern is heard over the whole range, and what a held-out one sounds like lies
-    between sounds that are heard; no named pitch comes nearer than a seventh of the way.
-    """
-    timbre, pattern = (pick(rng, (*_WORLD[name], *WIDER[name])) for name in ("timbre", "pattern"))
-    place = int(rng.random() * (len(pitches()) - 1))
-    lower, upper = pitches()[place : place + 2]
-    return AudioScene(timbre, pitch_between(lower, upper, 0.15 + 0.7 * rng.random()), pattern)
 
 
 def _rendered(scenes: list[Scene], rng: Random) -> Tensor:

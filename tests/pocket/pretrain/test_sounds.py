@@ -1,13 +1,12 @@
 from random import Random
 
 import numpy as np
-import pytest
 import torch
 
 from nextgpt_pl.pocket.pretrain import audio
-from nextgpt_pl.pocket.pretrain.captions import code, pooled_code
-from nextgpt_pl.pocket.pretrain.sounds import draw_between, draw_wider, is_wider, mixed_sounds
-from nextgpt_pl.pocket.render import WIDER, pitch_between, pitch_parts, pitches, render
+from nextgpt_pl.pocket.pretrain.captions import pooled_code
+from nextgpt_pl.pocket.pretrain.sounds import draw_wider, is_wider, mixed_sounds
+from nextgpt_pl.pocket.render import WIDER, render
 from nextgpt_pl.pocket.world import PATTERNS, PITCHES, TIMBRES, AudioScene, is_heldout
 
 
@@ -35,11 +34,10 @@ def test_wider_sounds_are_new_and_never_held_out_ones():
     task = _task()
     scenes = [task.training_scene(i) for i in range(400)]
     wider = [is_wider(s) for s in scenes]
-    assert 0.7 < np.mean(wider) < 0.9
+    assert 0.5 < np.mean(wider) < 0.7
     known = {"timbre": TIMBRES, "pitch": tuple(PITCHES), "pattern": PATTERNS}
     for scene, new in zip(scenes, wider, strict=True):
-        between = len(pitch_parts(scene.pitch)) > 1
-        assert new == (between or any(value in WIDER[name] for name, value in vars(scene).items()))
+        assert new == any(value in WIDER[name] for name, value in vars(scene).items())
         if not new:
             assert all(value in known[name] for name, value in vars(scene).items())
             assert not is_heldout(scene)
@@ -52,27 +50,6 @@ def test_every_wider_sound_differs_from_the_others():
     for i, first in enumerate(sounds):
         for second in sounds[:i]:
             assert np.abs(first - second).max() > 0.05
-
-
-def test_a_pitch_between_two_sounds_and_is_told_between_them():
-    names = pitches()
-    assert set(names) == {*PITCHES, *WIDER["pitch"]}
-    for i in range(60):
-        scene = draw_between(Random(i))
-        (lower, less), (upper, more) = pitch_parts(scene.pitch)
-        assert names.index(upper) == names.index(lower) + 1
-        assert less + more == pytest.approx(1)
-        assert 0.14 < more < 0.86
-        near = [code(f"pitch {name}", (512,)) @ code(f"pitch {scene.pitch}", (512,)) for name in (lower, upper)]
-        assert (near[0] > near[1]) == (less > more) or abs(less - more) < 0.1
-        others = [n for n in names if n not in (lower, upper)]
-        assert max(code(f"pitch {n}", (512,)) @ code(f"pitch {scene.pitch}", (512,)) for n in others) < min(near)
-
-    def highest_peak(pitch):
-        return int(np.abs(np.fft.rfft(render(AudioScene("sine", pitch, "steady"), Random(0)))).argmax())
-
-    low, between, medium = (highest_peak(p) for p in ("low", pitch_between("low", "medium", 0.5), "medium"))
-    assert between == pytest.approx((low * medium) ** 0.5, rel=0.01)
 
 
 def test_wider_sounds_are_told_by_their_codes():
