@@ -1,4 +1,5 @@
-from nextgpt_pl.pocket.pretrain.image import TWO_OBJECTS, ImageDiffusion
+from nextgpt_pl.pocket.pretrain.image import ImageDiffusion
+from nextgpt_pl.pocket.pretrain.pictures import TWO_OBJECTS
 from nextgpt_pl.pocket.world import is_heldout
 
 
