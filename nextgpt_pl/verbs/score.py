@@ -39,6 +39,7 @@ def score(run: Path, count: int = 300, replies: int = 1000, out: Path | None = N
             _write(record, file)
     if "malformed_spans" not in record:
         record["malformed_spans"] = routes.malformed_spans(model, replies)
+        _write(record, file)
     record["decoders"] = {m.value: decoder_score(m, count) for m in model.network.decoders}
     _write(record, file)
     print("\n".join(" | ".join(row) for row in table_rows(record)))
