@@ -11,7 +11,7 @@ def test_a_batch_is_printed_as_a_person_reads_it(capsys, monkeypatch):
     plain = re.sub(r"\033\[\d+m", "", printed)
     rows = {line.split("/")[2]: line for line in plain.splitlines() if line.startswith("pocket-0/train/")}
     assert len(rows) == 13
-    assert re.search(r"<image x12>.*<\|assistant\|>.*\[VID0\.\.23: .*\]<\|eos\|>$", rows["image->video"])
+    assert re.search(r"<image x20>.*<\|assistant\|>.*\[VID0\.\.23: .*\]<\|eos\|>$", rows["image->video"])
     assert re.search(r"\[AUD0\.\.7: .*\]", rows["text->audio"])
     assert "[" not in rows["text->text"].split("<|bos|>")[-1] or "text->text" in rows
     assert re.search(r"16 rows of up to \d+ tokens: \d+ tokens, \d+ learned, \d+% padding", plain)
