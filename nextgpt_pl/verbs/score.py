@@ -15,6 +15,7 @@ from nextgpt_pl.pocket import routes
 from nextgpt_pl.pocket.pretrain.quality import decoder_score
 
 _FILE = "scores.json"
+_UNFINISHED = "scores.unfinished.json"  # never in the other's place: what reads that one wants every row
 
 
 def score(run: Path, count: int = 300, replies: int = 1000, out: Path | None = None) -> dict[str, Any]:
@@ -29,31 +30,35 @@ def score(run: Path, count: int = 300, replies: int = 1000, out: Path | None = N
         out: folder of ``scores.json``; by default the run's.
 
     """
-    file = (out or run) / _FILE
-    record = _begun(file, {"count": count, "replies": replies, "adapter": file_sha256(run / "adapter" / WEIGHTS)})
+    folder = out or run
+    record = _begun(folder, {"count": count, "replies": replies, "adapter": file_sha256(run / "adapter" / WEIGHTS)})
     model = AnyToAny.from_run(run)
     for route in routes.SCORED:
         if route not in record["routes"]:
             found = routes.score_route(model, route, count)
             record["routes"][route], record["examples"][route] = found.row(), found.examples
-            _write(record, file)
+            _write(record, folder / _UNFINISHED)
     if "malformed_spans" not in record:
         record["malformed_spans"] = routes.malformed_spans(model, replies)
-        _write(record, file)
-    record["decoders"] = {m.value: decoder_score(m, count) for m in model.network.decoders}
-    _write(record, file)
+        _write(record, folder / _UNFINISHED)
+    for modality in model.network.decoders:
+        if modality.value not in record["decoders"]:
+            record["decoders"][modality.value] = decoder_score(modality, count)
+            _write(record, folder / _UNFINISHED)
+    _write(record, folder / _FILE)
+    (folder / _UNFINISHED).unlink(missing_ok=True)
     print("\n".join(" | ".join(row) for row in table_rows(record)))
     return record
 
 
-def _begun(file: Path, of: Mapping[str, Any]) -> dict[str, Any]:
+def _begun(folder: Path, of: Mapping[str, Any]) -> dict[str, Any]:
     """What an earlier call has found of the same weights in the same numbers; else an empty record."""
-    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    if any(known.get(name) != value for name, value in of.items()):
-        return {**of, "routes": {}, "examples": {}}
-    if known["routes"]:
-        print(f"{file}: {len(known['routes'])} routes were scored before")
-    return dict(known)
+    for file in (folder / _UNFINISHED, folder / _FILE):
+        known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        if known and all(known.get(name) == value for name, value in of.items()):
+            print(f"{file}: {len(known['routes'])} routes were scored before")
+            return dict(known)
+    return {**of, "routes": {}, "examples": {}, "decoders": {}}
 
 
 def _write(record: Mapping[str, Any], file: Path) -> None:

@@ -37,10 +37,12 @@ def test_an_interrupted_score_goes_on_and_a_changed_run_starts_anew(asked, tmp_p
     with pytest.raises(KeyboardInterrupt):
         verb.score(tmp_path, count=7, replies=2)
     assert asked == ["interrupt", *routes.SCORED[:2]]
+    assert not (tmp_path / "scores.json").exists()  # a page or a model card would miss rows in it
     asked.clear()
     record = verb.score(tmp_path, count=7, replies=2)
     assert asked == list(routes.SCORED[2:])
     assert list(record["routes"]) == list(routes.SCORED)
+    assert [p.name for p in tmp_path.glob("scores*")] == ["scores.json"]
     assert record["routes"]["image->text"]["all_right"] == pytest.approx(len("image->text") % 7 / 7)
     asked.clear()
     assert verb.score(tmp_path, count=7, replies=2)["routes"] == record["routes"]
