@@ -228,22 +228,18 @@ class NextGPT(nn.Module):
         assert self.encoder is not None
         # what the words do not reach, such as their offset, is trained too: later, by the LLM
         total = untouched(self.input_projections.values(), torch.zeros((), device=device))
+        special = torch.tensor(self.llm.tokenizer.all_special_ids, device=device)
         spelled = 0
         for modality, slots in self._shown(batch).items():
             features = self.encoder.features(modality, [slot.media for _, slot in slots], device)
             projection = self.input_projection(modality)
             if not isinstance(projection, WordInputProjection):
                 raise UserError(f"network.input_projection: {type(projection).__name__} knows no words to spell with")
-            captions = [self._words(batch.labels[row], len(projection.words)) for row, _ in slots]
+            captions = [_words(batch.labels[row], len(projection.words), special) for row, _ in slots]
             if captions:
                 total = total + spelling(projection.word_log_probs(features.float()), captions, 1.0)
                 spelled += sum(len(caption) for caption in captions)
         return total / max(1.0, *per_process([spelled], device))
-
-    def _words(self, labels: Tensor, vocabulary: int) -> Tensor:
-        """Of a row's labels those that are words of the LLM, without tokens that only end a turn."""
-        special = torch.tensor(self.llm.tokenizer.all_special_ids, device=labels.device)
-        return labels[(labels >= 0) & (labels < vocabulary) & ~torch.isin(labels, special)]
 
     def hidden_states(self, batch: Batch, embeddings: Tensor) -> Tensor:
         """The LLM's final hidden states ``(B, T, H)`` of :meth:`embed`'s embeddings."""
@@ -310,3 +306,8 @@ def _modality(name: str, key: str) -> Modality:
         return Modality(name)
     except ValueError:
         raise UserError(f"network.{key}: {name!r} is no modality{nearest(name, [m.value for m in Modality])}") from None
+
+
+def _words(labels: Tensor, vocabulary: int, special: Tensor) -> Tensor:
+    """Of a row's labels those that are words of the LLM, without tokens that only end a turn."""
+    return labels[(labels >= 0) & (labels < vocabulary) & ~torch.isin(labels, special)]

@@ -52,7 +52,7 @@ def stated_rows(scenes: Sequence[Scene], names: Sequence[str]) -> Tensor:
 
 def all_read(scores: Tensor, statements: Tensor, names: Sequence[str]) -> Tensor:
     """Per row, whether of every attribute the true statement has the highest score, ``(N,)`` bool."""
-    attributes = [name.rsplit(maxsplit=1)[0] if name.endswith("no object") else _attribute(name) for name in names]
+    attributes = [_attribute(name) for name in names]
     right = torch.ones(len(scores), dtype=torch.bool)
     for attribute in dict.fromkeys(attributes):
         columns = [i for i, other in enumerate(attributes) if other == attribute]
