@@ -215,10 +215,11 @@ class NextGPT(nn.Module):
             return batch.slots
         return {m: batch.slots.get(m, []) for m in self.encoder.modalities}
 
-    def spelling(self, batch: Batch) -> Tensor:
+    def spelling(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """How far the media's tokens are from spelling what the batch labels, per word; runs no LLM.
 
-        With several processes the mean is over the words of all, as this process's part of it.
+        The second number is the share of the words for which there are too few tokens: nothing can spell them. With
+        several processes both means are over the words of all, as this process's part of them.
 
         Raises:
             UserError: the input projections do not speak in words.
@@ -229,7 +230,7 @@ class NextGPT(nn.Module):
         # what the words do not reach, such as their offset, is trained too: later, by the LLM
         total = untouched(self.input_projections.values(), torch.zeros((), device=device))
         special = torch.tensor(self.llm.tokenizer.all_special_ids, device=device)
-        spelled = 0
+        words = cut = 0
         for modality, slots in self._shown(batch).items():
             features = self.encoder.features(modality, [slot.media for _, slot in slots], device)
             projection = self.input_projection(modality)
@@ -237,9 +238,12 @@ class NextGPT(nn.Module):
                 raise UserError(f"network.input_projection: {type(projection).__name__} knows no words to spell with")
             captions = [_words(batch.labels[row], len(projection.words), special) for row, _ in slots]
             if captions:
-                total = total + spelling(projection.word_log_probs(features.float()), captions, 1.0)
-                spelled += sum(len(caption) for caption in captions)
-        return total / max(1.0, *per_process([spelled], device))
+                shares = projection.word_log_probs(features.float())
+                total = total + spelling(shares, captions, 1.0)
+                words += sum(len(caption) for caption in captions)
+                cut += sum(max(0, len(caption.unique_consecutive()) - shares.shape[1]) for caption in captions)
+        per_word = max(1.0, *per_process([words], device))
+        return total / per_word, torch.tensor(cut / per_word, device=device)
 
     def hidden_states(self, batch: Batch, embeddings: Tensor) -> Tensor:
         """The LLM's final hidden states ``(B, T, H)`` of :meth:`embed`'s embeddings."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from random import Random
 
 import numpy as np
@@ -199,34 +200,64 @@ _NOISE_WIDTH = 0.35  # of the centre frequency, to each side
 _LOUDNESS = 0.12  # root mean square over the two seconds, before decay
 
 
+def between(one: str, other: str, share: float) -> str:
+    """The name of an attribute that lies so far on the way from one to another: ``steady~tremolo~0.30``."""
+    return f"{one}~{other}~{share:.2f}"
+
+
+def parts_of_value(value: str) -> list[tuple[str, float]]:
+    """Of which named values an attribute of a sound is made, and their shares; a named one is of itself alone."""
+    one, *others = value.split("~")
+    return [(one, 1 - float(others[1])), (others[0], float(others[1]))] if others else [(one, 1.0)]
+
+
+def pitches() -> tuple[str, ...]:
+    """The named ones, wider ones too, from low to high."""
+    return tuple(sorted(_CENTRES, key=lambda name: _CENTRES[name]))
+
+
 def _glide(pattern: str, t: np.ndarray) -> np.ndarray:
     """Frequency relative to the centre over time: some octaves up or down, geometrically."""
-    return np.exp2(_OCTAVES.get(pattern, 0.0) * (t / AUDIO_SECONDS - 0.5))
+    octaves = sum(share * _OCTAVES.get(name, 0.0) for name, share in parts_of_value(pattern))
+    return np.exp2(octaves * (t / AUDIO_SECONDS - 0.5))
 
 
-def _envelope(scene: AudioScene, t: np.ndarray) -> np.ndarray:
-    period = AUDIO_SECONDS / _BEEPS.get(scene.pattern, 1)
+def _envelope(timbre: str, pattern: str, t: np.ndarray) -> np.ndarray:
+    """Loudness over time of one named timbre in one named pattern."""
+    period = AUDIO_SECONDS / _BEEPS.get(pattern, 1)
     onset_age = t % period
     envelope = np.minimum(1.0, onset_age / 0.01)
-    if scene.timbre in _DECAY:
-        envelope = envelope * np.exp(-onset_age / _DECAY[scene.timbre])
-    if scene.pattern in _BEEPS:  # silence as long after each
+    if timbre in _DECAY:
+        envelope = envelope * np.exp(-onset_age / _DECAY[timbre])
+    if pattern in _BEEPS:  # silence as long after each
         envelope = envelope * np.clip((period / 2 - onset_age) / 0.02, 0, 1)
-    if scene.pattern in _TREMOLO:
-        envelope = envelope * (0.5 + 0.5 * np.cos(2 * np.pi * _TREMOLO[scene.pattern] * t))
+    if pattern in _TREMOLO:
+        envelope = envelope * (0.5 + 0.5 * np.cos(2 * np.pi * _TREMOLO[pattern] * t))
     return envelope * np.minimum(1.0, (AUDIO_SECONDS - t) / 0.02)
 
 
-def render_audio(scene: AudioScene, rng: Random) -> np.ndarray:
-    """``(32000,)`` float32 in [-1, 1], 16 kHz, on the grid of 16-bit samples."""
-    t = np.arange(int(SAMPLE_RATE * AUDIO_SECONDS)) / SAMPLE_RATE
-    centre = _CENTRES[scene.pitch] * float(np.exp2(_jitter(rng, 0.06)))
-    phase = 2 * np.pi * np.cumsum(centre * _glide(scene.pattern, t)) / SAMPLE_RATE
-    if scene.timbre == "noise":  # a band of random partials: the same noise on every machine
+def _tone(timbre: str, centre: float, phase: np.ndarray, rng: Random) -> np.ndarray:
+    """One named timbre over time, as loud throughout."""
+    if timbre == "noise":  # a band of random partials: the same noise on every machine
         partials = tuple((1 + _jitter(rng, _NOISE_WIDTH), 1.0) for _ in range(_NOISE_PARTIALS))
     else:
-        partials = tuple((k, a) for k, a in _PARTIALS[scene.timbre] if k * centre * HIGHEST_GLIDE < SAMPLE_RATE / 2)
+        partials = tuple((k, a) for k, a in _PARTIALS[timbre] if k * centre * HIGHEST_GLIDE < SAMPLE_RATE / 2)
     wave = sum(a * np.sin(k * phase + 2 * np.pi * rng.random()) for k, a in partials)
-    wave = wave * (_LOUDNESS / np.sqrt(np.mean(np.square(wave))))
-    wave = np.clip(wave * _envelope(scene, t), -1, 1)
-    return (np.rint(wave * 32767) / 32767).astype(np.float32)
+    return wave * (_LOUDNESS / np.sqrt(np.mean(np.square(wave))))
+
+
+def render_audio(scene: AudioScene, rng: Random) -> np.ndarray:
+    """``(32000,)`` float32 in [-1, 1], 16 kHz, on the grid of 16-bit samples.
+
+    Of an attribute between two, pitch and glide lie between theirs, and waves and envelopes are mixed.
+    """
+    t = np.arange(int(SAMPLE_RATE * AUDIO_SECONDS)) / SAMPLE_RATE
+    centre = prod(_CENTRES[name] ** share for name, share in parts_of_value(scene.pitch))
+    centre *= float(np.exp2(_jitter(rng, 0.06)))
+    phase = 2 * np.pi * np.cumsum(centre * _glide(scene.pattern, t)) / SAMPLE_RATE
+    wave = np.zeros_like(t)
+    for timbre, loudness in parts_of_value(scene.timbre):
+        tone = _tone(timbre, centre, phase, rng)
+        envelopes = (share * _envelope(timbre, name, t) for name, share in parts_of_value(scene.pattern))
+        wave = wave + loudness * tone * sum(envelopes)
+    return (np.rint(np.clip(wave, -1, 1) * 32767) / 32767).astype(np.float32)

@@ -60,8 +60,8 @@ class EncoderAlignment(Stage):
         words_alone = split == "train" and self.global_step < self.word_steps
         misspelled: Tensor | None = None
         if words_alone or self.word_weight or (self.word_steps and split != "train"):
-            misspelled = self.network.spelling(batch)
-            self.log_split({"spelling": (misspelled, len(batch))}, split)
+            misspelled, cut = self.network.spelling(batch)
+            self.log_split({"spelling": (misspelled, len(batch)), "words_cut": (cut, len(batch))}, split)
             if words_alone:
                 return misspelled
         hidden = self.network.hidden_states(batch, self.network.embed(batch))

@@ -9,10 +9,11 @@ from typing import Any
 
 from nextgpt_pl.atomic import whole_file
 from nextgpt_pl.checkpoints.adapter import WEIGHTS
-from nextgpt_pl.features.keys import file_sha256
+from nextgpt_pl.features.keys import file_sha256, fingerprint
 from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.pocket import routes
 from nextgpt_pl.pocket.pretrain.quality import decoder_score
+from nextgpt_pl.pocket.weights import weights_root
 
 _FILE = "scores.json"
 _UNFINISHED = "scores.unfinished.json"  # never in the other's place: what reads that one wants every row
@@ -31,7 +32,7 @@ def score(run: Path, count: int = 300, replies: int = 1000, out: Path | None = N
 
     """
     folder = out or run
-    record = _begun(folder, {"count": count, "replies": replies, "adapter": file_sha256(run / "adapter" / WEIGHTS)})
+    record = _begun(folder, {"count": count, "replies": replies, **_fingerprints(run)})
     model = AnyToAny.from_run(run)
     for route in routes.SCORED:
         if route not in record["routes"]:
@@ -49,6 +50,17 @@ def score(run: Path, count: int = 300, replies: int = 1000, out: Path | None = N
     (folder / _UNFINISHED).unlink(missing_ok=True)
     print("\n".join(" | ".join(row) for row in table_rows(record)))
     return record
+
+
+def _fingerprints(run: Path) -> dict[str, str]:
+    """Of all that a run's answers depend on: what was trained, how it is composed, and the pocket's frozen weights."""
+    root = weights_root()
+    frozen = {file.relative_to(root).as_posix(): file_sha256(file) for file in root.rglob("*.safetensors")}
+    return {
+        "adapter": file_sha256(run / "adapter" / WEIGHTS),
+        "config": file_sha256(run / "config.yaml"),
+        "frozen": fingerprint(frozen),
+    }
 
 
 def _begun(folder: Path, of: Mapping[str, Any]) -> dict[str, Any]:

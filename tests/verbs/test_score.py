@@ -13,6 +13,7 @@ from nextgpt_pl.verbs import score as verb
 def asked(tmp_path, monkeypatch):
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter.safetensors").write_bytes(b"weights")
+    (tmp_path / "config.yaml").write_text("model: {}")
     asked: list[str] = []
 
     def score_route(_model, route, count):
@@ -48,6 +49,19 @@ def test_an_interrupted_score_goes_on_and_a_changed_run_starts_anew(asked, tmp_p
     assert verb.score(tmp_path, count=7, replies=2)["routes"] == record["routes"]
     assert not asked
     (tmp_path / "adapter" / "adapter.safetensors").write_bytes(b"other weights")
+    verb.score(tmp_path, count=7, replies=2)
+    assert asked == list(routes.SCORED)
+
+
+@pytest.mark.parametrize("changed", ["config.yaml", "frozen/image/model.safetensors"])
+def test_other_settings_or_frozen_weights_start_anew(asked, tmp_path, monkeypatch, changed):
+    monkeypatch.setenv("NEXTGPT_POCKET_WEIGHTS", str(tmp_path / "frozen"))
+    (tmp_path / "frozen" / "image").mkdir(parents=True)
+    verb.score(tmp_path, count=7, replies=2)
+    asked.clear()
+    verb.score(tmp_path, count=7, replies=2)
+    assert not asked
+    (tmp_path / changed).write_bytes(b"changed")
     verb.score(tmp_path, count=7, replies=2)
     assert asked == list(routes.SCORED)
 

@@ -22,14 +22,14 @@ from nextgpt_pl.pocket.pretrain.captions import CaptionCoding, partly_stated, po
 from nextgpt_pl.pocket.pretrain.diffusion import CAPTION_DROPOUT, LatentDiffusion, build_scheduler
 from nextgpt_pl.pocket.pretrain.loop import save_half, train
 from nextgpt_pl.pocket.pretrain.mel import compressed_mel
-from nextgpt_pl.pocket.pretrain.sounds import draw_wider, is_wider, mixed_sounds, sounds
+from nextgpt_pl.pocket.pretrain.sounds import draw_between, is_wider, mixed_sounds, sounds
 from nextgpt_pl.pocket.pretrain.vocoder import LevelReading, build_vocoder
 from nextgpt_pl.pocket.world import Scene
 
 TEXT_WIDTH = 128
 LATENT_CHANNELS = 16
-ITEMS = 10_000
-WIDER_SHARE = 0.6  # of the items: sounds with attributes that the world does not name
+ITEMS = 20_000
+WIDER_SHARE = 0.75  # of the items: sounds with attributes that the world does not name, or between those that it names
 PARTLY_STATED = 0.2  # share of the training conditions
 
 
@@ -101,7 +101,7 @@ class AudioDiffusion(LatentDiffusion):
         rng = Random(f"{self.seed}/sound/{index}")
         if rng.random() >= WIDER_SHARE:
             return super().training_scene(index)
-        return draw_wider(rng)
+        return draw_between(rng)
 
     def conditions(self, scenes: Sequence[Scene], rng: Random) -> Tensor:
         """Captions in fresh words. Wider sounds have none: their codes are added up as a caption's would be."""

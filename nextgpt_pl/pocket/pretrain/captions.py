@@ -25,7 +25,7 @@ from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket import grammar
 from nextgpt_pl.pocket.pretrain.loop import PretrainTask, train
 from nextgpt_pl.pocket.pretrain.text import LONGEST_CAPTION, caption_tokenizer, load_tokenizer
-from nextgpt_pl.pocket.render import WIDER
+from nextgpt_pl.pocket.render import WIDER, parts_of_value
 from nextgpt_pl.pocket.world import (
     BACKGROUNDS,
     COLOURS,
@@ -104,7 +104,11 @@ def stated(scene: Scene) -> list[list[str]]:
 
 @cache
 def code(name: str, shape: tuple[int, ...]) -> Tensor:
-    """The fixed code of a statement: normal numbers that depend on its name alone."""
+    """The fixed code of a statement: normal numbers that depend on its name alone; between two, theirs are mixed."""
+    attribute, _, value = name.partition(" ")
+    if len(parts := parts_of_value(value)) > 1:
+        mixed = torch.stack([share * code(f"{attribute} {named}", shape) for named, share in parts]).sum(0)
+        return mixed / sum(share**2 for _, share in parts) ** 0.5
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.pocket.render import WIDER, render
+from nextgpt_pl.pocket.render import WIDER, between, parts_of_value, pitches, render
 from nextgpt_pl.pocket.world import (
     AUDIO_SECONDS,
     PATTERNS,
@@ -19,6 +19,7 @@ from nextgpt_pl.pocket.world import (
     AudioScene,
     Scene,
     draw_scene,
+    is_heldout,
     pick,
 )
 
@@ -35,6 +36,34 @@ def draw_wider(rng: Random) -> AudioScene:
     while True:
         scene = AudioScene(*(pick(rng, (*known, *WIDER[name])) for name, known in _WORLD.items()))
         if is_wider(scene):
+            return scene
+
+
+def nearest_named(scene: AudioScene) -> AudioScene:
+    """The sound with each attribute that lies between two replaced by the nearer."""
+    return AudioScene(*(max(parts_of_value(value), key=lambda part: part[1])[0] for value in vars(scene).values()))
+
+
+def draw_between(rng: Random) -> AudioScene:
+    """A sound of which about half of the attributes lie between two named ones.
+
+    Pitches lie between neighbours, patterns between one and a steady tone, timbres between any two. So what a held-out
+    combination sounds like lies between sounds that are heard; none is heard whose nearest named one is held out.
+    """
+    while True:
+        found = []
+        for name, known in _WORLD.items():
+            values = (*known, *WIDER[name])
+            one, share = pick(rng, values), 0.1 + 0.8 * rng.random()
+            if name == "pitch":
+                place = int(rng.random() * (len(pitches()) - 1))
+                one, other = pitches()[place : place + 2]
+            else:
+                other = "steady" if name == "pattern" else pick(rng, values)
+            found.append(one if one == other or rng.random() < 0.5 else between(one, other, share))
+        scene = AudioScene(*found)
+        nearest = nearest_named(scene)
+        if is_wider(scene) and (is_wider(nearest) or not is_heldout(nearest)):
             return scene
 
 

@@ -1,12 +1,14 @@
 from random import Random
 
 import numpy as np
+import pytest
 import torch
 
 from nextgpt_pl.pocket.pretrain import audio
-from nextgpt_pl.pocket.pretrain.captions import pooled_code
-from nextgpt_pl.pocket.pretrain.sounds import draw_wider, is_wider, mixed_sounds
-from nextgpt_pl.pocket.render import WIDER, render
+from nextgpt_pl.pocket.pretrain.captions import code, pooled_code
+from nextgpt_pl.pocket.pretrain.mel import compressed_mel
+from nextgpt_pl.pocket.pretrain.sounds import draw_between, draw_wider, is_wider, mixed_sounds, nearest_named
+from nextgpt_pl.pocket.render import WIDER, between, parts_of_value, render
 from nextgpt_pl.pocket.world import PATTERNS, PITCHES, TIMBRES, AudioScene, is_heldout
 
 
@@ -30,17 +32,53 @@ def _task():
     return audio.AudioDiffusion(torch.nn.Linear(1, 1), encoder, _Tokenizer(), steps=1, lr=1.0, seed=0)
 
 
-def test_wider_sounds_are_new_and_never_held_out_ones():
+def test_training_sounds_are_the_worlds_or_wider_and_never_near_a_held_out_one():
     task = _task()
     scenes = [task.training_scene(i) for i in range(400)]
-    wider = [is_wider(s) for s in scenes]
-    assert 0.5 < np.mean(wider) < 0.7
+    assert 0.65 < np.mean([is_wider(s) for s in scenes]) < 0.85
+    for nearest in map(nearest_named, scenes):
+        assert is_wider(nearest) or not is_heldout(nearest)
+
+
+def test_attributes_between_two_are_of_named_ones_of_their_kind():
     known = {"timbre": TIMBRES, "pitch": tuple(PITCHES), "pattern": PATTERNS}
-    for scene, new in zip(scenes, wider, strict=True):
-        assert new == any(value in WIDER[name] for name, value in vars(scene).items())
-        if not new:
-            assert all(value in known[name] for name, value in vars(scene).items())
-            assert not is_heldout(scene)
+    rng, mixed = Random(0), 0
+    for scene in (draw_between(rng) for _ in range(300)):
+        for name, value in vars(scene).items():
+            parts = parts_of_value(value)
+            assert all(named in (*known[name], *WIDER[name]) for named, _ in parts)
+            assert sum(share for _, share in parts) == pytest.approx(1)
+            mixed += len(parts) > 1
+    assert 250 < mixed < 650
+
+
+def _far(one: AudioScene, other: AudioScene) -> float:
+    return float(np.sqrt(np.square(_spectrum(one) - _spectrum(other)).mean()))
+
+
+def _spectrum(scene: AudioScene) -> np.ndarray:
+    return compressed_mel(torch.from_numpy(render(scene, Random(0)))[None])[0].numpy()
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "other"),
+    [
+        ("timbre", "sine", "pluck"),
+        ("pitch", "medium", "high"),
+        ("pattern", "tremolo", "steady"),
+        ("pattern", "rising", "steady"),
+    ],
+)
+def test_a_sound_between_two_lies_nearer_to_the_one_of_which_it_has_more(name, one, other):
+    base = vars(AudioScene("sine", "medium", "steady"))
+    first, second = (AudioScene(**(base | {name: value})) for value in (one, other))
+    near, half = (AudioScene(**(base | {name: between(one, other, share)})) for share in (0.1, 0.5))
+    assert _far(near, first) < _far(half, first) < _far(second, first)
+    codes = [
+        code(f"{name} {value}", (128,)) for value in (one, between(one, other, 0.1), between(one, other, 0.5), other)
+    ]
+    distances = [float((c - codes[0]).norm()) for c in codes]
+    assert distances == sorted(distances)
 
 
 def test_every_wider_sound_differs_from_the_others():
