@@ -112,14 +112,17 @@ def spelling(log_probs: Tensor, captions: Sequence[Tensor], count: float | None 
             :func:`nextgpt_pl.distributed.per_process`.
 
     """
-    media, tokens, vocabulary = log_probs.shape
+    media, tokens, _ = log_probs.shape
     words = [caption.unique_consecutive()[:tokens] for caption in captions]
-    # the operation wants a blank: a word that nothing is
-    shares = F.pad(log_probs, (0, 1), value=_NEVER).transpose(0, 1)
+    # of the LLM's whole vocabulary only the captions' words are looked at
+    used, places = torch.cat(words).unique(return_inverse=True)
+    shares = log_probs[..., used]
+    # the operation's gradient is right only where all shares sum to one: the other words are one more
+    others = (1 - shares.exp().sum(-1, keepdim=True)).clamp(min=1e-8).log()
+    # and it wants a blank: a word that nothing is
+    shares = F.pad(torch.cat([shares, others], dim=-1), (0, 1), value=_NEVER).transpose(0, 1)
     lengths = torch.tensor([len(w) for w in words])
-    loss = F.ctc_loss(
-        shares, torch.cat(words), torch.full((media,), tokens), lengths, blank=vocabulary, reduction="sum"
-    )
+    loss = F.ctc_loss(shares, places, torch.full((media,), tokens), lengths, blank=len(used) + 1, reduction="sum")
     return loss / (float(lengths.sum()) if count is None else count)
 
 

@@ -50,13 +50,16 @@ def test_spelling_follows_the_order_of_the_words_and_lets_them_be_held():
         assert spelling(_spells(*wrong), caption) > 3
 
 
-def test_spelling_is_the_likelihood_of_all_readings():
-    log_probs = torch.randn(1, 4, 3, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
-    readings = ([0, 0, 0, 1], [0, 0, 1, 1], [0, 1, 1, 1])
-    likelihoods = torch.stack([log_probs[0, range(4), list(r)].sum() for r in readings])
-    found = spelling(log_probs, [torch.tensor([0, 1])])
-    assert torch.allclose(found, -likelihoods.logsumexp(0) / 2, atol=1e-5)
-    assert torch.allclose(spelling(log_probs, [torch.tensor([0, 1])], count=1.0), 2 * found)
+def test_spelling_is_the_likelihood_of_all_readings_and_so_is_its_gradient():
+    logits = torch.randn(1, 4, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    log_probs = logits.log_softmax(-1)  # two words of five are in the caption
+    readings = ([0, 0, 0, 3], [0, 0, 3, 3], [0, 3, 3, 3])
+    wanted = -torch.stack([log_probs[0, range(4), list(r)].sum() for r in readings]).logsumexp(0) / 2
+    found = spelling(log_probs, [torch.tensor([0, 3])])
+    assert torch.allclose(found, wanted, atol=1e-5)
+    assert torch.allclose(spelling(log_probs, [torch.tensor([0, 3])], count=1.0), 2 * found)
+    gradients = [torch.autograd.grad(loss, logits, retain_graph=True)[0] for loss in (found, wanted)]
+    assert torch.allclose(*gradients, atol=1e-5)
 
 
 def test_a_repeated_word_counts_once_and_a_long_caption_is_cut():
