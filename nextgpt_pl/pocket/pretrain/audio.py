@@ -97,7 +97,7 @@ class AudioDiffusion(LatentDiffusion):
         return F.normalize(text_encoder(input_ids=input_ids, attention_mask=attention_mask).text_embeds, dim=-1)
 
     def training_scene(self, index: int) -> Scene:
-        """A sound of the training split, or a wider one: the world's 60 would be learned by heart."""
+        """A sound of the training split, or a wider one: of 60 alone it is learned that there are no others."""
         rng = Random(f"{self.seed}/sound/{index}")
         if rng.random() >= WIDER_SHARE:
             return super().training_scene(index)
@@ -160,7 +160,7 @@ def train_diffusion(
     """The UNet, on latents of the basis times ``scale``."""
     torch.manual_seed(text.seed)
     task = AudioDiffusion(
-        build_unet(), text.text_encoder, text.tokenizer, steps=steps or 4_000, lr=1e-3, seed=text.seed
+        build_unet(), text.text_encoder, text.tokenizer, steps=steps or 7_000, lr=1e-3, seed=text.seed
     )
 
     def encode(waves: Sequence[np.ndarray]) -> Tensor:
