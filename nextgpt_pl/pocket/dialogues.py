@@ -47,9 +47,13 @@ def _shown(scene: Scene, rng: Random) -> MediaPart:
 
 
 def _made(scene: Scene, rng: Random, forms: tuple[str, ...] = talk.HERE) -> tuple[Part, ...]:
-    """The assistant's medium, behind a sentence that says what it shows."""
-    said = pick(rng, forms).format(grammar.caption(scene, rng))
-    return TextPart(said), MediaPart(talk.modality_of(scene), caption=grammar.caption(scene, rng))
+    """The assistant's medium, behind a sentence that says what it shows, always in the same words and order.
+
+    Requests are worded freely, replies are not: where an LLM that writes its likeliest word may name either of two
+    objects first, it begins with the one and goes on as if with the other.
+    """
+    caption = grammar.plain_caption(scene)
+    return TextPart(pick(rng, forms).format(caption)), MediaPart(talk.modality_of(scene), caption=caption)
 
 
 def _exchange(asked: tuple[Part, ...], answered: tuple[Part, ...]) -> tuple[Message, Message]:
