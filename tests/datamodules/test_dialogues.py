@@ -159,7 +159,10 @@ def test_shares_are_by_data_set_and_by_reply(conversation):
     data = _module(conversation, weights={"a": 3.0}, reply_weights={"text": 0.0, "audio": 2.0})
     loader = data.train_dataloader()
     items, groups = data.items("train"), data._groups("train")
-    drawn = [groups[i] for epoch in range(20) for batch in loader.batch_sampler for i in batch if items[i]]
+    drawn = []
+    for epoch in range(20):
+        loader.batch_sampler.set_epoch(epoch)
+        drawn += [groups[i] for batch in loader.batch_sampler for i in batch if items[i]]
     counts = {group: drawn.count(group) for group in set(groups)}
     assert counts[("a", "text")] == counts[("b", "text")] == 0
     ratio = counts[("a", "image")] / counts[("b", "audio")]
