@@ -17,6 +17,9 @@ from nextgpt_pl.datamodules import (
 )
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
+from nextgpt_pl.pocket.dialogues import dialogue
+from nextgpt_pl.pocket.grammar import plain_caption
+from nextgpt_pl.pocket.talk import HERE
 from nextgpt_pl.samples import MediaPart, TextPart
 
 SHAPES = {Modality.IMAGE: (77, 8), Modality.AUDIO: (8,)}
@@ -153,6 +156,23 @@ def test_loss_stands_on_the_assistants_turns_alone(conversation):
         assert "<|user|>" not in text
         assert text.endswith("<|eos|>")
         assert row.labels[0] == -100
+
+
+def test_replies_name_what_they_show_in_one_wording():
+    for route, modality in (("text->image", "image"), ("image->video", "video"), ("text->audio", "audio")):
+        requests, replies = set(), set()
+        for index in range(12):
+            found = dialogue(route, "heldout", index)
+            asked, answered = found.messages[-2:]
+            ((kind, scene),) = found.attributes["expected"]
+            said, medium = answered.parts
+            assert kind == modality == medium.modality
+            assert medium.caption == plain_caption(scene)
+            assert plain_caption(scene) in said.text
+            requests |= {part.text for part in asked.parts if hasattr(part, "text")}
+            replies.add(said.text.replace(medium.caption, "{}"))
+        assert replies <= set(HERE)
+        assert len(requests) > 5
 
 
 def test_shares_are_by_data_set_and_by_reply(conversation):
