@@ -106,7 +106,7 @@ def spelling(log_probs: Tensor, captions: Sequence[Tensor], count: float | None 
     once, and a caption longer than its tokens is cut.
 
     Args:
-        log_probs: ``(N, P, V)``, shares of the words in the P tokens of each medium.
+        log_probs: ``(N, P, V)``, shares of the words in the P tokens of each medium; those of a token sum to one.
         captions: per medium its caption's word ids, one dimension, at least one word each.
         count: what the sum over words is divided by instead of their number; see
             :func:`nextgpt_pl.distributed.per_process`.
