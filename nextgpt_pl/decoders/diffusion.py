@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextgpt_pl.decoders import denoising
+from nextgpt_pl.decoders import denoising, guidance
 from nextgpt_pl.decoders.base import Decoder, item_seeds
 from nextgpt_pl.decoders.files import PipelineFiles, diffusers_class
 from nextgpt_pl.errors import UserError
@@ -35,7 +35,8 @@ class DiffusionDecoder(Decoder):
     Args:
         pipeline: class name in diffusers, such as ``StableDiffusionPipeline``; named, never guessed.
         path: hub id, folder, or ``pocket:image``, ``pocket:video``, ``pocket:audio``.
-        sampling: arguments of the pipeline's call.
+        sampling: arguments of the pipeline's call, and ``guidance_interval``: two shares of the steps, between which it
+            is guided (see :mod:`nextgpt_pl.decoders.guidance`).
         dtype: of the weights; embeddings are float32 whatever this says.
         negative_prompt: what guidance steers away from.
         parts: parts that lie in another pipeline's folder, as ``{vae: pocket:image}``; what is shared is stored once.
@@ -79,6 +80,7 @@ class DiffusionDecoder(Decoder):
         self.pipeline_name, self.path, self.dtype_name = pipeline, path, dtype
         self.files = PipelineFiles(pipeline, path, self.parts)
         self.sampling, self.negative_prompt = dict(sampling or {}), negative_prompt
+        guidance.taken_from(dict(self.sampling))  # a mistake is named before any training
         self.scheduler, self.scheduler_args = scheduler, dict(scheduler_args or {})
         if self.scheduler_args and not scheduler:
             raise UserError("decoder scheduler_args are given, but no scheduler: name its class")
@@ -182,9 +184,15 @@ class DiffusionDecoder(Decoder):
             scheduler_class = diffusers_class(self.scheduler, "scheduler")
             pipeline.scheduler = scheduler_class.from_config(pipeline.scheduler.config, **self.scheduler_args)
         if self.compile:
-            name = next(name for name in self.denoisers if name in pipeline.components)
+            name = self._denoiser_name(pipeline)
             setattr(pipeline, name, torch.compile(getattr(pipeline, name)))
         self._set_up_place(pipeline)
+
+    def _denoiser_name(self, pipeline: Any) -> str:
+        return next(name for name in self.denoisers if name in pipeline.components)
+
+    def _denoiser(self, pipeline: Any) -> Any:
+        return getattr(pipeline, self._denoiser_name(pipeline))
 
     def _set_up_place(self, pipeline: Any) -> None:
         # on the CPU there is nowhere to move from
@@ -221,12 +229,15 @@ class DiffusionDecoder(Decoder):
             negative = self.embed_captions([self.negative_prompt])[0]
         negative = negative.expand(len(embeddings), *self.embedding_shape)
         dtype = getattr(torch, self.dtype_name)
-        output = pipeline(
-            **self._conditions(embeddings.to(self.device, dtype), negative.to(self.device, dtype)),
-            generator=[torch.Generator().manual_seed(s) for s in item_seeds(seed, len(embeddings))],
-            output_type="np",
-            **{**self.sampling, **sampling},
-        )
+        sampling = {**self.sampling, **sampling}
+        interval = guidance.taken_from(sampling)
+        with guidance.limited(pipeline, self._denoiser(pipeline), len(embeddings), interval):
+            output = pipeline(
+                **self._conditions(embeddings.to(self.device, dtype), negative.to(self.device, dtype)),
+                generator=[torch.Generator().manual_seed(s) for s in item_seeds(seed, len(embeddings))],
+                output_type="np",
+                **sampling,
+            )
         return [_checked(array, self.path) for array in self._arrays(output)]
 
     def _conditions(self, embeddings: Tensor, negative: Tensor) -> dict[str, Any]:

@@ -1,0 +1,105 @@
+"""Guidance in a part of the sampling steps only (Kynkäänniemi et al. 2024, arXiv:2404.07724).
+
+Pipelines run the denoiser on a doubled batch, the negative half before the conditional one. Outside of the interval the
+two predictions are made equal: only the conditional half is computed, and guidance has nothing to push. That step costs
+half as much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nextgpt_pl.errors import UserError
+
+Interval = tuple[float, float]
+
+
+def taken_from(sampling: dict[str, Any]) -> Interval | None:
+    """The ``guidance_interval`` of sampling arguments, removed from them; ``None``: the call is guided as usual.
+
+    Raises:
+        UserError: not two shares in order.
+
+    """
+    interval = sampling.pop("guidance_interval", None)
+    if interval is None:
+        return None
+    if len(interval) != 2 or not 0 <= interval[0] < interval[1] <= 1:
+        raise UserError(
+            f"decoder guidance_interval={list(interval)}: want two shares of the sampling steps, 0 <= first < last <= 1"
+        )
+    if sampling.get("guidance_scale", 2.0) <= 1:  # no guidance that an interval could limit
+        return None
+    return float(interval[0]), float(interval[1])
+
+
+@contextmanager
+def limited(pipeline: Any, denoiser: nn.Module, count: int, interval: Interval | None) -> Iterator[None]:
+    """Within this context, a call of ``pipeline`` for ``count`` media is guided only in ``interval``.
+
+    Args:
+        pipeline: of diffusers; its scheduler says how many steps there are.
+        denoiser: that of the pipeline.
+        count: media in the call.
+        interval: from which share of the steps to before which; ``None`` or ``(0, 1)``: in all.
+
+    Raises:
+        UserError: the pipeline guides, but not by a doubled batch.
+
+    """
+    if interval is None or interval == (0.0, 1.0):
+        yield
+        return
+    calls = 0
+    halved = False
+
+    def before(_module: nn.Module, args: Any, kwargs: Any) -> Any:
+        nonlocal calls, halved
+        share = calls / len(pipeline.scheduler.timesteps)
+        calls += 1
+        halved = not interval[0] <= share < interval[1]
+        if not halved:
+            return None
+        _demand_doubled([*args, *kwargs.values()], count, pipeline)
+        return _each(args, _conditional), _each(kwargs, _conditional)
+
+    def _conditional(tensor: Tensor) -> Tensor:
+        return tensor[count:] if tensor.ndim and len(tensor) == 2 * count else tensor
+
+    def after(_module: nn.Module, _args: Any, _kwargs: Any, output: Any) -> Any:
+        return _each(output, lambda tensor: torch.cat([tensor, tensor])) if halved else None
+
+    hooks = [
+        denoiser.register_forward_pre_hook(before, with_kwargs=True),
+        denoiser.register_forward_hook(after, with_kwargs=True),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _demand_doubled(values: list[Any], count: int, pipeline: Any) -> None:
+    noisy = next(value for value in values if isinstance(value, Tensor))
+    if len(noisy) != 2 * count:
+        raise UserError(
+            f"decoder guidance_interval: {type(pipeline).__name__} gives its denoiser a batch of {len(noisy)} for "
+            f"{count} media, not both halves of guidance at once; leave the key out"
+        )
+
+
+def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Every tensor in nested tuples and dictionaries changed; diffusers' outputs are dictionaries too."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return type(value)(**{name: _each(item, change) for name, item in value.items()})
+    if isinstance(value, (tuple, list)):
+        return type(value)(_each(item, change) for item in value)
+    return value
