@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import torch
@@ -18,8 +19,10 @@ from nextgpt_pl.pocket.pretrain.autoencoder import LATENT_SIZE, PatchBasis, pixe
 from nextgpt_pl.pocket.pretrain.diffusion import LatentDiffusion, build_scheduler
 from nextgpt_pl.pocket.pretrain.image import LATENT_CHANNELS, TEXT_WIDTH, ImageDiffusion, picture_basis
 from nextgpt_pl.pocket.pretrain.loop import save_half, train
+from nextgpt_pl.pocket.world import Scene, VideoScene
 
 ITEMS = 6_000
+SMALLER_SHARE = 0.5  # of the items that show something large, those that are drawn again until it is small
 
 
 def build_unet(image_unet: UNet2DConditionModel) -> UNet3DConditionModel:
@@ -58,6 +61,15 @@ class VideoDiffusion(LatentDiffusion):
     batch_size = 8
 
     condition = staticmethod(ImageDiffusion.condition)
+
+    def training_scene(self, index: int) -> Scene:
+        """A scene of the training split, small more often than the world has it: small shapes are learned last."""
+        redrawn = Random(f"{self.seed}/smaller/{index}").random() < SMALLER_SHARE
+        scene = super().training_scene(index)
+        while redrawn and isinstance(scene, VideoScene) and scene.size == "large":
+            index += ITEMS
+            scene = super().training_scene(index)
+        return scene
 
     def denoise(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
         """One pass of the UNet."""
