@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from nextgpt_pl.decoders import denoising, guidance
 from nextgpt_pl.decoders.base import Decoder, item_seeds
-from nextgpt_pl.decoders.files import PipelineFiles, diffusers_class
+from nextgpt_pl.decoders.files import PipelineFiles
+from nextgpt_pl.decoders.set_up import Offload, SetUp, denoiser_name
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import Memory, Store
 from nextgpt_pl.features.keys import digest, folder_sha256
@@ -19,8 +20,6 @@ from nextgpt_pl.features.store import in_chunks
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.paths import resolve
 from nextgpt_pl.samples import Media
-
-Offload = Literal["none", "model", "sequential"]
 
 _MEMORY_BYTES = 256 * 2**20
 _CHUNK = 4  # captions that are embedded at a time
@@ -55,8 +54,6 @@ class DiffusionDecoder(Decoder):
     #: parts of the pipeline that turn captions into embeddings, and optional ones that are never needed
     text_parts: tuple[str, ...] = ("text_encoder", "tokenizer")
     unused_parts: tuple[str, ...] = ("safety_checker", "feature_extractor", "image_encoder")
-    #: names under which pipelines keep the network that denoises
-    denoisers: tuple[str, ...] = ("unet", "transformer")
 
     def __init__(
         self,
@@ -81,10 +78,7 @@ class DiffusionDecoder(Decoder):
         self.files = PipelineFiles(pipeline, path, self.parts)
         self.sampling, self.negative_prompt = dict(sampling or {}), negative_prompt
         guidance.taken_from(dict(self.sampling))  # a mistake is named before any training
-        self.scheduler, self.scheduler_args = scheduler, dict(scheduler_args or {})
-        if self.scheduler_args and not scheduler:
-            raise UserError("decoder scheduler_args are given, but no scheduler: name its class")
-        self.offload, self.compile = offload, compile
+        self.set_up = SetUp(scheduler, dict(scheduler_args or {}), offload, compile)
         self.device = torch.device("cpu")
         self._pipeline: Any = None
         self._text: tuple[Any, Any] | None = None
@@ -174,34 +168,9 @@ class DiffusionDecoder(Decoder):
             given = self._given_parts(dtype)
             pipeline = pipeline_class.from_pretrained(resolve(self.path), torch_dtype=dtype, **given)
             pipeline.set_progress_bar_config(disable=True)
-            self._set_up(pipeline)
+            self.set_up.apply(pipeline, self.device)
             self._pipeline = pipeline
         return self._pipeline
-
-    def _set_up(self, pipeline: Any) -> None:
-        """Scheduler, compilation, place."""
-        if self.scheduler:
-            scheduler_class = diffusers_class(self.scheduler, "scheduler")
-            pipeline.scheduler = scheduler_class.from_config(pipeline.scheduler.config, **self.scheduler_args)
-        if self.compile:
-            name = self._denoiser_name(pipeline)
-            setattr(pipeline, name, torch.compile(getattr(pipeline, name)))
-        self._set_up_place(pipeline)
-
-    def _denoiser_name(self, pipeline: Any) -> str:
-        return next(name for name in self.denoisers if name in pipeline.components)
-
-    def _denoiser(self, pipeline: Any) -> Any:
-        return getattr(pipeline, self._denoiser_name(pipeline))
-
-    def _set_up_place(self, pipeline: Any) -> None:
-        # on the CPU there is nowhere to move from
-        if self.offload == "none" or self.device.type == "cpu":
-            pipeline.to(self.device)
-        elif self.offload == "model":
-            pipeline.enable_model_cpu_offload(device=self.device)
-        else:
-            pipeline.enable_sequential_cpu_offload(device=self.device)
 
     def _given_parts(self, dtype: torch.dtype) -> dict[str, Any]:
         """What the pipeline is not to read from its own folder: parts that are never needed, and shared ones."""
@@ -231,7 +200,7 @@ class DiffusionDecoder(Decoder):
         dtype = getattr(torch, self.dtype_name)
         sampling = {**self.sampling, **sampling}
         interval = guidance.taken_from(sampling)
-        with guidance.limited(pipeline, self._denoiser(pipeline), len(embeddings), interval):
+        with guidance.limited(pipeline, getattr(pipeline, denoiser_name(pipeline)), len(embeddings), interval):
             output = pipeline(
                 **self._conditions(embeddings.to(self.device, dtype), negative.to(self.device, dtype)),
                 generator=[torch.Generator().manual_seed(s) for s in item_seeds(seed, len(embeddings))],
@@ -311,7 +280,7 @@ class DiffusionDecoder(Decoder):
         self.device = torch.device(device)
         if self._pipeline is not None and moved:
             self._pipeline.remove_all_hooks()
-            self._set_up_place(self._pipeline)
+            self.set_up.place(self._pipeline, self.device)
         if self._text is not None:
             self._text[0].to(self.device)
         return self

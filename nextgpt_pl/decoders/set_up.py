@@ -1,0 +1,61 @@
+"""What is changed of a pipeline once it is read: its scheduler, compilation, and where its networks are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from nextgpt_pl.decoders.files import diffusers_class
+from nextgpt_pl.errors import UserError
+
+Offload = Literal["none", "model", "sequential"]
+
+# names under which pipelines keep the network that denoises
+_DENOISERS = ("unet", "transformer")
+
+
+def denoiser_name(pipeline: Any) -> str:
+    """Under which name a pipeline keeps the network that denoises."""
+    return next(name for name in _DENOISERS if name in pipeline.components)
+
+
+@dataclass(frozen=True)
+class SetUp:
+    """See :class:`~nextgpt_pl.decoders.diffusion.DiffusionDecoder` for what each option means.
+
+    Raises:
+        UserError: arguments of no scheduler.
+
+    """
+
+    scheduler: str | None = None
+    scheduler_args: Mapping[str, Any] = field(default_factory=dict)
+    offload: Offload = "none"
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.scheduler_args and not self.scheduler:
+            raise UserError("decoder scheduler_args are given, but no scheduler: name its class")
+
+    def apply(self, pipeline: Any, device: torch.device) -> None:
+        """Scheduler, compilation, place."""
+        if self.scheduler:
+            scheduler_class = diffusers_class(self.scheduler, "scheduler")
+            pipeline.scheduler = scheduler_class.from_config(pipeline.scheduler.config, **self.scheduler_args)
+        if self.compile:
+            name = denoiser_name(pipeline)
+            setattr(pipeline, name, torch.compile(getattr(pipeline, name)))
+        self.place(pipeline, device)
+
+    def place(self, pipeline: Any, device: torch.device) -> None:
+        """Move the networks, or have them moved when they run."""
+        # on the CPU there is nowhere to move from
+        if self.offload == "none" or device.type == "cpu":
+            pipeline.to(device)
+        elif self.offload == "model":
+            pipeline.enable_model_cpu_offload(device=device)
+        else:
+            pipeline.enable_sequential_cpu_offload(device=device)
