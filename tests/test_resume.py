@@ -1,3 +1,4 @@
+import csv
 import os
 import signal
 import subprocess
@@ -38,10 +39,16 @@ def test_the_same_command_goes_on_and_keeps_the_last_and_the_best(tmp_path):
     assert sum(name.startswith("best_") for name in names) == 1
     weights = [load_file(run / "adapter" / "adapter.safetensors") for run in (whole, parts)]
     assert all(torch.equal(weights[1][name], value) for name, value in weights[0].items())
-    logs = [[line.split(",")[3] for line in (run / "metrics.csv").read_text().splitlines()] for run in (whole, parts)]
-    # the end of the first part has a row of its own
-    assert logs[1] == sorted({*logs[0], "8"}, key=logs[1].index)
-    assert logs[1].index("6") < logs[1].index("8") < logs[1].index("9") < logs[1].index("14")
+    tables = [list(csv.DictReader((run / "metrics.csv").open())) for run in (whole, parts)]
+    # what was read, as a number and not as a mean over parts of an epoch
+    for split, count in (("train", "60.0"), ("val", "6.0")):
+        logged = [[row[f"data/{split}_rows_used"] for row in table] for table in tables]
+        assert [set(column) - {""} for column in logged] == [{count}, {count}]
+    steps = [[row["step"] for row in table] for table in tables]
+    # the second start has a row of its own
+    assert steps == [["0", "6", "9", "13", "16"], ["0", "6", "9", "9", "13", "16"]]
+    losses = [[row["train/loss"] for row in table if row["train/loss"]] for table in tables]
+    assert losses[0] == losses[1] != []
 
 
 def test_a_checkpoint_is_whole_or_not_there(tmp_path, monkeypatch):

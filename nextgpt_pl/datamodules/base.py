@@ -51,6 +51,7 @@ class ItemData(LightningDataModule):
         self.renderer: Conversation | None = None
         self._items: dict[str, list[Item]] = {}
         self._origins: dict[str, list[str]] = {}
+        self._rows: dict[str, dict[str, int]] = {}  # of each split that was read: used and skipped
 
     @abstractmethod
     def group(self, item: Item, origin: str) -> Hashable:
@@ -86,8 +87,10 @@ class ItemData(LightningDataModule):
             if not items:
                 raise UserError(f"data.sources give no item for {split}")
             self._items[split], self._origins[split] = items, origins
-            for source in self.sources:
-                rank_zero_info(f"{split}: {source.report.message()}")
+            reports = [source.report for source in self.sources]
+            self._rows[split] = {"used": sum(r.used for r in reports), "skipped": sum(len(r.broken) for r in reports)}
+            for report in reports:
+                rank_zero_info(f"{split}: {report.message()}")
             counts = Counter(str(g) for g in self._groups(split))
             rank_zero_info(f"{split}: {', '.join(f'{n} {group}' for group, n in sorted(counts.items()))}")
         return self._items[split]
@@ -97,9 +100,8 @@ class ItemData(LightningDataModule):
         return [self.group(item, origin) for item, origin in pairs]
 
     def rows_used(self) -> dict[str, int]:
-        """Rows used and skipped so far, over all sources; the stage logs them."""
-        reports = [s.report for s in self.sources if hasattr(s, "report")]
-        return {"rows_used": sum(r.used for r in reports), "rows_skipped": sum(len(r.broken) for r in reports)}
+        """Rows used and skipped of each split that was read, over all sources; the stage logs them."""
+        return {f"{split}_rows_{what}": n for split, rows in self._rows.items() for what, n in rows.items()}
 
     def _loader_arguments(self) -> dict[str, Any]:
         conversation = self.conversation()

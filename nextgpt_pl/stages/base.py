@@ -124,9 +124,15 @@ class Stage(LightningModule, ABC):
 
     def on_train_start(self) -> None:
         """Log how many rows the data module could use."""
+        self._log_rows()
+
+    def _log_rows(self) -> None:
         rows_used = getattr(self.trainer.datamodule, "rows_used", None)  # type: ignore[attr-defined]
         if rows_used is not None:
-            self.log_dict({f"data/{name}": float(count) for name, count in rows_used().items()})
+            found = {f"data/{name}": float(count) for name, count in rows_used().items()}
+            # not by self.log: that is a mean over the epoch, of which a resumed run has seen a part
+            for logger in self.loggers:
+                logger.log_metrics(found, step=self.global_step)
 
     def summary(self) -> str:
         """Parameters per part and the trainable share, as in the paper's table."""
@@ -267,6 +273,7 @@ class Stage(LightningModule, ABC):
         save_adapter(folder, self.network, keys, stage=type(self).__name__, history=self.inherited["stages"])
 
     def on_train_end(self) -> None:
-        """Leave the adapter in the run folder."""
+        """Leave the adapter in the run folder; by now also the validation rows are read of which to log the number."""
+        self._log_rows()
         if not getattr(self.trainer, "fast_dev_run", False):
             self.save_adapter(Path(self.trainer.default_root_dir) / "adapter")
