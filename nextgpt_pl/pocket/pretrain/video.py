@@ -82,7 +82,7 @@ def train_diffusion(
     """The UNet, from the image decoder's and under its text encoder, on latents of its autoencoder."""
     torch.manual_seed(seed)
     task = VideoDiffusion(
-        build_unet(image.unet), image.text_encoder, image.tokenizer, steps=steps or 2_400, lr=1e-3, seed=seed
+        build_unet(image.unet), image.text_encoder, image.tokenizer, steps=steps or 3_200, lr=1e-3, seed=seed
     )
 
     def encode(videos: Sequence[np.ndarray]) -> Tensor:
