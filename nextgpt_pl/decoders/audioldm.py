@@ -22,7 +22,8 @@ class AudioLDMDecoder(DiffusionDecoder):
 
     Args:
         pipeline, path, sampling, dtype, negative_prompt, parts: see :class:`DiffusionDecoder`.
-        scheduler, scheduler_args, offload, compile, loss_size, gradient_checkpointing: see :class:`DiffusionDecoder`.
+        scheduler, scheduler_args, offload, compile: see :class:`DiffusionDecoder`.
+        loss_size, gradient_checkpointing, batch: see :class:`DiffusionDecoder`.
         spectrogram: function of ``(B, n)`` samples at 16 kHz to ``(B, frames, bins)``, which the autoencoder encodes.
 
     """

@@ -47,6 +47,7 @@ class DiffusionDecoder(Decoder):
         compile: compile the denoiser (``torch.compile``).
         loss_size: ``height``, ``width``, ``num_frames`` or ``audio_length_in_s`` of media in the denoising loss, where
             they differ from those of ``sampling``.
+        batch: media that are drawn at a time, which bounds memory; by default all.
         gradient_checkpointing: recompute the denoiser's activations in that loss's backward pass, to save memory.
 
     """
@@ -70,7 +71,11 @@ class DiffusionDecoder(Decoder):
         compile: bool = False,
         loss_size: dict[str, float] | None = None,
         gradient_checkpointing: bool = False,
+        batch: int | None = None,
     ) -> None:
+        if batch is not None and batch < 1:
+            raise UserError(f"decoder batch={batch}: at least 1, or null for all at once")
+        self.batch = batch
         self.loss_size, self.gradient_checkpointing = dict(loss_size or {}), gradient_checkpointing
         self.fps = fps
         self.parts = dict(parts or {})
@@ -193,9 +198,16 @@ class DiffusionDecoder(Decoder):
         """
         if tuple(embeddings.shape[1:]) != self.embedding_shape:
             raise UserError(f"embeddings {tuple(embeddings.shape[1:])}, the decoder wants {self.embedding_shape}")
-        pipeline = self._loaded()
         if negative is None:
             negative = self.embed_captions([self.negative_prompt])[0]
+        seeds, step = item_seeds(seed, len(embeddings)), self.batch or max(1, len(embeddings))
+        parts = [slice(start, start + step) for start in range(0, len(embeddings), step)]
+        return [array for part in parts for array in self._drawn(embeddings[part], seeds[part], negative, sampling)]
+
+    def _drawn(
+        self, embeddings: Tensor, seeds: list[int], negative: Tensor, sampling: dict[str, Any]
+    ) -> list[np.ndarray]:
+        pipeline = self._loaded()
         negative = negative.expand(len(embeddings), *self.embedding_shape)
         dtype = getattr(torch, self.dtype_name)
         sampling = {**self.sampling, **sampling}
@@ -203,7 +215,7 @@ class DiffusionDecoder(Decoder):
         with guidance.limited(pipeline, getattr(pipeline, denoiser_name(pipeline)), len(embeddings), interval):
             output = pipeline(
                 **self._conditions(embeddings.to(self.device, dtype), negative.to(self.device, dtype)),
-                generator=[torch.Generator().manual_seed(s) for s in item_seeds(seed, len(embeddings))],
+                generator=[torch.Generator().manual_seed(s) for s in seeds],
                 output_type="np",
                 **sampling,
             )

@@ -24,7 +24,7 @@ class PromptDecoder(DiffusionDecoder):
 
     Args:
         pipeline, path, sampling, dtype, negative_prompt, parts, fps: see :class:`DiffusionDecoder`.
-        scheduler, scheduler_args, offload, compile: see :class:`DiffusionDecoder`.
+        scheduler, scheduler_args, offload, compile, batch: see :class:`DiffusionDecoder`.
         max_length: tokens of a caption instead of the pipeline's own number; fewer are quicker to learn.
 
     """

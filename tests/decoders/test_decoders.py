@@ -61,6 +61,19 @@ def test_an_item_does_not_depend_on_its_batch(image):
     assert np.abs(both[1].astype(int) - alone[0]).max() <= 1
 
 
+def test_few_are_drawn_at_a_time_where_asked_and_the_same(image):
+    few = DiffusionDecoder("StableDiffusionPipeline", "pocket:image", image.sampling, batch=2)
+    sizes = []
+    few._loaded().vae.post_quant_conv.register_forward_hook(lambda _m, args, _o: sizes.append(len(args[0])))
+    embeddings = image.embed_captions(["a red circle", "a blue star", "a green ring"])
+    pairs = zip(image.generate(embeddings, seed=4), few.generate(embeddings, seed=4), strict=True)
+    assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in pairs)
+    assert sizes == [2, 1]
+    assert few.generate(embeddings[:0], seed=0) == []
+    with pytest.raises(UserError, match="decoder batch=0: at least 1"):
+        DiffusionDecoder("StableDiffusionPipeline", "pocket:image", batch=0)
+
+
 def test_audio_is_two_seconds_and_repeatable(audio):
     embedding = audio.embed_captions(["a low bell"])
     first, again = (audio.generate(embedding, seed=0)[0] for _ in range(2))
