@@ -29,13 +29,17 @@ def taken_from(sampling: dict[str, Any]) -> Interval | None:
     interval = sampling.pop("guidance_interval", None)
     if interval is None:
         return None
-    if len(interval) != 2 or not 0 <= interval[0] < interval[1] <= 1:
+    try:
+        first, last = (float(share) for share in interval)
+    except (TypeError, ValueError):
+        first = last = 0.0
+    if not 0 <= first < last <= 1:
         raise UserError(
-            f"decoder guidance_interval={list(interval)}: want two shares of the sampling steps, 0 <= first < last <= 1"
+            f"decoder guidance_interval={interval!r}: want two shares of the sampling steps, 0 <= first < last <= 1"
         )
     if sampling.get("guidance_scale", 2.0) <= 1:  # no guidance that an interval could limit
         return None
-    return float(interval[0]), float(interval[1])
+    return first, last
 
 
 @contextmanager
@@ -60,12 +64,12 @@ def limited(pipeline: Any, denoiser: nn.Module, count: int, interval: Interval |
 
     def before(_module: nn.Module, args: Any, kwargs: Any) -> Any:
         nonlocal calls, halved
+        _demand_doubled([*args, *kwargs.values()], count, pipeline)
         share = calls / len(pipeline.scheduler.timesteps)
         calls += 1
         halved = not interval[0] <= share < interval[1]
         if not halved:
             return None
-        _demand_doubled([*args, *kwargs.values()], count, pipeline)
         return _each(args, _conditional), _each(kwargs, _conditional)
 
     def _conditional(tensor: Tensor) -> Tensor:

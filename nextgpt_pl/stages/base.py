@@ -273,7 +273,7 @@ class Stage(LightningModule, ABC):
         save_adapter(folder, self.network, keys, stage=type(self).__name__, history=self.inherited["stages"])
 
     def on_train_end(self) -> None:
-        """Leave the adapter in the run folder; by now also the validation rows are read of which to log the number."""
+        """Leave the adapter in the run folder, and log the rows again: a resumed run reads those of validation late."""
         self._log_rows()
         if not getattr(self.trainer, "fast_dev_run", False):
             self.save_adapter(Path(self.trainer.default_root_dir) / "adapter")

@@ -130,6 +130,7 @@ def test_scheduler_and_compilation_are_the_yamls(monkeypatch):
     pipeline = decoder._loaded()
     assert type(pipeline.scheduler).__name__ == "EulerDiscreteScheduler"
     assert pipeline.scheduler.config.timestep_spacing == "trailing"
+    assert pipeline.vae.decoder.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     # the noise schedule stays the model's own
     assert pipeline.scheduler.config.prediction_type == "v_prediction"
     assert compiled == [pipeline.unet]

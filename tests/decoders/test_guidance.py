@@ -56,7 +56,8 @@ def test_every_tensor_of_the_doubled_batch_is_halved():
     assert second[0].tolist() == [[2.0], [2.0]]
 
 
-def test_a_pipeline_without_doubled_batches_is_named():
+@pytest.mark.parametrize("interval", [(0.5, 1.0), (0.0, 0.5)])
+def test_a_pipeline_without_doubled_batches_is_named_at_its_first_step(interval):
     class Pipeline:
         class scheduler:
             timesteps = torch.arange(2)
@@ -64,12 +65,12 @@ def test_a_pipeline_without_doubled_batches_is_named():
     denoiser = nn.Identity()
     with (
         pytest.raises(UserError, match=r"guidance_interval: Pipeline gives its denoiser a batch of 1 for 1 media"),
-        guidance.limited(Pipeline(), denoiser, 1, (0.5, 1.0)),
+        guidance.limited(Pipeline(), denoiser, 1, interval),
     ):
         denoiser(torch.zeros(1, 2))
 
 
-@pytest.mark.parametrize("interval", [[0.5, 0.5], [0.2, 1.5], [0.1], [-0.1, 1.0]])
+@pytest.mark.parametrize("interval", [[0.5, 0.5], [0.2, 1.5], [0.1], [-0.1, 1.0], 0.5, ["a", "b"]])
 def test_intervals_that_are_none_are_named(interval):
     with pytest.raises(UserError, match="guidance_interval="):
         DiffusionDecoder("StableDiffusionPipeline", "pocket:image", {"guidance_interval": interval})
