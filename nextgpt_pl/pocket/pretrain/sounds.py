@@ -54,8 +54,8 @@ def is_near_heldout(scene: AudioScene) -> bool:
 def draw_between(rng: Random) -> AudioScene:
     """A sound of which about half of the attributes lie between two named ones.
 
-    Pitches lie between neighbours, patterns and timbres between any two. So what a held-out combination sounds like lies
-    between sounds that are heard, whichever attribute is changed; none is heard that is near a held-out one.
+    Pitches lie between neighbours, patterns and timbres between any two. So what a held-out combination sounds like
+    lies between sounds that are heard, whichever attribute is changed; none is heard that is near a held-out one.
     """
     while True:
         found = []
