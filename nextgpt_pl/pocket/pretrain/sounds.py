@@ -60,13 +60,12 @@ def draw_between(rng: Random) -> AudioScene:
     while True:
         found = []
         for name, known in _WORLD.items():
-            values = (*known, *WIDER[name])
-            one, share = pick(rng, values), 0.1 + 0.8 * rng.random()
             if name == "pitch":
                 place = int(rng.random() * (len(pitches()) - 1))
                 one, other = pitches()[place : place + 2]
             else:
-                other = pick(rng, values)
+                one, other = (pick(rng, (*known, *WIDER[name])) for _ in range(2))
+            share = 0.1 + 0.8 * rng.random()
             found.append(one if one == other or rng.random() < 0.5 else between(one, other, share))
         scene = AudioScene(*found)
         if is_wider(scene) and not is_near_heldout(scene):
