@@ -41,6 +41,8 @@ class DecoderAlignment(Stage):
         samples: media drawn per modality at validation, beside those from the true caption embedding; 0 for none.
         train_signal_rows: whether the signal tokens' rows train; frozen, they stay as they were drawn, or as they came
             with ``init_from``; then nothing in the LLM trains, and each row is read once and remembered.
+        rows_at_a_time: rows that are read together then. With one, a row's states do not depend on the batch that it
+            came in, and a resumed run is the same to the last bit; with more, reading is up to several times as fast.
         denoising_weights: per modality, weight of the denoising error; 0 where none is given.
         min_snr_gamma: bound of its min-SNR weights.
         condition_dropout: share of the media that are denoised given the null signal instead, which trains it; for
@@ -64,6 +66,7 @@ class DecoderAlignment(Stage):
         min_snr_gamma: float = 5.0,
         condition_dropout: float = 0.0,
         train_signal_rows: bool = True,
+        rows_at_a_time: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(network, **kwargs)
@@ -82,7 +85,7 @@ class DecoderAlignment(Stage):
         self.denoising = Denoising(network, denoising_weights or {}, min_snr_gamma, condition_dropout)
         if condition_dropout:
             self.trains = (*self.trains, "null_signals.*")
-        self.signal_states = None if train_signal_rows else SignalStates(network)
+        self.signal_states = None if train_signal_rows else SignalStates(network, rows_at_a_time)
         # without a cache, some row must be read
         network.llm.layers_on_demand = self.signal_states is not None and network.cache is not None
         self.alignment, self.text_weight = alignment, text_weight

@@ -36,7 +36,7 @@ class InstructionTuning(DecoderAlignment):
         lr: float = 5e-4,
         **kwargs: Any,
     ) -> None:
-        super().__init__(network, lr=lr, train_signal_rows=True, **kwargs)
+        super().__init__(network, lr=lr, train_signal_rows=True, rows_at_a_time=1, **kwargs)
         self.lora = (lora or LoRA()) if train_llm else None
         if not train_llm:
             self.trains = tuple(pattern for pattern in self.trains if "lora" not in pattern)

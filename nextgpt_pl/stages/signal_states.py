@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nextgpt_pl.batching import pad
 from nextgpt_pl.distributed import whole
+from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import Memory, Store
 from nextgpt_pl.features.keys import digest, folder_sha256
 from nextgpt_pl.losses import shifted_labels
@@ -24,6 +25,9 @@ from nextgpt_pl.paths import resolve
 from nextgpt_pl.samples import Batch, Rendered, SignalSpan
 
 _MEMORY_BYTES = 512 * 2**20
+
+#: of one row: ``text``, its loss and right labels; by modality and start of a span, its states
+_Made = dict[Any, Tensor]
 
 
 @dataclass
@@ -44,26 +48,51 @@ class RowStates:
 
 def read_rows(network: NextGPT, batch: Batch) -> RowStates:
     """One pass of the LLM over a batch."""
-    embeddings = network.embed(batch)
-    hidden = network.hidden_states(batch, embeddings)
+    hidden, at_signals = _pass(network, batch)
     mask, labels = shifted_labels(batch.labels)
     loss, right = network.llm.cross_entropy(hidden[mask], labels)
-    at_signals = {
-        m: torch.stack([network.at_signals(m, states, spans) for states in (hidden, embeddings)], dim=1)
-        for m, spans in batch.spans.items()
-    }
     return RowStates(loss, right, at_signals)
 
 
-class SignalStates:
-    """Reads rows that it has not seen yet, and remembers them: in the network's cache, or without one in memory."""
+def read_each(network: NextGPT, batch: Batch) -> tuple[Tensor, dict[Modality, Tensor]]:
+    """The same with the text's loss and right labels row by row, ``(B, 2)``."""
+    hidden, at_signals = _pass(network, batch)
+    rows = []
+    for states, row_labels in zip(hidden, batch.labels, strict=True):
+        mask, labels = shifted_labels(row_labels[None])
+        rows.append(torch.stack(network.llm.cross_entropy(states[None][mask], labels)))
+    return torch.stack(rows), at_signals
 
-    def __init__(self, network: NextGPT) -> None:
-        self.network = network
+
+def _pass(network: NextGPT, batch: Batch) -> tuple[Tensor, dict[Modality, Tensor]]:
+    embeddings = network.embed(batch)
+    hidden = network.hidden_states(batch, embeddings)
+    return hidden, {
+        m: torch.stack([network.at_signals(m, states, spans) for states in (hidden, embeddings)], dim=1)
+        for m, spans in batch.spans.items()
+    }
+
+
+class SignalStates:
+    """Reads rows that it has not seen yet, and remembers them: in the network's cache, or without one in memory.
+
+    Args:
+        network: whose LLM reads.
+        rows_at_a_time: of those that are new in a batch, read in one pass.
+
+    Raises:
+        UserError: fewer than one.
+
+    """
+
+    def __init__(self, network: NextGPT, rows_at_a_time: int = 1) -> None:
+        if rows_at_a_time < 1:
+            raise UserError(f"model.rows_at_a_time={rows_at_a_time}: at least 1")
+        self.network, self.rows_at_a_time = network, rows_at_a_time
         self._stores: dict[str, Store] = {}
 
     def usable(self, batch: Batch) -> bool:
-        """Whether rows can be read one by one: no process waits for another, and no input medium is in them."""
+        """Whether this process can read what it needs by itself: none waits for another, and rows show no media."""
         return not self.network.llm.in_step and not batch.slots
 
     @torch.no_grad()
@@ -77,7 +106,7 @@ class SignalStates:
         for modality, found in places.items():
             missing = self._store(modality.value).missing(span_keys[modality])
             wanted |= {found[i][0]: rows[found[i][0]] for i in missing}
-        made = {index: self._read(row, places, index) for index, row in sorted(wanted.items())}
+        made = self._read(wanted, places)
         text = self._store("text").fetch(keys, lambda at: torch.stack([made[i]["text"] for i in at]))
         total = torch.stack(text).to(batch.labels.device).sum(0)
         states = {}
@@ -89,17 +118,31 @@ class SignalStates:
             states[modality] = torch.stack(values).to(batch.labels.device)
         return RowStates(total[0], total[1], states)
 
-    def _read(self, row: Rendered, places: dict[Modality, list[tuple[int, int]]], index: int) -> dict[Any, Tensor]:
-        """One row alone: padding and neighbours would change the last bits, and a resumed run with them."""
+    def _read(self, rows: dict[int, Rendered], places: dict[Modality, list[tuple[int, int]]]) -> dict[int, _Made]:
+        """These rows of a batch, by their numbers: padding and neighbours change the last bits, so by default alone."""
+        numbers = sorted(rows, key=lambda i: (len(rows[i].input_ids), i))
+        made: dict[int, _Made] = {}
+        for first in range(0, len(numbers), self.rows_at_a_time):
+            made |= self._read_together({i: rows[i] for i in numbers[first : first + self.rows_at_a_time]}, places)
+        return made
+
+    def _read_together(
+        self, rows: dict[int, Rendered], places: dict[Modality, list[tuple[int, int]]]
+    ) -> dict[int, _Made]:
         llm = self.network.llm
-        spans = tuple(SignalSpan(m, s, s, "") for m, found in places.items() for r, s in found if r == index)
-        batch = pad([replace(row, spans=spans)], int(llm.tokenizer.pad_token_id)).to(next(llm.parameters()).device)
-        states = read_rows(self.network, batch)
-        found: dict[Any, Tensor] = {"text": torch.stack([states.text_loss, states.right])}
-        for modality, values in states.at_signals.items():
-            starts = batch.spans[modality].starts.tolist()
-            found |= {(modality, start): value for start, value in zip(starts, values, strict=True)}
-        return found
+        spans = {
+            i: tuple(SignalSpan(m, s, s, "") for m, found in places.items() for r, s in found if r == i) for i in rows
+        }
+        padded = pad([replace(row, spans=spans[i]) for i, row in rows.items()], int(llm.tokenizer.pad_token_id))
+        batch = padded.to(next(llm.parameters()).device)
+        text, at_signals = read_each(self.network, batch)
+        made: dict[int, _Made] = {i: {"text": values} for i, values in zip(rows, text, strict=True)}
+        numbers = list(rows)
+        for modality, values in at_signals.items():
+            found = batch.spans[modality]
+            for row, start, value in zip(found.rows.tolist(), found.starts.tolist(), values, strict=True):
+                made[numbers[row]][modality, start] = value
+        return made
 
     def _store(self, kind: str) -> Store:
         if kind not in self._stores:

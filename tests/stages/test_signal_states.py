@@ -4,15 +4,18 @@ import pytest
 import tiny
 import torch
 
+from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.llm import CausalLM
 from nextgpt_pl.stages import DecoderAlignment
 
 
-def _run(tiny_models, folder, monkeypatch, cache=None, remember=True, epochs=2):
+def _run(tiny_models, folder, monkeypatch, cache=None, remember=True, epochs=2, together=1):
     """Losses of every step, how often the LLM ran in each, the trained projections, parameters of the LLM's layers."""
     whole, data = tiny.stage_and_data("DecoderAlignment", tiny_models, 6, train_size=4, cache=cache)
-    stage = DecoderAlignment(whole.network, samples=0, train_signal_rows=False, lr=1e-2, warmup_ratio=0.0)
+    stage = DecoderAlignment(
+        whole.network, samples=0, train_signal_rows=False, rows_at_a_time=together, lr=1e-2, warmup_ratio=0.0
+    )
     if not remember:
         stage.signal_states = None
     losses, passes, runs = [], [], [0]
@@ -43,6 +46,20 @@ def test_losses_are_those_of_the_llm_and_it_reads_each_row_once(tiny_models, tmp
     assert passes == [6, 6, 0, 0]
     for ours, theirs in zip(remembered, plain, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+
+
+def test_rows_that_are_read_together_give_the_same_losses_in_fewer_passes(tiny_models, tmp_path, monkeypatch):
+    alone, *_ = _run(tiny_models, tmp_path, monkeypatch)
+    together, passes, *_ = _run(tiny_models, tmp_path, monkeypatch, together=4)
+    assert passes == [2, 2, 0, 0]
+    for ours, theirs in zip(together, alone, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+
+
+def test_no_rows_at_a_time_is_refused(tiny_models):
+    stage, _ = tiny.stage_and_data("DecoderAlignment", tiny_models, 6)
+    with pytest.raises(UserError, match="rows_at_a_time=0: at least 1"):
+        DecoderAlignment(stage.network, train_signal_rows=False, rows_at_a_time=0)
 
 
 def test_a_cache_on_disk_gives_the_same_run_and_a_full_one_reads_no_layers(tiny_models, tmp_path, monkeypatch):
