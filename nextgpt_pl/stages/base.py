@@ -97,6 +97,14 @@ class Stage(LightningModule, ABC):
         self.extend_network()
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(any(fnmatch.fnmatchcase(name, pattern) for pattern in self.trains))
+        if self.init_from is not None and (anew := self.trained_anew()):
+            rank_zero_info(f"not in that adapter, so they start anew: {', '.join(anew)}")
+
+    def trained_anew(self) -> list[str]:
+        """The parts that train, but of which ``init_from`` has no weights."""
+        names = set(self.trainable()) - set(self.inherited["keys"])
+        parts = {"llm LoRA" if "lora_" in n else "llm signal rows" if n.startswith("llm.") else n for n in names}
+        return sorted({".".join(part.split(".")[:2]) for part in parts})
 
     def extend_network(self) -> None:
         """What a stage adds to the network, such as LoRA; called when it is loaded, before anything is frozen."""

@@ -103,6 +103,17 @@ def test_stages_hand_over_bit_equal_in_any_order(order, tmp_path):
     assert (manifest["llm"]["lora"] is not None) == ("3" in order)
 
 
+def test_what_the_adapter_does_not_hold_is_named(tmp_path, monkeypatch):
+    """A stage 3 from a stage 2 that knew no stage 1 reads its media with untrained projections: that is said."""
+    pairs = DecoderAlignment(_network(), samples=0)
+    adapter = _fit(pairs, _pairs(), tmp_path)
+    said = []
+    monkeypatch.setattr("nextgpt_pl.stages.base.rank_zero_info", said.append)
+    InstructionTuning(_network(), lora=LORA, samples=0, init_from=adapter).configure_model()
+    anew = "input_projections.audio, input_projections.image, input_projections.video, llm LoRA"
+    assert said[-1] == f"not in that adapter, so they start anew: {anew}"
+
+
 def test_other_lora_than_the_adapters_is_refused(tmp_path):
     adapter = _fit(InstructionTuning(_network(), lora=LORA, samples=0), _dialogues(), tmp_path)
     with pytest.raises(UserError, match=r"'r': 4.*'r': 2"):
