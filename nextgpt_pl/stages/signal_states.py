@@ -165,5 +165,7 @@ class SignalStates:
             "weights": folder_sha256(path) if path.is_dir() else f"{llm.path}@{commit}",
             "dtype": llm.dtype_name,
             "quantization": str(llm.quantization),
+            # rows that were read together differ in the last bits from those that were read alone
+            "rows_at_a_time": self.rows_at_a_time,
             "added": digest(*values).hex(),
         }

@@ -84,6 +84,8 @@ def test_other_signal_rows_are_another_producer(tiny_models, tmp_path):
     producers = [stage.signal_states._producer() for stage in stages]
     assert producers[0]["added"] != producers[1]["added"]
     assert producers[0]["weights"] == producers[1]["weights"]
+    stages[1].signal_states.rows_at_a_time = 2
+    assert stages[1].signal_states._producer() == producers[1] | {"rows_at_a_time": 2}
 
 
 def test_where_rows_or_the_llm_train_nothing_is_remembered(tiny_models):
