@@ -17,7 +17,7 @@ from nextgpt_pl.llm.lora import LoRA, inject_lora
 from nextgpt_pl.llm.pretrained import DType, Pretrained
 from nextgpt_pl.llm.signal_rows import ExtendedEmbedding, ExtendedHead, initial_rows
 
-_LOGITS = 2**21  # at a time: 8 MiB in float32
+_LOGITS = 2**23  # at a time: 32 MiB in float32; of fewer, multiplying by the head takes up to twice as long
 
 
 class CausalLM(nn.Module):
