@@ -141,7 +141,7 @@ def train_vae(work: Path, seed: int, steps: int | None = None) -> tuple[Autoenco
 def train_vocoder(work: Path, vae: AutoencoderKL, seed: int, steps: int | None = None) -> SpeechT5HifiGan:
     """The vocoder's reading layers, for true spectrograms and for the autoencoder's."""
     torch.manual_seed(seed)
-    task = LevelReading(build_vocoder(), vae, steps=steps or 6_000, seed=seed)
+    task = LevelReading(build_vocoder(), vae, steps=steps or 8_000, seed=seed)
     train(task, work)
     return task.vocoder
 

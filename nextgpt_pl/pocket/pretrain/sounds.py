@@ -86,6 +86,17 @@ def mixed_sounds(rng: Random, count: int) -> Tensor:
     return torch.cat([sounds(rng, count - count // 2), _rendered([draw_wider(rng) for _ in range(count // 2)], rng)])
 
 
+def bells(rng: Random, count: int) -> Tensor:
+    """Rendered training sounds ``(count, 32000)``, of which half are bells."""
+    chosen: list[Scene] = []
+    while len(chosen) < count:
+        scene = draw_scene(Modality.AUDIO, rng)
+        others = len(TIMBRES) - 1
+        if not isinstance(scene, AudioScene) or scene.timbre == "bell" or rng.random() < 1 / others:
+            chosen.append(scene)
+    return _rendered(chosen, rng)
+
+
 def any_sounds(rng: Random, count: int) -> Tensor:
     """Random additive sounds ``(count, 32000)``: any pitch, partials, glide and envelope.
 

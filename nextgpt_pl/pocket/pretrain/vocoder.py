@@ -20,7 +20,7 @@ from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
 from nextgpt_pl.pocket.pretrain.loop import PretrainTask
 from nextgpt_pl.pocket.pretrain.mel import HOP, MEL_BINS, compressed_mel
-from nextgpt_pl.pocket.pretrain.sounds import any_sounds, mixed_sounds
+from nextgpt_pl.pocket.pretrain.sounds import any_sounds, bells, mixed_sounds
 from nextgpt_pl.pocket.world import SAMPLE_RATE
 
 _CHANNELS = 256  # at the frame rate: one per multiple of it below 8 kHz, and a few to spare
@@ -30,6 +30,10 @@ _SLOPE, _LAST_SLOPE = 0.1, 0.01  # of the generator's leaky rectifiers
 _FRAME_RATE = SAMPLE_RATE / HOP
 _UNIT = 0.03  # amplitude of an oscillator whose level is 1: levels of usual size train best
 _FAINT = 1e-2  # levels below count as silence
+# what it hears in turn. A bell's partials are no multiples of its pitch, and so the hardest to read: of few bells they
+# came out at two thirds of their amplitude, in glides at less than half
+_HEARD = (bells, mixed_sounds, bells, any_sounds, bells, any_sounds, bells, mixed_sounds)
+_LATENT_NOISE = 0.4  # at most, relative to the latents' spread
 READING = ("conv_pre", "upsampler.0", "resblocks.0")  # the layers that are trained
 
 
@@ -138,8 +142,8 @@ def levels(waves: Tensor) -> Tensor:
 class LevelReading(PretrainTask):
     """The generator's first layers learn to read the levels from the spectrogram.
 
-    Every other batch of the pool has been through the autoencoder, which blurs faint partials: so the vocoder learns
-    what its spectrograms mean, not only what true ones do.
+    Half of the pool has been through the autoencoder, which blurs faint partials, with noise on its latents, as those
+    that a diffusion network makes are not quite true either: so the vocoder learns what such spectrograms mean.
     """
 
     items = 16
@@ -157,25 +161,29 @@ class LevelReading(PretrainTask):
         """Render and analyse the pool."""
         rng = Random(f"{self.seed}/levels")
         batches = min(self.pool // self.items, 3 * self.steps)
-        waves = [(mixed_sounds, any_sounds)[i % 2](rng, self.items) for i in tqdm(range(batches), desc="levels")]
+        waves = [_HEARD[i % len(_HEARD)](rng, self.items) for i in tqdm(range(batches), desc="levels")]
         mels = [compressed_mel(w) for w in waves]
         # sounds of both kinds are in each half
-        self.mels = torch.cat([self._blurred(m) if i % 4 >= 2 else m for i, m in enumerate(mels)])
+        generator = torch.Generator().manual_seed(self.seed)
+        self.mels = torch.cat([self._blurred(m, generator) if i % 4 >= 2 else m for i, m in enumerate(mels)])
         self.levels = torch.cat([levels(w) for w in waves])
 
     @torch.no_grad()
-    def _blurred(self, mels: Tensor) -> Tensor:
-        """What the autoencoder makes of spectrograms ``(B, T, MEL_BINS)``."""
+    def _blurred(self, mels: Tensor, generator: torch.Generator) -> Tensor:
+        """What the autoencoder makes of spectrograms ``(B, T, MEL_BINS)``, each with some noise on its latents."""
         (vae,) = self._vae
-        latents = vae.encode(mels.unsqueeze(1).to(vae.device)).latent_dist.mean
-        return vae.decode(latents).sample[:, 0].cpu()
+        latents = vae.encode(mels.unsqueeze(1).to(vae.device)).latent_dist.mean.cpu()
+        share = _LATENT_NOISE * torch.rand(len(latents), 1, 1, 1, generator=generator)
+        noise = torch.randn(latents.shape, generator=generator)
+        return vae.decode((latents + share * latents.std() * noise).to(vae.device)).sample[:, 0].cpu()
 
     def loss(self, rng: Random, generator: torch.Generator) -> Tensor:
         """Squared and absolute error of the levels, relative to their power and sum, that of their roots, of regions.
 
         The first finds the loud partials; the second clears what else would hiss between them; the third hears the
-        faint ones, which tell the timbres apart. The fourth is about regions of five levels: where the spectrogram does
-        not tell which of two neighbours sounds, the levels share one's amplitude, and a partial would be too faint.
+        faint ones, which tell the timbres apart. The last two are about regions of seven levels, by power and by root:
+        where the spectrogram does not tell which of two neighbours sounds, the levels share one's amplitude, and a
+        partial, faint ones too, would be fainter still.
         """
         if not len(self.mels):
             self._fill_pool()
@@ -186,13 +194,15 @@ class LevelReading(PretrainTask):
         loud = difference.square().sum() / wanted.square().sum()
         clear = difference.abs().sum() / wanted.sum()
         faint = ((read.clamp(min=0) + _FAINT).sqrt() - (wanted + _FAINT).sqrt()).square().sum() / wanted.sum()
-        regions = (_loudness(read) - _loudness(wanted)).square().sum() / wanted.square().sum()
-        return loud + 0.3 * clear + faint + regions
+        around, there = _loudness(read), _loudness(wanted)
+        regions = (around - there).square().sum() / wanted.square().sum()
+        faint_regions = (around.sqrt() - there.sqrt()).square().sum() / wanted.sum()
+        return loud + 0.3 * clear + faint + regions + faint_regions
 
 
 def _loudness(levels: Tensor) -> Tensor:
-    """Root of the power of each level and its two neighbours to each side, ``(B, T, n)``."""
-    return (F.avg_pool1d(levels.square(), 5, 1, 2) * 5 + _FAINT**2).sqrt()
+    """Root of the power of each level and its three neighbours to each side, ``(B, T, n)``."""
+    return (F.avg_pool1d(levels.square(), 7, 1, 3) * 7 + _FAINT**2).sqrt()
 
 
 def read_levels(vocoder: SpeechT5HifiGan, mels: Tensor) -> Tensor:

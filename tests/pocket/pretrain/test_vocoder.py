@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from transformers import SpeechT5HifiGan
 
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket import judge, world
+from nextgpt_pl.pocket.pretrain import sounds
 from nextgpt_pl.pocket.pretrain import vocoder as voc
-from nextgpt_pl.pocket.pretrain.mel import HOP
+from nextgpt_pl.pocket.pretrain.mel import HOP, compressed_mel
 from nextgpt_pl.pocket.render import render
 from nextgpt_pl.pocket.weights import weights_root
 from nextgpt_pl.pocket.world import SAMPLE_RATE
@@ -70,7 +72,37 @@ def test_half_of_the_spectrograms_have_been_through_the_autoencoder(vocoder, vae
 
 def _pool_waves(task):
     rng = Random(f"{task.seed}/levels")
-    return [(voc.mixed_sounds, voc.any_sounds)[i % 2](rng, task.items) for i in range(4)]
+    return [voc._HEARD[i](rng, task.items) for i in range(4)]
+
+
+def test_half_of_the_bells_are_bells_and_none_is_held_out(monkeypatch):
+    monkeypatch.setattr(sounds, "_rendered", lambda scenes, rng: scenes)
+    scenes = sounds.bells(Random(0), 400)
+    assert 0.4 < np.mean([s.timbre == "bell" for s in scenes]) < 0.6
+    assert {s.timbre for s in scenes} == set(world.TIMBRES)
+    assert not any(map(world.is_heldout, scenes))
+
+
+def test_a_partial_that_neighbours_share_is_as_loud_by_power_and_fainter_by_amplitude():
+    one, power, amplitude = torch.zeros(3, 1, 1, 40)
+    one[..., 20] = 1.0
+    power[..., 19:22] = 3**-0.5
+    amplitude[..., 19:22] = 1 / 3
+    loud = [float(voc._loudness(x)[..., 20]) for x in (one, power, amplitude)]
+    assert loud[1] == pytest.approx(loud[0], rel=1e-3)
+    assert loud[2] < 0.6 * loud[0]
+
+
+def test_the_shipped_autoencoder_and_vocoder_give_back_the_worlds_sounds(vae):
+    shipped = SpeechT5HifiGan.from_pretrained(weights_root() / "audio" / "vocoder", dtype=torch.float32).eval()
+    rng = Random("given back")
+    scenes = [*world.audio_scenes("train"), *world.audio_scenes("heldout")]
+    waves = torch.from_numpy(np.stack([render(scene, rng) for scene in scenes]))
+    with torch.no_grad():
+        latents = vae.encode(compressed_mel(waves).unsqueeze(1)).latent_dist.mode()
+        made = shipped(vae.decode(latents).sample[:, 0])
+    right = [judge.all_right(judge.judge(w.numpy(), Modality.AUDIO), s) for w, s in zip(made, scenes, strict=True)]
+    assert sum(right) >= 0.97 * len(right), [s for s, r in zip(scenes, right, strict=True) if not r]
 
 
 def test_learning_to_read_lowers_the_error(vae):
