@@ -187,20 +187,13 @@ _PARTIALS: dict[str, tuple[tuple[float, float], ...]] = {
 }
 _DECAY = {"bell": 0.9, "pluck": 0.45, "gong": 1.4, "glass": 0.6}  # seconds
 _CENTRES = PITCHES | {"lowest": 140.0, "lower middle": 310.0, "upper middle": 740.0, "highest": 1600.0}  # hertz
-_OCTAVES = {  # over the two seconds
-    "rising": 1.0,
-    "falling": -1.0,
-    "climbing": 0.5,
-    "sinking": -0.5,
-    "soaring": 1.5,
-    "plunging": -1.5,
-}
+_OCTAVES = {"rising": 1.0, "falling": -1.0, "climbing": 0.5, "sinking": -0.5}  # over the two seconds
 _TREMOLO = {"tremolo": 5.0, "slow tremolo": 2.5}  # hertz
 _BEEPS = {"beeps": 2, "four beeps": 4}
 WIDER: dict[str, tuple[str, ...]] = {
     "timbre": ("octaves", "organ", "fifth", "gong", "glass", "reed"),
     "pitch": ("lowest", "lower middle", "upper middle", "highest"),
-    "pattern": ("climbing", "sinking", "soaring", "plunging", "slow tremolo", "four beeps"),
+    "pattern": ("climbing", "sinking", "slow tremolo", "four beeps"),
 }
 _NOISE_PARTIALS = 64
 _NOISE_WIDTH = 0.35  # of the centre frequency, to each side
@@ -225,12 +218,8 @@ def pitches() -> tuple[str, ...]:
 
 def _glide(pattern: str, t: np.ndarray) -> np.ndarray:
     """Frequency relative to the centre over time: some octaves up or down, geometrically."""
-    return np.exp2(octaves(pattern) * (t / AUDIO_SECONDS - 0.5))
-
-
-def octaves(pattern: str) -> float:
-    """How far a pattern glides over the two seconds; downwards it is negative."""
-    return sum(share * _OCTAVES.get(name, 0.0) for name, share in parts_of_value(pattern))
+    octaves = sum(share * _OCTAVES.get(name, 0.0) for name, share in parts_of_value(pattern))
+    return np.exp2(octaves * (t / AUDIO_SECONDS - 0.5))
 
 
 def _envelope(timbre: str, pattern: str, t: np.ndarray) -> np.ndarray:
@@ -247,12 +236,12 @@ def _envelope(timbre: str, pattern: str, t: np.ndarray) -> np.ndarray:
     return envelope * np.minimum(1.0, (AUDIO_SECONDS - t) / 0.02)
 
 
-def _tone(timbre: str, highest: float, phase: np.ndarray, rng: Random) -> np.ndarray:
-    """One named timbre over time, as loud throughout; ``highest`` is the fundamental's highest frequency."""
+def _tone(timbre: str, centre: float, phase: np.ndarray, rng: Random) -> np.ndarray:
+    """One named timbre over time, as loud throughout."""
     if timbre == "noise":  # a band of random partials: the same noise on every machine
         partials = tuple((1 + _jitter(rng, _NOISE_WIDTH), 1.0) for _ in range(_NOISE_PARTIALS))
     else:
-        partials = tuple((k, a) for k, a in _PARTIALS[timbre] if k * highest < SAMPLE_RATE / 2)
+        partials = tuple((k, a) for k, a in _PARTIALS[timbre] if k * centre * HIGHEST_GLIDE < SAMPLE_RATE / 2)
     wave = sum(a * np.sin(k * phase + 2 * np.pi * rng.random()) for k, a in partials)
     return wave * (_LOUDNESS / np.sqrt(np.mean(np.square(wave))))
 
@@ -266,11 +255,9 @@ def render_audio(scene: AudioScene, rng: Random) -> np.ndarray:
     centre = prod(_CENTRES[name] ** share for name, share in parts_of_value(scene.pitch))
     centre *= float(np.exp2(_jitter(rng, 0.06)))
     phase = 2 * np.pi * np.cumsum(centre * _glide(scene.pattern, t)) / SAMPLE_RATE
-    # one limit for all that the world names, so that a timbre has the same partials in every pattern
-    highest = centre * max(HIGHEST_GLIDE, 2 ** (abs(octaves(scene.pattern)) / 2))
     wave = np.zeros_like(t)
     for timbre, loudness in parts_of_value(scene.timbre):
-        tone = _tone(timbre, highest, phase, rng)
+        tone = _tone(timbre, centre, phase, rng)
         envelopes = (share * _envelope(timbre, name, t) for name, share in parts_of_value(scene.pattern))
         wave = wave + loudness * tone * sum(envelopes)
     return (np.rint(np.clip(wave, -1, 1) * 32767) / 32767).astype(np.float32)

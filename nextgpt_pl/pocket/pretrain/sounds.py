@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.pocket.render import WIDER, between, octaves, parts_of_value, pitches, render
+from nextgpt_pl.pocket.render import WIDER, between, parts_of_value, pitches, render
 from nextgpt_pl.pocket.world import (
     AUDIO_SECONDS,
     PATTERNS,
@@ -24,7 +24,6 @@ from nextgpt_pl.pocket.world import (
 )
 
 _WORLD: dict[str, tuple[str, ...]] = {"timbre": TIMBRES, "pitch": tuple(PITCHES), "pattern": PATTERNS}
-_GLIDES = tuple(name for name in (*PATTERNS, *WIDER["pattern"]) if octaves(name))
 
 
 def is_wider(scene: Scene) -> bool:
@@ -40,35 +39,31 @@ def draw_wider(rng: Random) -> AudioScene:
             return scene
 
 
-def is_near_heldout(scene: AudioScene) -> bool:
-    """Whether a sound, each attribute replaced by the nearest named one, is a held-out combination.
-
-    Of its pattern both count: the name that has the larger share, and the name of what glides as far.
-    """
-    timbre, pitch, pattern = (max(parts_of_value(v), key=lambda part: part[1])[0] for v in vars(scene).values())
-    glides = min(_GLIDES, key=lambda name: abs(octaves(name) - octaves(scene.pattern)))
-    found = (AudioScene(timbre, pitch, name) for name in (pattern, glides))
-    return any(not is_wider(named) and is_heldout(named) for named in found)
+def nearest_named(scene: AudioScene) -> AudioScene:
+    """The sound with each attribute that lies between two replaced by the nearer."""
+    return AudioScene(*(max(parts_of_value(value), key=lambda part: part[1])[0] for value in vars(scene).values()))
 
 
 def draw_between(rng: Random) -> AudioScene:
     """A sound of which about half of the attributes lie between two named ones.
 
-    Pitches lie between neighbours, patterns and timbres between any two. So what a held-out combination sounds like
-    lies between sounds that are heard, whichever attribute is changed; none is heard that is near a held-out one.
+    Pitches lie between neighbours, patterns between one and a steady tone, timbres between any two. So what a held-out
+    combination sounds like lies between sounds that are heard; none is heard whose nearest named one is held out.
     """
     while True:
         found = []
         for name, known in _WORLD.items():
+            values = (*known, *WIDER[name])
+            one, share = pick(rng, values), 0.1 + 0.8 * rng.random()
             if name == "pitch":
                 place = int(rng.random() * (len(pitches()) - 1))
                 one, other = pitches()[place : place + 2]
             else:
-                one, other = (pick(rng, (*known, *WIDER[name])) for _ in range(2))
-            share = 0.1 + 0.8 * rng.random()
+                other = "steady" if name == "pattern" else pick(rng, values)
             found.append(one if one == other or rng.random() < 0.5 else between(one, other, share))
         scene = AudioScene(*found)
-        if is_wider(scene) and not is_near_heldout(scene):
+        nearest = nearest_named(scene)
+        if is_wider(scene) and (is_wider(nearest) or not is_heldout(nearest)):
             return scene
 
 
