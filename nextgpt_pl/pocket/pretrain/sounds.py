@@ -18,6 +18,7 @@ from nextgpt_pl.pocket.world import (
     TIMBRES,
     AudioScene,
     Scene,
+    audio_scenes,
     draw_scene,
     is_heldout,
     pick,
@@ -53,13 +54,13 @@ def draw_between(rng: Random) -> AudioScene:
     while True:
         found = []
         for name, known in _WORLD.items():
-            values = (*known, *WIDER[name])
-            one, share = pick(rng, values), 0.1 + 0.8 * rng.random()
             if name == "pitch":
                 place = int(rng.random() * (len(pitches()) - 1))
                 one, other = pitches()[place : place + 2]
             else:
-                other = "steady" if name == "pattern" else pick(rng, values)
+                values = (*known, *WIDER[name])
+                one, other = pick(rng, values), "steady" if name == "pattern" else pick(rng, values)
+            share = 0.1 + 0.8 * rng.random()
             found.append(one if one == other or rng.random() < 0.5 else between(one, other, share))
         scene = AudioScene(*found)
         nearest = nearest_named(scene)
@@ -83,13 +84,9 @@ def mixed_sounds(rng: Random, count: int) -> Tensor:
 
 def bells(rng: Random, count: int) -> Tensor:
     """Rendered training sounds ``(count, 32000)``, of which half are bells."""
-    chosen: list[Scene] = []
-    while len(chosen) < count:
-        scene = draw_scene(Modality.AUDIO, rng)
-        others = len(TIMBRES) - 1
-        if not isinstance(scene, AudioScene) or scene.timbre == "bell" or rng.random() < 1 / others:
-            chosen.append(scene)
-    return _rendered(chosen, rng)
+    known = list(audio_scenes("train"))
+    groups = [[s for s in known if (s.timbre == "bell") is wanted] for wanted in (False, True)]
+    return _rendered([pick(rng, groups[rng.random() < 0.5]) for _ in range(count)], rng)
 
 
 def any_sounds(rng: Random, count: int) -> Tensor:

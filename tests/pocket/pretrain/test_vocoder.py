@@ -26,6 +26,14 @@ def vae():
     return AutoencoderKL.from_pretrained(weights_root() / "audio" / "vae", torch_dtype=torch.float32).eval()
 
 
+def _right_of_every_sound(seed, change):
+    """Whether the judge still knows each of the world's sounds after ``change``."""
+    rng = Random(seed)
+    scenes = [*world.audio_scenes("train"), *world.audio_scenes("heldout")]
+    made = change(torch.from_numpy(np.stack([render(scene, rng) for scene in scenes])))
+    return {s: judge.all_right(judge.judge(w.numpy(), Modality.AUDIO), s) for s, w in zip(scenes, made, strict=True)}
+
+
 @pytest.mark.parametrize("frequency", [192.0, 480.0, 1152.0, 6400.0])
 def test_a_level_sounds_as_one_tone_of_its_frequency_and_amplitude(vocoder, frequency):
     levels = torch.zeros(1, 32, len(voc.frequencies()))
@@ -41,13 +49,9 @@ def test_a_level_sounds_as_one_tone_of_its_frequency_and_amplitude(vocoder, freq
 
 
 def test_true_levels_are_enough_for_the_judge(vocoder):
-    rng = Random("levels")
-    scenes = [*world.audio_scenes("train"), *world.audio_scenes("heldout")]
-    waves = torch.from_numpy(np.stack([render(scene, rng) for scene in scenes]))
     with torch.no_grad():
-        made = voc.synthesise(vocoder, voc.levels(waves))
-    right = [judge.all_right(judge.judge(w.numpy(), Modality.AUDIO), s) for w, s in zip(made, scenes, strict=True)]
-    assert sum(right) >= 0.95 * len(right)
+        right = _right_of_every_sound("levels", lambda waves: voc.synthesise(vocoder, voc.levels(waves)))
+    assert sum(right.values()) >= 0.95 * len(right)
 
 
 def test_only_the_reading_layers_train(vocoder, vae):
@@ -95,14 +99,14 @@ def test_a_partial_that_neighbours_share_is_as_loud_by_power_and_fainter_by_ampl
 
 def test_the_shipped_autoencoder_and_vocoder_give_back_the_worlds_sounds(vae):
     shipped = SpeechT5HifiGan.from_pretrained(weights_root() / "audio" / "vocoder", dtype=torch.float32).eval()
-    rng = Random("given back")
-    scenes = [*world.audio_scenes("train"), *world.audio_scenes("heldout")]
-    waves = torch.from_numpy(np.stack([render(scene, rng) for scene in scenes]))
-    with torch.no_grad():
+
+    def there_and_back(waves):
         latents = vae.encode(compressed_mel(waves).unsqueeze(1)).latent_dist.mode()
-        made = shipped(vae.decode(latents).sample[:, 0])
-    right = [judge.all_right(judge.judge(w.numpy(), Modality.AUDIO), s) for w, s in zip(made, scenes, strict=True)]
-    assert sum(right) >= 0.97 * len(right), [s for s, r in zip(scenes, right, strict=True) if not r]
+        return shipped(vae.decode(latents).sample[:, 0])
+
+    with torch.no_grad():
+        right = _right_of_every_sound("given back", there_and_back)
+    assert sum(right.values()) >= 0.97 * len(right), [scene for scene, found in right.items() if not found]
 
 
 def test_learning_to_read_lowers_the_error(vae):
