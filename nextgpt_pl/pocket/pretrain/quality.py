@@ -24,7 +24,7 @@ _CLASSES: dict[Modality, tuple[type[DiffusionDecoder], str, dict[str, Any]]] = {
     Modality.VIDEO: (
         DiffusionDecoder,
         "TextToVideoSDPipeline",
-        {**_PICTURES, "num_inference_steps": 14, "guidance_interval": [0.2, 0.7], "num_frames": 8},
+        {**_PICTURES, "num_inference_steps": 12, "guidance_interval": [0.2, 0.7], "num_frames": 8},
     ),
     Modality.AUDIO: (
         AudioLDMDecoder,
