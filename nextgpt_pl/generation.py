@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessorList
 
 from nextgpt_pl.batching import pad
 from nextgpt_pl.caption_spans import CaptionSpans, find_captions
@@ -19,6 +19,7 @@ from nextgpt_pl.conversation import IGNORE
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import Batch, Rendered, SignalSpan
+from nextgpt_pl.shrinking_batch import write
 from nextgpt_pl.signal_spans import SpanRules, WholeSpans, find_spans
 
 
@@ -76,20 +77,22 @@ def generate(network: NextGPT, prompts: Sequence[Rendered], decoding: Decoding |
     rules = _rules(network, decoding)
     network.llm.complete()
     devices = [embeddings.device] if embeddings.is_cuda else []
+    stop = {"stop_strings": network.llm.stop, "tokenizer": network.llm.tokenizer} if network.llm.stop else {}
+    writer = partial(
+        network.llm.model.generate,
+        eos_token_id=list(rules.end_ids),
+        pad_token_id=int(network.llm.tokenizer.pad_token_id),
+        synced_gpus=network.llm.in_step,
+        **decoding.sampling(),
+        **stop,
+    )
+    # a text that ends a reply may begin before a row goes on in a smaller batch, where nothing would find it
+    shrink = not stop and not network.llm.in_step
     with torch.random.fork_rng(devices):
         torch.manual_seed(decoding.seed)
-        out = network.llm.model.generate(
-            inputs_embeds=embeddings,
-            attention_mask=mask.long(),
-            max_new_tokens=decoding.max_new_tokens,
-            logits_processor=LogitsProcessorList([rules]),
-            eos_token_id=list(rules.end_ids),
-            pad_token_id=int(network.llm.tokenizer.pad_token_id),
-            synced_gpus=network.llm.in_step,
-            **decoding.sampling(),
-            **({"stop_strings": network.llm.stop, "tokenizer": network.llm.tokenizer} if network.llm.stop else {}),
-        )
-    replies = [_before(ids, network.llm.stop, network.llm.tokenizer.decode) for ids in out.tolist()]
+        limit = decoding.max_new_tokens
+        out = write(writer, network.llm.embed, embeddings, mask.long(), rules, rules.end_ids, limit, shrink)
+    replies = [_before(ids, network.llm.stop, network.llm.tokenizer.decode) for ids in out]
     return [rules.whole_reply(ids) for ids in replies]
 
 
