@@ -45,7 +45,7 @@ class _After(LogitsProcessor):
         self.written, self.rules = written, rules
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        return self.rules(torch.cat([self.written, input_ids], 1), scores)  # type: ignore[arg-type, no-any-return]
+        return self.rules(torch.cat([self.written, input_ids], 1), scores)
 
 
 def write(
