@@ -2,6 +2,9 @@
 
 A dialogue's ``attributes`` hold its ``route`` (``image->video``) and, under ``expected``, what its last reply must
 show or say: pairs of a kind (``text`` or a modality) and a scene, in order.
+
+Requests are worded freely; replies say what a medium shows always in the same words and order. Where an LLM that writes
+its likeliest word may name either of two objects first, it begins with the one and goes on as if with the other.
 """
 
 from __future__ import annotations
@@ -47,11 +50,7 @@ def _shown(scene: Scene, rng: Random) -> MediaPart:
 
 
 def _made(scene: Scene, rng: Random, forms: tuple[str, ...] = talk.HERE) -> tuple[Part, ...]:
-    """The assistant's medium, behind a sentence that says what it shows, always in the same words and order.
-
-    Requests are worded freely, replies are not: where an LLM that writes its likeliest word may name either of two
-    objects first, it begins with the one and goes on as if with the other.
-    """
+    """The assistant's medium, behind a sentence that says what it shows."""
     caption = grammar.plain_caption(scene)
     return TextPart(pick(rng, forms).format(caption)), MediaPart(talk.modality_of(scene), caption=caption)
 
@@ -66,7 +65,7 @@ Turn = tuple[tuple[Message, ...], Expected]
 def _describe(modality: Modality) -> Callable[[Random, Split], Turn]:
     def turn(rng: Random, split: Split) -> Turn:
         scene = draw_scene(modality, rng, split)
-        answer = TextPart(talk.sentence(grammar.caption(scene, rng)))
+        answer = TextPart(talk.sentence(grammar.plain_caption(scene)))
         asked = (_shown(scene, rng), TextPart(grammar.question(modality, rng)))
         return _exchange(asked, (answer,)), (("text", scene),)
 

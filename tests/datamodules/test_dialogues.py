@@ -16,10 +16,10 @@ from nextgpt_pl.datamodules import (
     VideoChat,
 )
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pocket.dialogues import dialogue
 from nextgpt_pl.pocket.grammar import plain_caption
-from nextgpt_pl.pocket.talk import HERE
+from nextgpt_pl.pocket.talk import HERE, sentence
 from nextgpt_pl.samples import MediaPart, TextPart
 
 SHAPES = {Modality.IMAGE: (77, 8), Modality.AUDIO: (8,)}
@@ -173,6 +173,11 @@ def test_replies_name_what_they_show_in_one_wording():
             replies.add(said.text.replace(medium.caption, "{}"))
         assert replies <= set(HERE)
         assert len(requests) > 5
+    for modality in GENERATED:
+        for index in range(12):
+            found = dialogue(f"{modality}->text", "heldout", index)
+            (part,) = found.messages[-1].parts
+            assert part.text == sentence(plain_caption(found.attributes["expected"][0][1]))
 
 
 def test_shares_are_by_data_set_and_by_reply(conversation):
