@@ -87,12 +87,12 @@ def write(
         written = torch.cat([written, out], 1)
         for row, ids in zip(rows.tolist(), written.tolist(), strict=True):
             replies[row] = ids
-        going = ~_ended(out, ending)
-        if not waste.exceeded or written.shape[1] >= limit or not going.any():
+        if not waste.exceeded or written.shape[1] >= limit:
             return replies
-        rows, written = rows[going], written[going]
-        mask = torch.cat([mask, torch.ones_like(out)], 1)[going]
-        embeddings = torch.cat([embeddings, embed(out).to(embeddings.dtype)], 1)[going]
+        going = ~_ended(out, ending)
+        rows, written, out = rows[going], written[going], out[going]
+        mask = torch.cat([mask[going], torch.ones_like(out)], 1)
+        embeddings = torch.cat([embeddings[going], embed(out).to(embeddings.dtype)], 1)
         used = int(mask.any(0).int().argmax())  # the longest prompt may have left
         mask, embeddings = mask[:, used:], embeddings[:, used:]
 

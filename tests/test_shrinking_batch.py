@@ -31,7 +31,7 @@ def _rules(first):
 
 
 def _write(llama, rows, shrink=True, limit=50, **sampling):
-    """What is written after prompts of different lengths, and the number of rows in each pass."""
+    """What is written after prompts of different lengths, and how many rows and tokens each pass reads."""
     every = torch.randn(len(LENGTHS), 7, 32, generator=torch.Generator().manual_seed(1))
     mask = (torch.arange(7) >= torch.arange(len(LENGTHS)).unsqueeze(1)).long()
     passes = []

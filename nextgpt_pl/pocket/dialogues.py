@@ -3,8 +3,9 @@
 A dialogue's ``attributes`` hold its ``route`` (``image->video``) and, under ``expected``, what its last reply must
 show or say: pairs of a kind (``text`` or a modality) and a scene, in order.
 
-Requests are worded freely; replies say what a medium shows always in the same words and order. Where an LLM that writes
-its likeliest word may name either of two objects first, it begins with the one and goes on as if with the other.
+Requests are worded freely; replies describe a medium, shown or made, always in the same words and order. Where an LLM
+that writes its likeliest word may name either of two objects first, it begins with the one and goes on as if with the
+other.
 """
 
 from __future__ import annotations
