@@ -13,7 +13,11 @@ def test_filter_banks_equal_kaldis(shared):
     for wave, bank in zip(waves, banks, strict=True):
         ours = preprocessing.fbank(torch.from_numpy(wave).float())
         assert ours.shape == (198, 128)
-        assert np.abs(ours.numpy() - bank).max() < 1e-3
+        # A Fourier transform rounds all amplitudes of a frame by about the same, some 1e-7 of its loudest: a band that
+        # is 1e-5 of the loudest in amplitude has 1% of noise in its log energy, another on each kind of processor.
+        rounding = 2 * np.finfo(np.float32).eps * np.exp((bank.max(axis=1, keepdims=True) - bank) / 2)
+        assert (np.abs(ours.numpy() - bank) <= 4e-4 + rounding).all()
+        assert np.median(rounding) < 1e-2, "a bound that would let everything pass"
 
 
 @pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000])
