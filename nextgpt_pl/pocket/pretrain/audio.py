@@ -22,14 +22,15 @@ from nextgpt_pl.pocket.pretrain.captions import CaptionCoding, partly_stated, po
 from nextgpt_pl.pocket.pretrain.diffusion import CAPTION_DROPOUT, LatentDiffusion, build_scheduler
 from nextgpt_pl.pocket.pretrain.loop import save_half, train
 from nextgpt_pl.pocket.pretrain.mel import compressed_mel
-from nextgpt_pl.pocket.pretrain.sounds import draw_between, is_wider, mixed_sounds, sounds
+from nextgpt_pl.pocket.pretrain.sounds import draw_between, draw_near, is_wider, mixed_sounds, sounds
 from nextgpt_pl.pocket.pretrain.vocoder import LevelReading, build_vocoder
 from nextgpt_pl.pocket.world import Scene
 
 TEXT_WIDTH = 128
 LATENT_CHANNELS = 16
 ITEMS = 20_000
-WIDER_SHARE = 0.75  # of the items: sounds with attributes that the world does not name, or between those that it names
+WIDER_SHARE = 0.25  # of the items: sounds with attributes that the world does not name, or between those that it names
+NEAR_SHARE = 0.5  # of the items: sounds of the world with one attribute between two
 PARTLY_STATED = 0.2  # share of the training conditions
 
 
@@ -99,9 +100,10 @@ class AudioDiffusion(LatentDiffusion):
     def training_scene(self, index: int) -> Scene:
         """A sound of the training split, or a wider one: of 60 alone it is learned that there are no others."""
         rng = Random(f"{self.seed}/sound/{index}")
-        if rng.random() >= WIDER_SHARE:
-            return super().training_scene(index)
-        return draw_between(rng)
+        kind = rng.random()
+        if kind < NEAR_SHARE:
+            return draw_near(rng)
+        return draw_between(rng) if kind < NEAR_SHARE + WIDER_SHARE else super().training_scene(index)
 
     def conditions(self, scenes: Sequence[Scene], rng: Random) -> Tensor:
         """Captions in fresh words. Wider sounds have none: their codes are added up as a caption's would be."""

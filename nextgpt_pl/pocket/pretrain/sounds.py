@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -45,6 +46,24 @@ def nearest_named(scene: AudioScene) -> AudioScene:
     return AudioScene(*(max(parts_of_value(value), key=lambda part: part[1])[0] for value in vars(scene).values()))
 
 
+def _on_the_way(name: str, value: str, rng: Random) -> str:
+    """Between ``value`` of attribute ``name`` and a pitch's neighbour, a steady tone, or any other timbre."""
+    if name == "pitch":
+        place = pitches().index(value)
+        others = [p for i, p in enumerate(pitches()) if abs(i - place) == 1]
+    elif name == "pattern" and value != "steady":
+        others = ["steady"]
+    else:
+        others = [v for v in (*_WORLD[name], *WIDER[name]) if v != value]
+    return between(value, pick(rng, others), 0.1 + 0.8 * rng.random())
+
+
+def _may_be_heard(scene: AudioScene) -> bool:
+    """Whether the nearest named sound is no held-out one."""
+    nearest = nearest_named(scene)
+    return is_wider(nearest) or not is_heldout(nearest)
+
+
 def draw_between(rng: Random) -> AudioScene:
     """A sound of which about half of the attributes lie between two named ones.
 
@@ -52,19 +71,23 @@ def draw_between(rng: Random) -> AudioScene:
     combination sounds like lies between sounds that are heard; none is heard whose nearest named one is held out.
     """
     while True:
-        found = []
-        for name, known in _WORLD.items():
-            if name == "pitch":
-                place = int(rng.random() * (len(pitches()) - 1))
-                one, other = pitches()[place : place + 2]
-            else:
-                values = (*known, *WIDER[name])
-                one, other = pick(rng, values), "steady" if name == "pattern" else pick(rng, values)
-            share = 0.1 + 0.8 * rng.random()
-            found.append(one if one == other or rng.random() < 0.5 else between(one, other, share))
-        scene = AudioScene(*found)
-        nearest = nearest_named(scene)
-        if is_wider(scene) and (is_wider(nearest) or not is_heldout(nearest)):
+        named = [(name, pick(rng, (*known, *WIDER[name]))) for name, known in _WORLD.items()]
+        scene = AudioScene(*(v if rng.random() < 0.5 else _on_the_way(name, v, rng) for name, v in named))
+        if is_wider(scene) and _may_be_heard(scene):
+            return scene
+
+
+def draw_near(rng: Random) -> AudioScene:
+    """A sound of the world of which one attribute lies between its own value and another.
+
+    :func:`draw_between` seldom hits two attributes that the world names. Here all pairs of them are heard, with what
+    lies around the third; those of held-out sounds too, from every side, up to half of the way.
+    """
+    while True:
+        scene = AudioScene(pick(rng, TIMBRES), pick(rng, tuple(PITCHES)), pick(rng, PATTERNS))
+        name = pick(rng, tuple(_WORLD))
+        scene = replace(scene, **{name: _on_the_way(name, getattr(scene, name), rng)})
+        if _may_be_heard(scene):
             return scene
 
 

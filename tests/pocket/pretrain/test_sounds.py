@@ -1,3 +1,4 @@
+from itertools import product
 from random import Random
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from nextgpt_pl.pocket.pretrain import audio
 from nextgpt_pl.pocket.pretrain.captions import code, pooled_code
 from nextgpt_pl.pocket.pretrain.mel import compressed_mel
-from nextgpt_pl.pocket.pretrain.sounds import draw_between, draw_wider, is_wider, mixed_sounds, nearest_named
+from nextgpt_pl.pocket.pretrain.sounds import draw_between, draw_near, draw_wider, is_wider, mixed_sounds, nearest_named
 from nextgpt_pl.pocket.render import WIDER, between, parts_of_value, render
 from nextgpt_pl.pocket.world import PATTERNS, PITCHES, TIMBRES, AudioScene, is_heldout
 
@@ -50,6 +51,18 @@ def test_attributes_between_two_are_of_named_ones_of_their_kind():
             assert sum(share for _, share in parts) == pytest.approx(1)
             mixed += len(parts) > 1
     assert 250 < mixed < 650
+
+
+def test_all_pairs_of_the_worlds_attributes_are_heard_around_the_third_of_held_out_sounds_too():
+    rng, known = Random(0), (TIMBRES, tuple(PITCHES), PATTERNS)
+    scenes = [draw_near(rng) for _ in range(3_000)]
+    for nearest in map(nearest_named, scenes):
+        assert is_wider(nearest) or not is_heldout(nearest)
+    around = {tuple(value if "~" not in value else None for value in vars(s).values()) for s in scenes}
+    assert around == {(*c[:i], None, *c[i + 1 :]) for c in product(*known) for i in range(3)}
+    toward = {v.split("~")[0] for s in scenes if (s.timbre, s.pattern) == ("bell", "rising") for v in (s.pitch,)}
+    assert is_heldout(AudioScene("bell", "medium", "rising"))
+    assert "medium" in toward
 
 
 def _far(one: AudioScene, other: AudioScene) -> float:
