@@ -162,7 +162,7 @@ def train_diffusion(
     """The UNet, on latents of the basis times ``scale``."""
     torch.manual_seed(text.seed)
     task = AudioDiffusion(
-        build_unet(), text.text_encoder, text.tokenizer, steps=steps or 7_000, lr=1e-3, seed=text.seed
+        build_unet(), text.text_encoder, text.tokenizer, steps=steps or 12_000, lr=1e-3, seed=text.seed
     )
 
     def encode(waves: Sequence[np.ndarray]) -> Tensor:
