@@ -98,7 +98,7 @@ class AudioDiffusion(LatentDiffusion):
         return F.normalize(text_encoder(input_ids=input_ids, attention_mask=attention_mask).text_embeds, dim=-1)
 
     def training_scene(self, index: int) -> Scene:
-        """A sound of the training split, or a wider one: of 60 alone it is learned that there are no others."""
+        """A sound of the training split, one near the world's, or a wider one: of 60 alone a UNet learns no others."""
         rng = Random(f"{self.seed}/sound/{index}")
         kind = rng.random()
         if kind < NEAR_SHARE:

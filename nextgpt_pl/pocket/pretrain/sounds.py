@@ -84,7 +84,7 @@ def draw_near(rng: Random) -> AudioScene:
     lies around the third; those of held-out sounds too, from every side, up to half of the way.
     """
     while True:
-        scene = AudioScene(pick(rng, TIMBRES), pick(rng, tuple(PITCHES)), pick(rng, PATTERNS))
+        scene = AudioScene(*(pick(rng, known) for known in _WORLD.values()))
         name = pick(rng, tuple(_WORLD))
         scene = replace(scene, **{name: _on_the_way(name, getattr(scene, name), rng)})
         if _may_be_heard(scene):

@@ -33,12 +33,16 @@ def _task():
     return audio.AudioDiffusion(torch.nn.Linear(1, 1), encoder, _Tokenizer(), steps=1, lr=1.0, seed=0)
 
 
+def _assert_none_is_near_a_held_out_one(scenes):
+    for nearest in map(nearest_named, scenes):
+        assert is_wider(nearest) or not is_heldout(nearest)
+
+
 def test_training_sounds_are_the_worlds_or_wider_and_never_near_a_held_out_one():
     task = _task()
     scenes = [task.training_scene(i) for i in range(400)]
     assert 0.65 < np.mean([is_wider(s) for s in scenes]) < 0.85
-    for nearest in map(nearest_named, scenes):
-        assert is_wider(nearest) or not is_heldout(nearest)
+    _assert_none_is_near_a_held_out_one(scenes)
 
 
 def test_attributes_between_two_are_of_named_ones_of_their_kind():
@@ -56,8 +60,7 @@ def test_attributes_between_two_are_of_named_ones_of_their_kind():
 def test_all_pairs_of_the_worlds_attributes_are_heard_around_the_third_of_held_out_sounds_too():
     rng, known = Random(0), (TIMBRES, tuple(PITCHES), PATTERNS)
     scenes = [draw_near(rng) for _ in range(3_000)]
-    for nearest in map(nearest_named, scenes):
-        assert is_wider(nearest) or not is_heldout(nearest)
+    _assert_none_is_near_a_held_out_one(scenes)
     around = {tuple(value if "~" not in value else None for value in vars(s).values()) for s in scenes}
     assert around == {(*c[:i], None, *c[i + 1 :]) for c in product(*known) for i in range(3)}
     toward = {v.split("~")[0] for s in scenes if (s.timbre, s.pattern) == ("bell", "rising") for v in (s.pitch,)}
