@@ -110,7 +110,7 @@ class PocketRoute(Task):
         """Dialogues; a medium that is expected is rendered anew, as a reference for distances between sets."""
         from nextgpt_pl.pocket import dialogues, grammar, talk
         from nextgpt_pl.pocket.routes import messages_of
-        from nextgpt_pl.pocket.world import attributes, item_rng
+        from nextgpt_pl.pocket.world import Answer, attributes, item_rng
 
         for index in range(self.first, self.first + (self.count or 0)):
             dialogue = dialogues.dialogue(self.route, "heldout", index)
@@ -119,7 +119,9 @@ class PocketRoute(Task):
             scene = expected[0][1] if expected else None
             reference: Media | None = None
             captions: tuple[str, ...] = ()
-            if scene is not None:
+            if isinstance(scene, Answer):
+                captions = (scene.words,)
+            elif scene is not None:
                 rng = item_rng("heldout", talk.modality_of(scene), index, 0, f"reference/{self.route}")
                 captions = tuple(grammar.caption(scene, rng) for _ in range(5))
                 reference = dialogues.medium_of(scene, rng) if expected[0][0] != "text" else None

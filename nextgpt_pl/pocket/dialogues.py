@@ -1,9 +1,10 @@
 """Dialogues of the pocket world with media on both sides: what instruction tuning learns from, and is judged by.
 
 A dialogue's ``attributes`` hold its ``route`` (``image->video``) and, under ``expected``, what its last reply must
-show or say: pairs of a kind (``text`` or a modality) and a scene, in order.
+show or say: pairs of a kind (``text`` or a modality) and a scene or an answer, in order.
 
-Requests are worded freely; replies describe a medium, shown or made, always in the same words and order. Where an LLM
+Requests are worded freely, and typed as people type (``users.py``); replies describe a medium, shown or made, always in
+the same words and order. Where an LLM
 that writes its likeliest word may name either of two objects first, it begins with the one and goes on as if with the
 other.
 """
@@ -11,19 +12,21 @@ other.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 import numpy as np
 
 from nextgpt_pl.modality import GENERATED, Modality
-from nextgpt_pl.pocket import grammar, talk
+from nextgpt_pl.pocket import grammar, talk, users
 from nextgpt_pl.pocket.items import rendered
 from nextgpt_pl.pocket.render import render
-from nextgpt_pl.pocket.world import ImageScene, Scene, Split, draw_scene, is_heldout, pick
+from nextgpt_pl.pocket.world import Answer, ImageScene, Scene, Split, draw_scene, is_heldout, pick
 from nextgpt_pl.samples import Dialogue, Media, MediaPart, Message, Part, TextPart
 
-Expected = tuple[tuple[str, Scene], ...]
+Expected = tuple[tuple[str, Scene | Answer], ...]
+
+_BRIEF_SHARE = 0.2  # of the media in requests for two
 
 # begins as the pocket LLM begins a reply: it is to speak again, behind a medium, and its vocabulary is frozen
 _ALSO = ("This is {}.", "Here you are: {}.")
@@ -67,7 +70,7 @@ def _describe(modality: Modality) -> Callable[[Random, Split], Turn]:
     def turn(rng: Random, split: Split) -> Turn:
         scene = draw_scene(modality, rng, split)
         answer = TextPart(talk.sentence(grammar.plain_caption(scene)))
-        asked = (_shown(scene, rng), TextPart(grammar.question(modality, rng)))
+        asked = (_shown(scene, rng), TextPart(users.question(modality, rng)))
         return _exchange(asked, (answer,)), (("text", scene),)
 
     return turn
@@ -76,17 +79,25 @@ def _describe(modality: Modality) -> Callable[[Random, Split], Turn]:
 def _produce(modality: Modality) -> Callable[[Random, Split], Turn]:
     def turn(rng: Random, split: Split) -> Turn:
         scene = draw_scene(modality, rng, split)
-        asked = grammar.request(modality, grammar.caption(scene, rng), rng)
+        asked = users.request(modality, grammar.caption(scene, rng), rng)
         return _exchange((TextPart(asked),), _made(scene, rng)), ((modality.value, scene),)
 
     return turn
+
+
+def _brief(rng: Random, split: Split) -> Turn:
+    """A request that leaves attributes out."""
+    modality = pick(rng, GENERATED)
+    wanted, scene = users.brief(modality, rng, split)
+    asked = TextPart(users.request(modality, wanted, rng))
+    return _exchange((asked,), _made(scene, rng)), ((modality.value, scene),)
 
 
 def _ask(rng: Random, split: Split) -> Turn:
     """A question about one attribute of a shown medium."""
     scene = draw_scene(pick(rng, GENERATED), rng, split)
     asked, answer = talk.asked_of(scene, rng)
-    return _exchange((_shown(scene, rng), TextPart(asked)), (TextPart(answer),)), ()
+    return _exchange((_shown(scene, rng), TextPart(asked)), (TextPart(answer),)), (("text", Answer(answer)),)
 
 
 def _moving(rng: Random, split: Split) -> Turn:
@@ -121,14 +132,23 @@ def _edited(rng: Random, split: Split) -> Turn:
     return _exchange(asked, _made(after, rng)), ((Modality.IMAGE.value, after),)
 
 
+def _in_words(modality: Modality, rng: Random, split: Split) -> tuple[str, Scene]:
+    """A caption, or now and then few words, and the scene."""
+    if rng.random() < _BRIEF_SHARE:
+        return users.brief(modality, rng, split)
+    scene = draw_scene(modality, rng, split)
+    return grammar.caption(scene, rng), scene
+
+
 def _picture_and_sound(rng: Random, split: Split) -> Turn:
     """Two media in one reply, in the order in which they were asked for."""
     kinds = [Modality.IMAGE, Modality.AUDIO]
     if rng.random() < 0.5:
         kinds.reverse()
-    scenes = [draw_scene(kind, rng, split) for kind in kinds]
+    wanted = [_in_words(kind, rng, split) for kind in kinds]
+    scenes = [scene for _, scene in wanted]
     verbs = {Modality.IMAGE: "draw", Modality.AUDIO: "play"}
-    first, second = (f"{verbs[k]} {grammar.caption(s, rng)}" for k, s in zip(kinds, scenes, strict=True))
+    first, second = (f"{verbs[kind]} {words}" for kind, (words, _) in zip(kinds, wanted, strict=True))
     asked = TextPart(f"{first[0].upper()}{first[1:]}, and {second}.")
     answered = (*_made(scenes[0], rng), *_made(scenes[1], rng, _ALSO))
     expected = tuple((k.value, s) for k, s in zip(kinds, scenes, strict=True))
@@ -139,9 +159,15 @@ def _followed_up(rng: Random, split: Split) -> Turn:
     """A medium is made, then made again with a change: the second request refers to the first reply."""
     scene, change, after = _changed(GENERATED, rng, split)
     modality = talk.modality_of(scene)
-    first = _exchange((TextPart(grammar.request(modality, grammar.caption(scene, rng), rng)),), _made(scene, rng))
+    first = _exchange((TextPart(users.request(modality, grammar.caption(scene, rng), rng)),), _made(scene, rng))
     second = _exchange((TextPart(f"The same, {change}."),), _made(after, rng))
     return (*first, *second), ((modality.value, after),)
+
+
+def _beyond(rng: Random, split: Split) -> Turn:
+    """A request or a question that nothing in the pocket world answers."""
+    answer = TextPart(users.BEYOND)
+    return _exchange((TextPart(users.beyond(rng, split)),), (answer,)), (("text", Answer(users.BEYOND)),)
 
 
 def _chat(rng: Random, split: Split) -> Turn:
@@ -160,8 +186,15 @@ ROUTES: dict[str, Callable[[Random, Split], Turn]] = {
     "image+text->image": _edited,
     "text->image+audio": _picture_and_sound,
     "follow-up": _followed_up,
+    "brief": _brief,
+    "beyond": _beyond,
     "text->text": _chat,
 }
+
+
+def _typed(message: Message, rng: Random) -> Message:
+    said = (TextPart(users.typed(p.text, rng)) if isinstance(p, TextPart) else p for p in message.parts)
+    return replace(message, parts=tuple(said))
 
 
 def dialogue(route: str, split: Split, index: int, seed: int = 0) -> Dialogue:
@@ -172,4 +205,5 @@ def dialogue(route: str, split: Split, index: int, seed: int = 0) -> Dialogue:
     if split == "train" and rng.random() < 1 / 3:
         before, _ = ROUTES[pick(rng, tuple(ROUTES))](rng, split)
         messages = (*before, *messages)
+    messages = tuple(_typed(m, rng) if m.role == "user" else m for m in messages)
     return Dialogue(key, messages, {"route": route, "expected": expected})

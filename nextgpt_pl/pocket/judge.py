@@ -9,7 +9,7 @@ import numpy as np
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.judge_audio import judge_audio
 from nextgpt_pl.pocket.judge_picture import judge_image, judge_video
-from nextgpt_pl.pocket.world import ImageScene, Scene
+from nextgpt_pl.pocket.world import Answer, ImageScene, Scene
 
 
 def judge(media: np.ndarray, modality: Modality) -> Scene | None:
@@ -25,7 +25,7 @@ def judge(media: np.ndarray, modality: Modality) -> Scene | None:
     return judge_video(media) if modality is Modality.VIDEO else judge_audio(media)
 
 
-def flat(scene: Scene) -> dict[str, object]:
+def flat(scene: Scene | Answer) -> dict[str, object]:
     """Attributes by name; of an image's objects, a tuple with each one's."""
     if not isinstance(scene, ImageScene):
         return asdict(scene)
@@ -35,7 +35,7 @@ def flat(scene: Scene) -> dict[str, object]:
     return found
 
 
-def matches(found: Scene | None, wanted: Scene) -> dict[str, bool]:
+def matches(found: Scene | Answer | None, wanted: Scene | Answer) -> dict[str, bool]:
     """Per attribute of ``wanted``, whether ``found`` has it; all false where nothing was found."""
     expected = flat(wanted)
     if found is None or type(found) is not type(wanted):

@@ -8,6 +8,7 @@ from functools import cache
 
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket import grammar
+from nextgpt_pl.pocket.talk import modality_of
 from nextgpt_pl.pocket.world import (
     BACKGROUNDS,
     COLOURS,
@@ -17,6 +18,7 @@ from nextgpt_pl.pocket.world import (
     SHAPES,
     SIZES,
     TIMBRES,
+    Answer,
     AudioScene,
     ImageScene,
     Scene,
@@ -118,9 +120,28 @@ def _read_audio(text: str) -> AudioScene | None:
     return AudioScene(timbre, pitch, pattern)
 
 
+_TABLES = (_SHAPES, _COLOURS, _SIZES, _BACKGROUNDS, _PLACES, grammar.MOTION_WORDS, _TIMBRES, _PITCHES, _PATTERNS)
 _READ = {Modality.IMAGE: _read_image, Modality.VIDEO: _read_video, Modality.AUDIO: _read_audio}
 
 
 def judge_text(text: str, modality: Modality) -> Scene | None:
     """The scene that a text describes; ``None`` where an attribute is missing, or said twice in different ways."""
     return _READ[modality](text.lower())
+
+
+def named(text: str) -> set[str]:
+    """All attributes that a text names."""
+    return {word for table in _TABLES for _, word in _find(text.lower(), table)}
+
+
+def judge_said(text: str, wanted: Scene | Answer) -> Scene | Answer | None:
+    """What a text says that is to describe a scene, or to give an answer.
+
+    An answer counts as given, and is returned, if the text names the same attributes, or where it names none if it is
+    the same text; else ``None``.
+    """
+    if not isinstance(wanted, Answer):
+        return judge_text(text, modality_of(wanted))
+    attributes = named(wanted.words)
+    same_words = text.lower().strip() == wanted.words.lower()
+    return wanted if named(text) == attributes and (attributes or same_words) else None

@@ -14,9 +14,9 @@ from tqdm import tqdm
 from nextgpt_pl.generation import Decoding
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pipeline import AnyToAny, Messages, Reply
-from nextgpt_pl.pocket import dialogues, judge, talk
-from nextgpt_pl.pocket.judge_text import judge_text
-from nextgpt_pl.pocket.world import Scene
+from nextgpt_pl.pocket import dialogues, judge
+from nextgpt_pl.pocket.judge_text import judge_said
+from nextgpt_pl.pocket.world import Answer, Scene
 from nextgpt_pl.samples import Dialogue, Media, TextPart
 
 #: rows of the table, and what the project holds itself to
@@ -31,9 +31,14 @@ ROUTES: dict[str, float] = {
     "audio->image": 0.85,
     "image+text->image": 0.85,
     "text->image+audio": 0.85,
+    "brief": 0.90,
+    "question": 0.90,
+    "beyond": 0.90,
 }
-#: the same, and routes on which no medium is asked for
-SCORED = (*ROUTES, "text->text", "question")
+#: the same, and one on which nothing is judged but that no medium is made
+SCORED = (*ROUTES, "text->text")
+#: those on which no medium is asked for
+SILENT = tuple(route for route in SCORED if route.endswith("->text") or route in ("question", "beyond"))
 
 
 @dataclass
@@ -77,7 +82,7 @@ def messages_of(dialogue: Dialogue) -> Messages:
 
 
 def reply_matches(
-    text: str, media: Sequence[tuple[str, Callable[[], np.ndarray]]], expected: Iterable[tuple[str, Scene]]
+    text: str, media: Sequence[tuple[str, Callable[[], np.ndarray]]], expected: Iterable[tuple[str, Scene | Answer]]
 ) -> tuple[bool, list[dict[str, bool]]]:
     """Whether a reply holds the right kinds of media in order, and per expected scene which attributes are right.
 
@@ -90,8 +95,9 @@ def reply_matches(
     wanted, left, found = list(expected), list(media), []
     fits = [kind for kind, _ in media] == [kind for kind, _ in wanted if kind != "text"]
     for kind, scene in wanted:
+        seen: Scene | Answer | None
         if kind == "text":
-            seen = judge_text(text, talk.modality_of(scene))
+            seen = judge_said(text, scene)
         else:
             place = next((i for i, (other, _) in enumerate(left) if other == kind), None)
             seen = None if place is None else judge.judge(left.pop(place)[1](), Modality(kind))
@@ -99,7 +105,7 @@ def reply_matches(
     return fits, found
 
 
-def reply_is_right(reply: Reply, expected: Iterable[tuple[str, Scene]]) -> bool:
+def reply_is_right(reply: Reply, expected: Iterable[tuple[str, Scene | Answer]]) -> bool:
     """Whether each expected scene is what the reply says, or shows, in order."""
     text = " ".join(part.text or "" for part in reply if part.type == "text")
     media = [(part.type, partial(np.asarray, part.array)) for part in reply if part.type != "text"]

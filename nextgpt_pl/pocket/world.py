@@ -98,6 +98,13 @@ class AudioScene:
 Scene = ImageScene | VideoScene | AudioScene
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What is to be said where no scene is to be described or shown."""
+
+    words: str
+
+
 def pick(rng: Random, options: Sequence[T]) -> T:
     """A uniform choice that depends on ``rng.random()`` alone, whose stream never changes between versions."""
     return options[int(rng.random() * len(options))]
@@ -178,13 +185,13 @@ def item_rng(split: Split, modality: Modality, index: int, seed: int, purpose: s
     return Random(f"pocket/{seed}/{split}/{modality}/{index}/{purpose}")
 
 
-def attributes(scene: Scene) -> Mapping[str, Any]:
-    """The scene as a plain dictionary, for logs and judges."""
+def attributes(scene: Scene | Answer) -> Mapping[str, Any]:
+    """The scene, or the answer, as a plain dictionary, for logs and judges."""
     return asdict(scene)
 
 
-def scene_of(attributes: Mapping[str, Any]) -> Scene:
-    """The scene with these :func:`attributes`, also after they went through JSON.
+def scene_of(attributes: Mapping[str, Any]) -> Scene | Answer:
+    """The scene, or the answer, with these :func:`attributes`, also after they went through JSON.
 
     Raises:
         ValueError: they are of no kind of scene.
@@ -195,7 +202,8 @@ def scene_of(attributes: Mapping[str, Any]) -> Scene:
         if "things" in names:
             things = tuple(Thing(**thing) for thing in attributes["things"])
             return ImageScene(things, attributes["background"])
-        return (VideoScene if "motion" in names else AudioScene)(**attributes)
+        kind = VideoScene if "motion" in names else Answer if "words" in names else AudioScene
+        return kind(**attributes)
     except TypeError as error:
         raise ValueError(f"no scene has the attributes {sorted(names)} ({error})") from error
 

@@ -90,8 +90,8 @@ def table_rows(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             rows.append((route, f"all attributes right, at least {target:.0%} of the decoder's own", measured))
         else:
             rows.append((route, f"all attributes right, at least {target:.0%}", f"{right:.1%}"))
-    asked = [r for r in record["routes"] if not r.endswith("->text") and r != "question"]
-    silent = [r for r in record["routes"] if r not in asked]
+    asked = [r for r in record["routes"] if r not in routes.SILENT]
+    silent = [r for r in record["routes"] if r in routes.SILENT]
     for name, members in (("asked for media", asked), ("not asked for media", silent)):
         items = sum(record["routes"][r]["items"] for r in members)
         right = sum(record["routes"][r]["items"] * record["routes"][r]["kinds_right"] for r in members)

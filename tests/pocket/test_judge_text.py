@@ -4,9 +4,9 @@ import pytest
 
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pocket import grammar
-from nextgpt_pl.pocket.judge_text import judge_text
+from nextgpt_pl.pocket.judge_text import judge_said, judge_text
 from nextgpt_pl.pocket.talk import sentence
-from nextgpt_pl.pocket.world import AudioScene, VideoScene, draw_scene
+from nextgpt_pl.pocket.world import Answer, AudioScene, VideoScene, draw_scene
 
 
 @pytest.mark.parametrize("modality", GENERATED)
@@ -40,3 +40,27 @@ def test_words_of_motion_and_pattern_are_no_sizes_and_pitches():
         "star", "red", None, "black", "grow"
     )
     assert judge_text("a low bell at a constant pitch", Modality.AUDIO) == AudioScene("bell", "low", "steady")
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted", "right"),
+    [
+        ("The disc is red.", "The circle is red.", True),
+        ("The circle is blue.", "The circle is red.", False),
+        ("It is red.", "The circle is red.", False),
+        ("The circle is red and small.", "The circle is red.", False),
+        ("there is one object. ", "There is one object.", True),
+        ("There are two objects.", "There is one object.", False),
+        ("", "There is one object.", False),
+        ("The circle is going left.", "The circle is moving left.", True),
+    ],
+)
+def test_an_answer_names_the_same_or_is_the_same(said, wanted, right):
+    answer = Answer(wanted)
+    assert judge_said(said, answer) == (answer if right else None)
+
+
+def test_a_description_is_judged_by_its_scene():
+    scene = AudioScene("bell", "low", "steady")
+    assert judge_said("A low bell held steady.", scene) == scene
+    assert judge_said("A low bell.", scene) is None
