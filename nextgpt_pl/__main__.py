@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from nextgpt_pl.errors import UserError, nearest
+from nextgpt_pl.quiet import quieten
 
 # verb -> where its function of the whole command line is, and what it does
 VERBS: dict[str, tuple[str, str]] = {
@@ -85,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         print(f"error: no verb {verb!r}{nearest(verb, VERBS)}", file=sys.stderr)
         return 2
+    quieten()
     try:
         module, _, function = VERBS[verb][0].partition(":")
         return int(getattr(importlib.import_module(module), function)(arguments))

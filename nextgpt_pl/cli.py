@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import logging
 import os
-import re
-import warnings
 from argparse import ArgumentError
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,21 +21,6 @@ from nextgpt_pl.checkpoints.keep import BestCheckpoint, LastCheckpoints
 from nextgpt_pl.config_errors import explain
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.runs import RunConfig, create_run_folder, describe, first_process, loggers, run_folder
-
-_NOISE = (
-    r".*does not have many workers.*",
-    r".*The number of training batches.*smaller than the logging interval.*",
-    r".*isinstance\(treespec, LeafSpec\).*",
-    r".*Checkpoint directory .* exists and is not empty.*",
-    r".*`weights_only` was not set.*",
-    r".*Experiment logs directory .* exists and is not empty.*",
-    r".*The dirpath has changed from.*",
-    r".*You have overridden `transfer_batch_to_device`.*",
-    r".*in eval mode at the start of training.*",
-    r".*It is recommended to use `self.log\(.*sync_dist=True.*",
-    r".*LightningCLI's args parameter is intended.*",
-)
-
 
 _FOLDER_VARIABLE = "NEXTGPT_RUN_FOLDER"
 
@@ -127,26 +109,6 @@ def _known_keys() -> list[str]:
     return [*trainer, *run_keys, "trainer", "run", "model", "data", "config", "ckpt_path", "seed_everything"]
 
 
-def _quieten() -> None:
-    for variable in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
-        os.environ.setdefault(variable, "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    for message in _NOISE:
-        warnings.filterwarnings("ignore", message)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_IsNews())
-
-
-class _IsNews(logging.Filter):
-    """Drops Lightning's advertisements and hardware inventory."""
-
-    _old = re.compile(
-        r"💡|^(GPU|TPU|HPU) available|litlogger|LitLogger|`Trainer\.fit` stopped|`weights_only` was not set"
-    )
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not self._old.search(record.getMessage())
-
-
 def parser_arguments(argv: list[str]) -> dict[str, Any]:
     """Arguments of :class:`ExperimentCLI` for a command line."""
     return {
@@ -171,7 +133,6 @@ def parser_arguments(argv: list[str]) -> dict[str, Any]:
 
 def parsed(argv: list[str], cli_class: type[ExperimentCLI] = ExperimentCLI, **arguments: Any) -> ExperimentCLI:
     """The command line, parsed and (unless ``run=False``) run; mistakes as :class:`UserError`."""
-    _quieten()
     try:
         # the parser forgets the files' names where a YAML has interpolations
         ExperimentCLI.config_files = _config_files(argv)

@@ -171,7 +171,7 @@ class DiffusionDecoder(Decoder):
             diffusers_logging.disable_progress_bar()
             dtype = getattr(torch, self.dtype_name)
             given = self._given_parts(dtype)
-            pipeline = pipeline_class.from_pretrained(resolve(self.path), torch_dtype=dtype, **given)
+            pipeline = pipeline_class.from_pretrained(resolve(self.path), dtype=dtype, **given)
             pipeline.set_progress_bar_config(disable=True)
             self.set_up.apply(pipeline, self.device)
             self._pipeline = pipeline
@@ -183,7 +183,7 @@ class DiffusionDecoder(Decoder):
         given: dict[str, Any] = dict.fromkeys(p for p in (*self.text_parts, *self.unused_parts) if p in index)
         for part in self.parts.keys() - given.keys():
             part_class = self.files.part_class(part)
-            given[part] = part_class.from_pretrained(self.files.folder(part), torch_dtype=dtype)
+            given[part] = part_class.from_pretrained(self.files.folder(part), dtype=dtype)
         return given
 
     @torch.no_grad()

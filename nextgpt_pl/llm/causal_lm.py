@@ -222,18 +222,17 @@ class CausalLM(nn.Module):
     def _states(self, inputs_embeds: Tensor, attention_mask: Tensor, prefix: int) -> Tensor:
         """One pass; the first ``prefix`` positions of it without a graph."""
         self.complete()
-        base, cache, first = self.model.base_model, None, []
+        base, cache, first = self.model.base_model, {}, []
         if prefix:
             with torch.no_grad():
                 start = base(
                     inputs_embeds=inputs_embeds[:, :prefix], attention_mask=attention_mask[:, :prefix], use_cache=True
                 )
-            cache, first = start.past_key_values, [start.last_hidden_state]
+            # what transformers calls it differs between versions
+            name = "cache" if "cache" in start else "past_key_values"
+            cache, first = {name: start[name]}, [start.last_hidden_state]
         rest = base(
-            inputs_embeds=inputs_embeds[:, prefix:],
-            attention_mask=attention_mask,
-            past_key_values=cache,
-            use_cache=cache is not None,
+            inputs_embeds=inputs_embeds[:, prefix:], attention_mask=attention_mask, use_cache=bool(prefix), **cache
         ).last_hidden_state
         return torch.cat([*first, rest], dim=1) if first else rest
 

@@ -33,10 +33,10 @@ def test_embeddings_are_those_of_the_pipelines_own_text_encoder(image, audio):
 
     from nextgpt_pl.paths import resolve
 
-    theirs = StableDiffusionPipeline.from_pretrained(resolve("pocket:image"), torch_dtype=torch.float32)
+    theirs = StableDiffusionPipeline.from_pretrained(resolve("pocket:image"), dtype=torch.float32)
     expected, _ = theirs.encode_prompt("a red circle", "cpu", 1, False)
     torch.testing.assert_close(image.embed_captions(["a red circle"]), expected, atol=1e-5, rtol=1e-4)
-    theirs = AudioLDMPipeline.from_pretrained(resolve("pocket:audio"), torch_dtype=torch.float32)
+    theirs = AudioLDMPipeline.from_pretrained(resolve("pocket:audio"), dtype=torch.float32)
     with torch.no_grad():
         expected = theirs._encode_prompt("a low bell", "cpu", 1, False)
     torch.testing.assert_close(audio.embed_captions(["a low bell"]), expected, atol=1e-5, rtol=1e-4)
@@ -47,7 +47,7 @@ def test_generating_from_embeddings_equals_generating_from_the_caption(image):
 
     from nextgpt_pl.paths import resolve
 
-    pipeline = StableDiffusionPipeline.from_pretrained(resolve("pocket:image"), torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(resolve("pocket:image"), dtype=torch.float32)
     generator = torch.Generator().manual_seed(3)
     theirs = pipeline("a red circle", generator=generator, output_type="np", **image.sampling).images[0]
     (ours,) = image.generate(image.embed_captions(["a red circle"]), seed=3)
@@ -95,6 +95,7 @@ def test_wrong_shapes_and_broken_output_are_errors(image):
             _checked(array, "x")
 
 
+@pytest.mark.filterwarnings("error::FutureWarning")
 def test_parts_may_lie_in_another_folder(image):
     """The video decoder's autoencoder and text encoder are stored once, with the image decoder."""
     shared = dict.fromkeys(("vae", "text_encoder", "tokenizer"), "pocket:image")

@@ -84,6 +84,7 @@ def test_missing_models_are_named(arguments, message, monkeypatch):
         CausalLM(**arguments).config  # noqa: B018
 
 
+@pytest.mark.filterwarnings("error::FutureWarning")  # of arguments that transformers is about to drop
 def test_length_groups_and_frozen_prefix_change_nothing():
     """Same states where a row has tokens, same gradients of the signal rows."""
 

@@ -1,20 +1,22 @@
 import re
 
 from nextgpt_pl.__main__ import main
+from nextgpt_pl.pocket.dialogues import ROUTES
+from nextgpt_pl.pocket.users import BEYOND
 
 
 def test_a_batch_is_printed_as_a_person_reads_it(capsys, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    arguments = ["--data.batch_size=16", "--data.sources.init_args.train_size=1"]
+    arguments = ["--data.batch_size=18", "--data.sources.init_args.train_size=1"]
     assert main(["inspect", "-c", "experiments/instruct.yaml", *arguments]) == 0
     printed = capsys.readouterr().out
     plain = re.sub(r"\033\[\d+m", "", printed)
     rows = {line.split("/")[2]: line for line in plain.splitlines() if line.startswith("pocket-0/train/")}
-    assert len(rows) == 13
+    assert set(rows) == set(ROUTES)
     assert re.search(r"<image x20>.*<\|assistant\|>.*\[VID0\.\.23: .*\]<\|eos\|>$", rows["image->video"])
     assert re.search(r"\[AUD0\.\.7: .*\]", rows["text->audio"])
-    assert "[" not in rows["text->text"].split("<|bos|>")[-1] or "text->text" in rows
-    assert re.search(r"16 rows of up to \d+ tokens: \d+ tokens, \d+ learned, \d+% padding", plain)
+    assert rows["beyond"].rpartition("<|assistant|>")[2] == f"{BEYOND}<|eos|>"
+    assert re.search(r"18 rows of up to \d+ tokens: \d+ tokens, \d+ learned, \d+% padding", plain)
     assert "\033[32m" in printed
 
 

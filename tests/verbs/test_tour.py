@@ -26,7 +26,7 @@ def test_the_table_sets_routes_against_the_decoders_own_score():
     assert "nan" in rows["text->audio"]
     assert rows["image->video"] == "40.0%"
     assert rows["asked for media"] == "100.0%"
-    assert rows["not asked for media"] == "87.5%"
+    assert rows["not asked for media"] == "91.7%"
     assert rows["7 replies"] == "0"
 
 

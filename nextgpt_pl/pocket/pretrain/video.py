@@ -101,7 +101,7 @@ def pretrain_video(out: Path, work: Path, *, seed: int = 0, steps: int | None = 
         raise UserError(
             f"the video decoder starts from the image decoder, which is not in {out / 'image'}: make it first"
         )
-    image = StableDiffusionPipeline.from_pretrained(out / "image", torch_dtype=torch.float32, safety_checker=None)
+    image = StableDiffusionPipeline.from_pretrained(out / "image", dtype=torch.float32, safety_checker=None)
     task = train_diffusion(image, work, picture_basis()[0], seed, steps)
     pipeline = TextToVideoSDPipeline(
         vae=image.vae,

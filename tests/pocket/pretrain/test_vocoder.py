@@ -23,7 +23,7 @@ def vocoder():
 
 @pytest.fixture(scope="module")
 def vae():
-    return AutoencoderKL.from_pretrained(weights_root() / "audio" / "vae", torch_dtype=torch.float32).eval()
+    return AutoencoderKL.from_pretrained(weights_root() / "audio" / "vae", dtype=torch.float32).eval()
 
 
 def _right_of_every_sound(seed, change):
