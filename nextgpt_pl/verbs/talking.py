@@ -15,7 +15,7 @@ from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.samples import ReplyPart
 
 _HELP = """Write a message and press Enter. To show a medium, write its path: a file that ends like an image, a video or
-a sound is shown in its place. /new begins a new conversation, /quit ends."""
+a sound is shown to the model. /new begins a new conversation, /quit ends."""
 
 
 def chat(
@@ -71,7 +71,9 @@ def _answer(model: AnyToAny, messages: list[dict[str, Any]], out: Path, seed: in
 
 
 def content_of(line: str) -> list[dict[str, str]]:
-    """A typed line as parts: words that name a file of a known ending are media.
+    """A typed line as parts: words that name a file of a known ending are media, whatever punctuation is behind them.
+
+    An only medium goes in front of the text, where models of this kind have learned to look for it.
 
     Raises:
         UserError: a word looks like a medium's path, but there is no such file.
@@ -84,19 +86,22 @@ def content_of(line: str) -> list[dict[str, str]]:
     parts: list[dict[str, str]] = []
     text: list[str] = []
     for word in words:
-        modality = _modality(word)
+        name = word.rstrip(",;:.?!")
+        modality = _modality(name)
         if modality is None:
             text.append(word)
             continue
-        if not Path(word).expanduser().is_file():
-            raise UserError(f"no such file: {word}")
+        if not Path(name).expanduser().is_file():
+            raise UserError(f"no such file: {name}")
         if text:
             parts.append({"type": "text", "text": " ".join(text)})
             text = []
-        parts.append({"type": modality.value, modality.value: str(Path(word).expanduser())})
+        parts.append({"type": modality.value, modality.value: str(Path(name).expanduser())})
     if text:
         parts.append({"type": "text", "text": " ".join(text)})
-    return parts
+    media = [part for part in parts if part["type"] != "text"]
+    said = " ".join(part["text"] for part in parts if part["type"] == "text")
+    return [*media, {"type": "text", "text": said}] if len(media) == 1 and said else parts
 
 
 def _modality(word: str) -> Modality | None:

@@ -28,8 +28,12 @@ def model(monkeypatch):
 def test_words_that_name_media_files_become_media(tmp_path):
     (tmp_path / "my cat.png").write_bytes(b"x")
     parts = talking.content_of(f'look at "{tmp_path}/my cat.png" please')
-    assert [p["type"] for p in parts] == ["text", "image", "text"]
-    assert parts[1]["image"] == str(tmp_path / "my cat.png")
+    cat = {"type": "image", "image": str(tmp_path / "my cat.png")}
+    assert parts == [cat, {"type": "text", "text": "look at please"}]
+    parts = talking.content_of(f'is "{tmp_path}/my cat.png" like "{tmp_path}/my cat.png"?')
+    assert [p["type"] for p in parts] == ["text", "image", "text", "image"]
+    assert parts[1] == parts[3] == cat
+    assert talking.content_of(f"'{tmp_path}/my cat.png'") == [cat]
     assert talking.content_of("what's that?") == [{"type": "text", "text": "what's that?"}]
     with pytest.raises(UserError, match=r"no such file: no\.wav"):
         talking.content_of("play no.wav")
