@@ -106,7 +106,10 @@ def loggers(folder: Path, project: str = "nextgpt_pl", until_step: int | None = 
         os.environ.setdefault("WANDB_SILENT", "true")
     if mode != "disabled":
         name = f"{folder.parent.name}/{folder.name}"
-        found.append(WandbLogger(name=name, project=project, save_dir=folder))
+        logger = WandbLogger(name=name, project=project, save_dir=folder)
+        # which Lightning always gives, and of which wandb warns that it means nothing any more
+        getattr(logger, "_wandb_init", {}).pop("anonymous", None)
+        found.append(logger)
     return found
 
 
