@@ -4,9 +4,8 @@ A dialogue's ``attributes`` hold its ``route`` (``image->video``) and, under ``e
 show or say: pairs of a kind (``text`` or a modality) and a scene or an answer, in order.
 
 Requests are worded freely, and typed as people type (``users.py``); replies describe a medium, shown or made, always in
-the same words and order. Where an LLM
-that writes its likeliest word may name either of two objects first, it begins with the one and goes on as if with the
-other.
+the same words and order. Where an LLM that writes its likeliest word may name either of two objects first, it begins
+with the one and goes on as if with the other.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pocket import grammar, talk, users
 from nextgpt_pl.pocket.items import rendered
 from nextgpt_pl.pocket.render import render
-from nextgpt_pl.pocket.world import Answer, ImageScene, Scene, Split, draw_scene, is_heldout, pick
+from nextgpt_pl.pocket.world import Answer, ImageScene, Scene, Split, draw_scene, is_heldout, pick, told_apart
 from nextgpt_pl.samples import Dialogue, Media, MediaPart, Message, Part, TextPart
 
 Expected = tuple[tuple[str, Scene | Answer], ...]
@@ -120,8 +119,7 @@ def _changed(modalities: tuple[Modality, ...], rng: Random, split: Split) -> tup
         for _ in range(50):
             change, after = talk.edited(scene, rng)
             things = after.things if isinstance(after, ImageScene) else ()
-            alike = len({(t.shape, t.colour) for t in things}) < len(things)
-            if not alike and is_heldout(after) == (split == "heldout"):
+            if told_apart(things) and is_heldout(after) == (split == "heldout"):
                 return scene, change, after
 
 

@@ -24,6 +24,7 @@ from nextgpt_pl.pocket.world import (
     draw_scene,
     is_heldout,
     pick,
+    told_apart,
 )
 
 #: what a request means where it does not say
@@ -157,7 +158,7 @@ def brief(modality: Modality, rng: Random, split: Split) -> tuple[str, Scene]:
             if len(things) == 2 and "position" in unsaid:
                 sides = zip(things, OPPOSITE_POSITIONS[0], strict=True)
                 things = tuple(replace(thing, position=side) for thing, side in sides)
-            if len({(t.shape, t.colour) for t in things}) < len(things):
+            if not told_apart(things):
                 continue
             meant = replace(meant, things=things)
         if is_heldout(meant) == (split == "heldout"):

@@ -123,6 +123,11 @@ def is_heldout(scene: Scene) -> bool:
     return int.from_bytes(digest[:4], "big") / 2**32 < HELDOUT_SHARE
 
 
+def told_apart(things: Sequence[Thing]) -> bool:
+    """Whether no two objects have one look: these could only be told apart by their places."""
+    return len({(thing.shape, thing.colour) for thing in things}) == len(things)
+
+
 def _image_scene(rng: Random) -> ImageScene:
     background = pick(rng, tuple(BACKGROUNDS))
     if rng.random() >= TWO_OBJECT_SHARE:
@@ -134,8 +139,7 @@ def _image_scene(rng: Random) -> ImageScene:
             Thing(pick(rng, SHAPES), pick(rng, tuple(COLOURS)), pick(rng, tuple(SIZES)), position)
             for position in positions
         )
-        # two objects of one look could only be told apart by their places
-        if len({(t.shape, t.colour) for t in things}) == len(things):
+        if told_apart(things):
             return ImageScene(things, background)
 
 
