@@ -27,7 +27,7 @@ from nextgpt_pl.metrics.extractors import Extractor
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pocket import dialogues, grammar
 from nextgpt_pl.pocket.render import render
-from nextgpt_pl.pocket.world import VIDEO_FPS, attributes, item_rng, item_scene, scene_of
+from nextgpt_pl.pocket.world import VIDEO_FPS, Answer, attributes, item_rng, item_scene, scene_of
 from nextgpt_pl.samples import ReplyPart
 from nextgpt_pl.verbs import evaluation
 
@@ -168,6 +168,8 @@ def test_scenes_survive_json():
     for modality in GENERATED:
         scene = item_scene("heldout", modality, 3)
         assert scene_of(json.loads(json.dumps(attributes(scene)))) == scene
+    answer = Answer("There is one object.")
+    assert scene_of(json.loads(json.dumps(attributes(answer)))) == answer
     with pytest.raises(ValueError, match="no scene has the attributes"):
         scene_of({"smell": "sweet"})
 
