@@ -9,6 +9,7 @@ from typing import Any
 
 from nextgpt_pl.atomic import whole_file
 from nextgpt_pl.checkpoints.adapter import WEIGHTS
+from nextgpt_pl.errors import UserError
 from nextgpt_pl.features.keys import file_sha256, fingerprint
 from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.pocket import routes
@@ -79,7 +80,15 @@ def _write(record: Mapping[str, Any], file: Path) -> None:
 
 
 def table_rows(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Route, measure and result, as text."""
+    """Route, measure and result, as text.
+
+    Raises:
+        UserError: the record is of an earlier version, with fewer routes.
+
+    """
+    missing = [route for route in routes.ROUTES if route not in record["routes"]]
+    if missing:
+        raise UserError(f"{_FILE} has no route {missing[0]!r}: it is of an earlier version; the verb score adds it")
     rows = []
     for route, target in routes.ROUTES.items():
         found = record["routes"][route]

@@ -28,6 +28,9 @@ def test_the_table_sets_routes_against_the_decoders_own_score():
     assert rows["asked for media"] == "100.0%"
     assert rows["not asked for media"] == "91.7%"
     assert rows["7 replies"] == "0"
+    earlier = {**RECORD, "routes": {r: found for r, found in RECORD["routes"].items() if r != "brief"}}
+    with pytest.raises(UserError, match=r"scores\.json has no route 'brief'.*the verb score adds it"):
+        table_rows(earlier)
 
 
 def test_a_missing_yaml_and_a_failing_stage_are_said(tmp_path):
