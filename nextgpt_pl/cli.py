@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -20,6 +20,7 @@ from nextgpt_pl.checkpoints.io import AtomicCheckpointIO, newest
 from nextgpt_pl.checkpoints.keep import BestCheckpoint, LastCheckpoints
 from nextgpt_pl.config_errors import explain
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.progress import ResumingProgressBar
 from nextgpt_pl.runs import RunConfig, create_run_folder, describe, first_process, loggers, run_folder
 
 _FOLDER_VARIABLE = "NEXTGPT_RUN_FOLDER"
@@ -53,7 +54,7 @@ class ExperimentCLI(LightningCLI):
         wanted = config.trainer
         self.trainer_defaults["callbacks"] = [
             *(_checkpoints(settings) if wanted.enable_checkpointing is not False else []),
-            *([TQDMProgressBar(refresh_rate=5)] if wanted.enable_progress_bar is not False else []),
+            *([ResumingProgressBar(refresh_rate=5)] if wanted.enable_progress_bar is not False else []),
         ]
         trainer = super().instantiate_trainer(default_root_dir=str(self.run_folder), **kwargs)
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()

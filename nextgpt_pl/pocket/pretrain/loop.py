@@ -16,9 +16,11 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
+
+from nextgpt_pl.progress import ResumingProgressBar
 
 _CHECKPOINT_EVERY = 100  # steps
 _LOG_EVERY = 50  # steps
@@ -91,7 +93,7 @@ def train(task: PretrainTask, work: Path, *, ema_decay: float = 0.998) -> None:
         callbacks=[
             EMAWeightAveraging(decay=ema_decay, update_starting_at_step=task.warmup),
             checkpoint,
-            TQDMProgressBar(refresh_rate=10),
+            ResumingProgressBar(refresh_rate=10),
             _Steps(),
         ],
         logger=False,

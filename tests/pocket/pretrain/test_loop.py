@@ -48,3 +48,14 @@ def test_a_finished_pretraining_is_not_repeated(tmp_path):
     again = _trained(tmp_path)
     assert again.calls == 0
     assert torch.equal(first.layer.weight, again.layer.weight)
+
+
+def test_the_bar_of_a_continued_pretraining_shows_its_end(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(loop, "_CHECKPOINT_EVERY", 3)
+    with pytest.raises(RuntimeError, match="killed"):
+        _trained(tmp_path, stop_at=8)
+    capsys.readouterr()
+    _trained(tmp_path)
+    shown = capsys.readouterr().out
+    assert "| 9/9 [" in shown
+    assert "6/9 [" in shown

@@ -1,0 +1,32 @@
+"""The progress bar of trainings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import convert_inf
+
+
+class ResumingProgressBar(TQDMProgressBar):
+    """Lightning's, which tells of a training that goes on in the middle of an epoch how far it is, too.
+
+    Lightning sets a bar's length and count when an epoch starts; an epoch that is continued never starts again, so
+    its bar would have no end and a rate that counts the batches of before.
+    """
+
+    def on_train_start(self, trainer: Trainer, *args: Any) -> None:
+        """Lightning's hook."""
+        super().on_train_start(trainer, *args)
+        loop = trainer.fit_loop
+        if not loop.restarted_mid_epoch:
+            return
+        done = loop.epoch_loop.batch_progress.current.ready
+        total = self.total_train_batches
+        if total < trainer.num_training_batches:  # what is left of ``max_steps``
+            total += done
+        bar = self.train_progress_bar
+        bar.total = convert_inf(total)
+        bar.initial = bar.n = done
+        bar.set_description(f"Epoch {trainer.current_epoch}")
