@@ -83,32 +83,31 @@ def content_of(line: str) -> list[dict[str, str]]:
         words = shlex.split(line, posix=True) if any(q in line for q in "\"'") else line.split()
     except ValueError:  # an apostrophe is no quotation
         words = line.split()
+    read = [(word, _medium(word)) for word in words]
+    if sum(medium is not None for _, medium in read) == 1:
+        read.sort(key=lambda pair: pair[1] is None)  # stable: the medium, then the words in their order
     parts: list[dict[str, str]] = []
-    text: list[str] = []
-    for word in words:
-        name = word.rstrip(",;:.?!")
-        modality = _modality(name)
-        if modality is None:
-            text.append(word)
-            continue
-        if not Path(name).expanduser().is_file():
-            raise UserError(f"no such file: {name}")
-        if text:
-            parts.append({"type": "text", "text": " ".join(text)})
-            text = []
-        parts.append({"type": modality.value, modality.value: str(Path(name).expanduser())})
-    if text:
-        parts.append({"type": "text", "text": " ".join(text)})
-    media = [part for part in parts if part["type"] != "text"]
-    said = " ".join(part["text"] for part in parts if part["type"] == "text")
-    return [*media, {"type": "text", "text": said}] if len(media) == 1 and said else parts
+    for word, medium in read:
+        if medium is not None:
+            parts.append(medium)
+        elif parts and parts[-1]["type"] == "text":
+            parts[-1]["text"] += f" {word}"
+        else:
+            parts.append({"type": "text", "text": word})
+    return parts
 
 
-def _modality(word: str) -> Modality | None:
+def _medium(word: str) -> dict[str, str] | None:
+    """The part that a word stands for if it is a medium's path."""
+    name = word.rstrip(",;:.?!")
     try:
-        return modality_of_file(word)
+        modality = modality_of_file(name)
     except ValueError:
         return None
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise UserError(f"no such file: {name}")
+    return {"type": modality.value, modality.value: str(path)}
 
 
 def save_part(part: ReplyPart, out: Path) -> Path:
