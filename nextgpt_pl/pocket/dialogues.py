@@ -145,12 +145,10 @@ def _picture_and_sound(rng: Random, split: Split) -> Turn:
         kinds.reverse()
     wanted = [_in_words(kind, rng, split) for kind in kinds]
     scenes = [scene for _, scene in wanted]
-    verbs = {Modality.IMAGE: "draw", Modality.AUDIO: "play"}
-    first, second = (f"{verbs[kind]} {words}" for kind, (words, _) in zip(kinds, wanted, strict=True))
-    asked = TextPart(f"{first[0].upper()}{first[1:]}, and {second}.")
+    said = users.request_both([(kind, words) for kind, (words, _) in zip(kinds, wanted, strict=True)], rng)
     answered = (*_made(scenes[0], rng), *_made(scenes[1], rng, _ALSO))
     expected = tuple((k.value, s) for k, s in zip(kinds, scenes, strict=True))
-    return _exchange((asked,), answered), expected
+    return _exchange((TextPart(said),), answered), expected
 
 
 def _followed_up(rng: Random, split: Split) -> Turn:

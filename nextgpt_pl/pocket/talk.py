@@ -1,6 +1,6 @@
-"""Text-only conversations about the pocket world: what the pocket LLM learns to speak from.
+"""Text-only conversations about the pocket world, in whole and correct sentences.
 
-No media and no signal tokens occur here: producing media is what the three stages teach it later.
+No media and no signal tokens occur here: producing media is what the three stages teach later.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _shuffled(words: list[str], rng: Random) -> list[str]:
     return [word for _, word in sorted((rng.random(), word) for word in words)]
 
 
-def _told(scene: Scene, rng: Random) -> str:
+def told(scene: Scene, rng: Random) -> str:
     """A scene as a user tells it, with what stands between it and a question; stands where a medium will stand."""
     said = keywords(scene, rng) if rng.random() < 0.4 else sentence(grammar.caption(scene, rng))
     return said + pick(rng, (" ", "\n"))
@@ -167,7 +167,7 @@ def ask(rng: Random, split: Split) -> Exchange:
     turns: Exchange = []
     for turn in range(1 + (rng.random() < 0.4)):
         asked, answer = asked_of(scene, rng)
-        turns += [("user", f"{_told(scene, rng)}{asked}" if turn == 0 else asked), ("assistant", answer)]
+        turns += [("user", f"{told(scene, rng)}{asked}" if turn == 0 else asked), ("assistant", answer)]
     return turns
 
 
@@ -175,7 +175,7 @@ def describe(rng: Random, split: Split) -> Exchange:
     """A scene told, and the question for its description."""
     scene = _any_scene(rng, split)
     asked = grammar.question(modality_of(scene), rng)
-    return [("user", f"{_told(scene, rng)}{asked}"), ("assistant", sentence(grammar.caption(scene, rng)))]
+    return [("user", f"{told(scene, rng)}{asked}"), ("assistant", sentence(grammar.caption(scene, rng)))]
 
 
 def edited(scene: Scene, rng: Random) -> tuple[str, Scene]:
@@ -202,7 +202,7 @@ def edit(rng: Random, split: Split) -> Exchange:
     """A caption and a change to it; the answer is the changed caption."""
     scene = _any_scene(rng, split)
     change, changed = edited(scene, rng)
-    return [("user", f"{_told(scene, rng)}The same, {change}."), ("assistant", _shown(changed, rng))]
+    return [("user", f"{told(scene, rng)}The same, {change}."), ("assistant", _shown(changed, rng))]
 
 
 def animated(rng: Random, split: Split) -> tuple[ImageScene, str, VideoScene]:
@@ -223,7 +223,7 @@ def animated(rng: Random, split: Split) -> tuple[ImageScene, str, VideoScene]:
 def animate(rng: Random, split: Split) -> Exchange:
     """A picture told, and how it shall move; the answer is the video in words."""
     scene, asked, moving = animated(rng, split)
-    return [("user", f"{_told(scene, rng)}{asked}"), ("assistant", _shown(moving, rng))]
+    return [("user", f"{told(scene, rng)}{asked}"), ("assistant", _shown(moving, rng))]
 
 
 def pictured(rng: Random, split: Split) -> tuple[AudioScene, str, ImageScene]:
@@ -240,7 +240,7 @@ def pictured(rng: Random, split: Split) -> tuple[AudioScene, str, ImageScene]:
 def picture(rng: Random, split: Split) -> Exchange:
     """A sound told; the answer is its picture in words."""
     sound, asked, seen = pictured(rng, split)
-    return [("user", f"{_told(sound, rng)}{asked}"), ("assistant", _shown(seen, rng))]
+    return [("user", f"{told(sound, rng)}{asked}"), ("assistant", _shown(seen, rng))]
 
 
 def _shown(scene: Scene, rng: Random) -> str:
@@ -289,8 +289,10 @@ def small_talk(rng: Random, _split: Split) -> Exchange:
     return [("user", pick(rng, asked)), ("assistant", pick(rng, answers))]
 
 
+Kinds = tuple[tuple[Callable[[Random, Split], Exchange], int], ...]  # each with its weight
+
 # copying and rephrasing come often: they teach attention to carry every attribute to wherever it is needed
-_KINDS: tuple[tuple[Callable[[Random, Split], Exchange], int], ...] = (
+KINDS: Kinds = (
     (repeat, 3),
     (paraphrase, 4),
     (describe, 6),
@@ -303,10 +305,10 @@ _KINDS: tuple[tuple[Callable[[Random, Split], Exchange], int], ...] = (
 )
 
 
-def conversation(rng: Random, split: Split = "train") -> Exchange:
+def conversation(rng: Random, split: Split = "train", kinds: Kinds = KINDS) -> Exchange:
     """One random conversation of one to three exchanges of any kinds."""
-    kinds = tuple(kind for kind, weight in _KINDS for _ in range(weight))
+    each = tuple(kind for kind, weight in kinds for _ in range(weight))
     turns: Exchange = []
     for _ in range(1 + (rng.random() < 0.35) + (rng.random() < 0.15)):
-        turns += pick(rng, kinds)(rng, split)
+        turns += pick(rng, each)(rng, split)
     return turns

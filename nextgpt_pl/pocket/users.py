@@ -1,12 +1,12 @@
 """How people write to an assistant: carelessly, in few words, and of things that the pocket world does not hold.
 
-The pocket LLM has learned from whole sentences that name every attribute (``talk.py``). Without these, what an
-instruction-tuned model says to "draw a red circle" is noise, since the full stop, the size, the place and the
-background are missing.
+Whole sentences that name every attribute are in ``talk.py``. A model that has learned from those alone answers "draw a
+red circle" with noise, since the full stop, the size, the place and the background are missing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -73,6 +73,12 @@ _MORE_REQUESTS: dict[Modality, tuple[str, ...]] = {
         "{}.",
     ),
 }
+# of two media in one sentence
+_IN_ONE_BREATH: dict[Modality, tuple[str, ...]] = {
+    Modality.IMAGE: ("draw {}", "paint {}", "show me {}", "make a picture of {}"),
+    Modality.VIDEO: ("animate {}", "film {}", "show me {}", "make a video of {}"),
+    Modality.AUDIO: ("play {}", "let me hear {}", "make the sound of {}"),
+}
 _MORE_QUESTIONS: dict[Modality, tuple[str, ...]] = {
     Modality.IMAGE: ("What is this?", "What does the picture show?", "Describe this image.", "Describe it."),
     Modality.VIDEO: ("What is this?", "What does the video show?", "Describe this video.", "Describe it."),
@@ -123,6 +129,13 @@ def request(modality: Modality, wanted: str, rng: Random) -> str:
     return pick(rng, (*grammar.REQUESTS[modality], *_MORE_REQUESTS[modality])).format(wanted)
 
 
+def request_both(wanted: Sequence[tuple[Modality, str]], rng: Random) -> str:
+    """What a user says who wants media of these captions in one reply, in this order."""
+    parts = (pick(rng, _IN_ONE_BREATH[modality]).format(words) for modality, words in wanted)
+    said = pick(rng, (", and ", " and ", ", then ")).join(parts)
+    return f"{said[0].upper()}{said[1:]}."
+
+
 def question(modality: Modality, rng: Random) -> str:
     """What a user says who wants a medium described, likewise."""
     return pick(rng, (*grammar.QUESTIONS[modality], *_MORE_QUESTIONS[modality]))
@@ -139,7 +152,7 @@ def typed(text: str, rng: Random) -> str:
         text = text.lower()
     if rng.random() < 0.75:
         text = text.rstrip(".?!")
-    if rng.random() < 0.1:
+    if rng.random() < 0.1 and "please" not in text.lower():
         text = f"{text.rstrip('.?!')} please"
     return text
 

@@ -9,7 +9,7 @@ from nextgpt_pl.pocket.judge_text import judge_text
 from nextgpt_pl.pocket.world import COLOURS, SHAPES, draw_scene, is_heldout
 
 
-@pytest.mark.parametrize("kind", [kind for kind, _ in talk._KINDS])
+@pytest.mark.parametrize("kind", [kind for kind, _ in talk.KINDS])
 def test_users_and_the_assistant_take_turns(kind):
     for seed in range(20):
         turns = kind(Random(seed), "train")

@@ -14,6 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pocket import grammar, talk
+from nextgpt_pl.pocket.pretrain import conversations
 from nextgpt_pl.pocket.pretrain.loop import PretrainTask, save_half, train
 from nextgpt_pl.pocket.weights import weights_root
 from nextgpt_pl.pocket.world import Split, draw_scene, item_rng, pick
@@ -32,7 +33,7 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(seed: int = 0, texts: int = 20_000) -> Tokenizer:
-    """A byte-level BPE over the pocket world's conversations; any other text falls back to bytes."""
+    """A byte-level BPE over conversations in whole sentences; any other text falls back to bytes."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -91,7 +92,7 @@ def conversation_ids(tokenizer: PreTrainedTokenizerFast, rng: Random, split: Spl
         scene = draw_scene(pick(rng, GENERATED), rng, split)
         text = f"{BOS}{talk.sentence(grammar.caption(scene, rng))}{EOS}"
     else:
-        turns = [{"role": role, "content": content} for role, content in talk.conversation(rng, split)]
+        turns = [{"role": role, "content": content} for role, content in conversations.conversation(rng, split)]
         text = str(tokenizer.apply_chat_template(turns, tokenize=False))
     return tokenizer(text, add_special_tokens=False).input_ids
 
@@ -169,7 +170,7 @@ class LanguageModelling(PretrainTask):
         """Held-out questions and what the model answers, greedily."""
         pairs = []
         for index in range(count):
-            turns = talk.conversation(item_rng("heldout", Modality.IMAGE, index, 0, "answers"), "heldout")
+            turns = conversations.conversation(item_rng("heldout", Modality.IMAGE, index, 0, "answers"), "heldout")
             question = turns[0][1]
             prompt = self.tokenizer.apply_chat_template(
                 [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
@@ -197,7 +198,7 @@ def shipped_llm() -> LanguageModelling:
 def pretrain_llm(out: Path, work: Path, *, seed: int = 0, steps: int | None = None) -> dict[str, float]:
     """Train the pocket LLM and save it to ``out/llm``; returns the measured quality."""
     tokenizer = chat_tokenizer(load_tokenizer(out, seed))
-    task = LanguageModelling(tokenizer, steps=steps or 4_500, seed=seed)
+    task = LanguageModelling(tokenizer, steps=steps or 5_500, seed=seed)
     train(task, work)
     save_half(task.llm, out / "llm")
     tokenizer.save_pretrained(out / "llm")
