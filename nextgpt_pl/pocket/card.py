@@ -26,20 +26,23 @@ The frozen parts of the pocket tier: small models of the real classes, made from
 float32. This page is written by `python -m nextgpt_pl pocket measure`.
 
 Training data is drawn without end from the training split of `world.py`, rendered by `render.py` and worded by
-`grammar.py` and `talk.py`. Measured is on held-out combinations of attributes, by `judge.py`, which reads pixels and
-samples and knows no network. Intended use: to run and test this framework on a laptop. The models know nothing but
-coloured shapes, their motions, and a few sounds.
+`grammar.py`, `talk.py` and `users.py`. Measured is on held-out combinations of attributes, by `judge.py`, which reads
+pixels and samples and knows no network. Intended use: to run and test this framework on a laptop. The models know
+nothing but coloured shapes, their motions, and a few sounds.
 """
 
 
 def write_quality(
     folder: Path, *, measured: Mapping[str, float], trained: Mapping[str, Mapping[str, float]] | None = None
 ) -> None:
-    """Write a part's ``quality.json``; what is not given anew is kept, a ``note`` on how it was made among it."""
+    """Write a part's ``quality.json``.
+
+    A ``note`` on how it was made and the account of its training are kept if nothing is trained anew.
+    """
     file = folder / QUALITY
     record = json.loads(file.read_text()) if file.is_file() else {}
     if trained is not None:
-        record["trained"] = dict(trained)
+        record = {"trained": dict(trained)}
     record["measured"] = dict(measured)
     file.write_text(json.dumps(record, indent=2) + "\n")
 

@@ -30,3 +30,12 @@ def test_the_shipped_card_is_of_the_shipped_weights():
 
 def test_the_weights_are_small_enough_to_ship():
     assert sum(f.stat().st_size for f in weights_root().rglob("*.safetensors")) < 60e6
+
+
+def test_a_note_lasts_until_something_is_trained_anew(tmp_path):
+    file = tmp_path / "quality.json"
+    file.write_text(json.dumps({"note": "made by hand", "trained": {"Old": {"steps": 1, "seconds": 1}}}))
+    card.write_quality(tmp_path, measured={"items": 1.0})
+    assert json.loads(file.read_text())["note"] == "made by hand"
+    card.write_quality(tmp_path, measured={"items": 2.0}, trained={"New": {"steps": 2, "seconds": 2}})
+    assert json.loads(file.read_text()) == {"trained": {"New": {"steps": 2, "seconds": 2}}, "measured": {"items": 2.0}}
