@@ -26,11 +26,12 @@ from nextgpt_pl.pocket.pretrain.loop import save_half, train
 from nextgpt_pl.pocket.pretrain.pictures import draw_picture
 from nextgpt_pl.pocket.pretrain.text import CONTEXT
 from nextgpt_pl.pocket.render import render
-from nextgpt_pl.pocket.world import Scene, draw_scene
+from nextgpt_pl.pocket.world import ImageScene, Scene, Thing, VideoScene, draw_scene
 
 TEXT_WIDTH = 128
 LATENT_CHANNELS = 12
 ITEMS = 24_000
+SMALL_SHARE = 0.5  # of the decoder's pictures, those that are drawn again until something small is in them
 
 
 def build_text_encoder(tokenizer: Any) -> CLIPTextModel:
@@ -87,18 +88,30 @@ class ImageDiffusion(LatentDiffusion):
         return self.unet(noisy, timesteps, condition).sample
 
 
-def _pictures(rng: Random, size: int) -> Tensor:
-    """Half images, half video frames, ``(size, 3, 64, 64)``: the video decoder uses the same autoencoder."""
-    pictures = [render(draw_scene(Modality.IMAGE, rng), rng) for _ in range(size // 2)]
+def _pictures(rng: Random, size: int, small: float = 0.0) -> Tensor:
+    """Half images, half video frames, ``(size, 3, 64, 64)``: the video decoder uses the same autoencoder.
+
+    ``small`` is the share of scenes that are drawn again until they show something small.
+    """
+    pictures = [render(_scene(Modality.IMAGE, rng, small), rng) for _ in range(size // 2)]
     while len(pictures) < size:
-        frames = render(draw_scene(Modality.VIDEO, rng), rng)
+        frames = render(_scene(Modality.VIDEO, rng, small), rng)
         pictures += list(frames[int(rng.random() * 4) :: 4])
     return pixels(pictures[:size])
 
 
+def _scene(modality: Modality, rng: Random, small: float) -> Scene:
+    wanted = small > 0 and rng.random() < small
+    while True:
+        scene = draw_scene(modality, rng)
+        things = scene.things if isinstance(scene, ImageScene) else (scene,)
+        if not wanted or any(thing.size == "small" for thing in things if isinstance(thing, Thing | VideoScene)):
+            return scene
+
+
 def picture_batch(rng: Random) -> tuple[Tensor, Tensor]:
     """Whole pictures and weights; crops would be cheaper, but change what the normalisation layers see."""
-    x = _pictures(rng, 8)
+    x = _pictures(rng, 8, small=SMALL_SHARE)
     return x, 1 + 6 * ((x - x[:, :, :1, :1]).abs().amax(1, keepdim=True) > 0.05).float()
 
 
@@ -112,7 +125,7 @@ def train_vae(work: Path, seed: int, steps: int | None = None) -> tuple[Autoenco
     """The autoencoder that image and video share."""
     torch.manual_seed(seed)
     basis, examples = picture_basis()
-    task = Decoding(build_vae(basis, examples), basis, picture_batch, steps=steps or 2_000, seed=seed)
+    task = Decoding(build_vae(basis, examples), basis, picture_batch, steps=steps or 6_000, seed=seed)
     train(task, work)
     task.check_encoder(examples[:16])
     return task.vae.requires_grad_(False), basis
