@@ -22,7 +22,7 @@ def _tokenizer(length=LENGTH):
 def _t5(width):
     from transformers import T5Config, T5EncoderModel
 
-    config = T5Config(vocab_size=797, d_model=width, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
+    config = T5Config(vocab_size=2000, d_model=width, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
     return T5EncoderModel(config).eval()
 
 
@@ -30,7 +30,7 @@ def _clip(width, projection=None):
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     config = CLIPTextConfig(
-        vocab_size=797,
+        vocab_size=2000,
         hidden_size=width,
         intermediate_size=16,
         num_hidden_layers=2,
