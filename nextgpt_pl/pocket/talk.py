@@ -171,10 +171,10 @@ def ask(rng: Random, split: Split) -> Exchange:
     return turns
 
 
-def describe(rng: Random, split: Split) -> Exchange:
+def describe(rng: Random, split: Split, question: Callable[[Modality, Random], str] = grammar.question) -> Exchange:
     """A scene told, and the question for its description."""
     scene = _any_scene(rng, split)
-    asked = grammar.question(modality_of(scene), rng)
+    asked = question(modality_of(scene), rng)
     return [("user", f"{told(scene, rng)}{asked}"), ("assistant", sentence(grammar.caption(scene, rng)))]
 
 

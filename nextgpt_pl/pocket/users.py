@@ -13,6 +13,7 @@ from typing import Any
 
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pocket import grammar
+from nextgpt_pl.pocket.talk import sentence
 from nextgpt_pl.pocket.world import (
     OPPOSITE_POSITIONS,
     AudioScene,
@@ -132,8 +133,7 @@ def request(modality: Modality, wanted: str, rng: Random) -> str:
 def request_both(wanted: Sequence[tuple[Modality, str]], rng: Random) -> str:
     """What a user says who wants media of these captions in one reply, in this order."""
     parts = (pick(rng, _IN_ONE_BREATH[modality]).format(words) for modality, words in wanted)
-    said = pick(rng, (", and ", " and ", ", then ")).join(parts)
-    return f"{said[0].upper()}{said[1:]}."
+    return sentence(pick(rng, (", and ", " and ", ", then ")).join(parts))
 
 
 def question(modality: Modality, rng: Random) -> str:

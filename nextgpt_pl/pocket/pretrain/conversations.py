@@ -40,9 +40,7 @@ def request_both(rng: Random, split: Split) -> Exchange:
 
 def describe(rng: Random, split: Split) -> Exchange:
     """A scene told, and a question for its description in free words."""
-    scene = draw_scene(pick(rng, GENERATED), rng, split)
-    asked = users.question(talk.modality_of(scene), rng)
-    return [("user", f"{talk.told(scene, rng)}{asked}"), ("assistant", talk.sentence(grammar.caption(scene, rng)))]
+    return talk.describe(rng, split, users.question)
 
 
 def beyond(rng: Random, split: Split) -> Exchange:

@@ -26,7 +26,7 @@ from nextgpt_pl.pocket.pretrain.loop import save_half, train
 from nextgpt_pl.pocket.pretrain.pictures import draw_picture
 from nextgpt_pl.pocket.pretrain.text import CONTEXT
 from nextgpt_pl.pocket.render import render
-from nextgpt_pl.pocket.world import ImageScene, Scene, Thing, VideoScene, draw_scene
+from nextgpt_pl.pocket.world import ImageScene, Scene, draw_scene
 
 TEXT_WIDTH = 128
 LATENT_CHANNELS = 12
@@ -105,7 +105,7 @@ def _scene(modality: Modality, rng: Random, small: float) -> Scene:
     while True:
         scene = draw_scene(modality, rng)
         things = scene.things if isinstance(scene, ImageScene) else (scene,)
-        if not wanted or any(thing.size == "small" for thing in things if isinstance(thing, Thing | VideoScene)):
+        if not wanted or any(getattr(thing, "size", None) == "small" for thing in things):
             return scene
 
 

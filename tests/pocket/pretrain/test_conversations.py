@@ -7,7 +7,7 @@ from nextgpt_pl.pocket import judge, judge_text, talk, users
 from nextgpt_pl.pocket.pretrain import conversations
 from nextgpt_pl.pocket.world import pick
 
-_OWN = [kind for kind, _ in conversations.KINDS if (kind, 1) not in talk.KINDS and kind.__module__ != talk.__name__]
+_OWN = [kind for kind, _ in conversations.KINDS if kind.__module__ != talk.__name__]
 
 
 @pytest.mark.parametrize("kind", _OWN)
