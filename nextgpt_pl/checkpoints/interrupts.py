@@ -62,7 +62,7 @@ class SaveWhenInterrupted(Callback):
 
 def _save(trainer: Trainer) -> None:
     path = Path(trainer.default_root_dir) / "checkpoints" / "interrupted.ckpt"
-    trainer.save_checkpoint(path)
+    trainer.save_checkpoint(path, weights_only=False)
     if trainer.is_global_zero:
         step = trainer.global_step
         print(f"\ninterrupted at step {step}; to go on: the same command with --ckpt_path {path}", flush=True)

@@ -54,7 +54,7 @@ class LastCheckpoints(Checkpoint):
         self._saved_at = step
         folder = Path(trainer.default_root_dir) / "checkpoints"
         path = folder / f"step_{step:06d}.ckpt"
-        trainer.save_checkpoint(path)
+        trainer.save_checkpoint(path, weights_only=False)
         if not trainer.is_global_zero:
             return
         scratch = folder / f".last.{os.getpid()}.partial"

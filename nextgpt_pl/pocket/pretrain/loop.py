@@ -114,7 +114,7 @@ def train(task: PretrainTask, work: Path, *, ema_decay: float = 0.998) -> None:
             trainer.fit(task, loader, ckpt_path=resume if start else None, weights_only=True)
         finally:  # an interrupted training counts too
             _record(work / RECORD, name, trainer.global_step, time.perf_counter() - started)
-        trainer.save_checkpoint(resume)
+        trainer.save_checkpoint(resume, weights_only=False)
     else:
         task.load_state_dict(torch.load(resume, map_location="cpu", weights_only=True)["state_dict"])
     task.eval()
