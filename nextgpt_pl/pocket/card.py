@@ -22,8 +22,8 @@ _CLASSES = {
 _INTRODUCTION = """# Pocket weights
 
 The frozen parts of the pocket tier: small models of the real classes, made from nothing by this project alone
-(`python -m nextgpt_pl pocket pretrain [--part PART]`) on its own procedural world. Half-precision safetensors, read as
-float32. This page is written by `python -m nextgpt_pl pocket measure`.
+(`python -m nextgpt_pl pocket pretrain [--part PART]`) on its own procedural world, each part by its command from the
+start. Half-precision safetensors, read as float32. This page is written by `python -m nextgpt_pl pocket measure`.
 
 Training data is drawn without end from the training split of `world.py`, rendered by `render.py` and worded by
 `grammar.py`, `talk.py` and `users.py`. Measured is on held-out combinations of attributes, by `judge.py`, which reads
@@ -35,10 +35,7 @@ nothing but coloured shapes, their motions, and a few sounds.
 def write_quality(
     folder: Path, *, measured: Mapping[str, float], trained: Mapping[str, Mapping[str, float]] | None = None
 ) -> None:
-    """Write a part's ``quality.json``.
-
-    A ``note`` on how it was made and the account of its training are kept if nothing is trained anew.
-    """
+    """Write a part's ``quality.json``; the account of its training is kept if nothing is trained anew."""
     file = folder / QUALITY
     record = json.loads(file.read_text()) if file.is_file() else {}
     if trained is not None:
@@ -81,7 +78,7 @@ def _sizes(root: Path) -> str:
         size = sum(f.stat().st_size for f in files)
         total += size
         rows.append(f"| `{part}` | {_CLASSES[part]} | {sum(map(_parameters, files)):,} | {size / 1e6:.1f} |")
-    rows.append(f"| all | | | {total / 1e6:.1f} |")
+    rows.append(f"| all | | | {total / 1e6:.2f} |")
     return "\n".join([*rows, ""])
 
 
@@ -92,8 +89,6 @@ def _section(folder: Path) -> str:
     if trained:
         steps = ", ".join(f"{n} {t['steps']:,.0f} steps in {t['seconds'] / 60:.0f} min" for n, t in trained.items())
         lines += [f"Trained on one core each: {steps}.", ""]
-    if "note" in record:
-        lines += [record["note"], ""]
     lines += ["| measured | |", "| --- | --- |"]
     lines += [f"| {name} | {_number(name, value)} |" for name, value in record.get("measured", {}).items()]
     return "\n".join([*lines, ""])

@@ -32,10 +32,11 @@ def test_the_weights_are_small_enough_to_ship():
     assert sum(f.stat().st_size for f in weights_root().rglob("*.safetensors")) < 60e6
 
 
-def test_a_note_lasts_until_something_is_trained_anew(tmp_path):
+def test_the_account_of_a_training_lasts_until_something_is_trained_anew(tmp_path):
     file = tmp_path / "quality.json"
-    file.write_text(json.dumps({"note": "made by hand", "trained": {"Old": {"steps": 1, "seconds": 1}}}))
+    old, new = ({name: {"steps": 1, "seconds": 1}} for name in ("Old", "New"))
+    card.write_quality(tmp_path, measured={"items": 0.0}, trained=old)
     card.write_quality(tmp_path, measured={"items": 1.0})
-    assert json.loads(file.read_text())["note"] == "made by hand"
-    card.write_quality(tmp_path, measured={"items": 2.0}, trained={"New": {"steps": 2, "seconds": 2}})
-    assert json.loads(file.read_text()) == {"trained": {"New": {"steps": 2, "seconds": 2}}, "measured": {"items": 2.0}}
+    assert json.loads(file.read_text()) == {"trained": old, "measured": {"items": 1.0}}
+    card.write_quality(tmp_path, measured={"items": 2.0}, trained=new)
+    assert json.loads(file.read_text()) == {"trained": new, "measured": {"items": 2.0}}
