@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, IterableDataset
 
 from nextgpt_pl.progress import ResumingProgressBar
@@ -68,6 +69,21 @@ class _StepNumbers(IterableDataset):
         return iter(range(self.start, self.stop))
 
 
+class _Average(WeightAveraging):
+    """EMA from step ``start`` on.
+
+    Interpolates, where Lightning's ``EMAWeightAveraging`` adds two products: what is frozen stays itself, to the bit.
+    """
+
+    def __init__(self, decay: float, start: int) -> None:
+        super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self.start = start
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """After every step but the first ones."""
+        return step_idx is not None and step_idx >= self.start
+
+
 class _Steps(Callback):
     """Prints the loss on a line of its own now and then, so that a log file can be read too."""
 
@@ -82,6 +98,7 @@ class _Steps(Callback):
 def train(task: PretrainTask, work: Path, *, ema_decay: float = 0.998) -> None:
     """Train ``task`` for ``task.steps`` steps; continues from ``work`` where a checkpoint of it lies there."""
     seed_everything(task.seed, verbose=False)
+    work.mkdir(parents=True, exist_ok=True)
     name = type(task).__name__
     checkpoint = ModelCheckpoint(
         dirpath=work, filename=name, every_n_train_steps=_CHECKPOINT_EVERY, enable_version_counter=False
@@ -91,7 +108,7 @@ def train(task: PretrainTask, work: Path, *, ema_decay: float = 0.998) -> None:
         accelerator="auto",
         devices=1,
         callbacks=[
-            EMAWeightAveraging(decay=ema_decay, update_starting_at_step=task.warmup),
+            _Average(ema_decay, start=task.warmup),
             checkpoint,
             ResumingProgressBar(refresh_rate=10),
             _Steps(),

@@ -1,3 +1,4 @@
+import copy
 from random import Random
 
 import pytest
@@ -14,6 +15,7 @@ class _Line(loop.PretrainTask):
     def __init__(self, steps):
         super().__init__(steps=steps, lr=0.05, warmup=2)
         self.layer = torch.nn.Linear(2, 1)
+        self.frozen = torch.nn.Linear(64, 64).requires_grad_(False)
         self.calls = 0
 
     def loss(self, rng: Random, generator: torch.Generator):
@@ -41,6 +43,17 @@ def test_an_interrupted_pretraining_ends_as_an_uninterrupted_one(tmp_path, monke
     assert rest.calls == 3
     assert torch.equal(whole.layer.weight, rest.layer.weight)
     assert (tmp_path / "parts" / loop.RECORD).is_file()
+
+
+def test_the_average_leaves_frozen_weights_as_they_are_and_is_taken_of_the_others(tmp_path):
+    torch.manual_seed(0)
+    averaged = _Line(steps=60)
+    last = copy.deepcopy(averaged)
+    frozen = averaged.frozen.weight.clone()
+    loop.train(averaged, tmp_path / "averaged")
+    loop.train(last, tmp_path / "last", ema_decay=0.0)
+    assert torch.equal(averaged.frozen.weight, frozen)
+    assert not torch.equal(averaged.layer.weight, last.layer.weight)
 
 
 def test_a_finished_pretraining_is_not_repeated(tmp_path):
