@@ -45,13 +45,13 @@ def test_an_interrupted_pretraining_ends_as_an_uninterrupted_one(tmp_path, monke
     assert (tmp_path / "parts" / loop.RECORD).is_file()
 
 
-def test_the_average_leaves_frozen_weights_as_they_are_and_is_taken_of_the_others(tmp_path):
+def test_the_average_leaves_frozen_weights_as_they_are_and_is_taken_of_the_others(tmp_path_factory):
     torch.manual_seed(0)
     averaged = _Line(steps=60)
     last = copy.deepcopy(averaged)
     frozen = averaged.frozen.weight.clone()
-    loop.train(averaged, tmp_path / "averaged")
-    loop.train(last, tmp_path / "last", ema_decay=0.0)
+    loop.train(averaged, tmp_path_factory.mktemp("averaged"))
+    loop.train(last, tmp_path_factory.mktemp("last"), ema_decay=0.0)
     assert torch.equal(averaged.frozen.weight, frozen)
     assert not torch.equal(averaged.layer.weight, last.layer.weight)
 
