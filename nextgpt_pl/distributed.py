@@ -5,7 +5,8 @@ All of these are collective: every process has to call them, in the same order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -40,16 +41,52 @@ def summed(values: Tensor) -> Tensor:
     return values
 
 
-def per_process(counts: Sequence[int], device: torch.device | str) -> list[float]:
-    """The mean of each count over processes.
+@dataclass(frozen=True)
+class Mean:
+    """A mean over the items of all processes.
 
-    What is summed over a process's own items and divided by this has, averaged over processes, the mean over all
-    items; so have its gradients, which FSDP and DDP average. Dividing by the process's own count would give items of
-    a process that has few of them more weight than one process alone gives them.
+    Attributes:
+        part: this process's part, a scalar with its gradient. Averaged over processes it is the mean over all items,
+            and so are its gradients, which FSDP and DDP average. A process's own mean would give items of a process
+            that has few of them more weight than one process alone gives them.
+        value: the mean itself, a scalar without a gradient; 0 where no process has an item.
+        count: items of all processes: a number, or with several processes a scalar on the device of the sums.
+
     """
+
+    part: Tensor
+    value: Tensor
+    count: float | Tensor
+
+
+def means(names: Sequence[str], sums: Mapping[str, tuple[Tensor, int]]) -> dict[str, Mean]:
+    """Means over all processes, with one exchange of sums and counts.
+
+    Args:
+        names: what is exchanged, in this order: the same on every process, whatever is in its batch.
+        sums: per name, the sum over this process's items and their number; a name that is not there has no items here.
+
+    Raises:
+        ValueError: a name that is not exchanged, or no sum at all.
+
+    """
+    unknown = sums.keys() - set(names)
+    if unknown or not sums:
+        raise ValueError(f"sums of {sorted(sums)}, but processes exchange {list(names)}")
+    device = next(iter(sums.values()))[0].device
     if processes() == 1:
-        return [float(count) for count in counts]
-    return (summed(torch.tensor(counts, dtype=torch.float64, device=device)) / processes()).tolist()
+        parts = {name: total.float() / max(1, count) for name, (total, count) in sums.items()}
+        return {name: Mean(part, part.detach(), sums[name][1]) for name, part in parts.items()}
+    nothing = torch.zeros((), device=device)
+    totals = [sums[name][0].detach().double() if name in sums else nothing.double() for name in names]
+    counts = torch.tensor([sums[name][1] if name in sums else 0 for name in names], dtype=torch.float64, device=device)
+    everywhere = summed(torch.cat([torch.stack(totals), counts]))
+    found = {}
+    for name, total, count in zip(names, *everywhere.chunk(2), strict=True):
+        of_all = count.clamp(min=1)
+        own = sums[name][0].float() if name in sums else nothing
+        found[name] = Mean(own / (of_all / processes()).float(), (total / of_all).float(), count)
+    return found
 
 
 def largest(number: int, device: torch.device | str) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nextgpt_pl.conversation import Conversation, Direction, MediaAs
 from nextgpt_pl.decoders.base import Decoder
-from nextgpt_pl.distributed import per_process, untouched, whole
+from nextgpt_pl.distributed import untouched, whole
 from nextgpt_pl.encoders.base import Encoder
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.features import FeatureCache
@@ -215,11 +215,12 @@ class NextGPT(nn.Module):
             return batch.slots
         return {m: batch.slots.get(m, []) for m in self.encoder.modalities}
 
-    def spelling(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """How far the media's tokens are from spelling what the batch labels, per word; runs no LLM.
+    def spelling(self, batch: Batch) -> tuple[Tensor, int, int]:
+        """How far the media's tokens are from spelling what the batch labels; runs no LLM.
 
-        The second number is the share of the words for which there are too few tokens: nothing can spell them. With
-        several processes both means are over the words of all, as this process's part of them.
+        Returns:
+            The sum over words, the number of words for which there are too few tokens (nothing can spell them), and the
+            number of all words; of this process's batch.
 
         Raises:
             UserError: the input projections do not speak in words.
@@ -242,8 +243,7 @@ class NextGPT(nn.Module):
                 total = total + spelling(shares, captions, 1.0)
                 words += sum(len(caption) for caption in captions)
                 cut += sum(max(0, len(caption.unique_consecutive()) - shares.shape[1]) for caption in captions)
-        per_word = max(1.0, *per_process([words], device))
-        return total / per_word, torch.tensor(cut / per_word, device=device)
+        return total, cut, words
 
     def hidden_states(self, batch: Batch, embeddings: Tensor) -> Tensor:
         """The LLM's final hidden states ``(B, T, H)`` of :meth:`embed`'s embeddings."""

@@ -53,6 +53,12 @@ class CaptionScores(Metric):
             encoded = (_UNIT.join(fields) + _RECORD).encode()
             self.texts.append(torch.tensor(list(encoded), dtype=torch.uint8, device=self.device))
 
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Gather the texts of all processes; one without any sends an empty tensor of their dtype."""
+        if isinstance(self.texts, list) and not self.texts:
+            self.texts.append(torch.empty(0, dtype=torch.uint8, device=self.device))
+        super().sync(*args, **kwargs)
+
     def compute(self) -> dict[str, Tensor]:
         """All scores.
 

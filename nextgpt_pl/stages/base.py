@@ -6,6 +6,7 @@ import fnmatch
 import json
 import random
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -18,7 +19,7 @@ from transformers import get_scheduler
 
 from nextgpt_pl.checkpoints import load_adapter, manifest_of, mismatches, save_adapter
 from nextgpt_pl.conversation import Conversation, Direction
-from nextgpt_pl.distributed import processes, rank, summed
+from nextgpt_pl.distributed import Mean, means, processes, rank
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import Batch
@@ -179,6 +180,11 @@ class Stage(LightningModule, ABC):
 
     # -- steps ----------------------------------------------------------------------------------------------------
 
+    @property
+    @abstractmethod
+    def measured(self) -> tuple[str, ...]:
+        """Names of all that a step may measure, from the configuration alone: processes exchange these, in order."""
+
     @abstractmethod
     def model_step(self, batch: Batch, split: str) -> Tensor:
         """Loss of a batch; logs what is worth logging under ``split/...``."""
@@ -200,25 +206,38 @@ class Stage(LightningModule, ABC):
         random.seed(seed)
         np.random.seed(int(state[0]))
 
-    def log_split(self, values: dict[str, tuple[Tensor, float]], split: str) -> None:
+    def means(self, sums: Mapping[str, tuple[Tensor, int]]) -> dict[str, Mean]:
+        """Means over all processes of what a step has measured; see :func:`nextgpt_pl.distributed.means`.
+
+        Every step calls this once, with or without media of a kind in its batch.
+        """
+        return means(self.measured, sums)
+
+    def log_split(self, values: Mapping[str, tuple[Tensor, float | Tensor]], split: str) -> None:
         """Log under ``split/``: per step in training, averaged over items otherwise.
 
         Args:
-            values: per name, this process's part of a mean over all processes, and how many items per process it is
-                a mean over; what no process has an item of is not logged.
+            values: per name, a mean over all processes and over how many items; one over none is not logged. With
+                several processes their number is read from the device only where something is written: between two
+                steps that log, the first value alone is shown.
             split: ``train``, ``val`` or ``test``.
 
         """
-        found = summed(torch.stack([value.detach().float() for value, _ in values.values()])) / processes()
-        for (name, (_, count)), value in zip(values.items(), found, strict=True):
+        train = split == "train"
+        if train and processes() > 1 and not self._logs_this_step():
+            name, (value, _) = next(iter(values.items()))
+            self.log(f"{split}/{name}", value, prog_bar=True)
+            return
+        counts = torch.stack([torch.as_tensor(count) for _, count in values.values()]).tolist()
+        for (name, (value, _)), count in zip(values.items(), counts, strict=True):
             if count > 0:
-                self.log(
-                    f"{split}/{name}",
-                    value,
-                    prog_bar=split == "train",
-                    on_epoch=split != "train",
-                    batch_size=max(1, round(count * processes())),
-                )
+                size = None if train else max(1, round(count))
+                self.log(f"{split}/{name}", value, prog_bar=train, on_epoch=not train, batch_size=size)
+
+    def _logs_this_step(self) -> bool:
+        """Whether Lightning hands this training step's values to the loggers."""
+        logger = self.trainer._logger_connector  # Lightning has no public name for it
+        return bool(logger.should_update_logs or getattr(self.trainer, "fast_dev_run", False))
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, _dataloader_idx: int) -> Batch:
         """Lightning's hook."""

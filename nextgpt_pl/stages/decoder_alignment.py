@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from nextgpt_pl.distributed import any_process, per_process, untouched
+from nextgpt_pl.distributed import any_process, untouched
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.losses import AlignmentLoss, caption_alignment, shifted_labels
 from nextgpt_pl.metrics.alignment import AlignmentQuality
@@ -130,38 +130,55 @@ class DecoderAlignment(Stage):
                 self.network.llm.to(device)
             self.signal_states(batch)
 
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """See :class:`Stage`."""
+        distances = [f"{self.alignment}_{m}" for m in self.network.decoders]
+        errors = [f"denoising_{m}" for m in self.network.decoders if self.denoising.weights[m]]
+        return ("loss_text", "signal_accuracy", *distances, *errors)
+
     def model_step(self, batch: Batch, split: str) -> Tensor:
         """Cross-entropy and alignment of one batch."""
         states = self._read(batch)
-        labels = shifted_labels(batch.labels)[1]
-        made = [len(batch.spans[m].captions) if m in batch.spans else 0 for m in self.network.decoders]
-        tokens, *counts = per_process([len(labels), *made], self.device)
-        text_loss, accuracy = (value / max(1.0, tokens) for value in (states.text_loss, states.right))
+        tokens = len(shifted_labels(batch.labels)[1])
+        sums = {"loss_text": (states.text_loss, tokens), "signal_accuracy": (states.right, tokens)}
+        # in one order on all processes and in every batch: denoising draws random numbers
+        for modality in (m for m in self.network.decoders if m in batch.spans):
+            sums |= self._measure(modality, batch.spans[modality], states.at_signals[modality], split)
+        means = self.means(sums)
+        weights = {"loss_text": self.text_weight}
+        weights |= {f"{self.alignment}_{m}": weight for m, weight in self.weights.items()}
+        weights |= {f"denoising_{m}": weight for m, weight in self.denoising.weights.items() if weight}
+        weighted = [(weight, means[name]) for name, weight in weights.items() if name in means]
+        total = self._untouched(batch, states.text_loss)
+        for weight, mean in weighted:
+            total = total + weight * mean.part
+        value = torch.stack([weight * mean.value for weight, mean in weighted]).sum()
+        logged = {name: (mean.value, mean.count) for name, mean in means.items()}
+        self.log_split({"loss": (value, means["loss_text"].count), **logged}, split)
+        return total
+
+    def _measure(
+        self, modality: Modality, spans: SpanTargets, states: Tensor, split: str
+    ) -> dict[str, tuple[Tensor, int]]:
+        """Sums over the spans of a modality, and their numbers; ``states`` are at their signal tokens."""
+        target = self.caption_embeddings(modality, spans)
+        predicted = self.network.project_signals(modality, *states.unbind(1))
+        distance = caption_alignment(predicted, target, self.alignment, 1.0)
+        sums = {f"{self.alignment}_{modality}": (distance, len(predicted))}
+        error = self.denoising(modality, predicted, spans, train=split == "train")
+        if error is not None:
+            sums[f"denoising_{modality}"] = error
+        if split != "train":
+            self.quality[modality].to(self.device).update(predicted, target)
+            self.writer.collect(modality, spans.captions, predicted, target)
+        return sums
+
+    def _untouched(self, batch: Batch, like: Tensor) -> Tensor:
+        """Gradients of zero for what this process's batch does not reach, but that of another one may."""
         unused = [p for name, p in self.network.output_projections.items() if Modality(name) not in batch.spans]
         # which media are denoised without a condition is drawn on each process by itself
-        null_signals = [self.network.null_signals] if self.denoising.dropout else []
-        total = self.text_weight * text_loss + untouched([*unused, *null_signals], text_loss)
-        logged = {"loss_text": (text_loss, tokens), "signal_accuracy": (accuracy, tokens)}
-        for modality, count in zip(self.network.decoders, counts, strict=True):
-            distance = text_loss.new_zeros(())
-            if modality in batch.spans:
-                spans = batch.spans[modality]
-                target = self.caption_embeddings(modality, spans)
-                predicted = self.network.project_signals(modality, *states.at_signals[modality].unbind(1))
-                distance = caption_alignment(predicted, target, self.alignment, count)
-                total = total + self.weights[modality] * distance
-                error = self.denoising(modality, predicted, spans, train=split == "train")
-                if error is not None:
-                    # of this process's share of all processes' media
-                    error = error * len(predicted) / count
-                    total = total + self.denoising.weights[modality] * error
-                    logged[f"denoising_{modality}"] = (error, count)
-                if split != "train":
-                    self.quality[modality].to(self.device).update(predicted, target)
-                    self.writer.collect(modality, spans.captions, predicted, target)
-            logged[f"{self.alignment}_{modality}"] = (distance, count)
-        self.log_split({"loss": (total, tokens), **logged}, split)
-        return total
+        return untouched([*unused, self.network.null_signals], like)
 
     def _read(self, batch: Batch) -> RowStates:
         """What the LLM makes of the batch; remembered where nothing in it trains."""

@@ -53,8 +53,12 @@ class Denoising:
                 start = decoder.embed_captions([getattr(decoder, "negative_prompt", "")]).view(signal.shape)
                 signal.copy_(own_shard(start, signal))
 
-    def __call__(self, modality: Modality, predicted: Tensor, spans: SpanTargets, *, train: bool) -> Tensor | None:
-        """Error of the spans whose true medium is known; ``None`` if there is none, or no weight on it.
+    def __call__(
+        self, modality: Modality, predicted: Tensor, spans: SpanTargets, *, train: bool
+    ) -> tuple[Tensor, int] | None:
+        """Sum of the errors of the spans whose true medium is known, and their number.
+
+        ``None`` if there is none, or no weight on the modality.
 
         Args:
             modality: of the spans.
@@ -75,4 +79,5 @@ class Denoising:
         generator.manual_seed(int(torch.randint(2**31, ())) if train else _SEED)
         latents = decoder.latents([medium for _, medium in known])
         shaped = embeddings.view(-1, *decoder.embedding_shape)
-        return decoder.denoising_loss(shaped, latents, gamma=self.gamma, generator=generator)
+        error = decoder.denoising_loss(shaped, latents, gamma=self.gamma, generator=generator)
+        return error * len(known), len(known)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from nextgpt_pl.conversation import Direction
-from nextgpt_pl.distributed import any_process, per_process
+from nextgpt_pl.distributed import any_process
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.generation import Decoding, generate, prompt_of
 from nextgpt_pl.losses import shifted_labels
@@ -55,31 +55,41 @@ class EncoderAlignment(Stage):
         self.scores = CaptionScores()
         self.written: list[tuple[str, str, str]] = []
 
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """See :class:`Stage`."""
+        spelled = ("spelling", "words_cut") if self.word_steps or self.word_weight else ()
+        return ("loss", "token_accuracy", *spelled)
+
     def model_step(self, batch: Batch, split: str) -> Tensor:
         """Cross-entropy of the captions of one batch; in the first steps their words alone."""
         words_alone = split == "train" and self.global_step < self.word_steps
-        misspelled: Tensor | None = None
+        sums: dict[str, tuple[Tensor, int]] = {}
         if words_alone or self.word_weight or (self.word_steps and split != "train"):
-            misspelled, cut = self.network.spelling(batch)
-            self.log_split({"spelling": (misspelled, len(batch)), "words_cut": (cut, len(batch))}, split)
-            if words_alone:
-                return misspelled
-        hidden = self.network.hidden_states(batch, self.network.embed(batch))
-        mask, labels = shifted_labels(batch.labels)
-        (tokens,) = per_process([len(labels)], self.device)
-        loss, accuracy = (v / max(1.0, tokens) for v in self.network.llm.cross_entropy(hidden[mask], labels))
-        self.log_split({"loss": (loss, tokens), "token_accuracy": (accuracy, tokens)}, split)
-        return loss if misspelled is None else loss + self.word_weight * misspelled
+            misspelled, cut, words = self.network.spelling(batch)
+            sums |= {"spelling": (misspelled, words), "words_cut": (misspelled.new_tensor(cut), words)}
+        if not words_alone:
+            hidden = self.network.hidden_states(batch, self.network.embed(batch))
+            mask, labels = shifted_labels(batch.labels)
+            loss, right = self.network.llm.cross_entropy(hidden[mask], labels)
+            sums |= {"loss": (loss, len(labels)), "token_accuracy": (right, len(labels))}
+        means = self.means(sums)
+        self.log_split({name: (means[name].value, means[name].count) for name in sums}, split)
+        if words_alone:
+            return means["spelling"].part
+        loss = means["loss"].part
+        return loss + self.word_weight * means["spelling"].part if "spelling" in sums else loss
 
     def _evaluate(self, batch: Batch, split: str) -> None:
         self.model_step(batch, split)
-        wanted = self.captions - len(self.written)
-        if wanted <= 0 or self.trainer.sanity_checking:
+        wanted = max(0, self.captions - len(self.written))
+        # with sharded weights writing is communication: a process that has enough captions writes along
+        if self.trainer.sanity_checking or not any_process(wanted > 0, self.device):
             return
         tokenizer = self.network.llm.tokenizer
-        rows = list(batch.rows())[:wanted]
+        rows = list(batch.rows())[: max(1, wanted)]
         replies = generate(self.network, [prompt_of(row) for row in rows], self.decoding)
-        for row, ids in zip(rows, replies, strict=True):
+        for row, ids in zip(rows[:wanted], replies[:wanted], strict=True):
             reference = tokenizer.decode([i for i in row.labels if i >= 0], skip_special_tokens=True).strip()
             caption = tokenizer.decode(ids, skip_special_tokens=True).strip()
             self.written.append((row.key, caption, reference))
