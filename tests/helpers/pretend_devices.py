@@ -232,11 +232,10 @@ def place() -> str:
         file, code = frame.f_code.co_filename, frame.f_code
         name = file.rsplit("/", 1)[-1]
         if not name.startswith("pretend_") and not any(part in file for part in _MACHINERY):
-            line = f"{file.split('site-packages/')[-1]}:{frame.f_lineno} in {code.co_name}"
+            short = file.rsplit("/site-packages/", 1)[-1].rsplit("/nextgpt_pl/", 1)[-1]
+            line = f"{short}:{frame.f_lineno} in {code.co_name}"
             of_all = of_all or line
             outside = outside or ("" if "/torch/" in file else line)
-            if "/nextgpt_pl/" in file:
-                ours = f"nextgpt_pl/{file.rsplit('/nextgpt_pl/', 1)[1]}:{frame.f_lineno} in {code.co_name}"
+            ours = line if "/nextgpt_pl/" in file else ""
         frame = frame.f_back  # type: ignore[assignment]
-    lines = [ours, of_all] if of_all.split(":")[0] in ours else [ours, outside, of_all]
-    return " < ".join(dict.fromkeys(line for line in lines if line))
+    return " < ".join(dict.fromkeys(line for line in (ours, outside, of_all) if line))

@@ -12,6 +12,7 @@ copies between the devices that are not ``non_blocking``; so are collectives bet
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -31,11 +32,25 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 _FACTORIES = {
-    getattr(torch, name)
-    for name in (
-        "arange as_tensor asarray empty empty_strided eye full hann_window linspace ones rand randint randn randperm "
-        "scalar_tensor tensor tril_indices triu_indices zeros"
-    ).split()
+    torch.arange,
+    torch.as_tensor,
+    torch.asarray,
+    torch.empty,
+    torch.empty_strided,
+    torch.eye,
+    torch.full,
+    torch.hann_window,
+    torch.linspace,
+    torch.ones,
+    torch.rand,
+    torch.randint,
+    torch.randn,
+    torch.randperm,
+    torch.scalar_tensor,
+    torch.tensor,
+    torch.tril_indices,
+    torch.triu_indices,
+    torch.zeros,
 }
 _FROM_DATA = {torch.tensor, torch.as_tensor, torch.asarray}
 
@@ -53,6 +68,8 @@ class PretendGPU:
         self._stack = ExitStack()
 
     def __enter__(self) -> PretendGPU:
+        # threads of transformers' loader would know nothing of the pretence
+        self._stack.enter_context(patch.dict(os.environ, {"HF_DEACTIVATE_ASYNC_LOAD": "1"}))
         for target, name, value in _patches():
             self._stack.enter_context(patch.object(target, name, value))
         self._stack.enter_context(Operations(self.devices))
@@ -264,16 +281,14 @@ def _patches() -> list[tuple[Any, str, Any]]:
         (torch, "is_autocast_enabled", lambda device_type="cuda": enabled(real(device_type))),
         (torch, "get_autocast_dtype", lambda device_type: dtype(real(device_type))),
         (torch.cuda, "current_device", lambda: 0),
-        (torch.cuda, "device_count", lambda: 1),
         (torch.cuda, "set_device", lambda *_: None),
         (torch.cuda, "empty_cache", lambda: None),
         (torch.cuda, "synchronize", lambda *_: None),
         (torch.cuda, "get_rng_state", lambda *_: torch.zeros(16, dtype=torch.uint8)),
         (torch.cuda, "set_rng_state", lambda *_: None),
     ]
-    for name in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check"):
-        if hasattr(torch.optim.Optimizer, name):
-            found.append((torch.optim.Optimizer, name, lambda _: None))
+    checks = ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check")
+    found += [(torch.optim.Optimizer, n, lambda _: None) for n in checks if hasattr(torch.optim.Optimizer, n)]
     with suppress(ImportError):
         from transformers import modeling_utils
 
