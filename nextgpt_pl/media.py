@@ -35,13 +35,16 @@ def load_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """An image upright in RGB; transparency is laid on white.
 
     Raises:
-        UserError: missing, unreadable, or more than ``max_pixels``; the size is read before anything is decoded.
+        UserError: missing, unreadable, with floating-point pixels that are not finite, or more than ``max_pixels``; the
+            size is read before anything is decoded.
 
     """
     try:
         with Image.open(_existing(path)) as image:
             if image.width * image.height > max_pixels:
                 raise UserError(f"{path}: {image.width} x {image.height} pixels, at most {max_pixels:,} are read")
+            if image.mode == "F":
+                finite(np.asarray(image), Modality.IMAGE, str(path))
             upright = ImageOps.exif_transpose(image)
             if "A" in upright.getbands() or "transparency" in upright.info:
                 layer = upright.convert("RGBA")
@@ -102,7 +105,7 @@ def load_audio(path: Path, max_seconds: float = MAX_SECONDS) -> tuple[np.ndarray
     """Samples ``(n,)`` float32, channels averaged, and the sample rate in hertz.
 
     Raises:
-        UserError: missing, unreadable, too long or of no length.
+        UserError: missing, unreadable, too long, of no length, or with samples that are not finite.
 
     """
     import soundfile
@@ -113,7 +116,8 @@ def load_audio(path: Path, max_seconds: float = MAX_SECONDS) -> tuple[np.ndarray
                 raise UserError(f"{path}: holds no samples")
             if len(file) / file.samplerate > max_seconds:
                 raise UserError(f"{path}: {len(file) / file.samplerate:.0f} seconds, at most {max_seconds:g} are read")
-            return file.read(dtype="float32", always_2d=True).mean(axis=1), int(file.samplerate)
+            samples = file.read(dtype="float32", always_2d=True).mean(axis=1)
+            return finite(samples, Modality.AUDIO, str(path)), int(file.samplerate)
     except soundfile.LibsndfileError:
         return _load_audio_stream(path, max_seconds)
 
@@ -141,7 +145,23 @@ def _load_audio_stream(path: Path, max_seconds: float) -> tuple[np.ndarray, int]
         raise UserError(f"{path}: not a readable sound ({error})") from error
     if not pieces:
         raise UserError(f"{path}: holds no samples")
-    return np.concatenate(pieces).astype(np.float32), rate
+    return finite(np.concatenate(pieces).astype(np.float32), Modality.AUDIO, str(path)), rate
+
+
+def finite(array: np.ndarray, modality: Modality, where: str) -> np.ndarray:
+    """The array itself, if all of its values are finite; integers always are.
+
+    Raises:
+        UserError: they are not; names ``where``, how many, and the first one's position.
+
+    """
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        bad = np.argwhere(~np.isfinite(array))
+        place = ", ".join(map(str, bad[0].tolist()))
+        raise UserError(
+            f"{where}: {len(bad)} of {array.size} values of this {modality} are not finite, the first at [{place}]"
+        )
+    return array
 
 
 def load_array(path: Path, modality: Modality) -> np.ndarray:
@@ -171,22 +191,22 @@ def readings(array: np.ndarray, modality: Modality, where: str) -> np.ndarray:
     right = array.ndim == 2 and array.size and (modality is not Modality.IMU or array.shape[0] == 6)
     if not right or array.dtype.kind != "f":
         raise UserError(f"{where}: {modality} arrays are floating-point {wanted}, this is {array.dtype} {array.shape}")
-    if not np.isfinite(array).all():
-        raise UserError(f"{where}: {modality} holds values that are no numbers, or infinite")
+    array = finite(array.astype(np.float32), modality, where)
     if modality is Modality.THERMAL and (array.min() < 0 or array.max() > 1):
         raise UserError(f"{where}: thermal values from 0 to 1, or uint8; these are {array.min():g} to {array.max():g}")
-    return array.astype(np.float32)
+    return array
 
 
 def array_of(media: Media) -> tuple[np.ndarray, float | None]:
     """A medium's array and its rate: frames per second, hertz, or ``None`` for images and where nothing says it.
 
     Raises:
-        UserError: its file is missing, unreadable or too large.
+        UserError: its file is missing, unreadable or too large, or its values are not finite.
 
     """
     if not isinstance(media.source, Path):
-        return media.source(), media.sample_rate or media.fps
+        where = f"{media.modality} made by {getattr(media.source, '__qualname__', media.source)}"
+        return finite(media.source(), media.modality, where), media.sample_rate or media.fps
     if media.modality is Modality.IMAGE:
         return load_image(media.source), None
     if media.modality in ARRAYS:
@@ -198,12 +218,14 @@ def as_array(source: Any, modality: Modality, where: str = "") -> tuple[np.ndarr
     """A medium given as bytes of a file, a PIL image, or an array, and its rate where the bytes say one.
 
     Raises:
-        UserError: it is none of these, or an array of another shape.
+        UserError: it is none of these, an array of another shape, or not finite.
 
     """
     if isinstance(source, (bytes, bytearray)):
         return _from_bytes(bytes(source), modality)
     if isinstance(source, Image.Image) and modality not in ARRAYS:
+        if source.mode == "F":
+            finite(np.asarray(source), modality, where)
         source = np.asarray(source.convert("RGB"))
     array = np.asarray(source)
     if modality in ARRAYS:
@@ -211,7 +233,7 @@ def as_array(source: Any, modality: Modality, where: str = "") -> tuple[np.ndarr
     if modality is Modality.AUDIO:
         if array.ndim != 1 or array.dtype.kind != "f" or not array.size:
             raise UserError(f"{where}: a sound is floating-point samples (n,), this is {array.dtype} {array.shape}")
-        return array.astype(np.float32), None
+        return finite(array.astype(np.float32), modality, where), None
     dimensions = 4 if modality is Modality.VIDEO else 3
     if array.ndim != dimensions or array.shape[-1] != 3 or array.dtype != np.uint8:
         shape = "(T, H, W, 3)" if modality is Modality.VIDEO else "(H, W, 3)"

@@ -1,10 +1,13 @@
+import av
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from nextgpt_pl import media, media_files
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
+from nextgpt_pl.samples import Media
 
 
 @pytest.fixture
@@ -93,6 +96,61 @@ def test_media_given_as_arrays_images_and_bytes(clip, tmp_path):
 def test_what_is_no_medium_is_said(source, modality, message):
     with pytest.raises(UserError, match=message):
         media.as_array(source, modality, "here")
+
+
+def _audio_with(path, value):
+    """A sound file with one sample of ``value``; soundfile writes what it knows, PyAV the rest."""
+    samples = np.zeros((2, 1600), np.float32)
+    samples[1, 700] = value
+    if path.suffix == ".wav":
+        soundfile.write(path, samples.T, 16_000, subtype="FLOAT")
+        return path
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_f32le", rate=16_000, layout="stereo")
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(samples.T).reshape(1, -1), format="flt", layout="stereo"
+        )
+        frame.sample_rate = 16_000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.mkv"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_sounds_with_a_sample_that_is_not_finite_are_refused_by_name(tmp_path, name, value):
+    assert np.isfinite(media.load_audio(_audio_with(tmp_path / name, 0.5))[0]).all()
+    path = _audio_with(tmp_path / name, value)
+    with pytest.raises(
+        UserError, match=rf"{name}: 1 of 1600 values of this audio are not finite, the first at \[700\]"
+    ):
+        media.load_audio(path)
+    with pytest.raises(UserError, match="not finite"):
+        media.as_array(path.read_bytes(), Modality.AUDIO)
+
+
+def test_pictures_with_a_value_that_is_not_finite_are_refused(tmp_path):
+    pixels = np.zeros((4, 6), np.float32)
+    pixels[1, 2] = np.nan
+    Image.fromarray(pixels).save(tmp_path / "a.tif")
+    with pytest.raises(UserError, match=r"a\.tif: 1 of 24 values of this image are not finite, the first at \[1, 2\]"):
+        media.load_image(tmp_path / "a.tif")
+    with pytest.raises(UserError, match=r"here: .* not finite"):
+        media.as_array(Image.fromarray(pixels), Modality.IMAGE, "here")
+
+
+@pytest.mark.parametrize("modality", [Modality.AUDIO, Modality.DEPTH])
+def test_arrays_that_are_not_finite_are_refused_wherever_they_are_from(modality):
+    array = np.zeros(9 if modality is Modality.AUDIO else (3, 3), np.float64)
+    array.flat[4] = 1e300  # beyond float32
+    with pytest.warns(RuntimeWarning), pytest.raises(UserError, match="here: 1 of 9 values"):
+        media.as_array(array, modality, "here")
+
+    def rendered():
+        return np.full(4, np.inf, np.float32)
+
+    with pytest.raises(UserError, match=r"made by .*rendered: 4 of 4 values"):
+        media.array_of(Media(modality, rendered, sample_rate=16_000))
 
 
 def test_media_with_a_rate_are_not_written_without_one(tmp_path):

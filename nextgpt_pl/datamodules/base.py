@@ -85,7 +85,7 @@ class ItemData(LightningDataModule):
                 items += found
                 origins += [source.name] * len(found)
             if not items:
-                raise UserError(f"data.sources give no item for {split}")
+                raise UserError(_no_items(split, self.sources))
             self._items[split], self._origins[split] = items, origins
             reports = [source.report for source in self.sources]
             self._rows[split] = {"used": sum(r.used for r in reports), "skipped": sum(len(r.broken) for r in reports)}
@@ -139,6 +139,12 @@ class ItemData(LightningDataModule):
 
     test_dataloader = val_dataloader
     predict_dataloader = val_dataloader
+
+
+def _no_items(split: Split, sources: Sequence[Source]) -> str:
+    notes = [note for source in sources for note in source.report.notes]
+    remedy = "; val_fraction: 0 validates on the training rows" if split == "val" and notes else ""
+    return "\n  ".join([f"data.sources give no item for {split}{remedy}", *notes])
 
 
 def not_negative(key: str, weights: Mapping[str, float]) -> None:

@@ -13,20 +13,30 @@ import torch
 from torch import Tensor
 
 from nextgpt_pl.errors import UserError, nearest
+from nextgpt_pl.samples import CaptionedPair, Dialogue, MediaPart
 
 _LISTED = 20
 
 
 @dataclass
 class RowReport:
-    """What a reader used and what it could not use."""
+    """What a reader used and what it could not use.
+
+    Attributes:
+        source: where the rows are.
+        used: rows that were read.
+        broken: what was wrong with each other row.
+        notes: what else is worth knowing.
+
+    """
 
     source: str
     used: int = 0
     broken: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def message(self) -> str:
-        """One line, and one more per broken row (the first twenty)."""
+        """One line, and one more per broken row (the first twenty) and note."""
         total = self.used + len(self.broken)
         lines = [f"used {self.used} of {total} rows of {self.source}"]
         if self.broken:
@@ -34,6 +44,7 @@ class RowReport:
             lines += [f"  {b}" for b in self.broken[:_LISTED]]
             if len(self.broken) > _LISTED:
                 lines.append(f"  and {len(self.broken) - _LISTED} more")
+        lines += [f"  {note}" for note in self.notes]
         return "\n".join(lines)
 
 
@@ -53,6 +64,24 @@ def take(row: dict[str, Any], key: str, *, optional: bool = False) -> list[str]:
     if not values or not all(isinstance(v, str) and v for v in values):
         raise UserError(f"{key}={value!r:.80}: a text or a list of texts is expected")
     return values
+
+
+def check_answer(item: CaptionedPair | Dialogue) -> None:
+    """Refuse an item that gives nothing to learn.
+
+    Raises:
+        UserError: a dialogue without an answer, or a pair without a caption.
+
+    """
+    if isinstance(item, CaptionedPair):
+        if not item.caption.strip():
+            raise UserError("the caption is empty: there is nothing to learn")
+        return
+    answers = [message for message in item.messages if message.role == "assistant"]
+    if not answers:
+        raise UserError("no turn of the assistant: there is nothing to learn")
+    if not any(isinstance(p, MediaPart) or p.text.strip() for message in answers for p in message.parts):
+        raise UserError("every answer is empty: there is nothing to learn")
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, Any]]:

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from nextgpt_pl.datamodules.rows import RowReport, array_shape, inside
+from nextgpt_pl.datamodules.hold_out import held_out, row_key
+from nextgpt_pl.datamodules.rows import RowReport, array_shape, check_answer, inside
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.samples import CaptionedPair, Dialogue, Media
@@ -23,10 +24,18 @@ Item = CaptionedPair | Dialogue
 
 
 class Source(ABC):
-    """A source of items; ``report`` counts what the last :meth:`read` used and skipped."""
+    """A source of items; ``report`` counts what the last :meth:`read` used and skipped.
+
+    Attributes:
+        name: of the data set, for its share.
+        on_error: what becomes of an item that turns out to be unusable when it is rendered or its media are read:
+            ``raise`` ends the run, ``skip`` lets another item take its place and counts it.
+
+    """
 
     report: RowReport
     name: str = ""
+    on_error: OnError = "raise"
 
     @abstractmethod
     def read(self, split: Split, embedding_shapes: Shapes) -> Sequence[Item]:
@@ -62,24 +71,38 @@ class FileSource(Source):
         self.report = RowReport(str(self.root))
         items: list[Item] = []
         for file in self.row_files():
-            name = file.relative_to(self.root) if file.is_relative_to(self.root) else file
-            for index, row in enumerate(self.rows(file)):
-                where = f"{name}, row {index}"
-                if isinstance(row, UserError):
-                    self.report.broken.append(f"{name}: {row}")
-                    continue
-                try:
-                    items += self.items(file, row, where, embedding_shapes)
-                    self.report.used += 1
-                except UserError as error:
-                    self.report.broken.append(f"{where}: {error}")
-        if self.report.broken and (self.on_error == "raise" or not items):
+            items += self._of_file(file, split, embedding_shapes)
+        if self.report.broken and (self.on_error == "raise" or not self.report.used):
             raise UserError(self.report.message())
         log.info(self.report.message())
-        held_out = int(len(items) * self.val_fraction)
-        if not held_out:
-            return items
-        return items[-held_out:] if split == "val" else items[:-held_out]
+        return items
+
+    def _of_file(self, file: Path, split: Split, embedding_shapes: Shapes) -> list[Item]:
+        """The items of a file's rows that are on this side of the split; all rows are checked and counted."""
+        name = file.relative_to(self.root) if file.is_relative_to(self.root) else file
+        found: list[Item] = []
+        used = chosen = 0
+        for index, row in enumerate(self.rows(file)):
+            where = f"{name}, row {index}"
+            if isinstance(row, UserError):
+                self.report.broken.append(f"{name}: {row}")
+                continue
+            try:
+                items = self.items(file, row, where, embedding_shapes)
+                for item in items:
+                    check_answer(item)
+            except UserError as error:
+                self.report.broken.append(f"{where}: {error}")
+                continue
+            used += 1
+            if not self.val_fraction or held_out(row_key(row), self.val_fraction) == (split == "val"):
+                found += items
+                chosen += 1
+        self.report.used += used
+        if used and not chosen:
+            side = "validation" if split == "val" else "training"
+            self.report.notes.append(f"{name}: none of its {used} rows is for {side}: val_fraction={self.val_fraction}")
+        return found
 
     @abstractmethod
     def row_files(self) -> list[Path]:
@@ -130,7 +153,8 @@ class JSONSource(FileSource):
         embeddings: folder of the caption embeddings, relative to root.
         need_media: check that the media files exist.
         on_error: stop at broken rows, naming them all, or skip and count them.
-        val_fraction: share of the rows, from the end, kept for validation; 0: validate on the training rows.
+        val_fraction: share of each file's rows that is kept for validation, chosen by a hash of the row's first medium
+            (or of the whole row); 0: validate on the training rows.
 
     """
 

@@ -1,0 +1,139 @@
+import json
+from collections import Counter
+
+import pytest
+
+from nextgpt_pl.conversation import Conversation
+from nextgpt_pl.datamodules import Alpaca, CaptionedPairs, CaptionFolder, OfficialDialogues, OfficialJSON
+from nextgpt_pl.datamodules.hold_out import held_out, row_key
+from nextgpt_pl.errors import UserError
+
+
+def _write(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(rows))
+
+
+def _plain(modality, count, first=0):
+    return [{"caption": f"{modality} {i}", f"{modality}_name": f"{i}.x"} for i in range(first, first + count)]
+
+
+def _sides(root, files=("image/a.json", "audio/a.json"), fraction=0.1):
+    source = OfficialJSON(root, list(files), need_media=False, val_fraction=fraction)
+    return {split: source.read(split, {}) for split in ("train", "val")}
+
+
+def test_every_file_has_its_share_and_each_row_is_on_one_side(tmp_path):
+    _write(tmp_path / "image" / "a.json", _plain("image", 2000))
+    _write(tmp_path / "audio" / "a.json", _plain("audio", 300))
+    sides = _sides(tmp_path)
+    counts = {split: Counter(pair.modality.value for pair in pairs) for split, pairs in sides.items()}
+    # three standard deviations of a binomial distribution
+    assert abs(counts["val"]["image"] - 200) < 41
+    assert abs(counts["val"]["audio"] - 30) < 16
+    captions = {split: {pair.caption for pair in pairs} for split, pairs in sides.items()}
+    assert not captions["train"] & captions["val"]
+    assert len(captions["train"] | captions["val"]) == 2300
+
+
+def test_added_rows_move_no_other_row(tmp_path):
+    rows = _plain("image", 300)
+    _write(tmp_path / "image" / "a.json", rows)
+    before = {pair.caption for pair in _sides(tmp_path, ["image/a.json"])["val"]}
+    _write(tmp_path / "image" / "a.json", [*_plain("image", 100, 1000), *rows, *_plain("image", 100, 2000)])
+    _write(tmp_path / "audio" / "a.json", _plain("audio", 100))
+    after = {pair.caption for pair in _sides(tmp_path)["val"]}
+    old = {row["caption"] for row in rows}
+    assert before
+    assert before == after & old
+
+
+def test_rows_about_the_same_medium_and_the_media_of_a_row_stay_together(tmp_path):
+    rows = [{"caption": [f"{i} a", f"{i} b"], "image_name": [f"{i}.png", f"{i}b.png"]} for i in range(200)]
+    rows += [{"caption": f"{i} c", "image_name": f"{i}.png"} for i in range(200)]
+    _write(tmp_path / "image" / "a.json", rows)
+    sides = _sides(tmp_path, ["image/a.json"], 0.5)
+    of = {split: Counter(pair.caption.split()[0] for pair in pairs) for split, pairs in sides.items()}
+    assert not of["train"].keys() & of["val"].keys()
+    assert {*of["train"].values(), *of["val"].values()} == {3}
+
+
+def test_without_a_share_validation_sees_the_training_rows(tmp_path):
+    _write(tmp_path / "image" / "a.json", _plain("image", 5))
+    sides = _sides(tmp_path, ["image/a.json"], 0.0)
+    assert sides["train"] == sides["val"]
+    assert len(sides["val"]) == 5
+
+
+def test_a_validation_without_rows_is_an_error_that_names_files_and_remedy(tmp_path):
+    _write(tmp_path / "image" / "a.json", _plain("image", 2))
+    source = OfficialJSON(tmp_path, ["image/a.json"], need_media=False, val_fraction=0.0001)
+    data = CaptionedPairs([source])
+    data.renderer = Conversation(None, {})
+    assert len(data.items("train")) == 2
+    message = r"no item for val; val_fraction: 0 validates .*\n  image/a\.json: none of its 2 rows is for validation"
+    with pytest.raises(UserError, match=message):
+        data.items("val")
+    # another source's rows are validated on, and the report says that these are not among them
+    _write(tmp_path / "image" / "b.json", _plain("image", 3))
+    other = OfficialJSON(tmp_path, ["image/b.json"], need_media=False)
+    both = CaptionedPairs([source, other])
+    both.renderer = data.renderer
+    assert len(both.items("val")) == 3
+    assert "a.json: none of its 2 rows is for validation: val_fraction=0.0001" in source.report.message()
+
+
+@pytest.mark.parametrize(
+    ("row", "key"),
+    [
+        ({"input_image": ["a.png", "b.png"], "output_audio": "c.wav"}, "a.png"),
+        ({"output_audio": "c.wav", "audio_captions": "x"}, "c.wav"),
+        ({"image": "a.png", "id": 3}, "a.png"),
+        ({"video": "v.mp4", "QA": []}, "v.mp4"),
+        ({"audio_name": "a.wav", "caption": "x"}, "a.wav"),
+        ({"file_name": "a.wav", "text": "x"}, "a.wav"),
+        ({"output": "b", "instruction": "ä"}, '{"instruction": "ä", "output": "b"}'),
+        ({"input_image": []}, '{"input_image": []}'),
+    ],
+)
+def test_a_rows_key_is_its_first_medium_or_all_it_says(row, key):
+    assert row_key(row) == key
+
+
+def test_the_side_is_the_same_in_every_process():
+    # recorded: a hash that differs by process or version would move the rows of every data set
+    assert [i for i in range(20) if held_out(f"{i}.png", 0.5)] == [1, 3, 8, 9, 10, 12, 13, 15, 16, 19]
+    assert not any(held_out(f"{i}.png", 0.0) for i in range(100))
+
+
+def _turns(*texts):
+    return {"conversations": [{"from": ("human", "gpt")[i % 2], "value": text} for i, text in enumerate(texts)]}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (_turns("Hello?"), "no turn of the assistant: there is nothing to learn"),
+        (_turns("Hello?", "", "Still there?", "  \n"), "every answer is empty: there is nothing to learn"),
+    ],
+)
+def test_a_dialogue_without_an_answer_is_broken(tmp_path, row, reason):
+    _write(tmp_path / "d.json", [_turns("Hi.", "Hello."), row])
+    source = OfficialDialogues(tmp_path, ["d.json"], on_error="skip")
+    assert [d.key for d in source.read("train", {})] == ["d.json, row 0"]
+    assert (source.report.used, source.report.broken) == (1, [f"d.json, row 1: {reason}"])
+    with pytest.raises(UserError, match=r"d\.json, row 1: " + reason):
+        OfficialDialogues(tmp_path, ["d.json"]).read("train", {})
+
+
+def test_a_blank_answer_or_caption_is_broken_in_every_source(tmp_path):
+    _write(tmp_path / "a.json", [{"instruction": "Say a.", "input": "", "output": " "}])
+    with pytest.raises(UserError, match=r"a\.json, row 0: every answer is empty"):
+        Alpaca(tmp_path, ["a.json"]).read("train", {})
+    _write(tmp_path / "p.json", [{"input_image": "0.png", **_turns("What is it?", "")}])
+    with pytest.raises(UserError, match=r"p\.json, row 0: the caption is empty"):
+        OfficialJSON(tmp_path, ["p.json"], need_media=False).read("train", {})
+    (tmp_path / "0.png").touch()
+    (tmp_path / "m.jsonl").write_text('{"file": "0.png", "caption": " "}\n')
+    with pytest.raises(UserError, match="row 0: the caption is empty"):
+        CaptionFolder(tmp_path, "m.jsonl", val_fraction=0).read("train", {})
