@@ -15,7 +15,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
-from nextgpt_pl.checkpoints.interrupts import SaveWhenInterrupted
 from nextgpt_pl.checkpoints.io import AtomicCheckpointIO, newest
 from nextgpt_pl.checkpoints.keep import BestCheckpoint, LastCheckpoints
 from nextgpt_pl.config_errors import explain
@@ -94,7 +93,6 @@ def _checkpoints(settings: RunConfig) -> list[Any]:
         BestCheckpoint(filename="best_{step:06d}", monitor="val/loss", auto_insert_metric_name=False, save_top_k=1),
         # behind the best one, so that what it saves knows which that is
         LastCheckpoints(settings.keep_last, settings.checkpoint_every),
-        SaveWhenInterrupted(),
     ]
 
 

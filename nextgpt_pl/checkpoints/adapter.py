@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import nextgpt_pl
-from nextgpt_pl.atomic import whole_file
+from nextgpt_pl.atomic import whole_file, write_whole
+from nextgpt_pl.checkpoints.finite import check_finite
 from nextgpt_pl.distributed import communication_device, rank, whole
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.llm import LoRA
@@ -52,31 +54,47 @@ def save_adapter(
     """Write the parameters named ``keys`` and the manifest.
 
     With several processes all have to call this: sharded parameters are put together, and the first process writes.
+
+    Raises:
+        UserError: a weight is not finite; nothing is written.
+
     """
     parameters, device = dict(network.named_parameters()), communication_device()
     tensors = {key: whole(parameters[key], device).contiguous() for key in keys}
     if rank() == 0:
         write_adapter(folder, tensors, manifest_of(network, tensors, stage, history or []))
+    else:
+        check_finite(tensors, f"{folder}: not written")  # as the first process does: all stop, or none
 
 
 def write_adapter(folder: Path, tensors: dict[str, Tensor], manifest: dict[str, Any]) -> None:
-    """Write both files; each appears whole or not at all."""
+    """Write both files; each appears whole or not at all.
+
+    Raises:
+        UserError: a weight is not finite; nothing is written.
+
+    """
+    check_finite(tensors, f"{folder}: not written")
     with whole_file(folder / WEIGHTS) as scratch:
         save_file(tensors, scratch)
-    with whole_file(folder / MANIFEST) as scratch:
-        scratch.write_text(json.dumps(manifest, indent=2) + "\n")
+    write_whole(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
 
 
 def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Manifest and tensors of an adapter.
 
     Raises:
-        UserError: the folder is no adapter.
+        UserError: the folder is no adapter, its file cannot be read, or a weight in it is not finite.
 
     """
     if not (folder / MANIFEST).is_file() or not (folder / WEIGHTS).is_file():
         raise UserError(f"init_from={str(folder)!r}: no adapter there ({MANIFEST} and {WEIGHTS} are expected)")
-    return json.loads((folder / MANIFEST).read_text()), load_file(folder / WEIGHTS)
+    try:
+        manifest, tensors = json.loads((folder / MANIFEST).read_text(encoding="utf-8")), load_file(folder / WEIGHTS)
+    except (SafetensorError, ValueError) as error:
+        raise UserError(f"init_from={str(folder)!r}: the adapter is damaged ({error})") from error
+    check_finite(tensors, f"init_from={str(folder)!r}")
+    return manifest, tensors
 
 
 def load_adapter(folder: Path, network: NextGPT) -> dict[str, Any]:

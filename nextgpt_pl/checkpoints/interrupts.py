@@ -1,68 +1,99 @@
-"""A run that is told to stop saves where it is."""
+"""A run that is told to stop by a signal: the signals, and the checkpoint that it leaves."""
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch import Trainer
 
-from nextgpt_pl.distributed import any_process, processes
+from nextgpt_pl.atomic import write_whole
+
+#: in the run's folder; job scripts put the job back into the queue if it is there
+REQUEUE_MARKER = "requeue"
 
 
-class SaveWhenInterrupted(Callback):
-    """SIGTERM (schedulers send it before they kill) and Ctrl-C leave a checkpoint and say how to go on.
+class Signals:
+    """Notes SIGTERM (schedulers send it before they kill) and SIGINT (Ctrl-C) instead of ending the process.
 
-    A signal may reach one process only: whether to stop is agreed on by all behind each training step. Lightning's own
-    handler talks to the other processes from inside the signal handler, which can hang, and saves nothing.
+    Lightning's own handler of SIGTERM talks to the other processes from inside the signal handler, which can hang, and
+    saves nothing. A second Ctrl-C interrupts at once.
+
+    Attributes:
+        received: number of the signal that came first; ``None`` before.
+
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._announces = True
         self._before: dict[int, Any] = {}
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals over from Lightning."""
-        try:
-            for number in [signal.SIGTERM, *([signal.SIGINT] if processes() > 1 else [])]:
-                self._before[number] = signal.signal(number, self._note)
-        except ValueError:
-            self._before.clear()  # not in the main thread: nobody can take signals over there
+    def take_over(self, *, announces: bool) -> None:
+        """Handle both signals from now on, where this is possible: in the main thread.
 
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        self.received = number
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Save and stop, all processes together.
-
-        Raises:
-            SystemExit: with 128 + the signal's number, as shells say it.
+        Args:
+            announces: say that a signal has arrived.
 
         """
-        if any_process(self.received is not None, pl_module.device):
-            _save(trainer)
-            self.on_train_end(trainer, pl_module)
-            raise SystemExit(128 + (self.received or signal.SIGTERM))
+        self.received, self._announces = None, announces
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                previous = signal.signal(number, self._note)
+                self._before.setdefault(number, previous)
+        except ValueError:
+            self._before.clear()
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the signals back."""
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.received is not None:
+            raise KeyboardInterrupt
+        self.received = number
+        if self._announces:
+            # print() could be interrupted in the middle of another print()
+            os.write(2, b"\nstopping behind this optimizer step or validation batch; Ctrl-C again stops at once\n")
+
+    def give_back(self) -> None:
+        """Restore the handlers of before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Ctrl-C with one process, which needs nobody's consent."""
-        begun = trainer.state.fn == "fit" and trainer.global_step > 0
-        if isinstance(exception, KeyboardInterrupt) and begun and processes() == 1:
-            _save(trainer)
 
-
-def _save(trainer: Trainer) -> None:
-    path = Path(trainer.default_root_dir) / "checkpoints" / "interrupted.ckpt"
-    trainer.save_checkpoint(path, weights_only=False)
+def clear_marker(trainer: Trainer) -> None:
+    """Remove the marker of an earlier start."""
     if trainer.is_global_zero:
-        step = trainer.global_step
-        print(f"\ninterrupted at step {step}; to go on: the same command with --ckpt_path {path}", flush=True)
+        (Path(trainer.default_root_dir) / REQUEUE_MARKER).unlink(missing_ok=True)
+
+
+def save_interrupted(trainer: Trainer, number: int) -> None:
+    """Leave ``checkpoints/interrupted.ckpt``, say how to go on and, behind SIGTERM, leave the requeue marker.
+
+    All processes call this.
+    """
+    run, step = Path(trainer.default_root_dir), trainer.global_step
+    path = run / "checkpoints" / "interrupted.ckpt"
+    in_validation = bool(trainer.validating)
+    if in_validation:
+        _begin_validation_anew(trainer)
+    trainer.save_checkpoint(path, weights_only=False)
+    if not trainer.is_global_zero:
+        return
+    if number == signal.SIGTERM:
+        write_whole(run / REQUEUE_MARKER, f"{path}\n")
+    where = f"in the validation behind step {step}" if in_validation else f"at step {step}"
+    print(f"\ninterrupted {where}; to go on: the same command with --ckpt_path {path}", flush=True)
+
+
+def _begin_validation_anew(trainer: Trainer) -> None:
+    """Set the validation's counters to the start of its first batch: a resumed run then does all of it again.
+
+    With any other counters Lightning regards the validation as done, or as begun, and leaves batches out.
+    """
+    progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+    before = progress.total.completed - progress.current.completed
+    for counters, start in ((progress.total, before), (progress.current, 0)):
+        counters.load_state_dict({"ready": start + 1, "started": start + 1, "processed": start, "completed": start})
+    progress.is_last_batch = False

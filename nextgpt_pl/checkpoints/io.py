@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from nextgpt_pl.atomic import whole_file
+from nextgpt_pl.checkpoints.finite import check_finite, tensors_of
 from nextgpt_pl.errors import UserError
 
 
@@ -33,26 +34,23 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """The checkpoint, on the CPU.
 
         Raises:
-            UserError: it is missing, cut short, or holds more than tensors and plain data.
+            UserError: it is missing, cut short, holds more than tensors and plain data, or weights that are not finite.
 
         """
         if not Path(path).is_file():
             raise UserError(f"ckpt_path={str(path)!r}: no such file")
         try:
-            return dict(torch.load(path, map_location="cpu", weights_only=True))
+            checkpoint = dict(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:
             raise UserError(
                 f"ckpt_path={str(path)!r} is no readable checkpoint ({str(error).splitlines()[0]})"
             ) from error
+        check_finite(tensors_of(checkpoint), f"ckpt_path={str(path)!r}")
+        return checkpoint
 
 
 def newest(folder: Path) -> tuple[Path, int] | None:
-    """The checkpoint in a run's ``checkpoints/`` behind the most steps, and how many; ``None`` without any.
-
-    Half-written files, which begin with a dot, are left by a killed process and removed here.
-    """
-    for partial in folder.glob(".*.partial"):
-        partial.unlink(missing_ok=True)
+    """The checkpoint in a run's ``checkpoints/`` behind the most steps, and how many; ``None`` without any."""
     found = [path for path in folder.glob("*.ckpt") if path.is_file() and not path.is_symlink()]
     steps = {
         path: int(torch.load(path, map_location="cpu", mmap=True, weights_only=True)["global_step"]) for path in found

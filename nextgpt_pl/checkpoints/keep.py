@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+
+from nextgpt_pl.atomic import scratch_name
 
 
 class LastCheckpoints(Checkpoint):
@@ -57,8 +58,7 @@ class LastCheckpoints(Checkpoint):
         trainer.save_checkpoint(path, weights_only=False)
         if not trainer.is_global_zero:
             return
-        scratch = folder / f".last.{os.getpid()}.partial"
-        scratch.unlink(missing_ok=True)
+        scratch = scratch_name(folder / "last.ckpt")
         scratch.symlink_to(path.name)
         scratch.replace(folder / "last.ckpt")
         # by age: a run that goes on from an older checkpoint passes the same steps again

@@ -19,11 +19,13 @@ from typing import Any
 
 import torch
 import yaml
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import nextgpt_pl
 from nextgpt_pl.checkpoints.adapter import FORMAT, write_adapter
+from nextgpt_pl.checkpoints.finite import check_finite
 from nextgpt_pl.checkpoints.official_keys import EXTRA_TOKENS, SHARED_INPUT, Format, our_names, parts_of
 from nextgpt_pl.checkpoints.official_network import NetworkPaths, network_config
 from nextgpt_pl.checkpoints.official_parts import Sizes, sizes_of
@@ -122,14 +124,17 @@ def _files(kind: Format, path: Path) -> list[Path]:
 
 
 def _load(file: Path) -> Mapping[str, Tensor]:
-    if file.suffix == ".safetensors":
-        return load_file(file)
+    state: Any
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        if file.suffix == ".safetensors":
+            state = load_file(file)
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, KeyError, ValueError) as error:
         raise UserError(f"{file}: no checkpoint of tensors alone: {str(error).splitlines()[0]}") from error
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"{file}: a dictionary of tensors by name is expected")
+    check_finite(state, str(file))
     return state
 
 

@@ -13,16 +13,19 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from transformers import get_scheduler
 
 from nextgpt_pl.checkpoints import load_adapter, manifest_of, mismatches, save_adapter
+from nextgpt_pl.checkpoints.finite import check_finite, last_checkpoint, tensors_of
 from nextgpt_pl.conversation import Conversation, Direction
 from nextgpt_pl.distributed import Mean, means, processes, rank
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import Batch
+from nextgpt_pl.stages.agreement import OnNonFinite, StepAgreement
 from nextgpt_pl.strategies import ShardedStrategy
 
 Schedule = Literal["linear", "cosine", "constant_with_warmup"]
@@ -40,6 +43,9 @@ class Stage(LightningModule, ABC):
         schedule: how it falls afterwards.
         lr_scales: per pattern of parameter names, a factor on their learning rate; the first that fits counts.
         init_from: folder of an adapter whose weights this stage starts from; for resuming a run use ``--ckpt_path``.
+        on_nonfinite: what a loss or a gradient that is not finite does: ``raise`` stops the run before the optimizer
+            moves a weight, ``skip`` leaves this optimizer step out in every process, and counts it.
+        give_up_after: steps skipped in a row that stop the run after all.
 
     """
 
@@ -58,6 +64,8 @@ class Stage(LightningModule, ABC):
         schedule: Schedule = "linear",
         init_from: Path | None = None,
         lr_scales: dict[str, float] | None = None,
+        on_nonfinite: OnNonFinite = "raise",
+        give_up_after: int = 10,
     ) -> None:
         super().__init__()
         if lr <= 0:
@@ -69,11 +77,16 @@ class Stage(LightningModule, ABC):
         self.warmup_ratio, self.schedule = warmup_ratio, schedule
         self.init_from = init_from
         self.lr_scales = dict(lr_scales or {})
+        self.step_agreement = StepAgreement(on_nonfinite, give_up_after)
         self.inherited: dict[str, Any] = {"stages": [], "keys": []}
         # of what is drawn in training; seed_everything has set it by now
         self.random_seed = torch.initial_seed() % 2**63
         # frozen weights are never in a checkpoint; on_load_checkpoint is strict about the rest
         self.strict_loading = False
+
+    def configure_callbacks(self) -> list[Callback]:
+        """What guards every training of this stage."""
+        return [self.step_agreement]
 
     # -- set-up ---------------------------------------------------------------------------------------------------
 
@@ -263,7 +276,12 @@ class Stage(LightningModule, ABC):
         return list(self.trainable())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the trainables alone: a checkpoint never holds frozen weights."""
+        """Keep the trainables alone: a checkpoint never holds frozen weights.
+
+        Raises:
+            UserError: a weight or an optimizer state is not finite; the message names the last good checkpoint.
+
+        """
         if self.network.cache is not None:
             self.network.cache.flush()
         names = {f"network.{name}" for name in self.kept_names()}
@@ -272,6 +290,8 @@ class Stage(LightningModule, ABC):
         checkpoint["random_seed"] = self.random_seed
         manifest = manifest_of(self.network, self.kept_names(), type(self).__name__, self.inherited["stages"])
         checkpoint["manifest"] = json.dumps(manifest)
+        run = Path(self.trainer.default_root_dir)
+        check_finite(tensors_of(checkpoint), f"{run}: no checkpoint written", lambda: f". {last_checkpoint(run)}")
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Every trainable must be there, and nothing else.

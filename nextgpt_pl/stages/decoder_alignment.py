@@ -47,7 +47,8 @@ class DecoderAlignment(Stage):
         min_snr_gamma: bound of its min-SNR weights.
         condition_dropout: share of the media that are denoised given the null signal instead, which trains it; for
             ``network.null_signals``.
-        lr, weight_decay, betas, warmup_ratio, schedule, init_from, lr_scales: see :class:`Stage`.
+        lr, weight_decay, betas, warmup_ratio, schedule, init_from, lr_scales, on_nonfinite, give_up_after: see
+            :class:`Stage`.
 
     """
 

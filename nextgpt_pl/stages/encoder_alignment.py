@@ -29,7 +29,8 @@ class EncoderAlignment(Stage):
         word_steps: the first steps, in which the projections learn to spell the captions, without the LLM; for
             :class:`WordInputProjection`.
         word_weight: weight of the same loss beside the cross-entropy afterwards.
-        lr, weight_decay, betas, warmup_ratio, schedule, init_from, lr_scales: see :class:`Stage`.
+        lr, weight_decay, betas, warmup_ratio, schedule, init_from, lr_scales, on_nonfinite, give_up_after: see
+            :class:`Stage`.
 
     """
 

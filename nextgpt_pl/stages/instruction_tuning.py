@@ -21,7 +21,8 @@ class InstructionTuning(DecoderAlignment):
             and signal tokens' rows train.
         alignment, text_weight, alignment_weights, samples: see :class:`DecoderAlignment`.
         denoising_weights, min_snr_gamma, condition_dropout: see :class:`DecoderAlignment`.
-        lr, weight_decay, betas, warmup_ratio, schedule, init_from, lr_scales: see :class:`Stage`.
+        lr, weight_decay, betas, warmup_ratio, schedule, init_from, lr_scales, on_nonfinite, give_up_after: see
+            :class:`Stage`.
 
     """
 

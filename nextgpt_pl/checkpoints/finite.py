@@ -1,0 +1,72 @@
+"""Weights that are not finite are neither written nor read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from nextgpt_pl.errors import UserError
+
+_NAMED = 5
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names of the floating-point tensors that hold a NaN or an infinity; one wait per device, not per tensor."""
+    flags: dict[torch.device, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        own = tensor.detach()
+        own = own.to_local() if isinstance(own, DTensor) else own
+        if own.is_floating_point():
+            flags.setdefault(own.device, {})[name] = own.isfinite().all()
+    found: list[str] = []
+    for of_device in flags.values():
+        good = torch.stack(list(of_device.values())).tolist()
+        found += [name for name, finite in zip(of_device, good, strict=True) if not finite]
+    return found
+
+
+def check_finite(tensors: Mapping[str, Tensor], where: str, hint: str | Callable[[], str] = "") -> None:
+    """Raise a :class:`UserError` that names the tensors with a NaN or an infinity.
+
+    Args:
+        tensors: by name.
+        where: begins the message.
+        hint: ends the message; a function is called for it then only.
+
+    """
+    names = not_finite(tensors)
+    if names:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        end = hint() if callable(hint) else hint
+        raise UserError(f"{where}: weights that are not finite: {', '.join(names[:_NAMED])}{more}{end}")
+
+
+def tensors_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Weights and optimizer states of a checkpoint, by name."""
+    return dict(_tensors("", {k: checkpoint[k] for k in ("state_dict", "optimizer_states") if k in checkpoint}))
+
+
+def _tensors(prefix: str, value: Any) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        yield prefix, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _tensors(f"{prefix}.{key}" if prefix else str(key), inner)
+    elif isinstance(value, (list, tuple)):
+        for number, inner in enumerate(value):
+            yield from _tensors(f"{prefix}.{number}", inner)
+
+
+def last_checkpoint(run: Path) -> str:
+    """A sentence that names a run's last checkpoint, from which training can go on."""
+    from nextgpt_pl.checkpoints.io import newest
+
+    found = newest(run / "checkpoints")
+    if found is None:
+        return "No checkpoint was written before."
+    return f"The last good checkpoint is {found[0]} (step {found[1]})."

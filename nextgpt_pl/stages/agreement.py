@@ -1,0 +1,221 @@
+"""What all processes agree on at each optimizer step: whether to stop, and whether the step may move the weights.
+
+One collective and one wait for the device per optimizer step; with one process, the wait alone.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
+
+from nextgpt_pl.checkpoints.finite import last_checkpoint, not_finite
+from nextgpt_pl.checkpoints.interrupts import Signals, clear_marker, save_interrupted
+from nextgpt_pl.distributed import any_process, processes, rank
+from nextgpt_pl.errors import UserError
+
+OnNonFinite = Literal["raise", "skip"]
+
+_NAMED = 32  # items per process in a message
+
+
+class StepAgreement(Callback):
+    """Refuses optimizer steps whose loss or gradient is not finite, and saves when the run is told to stop.
+
+    A signal, a NaN in a loss, or a NaN in a sharded gradient may reach one process only; all act on it alike, before
+    the optimizer moves a weight. With gradient accumulation this is behind the last of the batches that make one step,
+    so a checkpoint that an interruption leaves is never without gradients of a part of them.
+
+    Signals are handled where the trainer has a checkpoint callback. They are acted upon behind optimizer steps and
+    behind the batches and tasks of a validation, which a resumed run does again from its start.
+
+    Args:
+        on_nonfinite: ``raise`` stops the run with a :class:`UserError`; ``skip`` leaves the optimizer step out in every
+            process (the schedule goes on), warns, and logs the count as ``train/steps_skipped``.
+        give_up_after: steps skipped in a row that are an error with ``skip``, too.
+
+    """
+
+    def __init__(self, on_nonfinite: OnNonFinite = "raise", give_up_after: int = 10) -> None:
+        if on_nonfinite not in ("raise", "skip"):
+            raise UserError(f"model.on_nonfinite={on_nonfinite!r}: 'raise' or 'skip'")
+        if give_up_after < 1:
+            raise UserError(f"model.give_up_after={give_up_after}: at least 1 step")
+        self.on_nonfinite, self.give_up_after = on_nonfinite, give_up_after
+        self.signals = Signals()
+        self.skipped = self.skipped_in_a_row = 0
+        self._stop = False
+        self._keys: Sequence[str] = ()
+        self._losses: list[tuple[Sequence[str], Tensor]] = []  # of the batches of this optimizer step
+
+    def state_dict(self) -> dict[str, int]:
+        """Lightning's hook: the counts of skipped steps go on after a resume."""
+        return {"skipped": self.skipped, "skipped_in_a_row": self.skipped_in_a_row}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Lightning's hook."""
+        self.skipped, self.skipped_in_a_row = state_dict["skipped"], state_dict["skipped_in_a_row"]
+
+    # -- an optimizer step -----------------------------------------------------------------------------------------
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Remember whose loss comes next."""
+        self._keys = getattr(batch, "keys", ())
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        """Remember the loss; it stays on its device."""
+        self._losses.append((self._keys, loss.detach()))
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Agree, and refuse the step if a loss or a gradient is not finite.
+
+        Raises:
+            UserError: one is not finite, and the policy says to stop; names rank, items and the last checkpoint.
+
+        """
+        losses, self._losses = self._losses, []
+        # a gradient scaler (16-mixed) expects gradients that overflow, and leaves such steps out by itself
+        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
+        gradients = [] if scaled else _gradients(optimizer)
+        told = self.signals.received is not None
+        stop, bad_loss, bad_gradient = _agreed(told, [loss for _, loss in losses], gradients, pl_module.device)
+        self._stop = stop
+        if not (bad_loss or bad_gradient):
+            self.skipped_in_a_row = 0
+            return
+        self.skipped_in_a_row += 1
+        report = _report(trainer, pl_module, losses, bad_gradient)
+        if self.on_nonfinite == "raise" or self.skipped_in_a_row >= self.give_up_after:
+            _refuse(trainer, report, self.skipped_in_a_row)
+        self.skipped += 1
+        if not scaled:
+            optimizer.zero_grad(set_to_none=True)  # without gradients an optimizer moves nothing
+        pl_module.log("train/steps_skipped", float(self.skipped))
+        rank_zero_warn(f"optimizer step {trainer.global_step + 1} left out: {report}")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a validation loss that is not finite: it would choose the best checkpoint.
+
+        Raises:
+            UserError: it is not, in a training that does not skip.
+
+        """
+        loss = trainer.callback_metrics.get("val/loss")
+        if trainer.state.fn != "fit" or trainer.sanity_checking or loss is None or bool(torch.isfinite(loss)):
+            return
+        message = f"the validation behind step {trainer.global_step}: val/loss is {float(loss)}"
+        if self.on_nonfinite == "raise":
+            raise UserError(f"{message}. {last_checkpoint(Path(trainer.default_root_dir))}")
+        rank_zero_warn(message)
+
+    # -- interruptions ---------------------------------------------------------------------------------------------
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals over from Lightning, where checkpoints are wanted."""
+        if trainer.checkpoint_callbacks and not getattr(trainer, "fast_dev_run", False):
+            clear_marker(trainer)
+            self.signals.take_over(announces=trainer.is_global_zero)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Save and stop, if the optimizer step of this batch agreed to.
+
+        Raises:
+            SystemExit: with 128 + the signal's number, as shells say it.
+
+        """
+        if self._stop:
+            self._save_and_exit(trainer)
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
+        """Save and stop between the batches of a validation."""
+        self.act(trainer, pl_module)
+
+    def act(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save and stop if any process was told to; in a training's validation, called by all processes alike."""
+        training = trainer.state.fn == "fit" and not trainer.sanity_checking
+        if training and any_process(self.signals.received is not None, pl_module.device):
+            self._save_and_exit(trainer)
+
+    def _save_and_exit(self, trainer: Trainer) -> NoReturn:
+        number = self.signals.received or signal.SIGTERM
+        save_interrupted(trainer, number)
+        self.signals.give_back()
+        raise SystemExit(128 + number)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give the signals back."""
+        self.signals.give_back()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the signals back."""
+        self.signals.give_back()
+
+
+def act_on_signals(trainer: Trainer, pl_module: LightningModule) -> None:
+    """Save and stop if the run was told to: for long work in a validation, between parts of it, in all processes."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, StepAgreement):
+            callback.act(trainer, pl_module)
+
+
+def _gradients(optimizer: Optimizer) -> list[Tensor]:
+    """The gradients of one process, or its pieces of them."""
+    found = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    return [g.to_local() if isinstance(g, DTensor) else g for g in found]
+
+
+def _agreed(told: bool, losses: list[Tensor], gradients: list[Tensor], device: torch.device) -> tuple[bool, ...]:
+    """Whether any process was told to stop, has a loss that is not finite, or such a gradient."""
+    flags = torch.zeros(3, device=device)
+    flags[0].fill_(float(told))
+    if losses:
+        flags[1] = (~torch.stack([loss.float() for loss in losses]).isfinite()).any()
+    if gradients:
+        flags[2] = ~torch.nn.utils.get_total_norm(gradients).isfinite()
+    if processes() > 1:
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+    return tuple(flag > 0 for flag in flags.tolist())
+
+
+def _report(
+    trainer: Trainer, pl_module: LightningModule, losses: list[tuple[Sequence[str], Tensor]], bad_gradient: bool
+) -> str:
+    """Which loss or gradient of which process is not finite, and its items; all processes call this."""
+    values = [(keys, float(loss) * trainer.accumulate_grad_batches) for keys, loss in losses]
+    bad = [(keys, value) for keys, value in values if not torch.isfinite(torch.tensor(value))]
+    own = "; ".join(f"rank {rank()}: loss {value}, items {_items(keys)}" for keys, value in bad)
+    if bad_gradient and not bad:
+        named = {n: p.grad for n, p in pl_module.named_parameters() if p.grad is not None}
+        names = ", ".join(not_finite(named)[:3])
+        keys = [key for of_batch, _ in losses for key in of_batch]
+        own = f"?rank {rank()}: gradient of {names or 'another rank'}, items {_items(keys)}"
+    everyone: list[str] = [own] * processes()
+    if processes() > 1:
+        dist.all_gather_object(everyone, own)
+    # a loss explains the gradients of the others, which are averaged with its own
+    guilty = [text for text in everyone if text and not text.startswith("?")]
+    return "; ".join(guilty or [text.removeprefix("?") for text in everyone if text])
+
+
+def _items(keys: Sequence[str]) -> str:
+    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+    return ", ".join(keys[:_NAMED]) + more
+
+
+def _refuse(trainer: Trainer, report: str, in_a_row: int) -> NoReturn:
+    times = f" ({in_a_row} steps in a row)" if in_a_row > 1 else ""
+    raise UserError(
+        f"optimizer step {trainer.global_step + 1}: not finite{times}: {report}. "
+        f"No weight was changed by this step. {last_checkpoint(Path(trainer.default_root_dir))} "
+        "A lower model.lr may help, or model.on_nonfinite=skip where single items are at fault"
+    )
