@@ -110,3 +110,14 @@ def test_killed_runs_end_with_the_weights_of_one_that_was_left_alone():
     command = [sys.executable, str(ROOT / "benchmarks" / "kill_and_resume.py"), "--kills", "10"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_learning_rate_that_is_far_too_large_leaves_no_adapter(tmp_path, capsys):
+    assert _fit(tmp_path, "wild", 9, "--model.lr=1e12", "--model.warmup_ratio=0") == 2
+    error = capsys.readouterr().err
+    assert "not finite" in error
+    assert "good checkpoint" in error
+    run = tmp_path / "dec_align" / "wild"
+    assert not (run / "adapter").exists()
+    for path in (run / "checkpoints").glob("*.ckpt"):
+        AtomicCheckpointIO().load_checkpoint(path)

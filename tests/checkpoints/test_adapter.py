@@ -56,3 +56,29 @@ def test_another_vocabulary_is_refused(saved):
 def test_a_folder_without_an_adapter_is_named(network, tmp_path):
     with pytest.raises(UserError, match="no adapter there"):
         load_adapter(tmp_path / "nowhere", network)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_neither_written_nor_read(value, saved, tmp_path):
+    network, folder = saved
+    tensors = load_file(folder / "adapter.safetensors")
+    name = sorted(tensors)[0]
+    parameter = dict(network.named_parameters())[name]
+    before = parameter.detach().clone()
+    tensors[name].view(-1)[-1] = value
+    save_file(tensors, folder / "adapter.safetensors")
+    with pytest.raises(UserError, match=f"weights that are not finite: {name}"):
+        load_adapter(folder, network)
+    assert torch.equal(parameter, before)
+    parameter.data.view(-1)[-1] = value
+    with pytest.raises(UserError, match=f"not written: weights that are not finite: {name}"):
+        save_adapter(tmp_path / "new", network, [name], stage="A")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_damaged_adapter_is_named(saved):
+    network, folder = saved
+    file = folder / "adapter.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(UserError, match="the adapter is damaged"):
+        load_adapter(folder, network)

@@ -216,3 +216,14 @@ def test_grouping_is_recognised_and_cut_into_the_librarys_names(tmp_path):
     config = yaml.safe_load((tmp_path / "ours" / "config.yaml").read_text())
     block = config["model"]["init_args"]["network"]["init_args"]["input_projection"]
     assert block["init_args"] == {"width": 16, "groups": [6, 3], "depths": [2, 1, 1], "heads": 8}
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_weights_that_are_not_finite_are_not_imported(suffix, tmp_path):
+    state = legacy_state()
+    state["llama_proj.bias"][3] = float("nan")
+    path = tmp_path / f"pytorch_model{suffix}"
+    (torch.save if suffix == ".pt" else save_file)(state, path)
+    with pytest.raises(UserError, match=r"weights that are not finite: llama_proj\.bias"):
+        import_official("legacy", [path], tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,29 @@
+import pytest
+import torch
+
+from nextgpt_pl.checkpoints.io import AtomicCheckpointIO
+from nextgpt_pl.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "named"),
+    [
+        ({"state_dict": {"a": torch.tensor([1.0, float("nan")])}, "global_step": 1}, r"state_dict\.a"),
+        (
+            {"optimizer_states": [{"state": {7: {"exp_avg": torch.tensor(float("-inf"))}}}], "global_step": 1},
+            r"optimizer_states\.0\.state\.7\.exp_avg",
+        ),
+    ],
+)
+def test_a_checkpoint_that_is_not_finite_is_not_read(checkpoint, named, tmp_path):
+    path = tmp_path / "a.ckpt"
+    torch.save(checkpoint, path)
+    with pytest.raises(UserError, match=rf"a\.ckpt'.* not finite: {named}"):
+        AtomicCheckpointIO().load_checkpoint(path)
+
+
+def test_what_is_no_weight_may_be_infinite(tmp_path):
+    """Such as the score of the best checkpoint before there is one."""
+    path = tmp_path / "a.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"callbacks": {"best": torch.tensor(float("inf"))}}, path)
+    assert AtomicCheckpointIO().load_checkpoint(path)["callbacks"]["best"] == float("inf")
