@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+
+T = TypeVar("T")
 
 
 def processes() -> int:
@@ -39,6 +41,15 @@ def summed(values: Tensor) -> Tensor:
         values = values.clone()
         dist.all_reduce(values)
     return values
+
+
+def gathered(value: T) -> list[T]:
+    """Every process's value, a small picklable object, in the order of processes."""
+    if processes() == 1:
+        return [value]
+    found: list[T | None] = [None] * processes()
+    dist.all_gather_object(found, value)
+    return cast(list[T], found)
 
 
 @dataclass(frozen=True)

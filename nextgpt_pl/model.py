@@ -199,7 +199,7 @@ class NextGPT(nn.Module):
         embeddings = embeddings + untouched(unused, embeddings)
         for modality, slots in self._shown(batch).items():
             assert self.encoder is not None
-            features = self.encoder.features(modality, [slot.media for _, slot in slots], embeddings.device)
+            features = self.encoder.slot_features(modality, [slot for _, slot in slots], embeddings.device)
             if not slots:
                 continue
             projected = self.input_projection(modality)(features.float())
@@ -233,7 +233,7 @@ class NextGPT(nn.Module):
         special = torch.tensor(self.llm.tokenizer.all_special_ids, device=device)
         words = cut = 0
         for modality, slots in self._shown(batch).items():
-            features = self.encoder.features(modality, [slot.media for _, slot in slots], device)
+            features = self.encoder.slot_features(modality, [slot for _, slot in slots], device)
             projection = self.input_projection(modality)
             if not isinstance(projection, WordInputProjection):
                 raise UserError(f"network.input_projection: {type(projection).__name__} knows no words to spell with")

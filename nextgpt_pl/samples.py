@@ -113,7 +113,7 @@ class Dialogue:
 class SignalSpan:
     """Where one generated medium is asked for: token positions ``start:stop`` of a row hold its signal tokens.
 
-    ``media`` is the true medium, where the item has it.
+    ``media`` is the true medium, where the item has it. ``embedding`` is what ``caption_embedding`` holds, once read.
     """
 
     modality: Modality
@@ -122,16 +122,39 @@ class SignalSpan:
     caption: str
     caption_embedding: Path | None = None
     media: Media | None = None
+    embedding: Tensor | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
 class MediaSlot:
-    """Where one input medium enters: its embeddings replace the token positions ``start:stop`` of a row."""
+    """Where one input medium enters: its embeddings replace the token positions ``start:stop`` of a row.
+
+    ``inputs`` is the medium as the encoder's ``prepare`` gives it, where a data-loader worker has read it already.
+    """
 
     modality: Modality
     start: int
     stop: int
     media: Media
+    inputs: Tensor | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class RowNote:
+    """An item that was not used, or not whole.
+
+    Attributes:
+        split: ``train`` or ``val``.
+        kind: ``skipped``: another item took its place; ``shortened``: it lost its oldest exchanges.
+        key: the item's name.
+        reason: what was wrong, for people; begins with the name.
+
+    """
+
+    split: str
+    kind: Literal["skipped", "shortened"]
+    key: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -189,6 +212,7 @@ class Batch:
         slots: per modality, where input media enter.
         keys: names of the items, for messages and sample files.
         attributes: exact attributes per row, where the source knows them.
+        notes: items that were skipped or shortened when the batch was made.
 
     """
 
@@ -199,6 +223,7 @@ class Batch:
     slots: dict[Modality, list[tuple[int, MediaSlot]]] = field(default_factory=dict)
     keys: Sequence[str] = ()
     attributes: Sequence[Mapping[str, Any] | None] = ()
+    notes: Sequence[RowNote] = ()
 
     def __len__(self) -> int:
         return self.input_ids.shape[0]

@@ -5,18 +5,24 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset
 
 from nextgpt_pl.conversation import Conversation
 from nextgpt_pl.datamodules.collate import Collator
-from nextgpt_pl.datamodules.samplers import MixedSampler, ResumableLoader
-from nextgpt_pl.datamodules.sources import Item, Source, Split
+from nextgpt_pl.datamodules.samplers import MixedSampler, ResumableLoader, RowLoader
+from nextgpt_pl.datamodules.sources import Item, OnError, Source, Split
+from nextgpt_pl.datamodules.usable import RowMaker, UsableRow, UsableRows
+from nextgpt_pl.encoders.media_reader import MediaReader
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.row_notes import RowNotes, listed
+from nextgpt_pl.samples import Batch, Rendered
+
+T = TypeVar("T")
 
 
 class ItemData(LightningDataModule):
@@ -26,7 +32,8 @@ class ItemData(LightningDataModule):
         sources: where the items come from.
         batch_size: items per process and step.
         val_batch_size: the same for validation; by default as in training.
-        max_length: longest row in tokens; a longer one is an error that names the item.
+        max_length: longest row in tokens. A longer one is an error that names the item; where its source says
+            ``on_error: skip``, a dialogue loses its oldest exchanges and a pair is skipped.
         num_workers: processes that render batches.
         seed: of the order.
 
@@ -49,9 +56,12 @@ class ItemData(LightningDataModule):
         self.sources, self.batch_size, self.val_batch_size = sources, batch_size, val_batch_size or batch_size
         self.max_length, self.num_workers, self.seed = max_length, num_workers, seed
         self.renderer: Conversation | None = None
+        self.reader: MediaReader | None = None
         self._items: dict[str, list[Item]] = {}
         self._origins: dict[str, list[str]] = {}
+        self._starts: dict[str, list[tuple[int, OnError]]] = {}  # of each source: its first item, and its policy
         self._rows: dict[str, dict[str, int]] = {}  # of each split that was read: used and skipped
+        self._notes = RowNotes()
 
     @abstractmethod
     def group(self, item: Item, origin: str) -> Hashable:
@@ -69,6 +79,14 @@ class ItemData(LightningDataModule):
         assert self.renderer is not None
         return self.renderer
 
+    def media_reader(self) -> Callable[[Rendered], Rendered] | None:
+        """What reads the media files of rows: the stage's; outside a Trainer, the one that was set by hand, or none."""
+        if self.reader is None and self.trainer is not None:
+            self.reader = getattr(self.trainer.lightning_module, "reader", None)
+        if self.reader is not None and self.reader.encoder is not None:
+            self.reader.encoder.open_stores()
+        return self.reader
+
     def items(self, split: Split) -> Sequence[Item]:
         """All items of a split; read, checked and reported once.
 
@@ -80,13 +98,15 @@ class ItemData(LightningDataModule):
             shapes = dict(self.conversation().embedding_shapes)
             items: list[Item] = []
             origins: list[str] = []
+            starts: list[tuple[int, OnError]] = []
             for source in self.sources:
                 found = source.read(split, shapes)
+                starts.append((len(items), source.on_error))
                 items += found
                 origins += [source.name] * len(found)
             if not items:
                 raise UserError(_no_items(split, self.sources))
-            self._items[split], self._origins[split] = items, origins
+            self._items[split], self._origins[split], self._starts[split] = items, origins, starts
             reports = [source.report for source in self.sources]
             self._rows[split] = {"used": sum(r.used for r in reports), "skipped": sum(len(r.broken) for r in reports)}
             for report in reports:
@@ -100,13 +120,40 @@ class ItemData(LightningDataModule):
         return [self.group(item, origin) for item, origin in pairs]
 
     def rows_used(self) -> dict[str, int]:
-        """Rows used and skipped of each split that was read, over all sources; the stage logs them."""
-        return {f"{split}_rows_{what}": n for split, rows in self._rows.items() for what, n in rows.items()}
+        """Rows used, skipped and shortened of each split that was read, over all sources; the stage logs them.
+
+        Rows that turned out to be unusable when batches were made are counted as of the last :meth:`report_rows`, each
+        item of a row by itself.
+        """
+        counts = self._notes.counts()
+        found = {}
+        for split, rows in self._rows.items():
+            skipped, shortened = counts[split, "skipped"], counts[split, "shortened"]
+            found[f"{split}_rows_used"] = rows["used"] - skipped
+            found[f"{split}_rows_skipped"] = rows["skipped"] + skipped
+            found[f"{split}_rows_shortened"] = shortened
+        return found
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Lightning's hook: note which rows the batch could not be made of."""
+        self._notes.take(batch.notes)
+        return batch
+
+    def report_rows(self) -> RowNotes:
+        """Print which rows were skipped or shortened since the last time; all processes together."""
+        for line in listed(self._notes.exchange()):
+            rank_zero_info(line)
+        return self._notes
+
+    def rows(self, split: Split) -> UsableRows:
+        """The items of a split as rows."""
+        items = self.items(split)
+        make = RowMaker(self.conversation(), self.max_length, self.media_reader())
+        return UsableRows(items, self._groups(split), self._starts[split], make, split)
 
     def _loader_arguments(self) -> dict[str, Any]:
-        conversation = self.conversation()
         return {
-            "collate_fn": Collator(conversation, conversation.pad_token_id, self.max_length),
+            "collate_fn": Collator(self.conversation().pad_token_id),
             "num_workers": self.num_workers,
             "persistent_workers": self.num_workers > 0,
         }
@@ -117,25 +164,25 @@ class ItemData(LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled, sharded over processes, resumable in mid-epoch."""
-        items = self.items("train")
-        groups = self._groups("train")
+        rows = self.rows("train")
         rank, world_size = self._process()
-        sampler = MixedSampler(groups, self.batch_size, self.shares(groups), self.seed, rank, world_size)
-        return ResumableLoader(items, batch_sampler=sampler, **self._loader_arguments())
+        sampler = MixedSampler(rows.groups, self.batch_size, self.shares(rows.groups), self.seed, rank, world_size)
+        return ResumableLoader(rows, batch_sampler=sampler, **self._loader_arguments())
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> RowLoader:
         """In order, split over processes; some items are seen twice where they do not divide evenly."""
-        items = self.items("val")
+        rows = self.rows("val")
         # interleaved, so that a run limited to a few validation batches still sees every group
-        items = interleaved(items, self._groups("val"))
+        order = interleaved(range(len(rows)), rows.groups)
         rank, world_size = self._process()
-        items = [items[(rank + world_size * i) % len(items)] for i in range(math.ceil(len(items) / world_size))]
-        return DataLoader(items, batch_size=self.val_batch_size, **self._loader_arguments())  # type: ignore[arg-type]
+        order = [order[(rank + world_size * i) % len(order)] for i in range(math.ceil(len(order) / world_size))]
+        return RowLoader(rows, batch_size=self.val_batch_size, sampler=order, **self._loader_arguments())
 
-    def every_item(self, rank: int, world_size: int) -> DataLoader:
+    def every_item(self, rank: int, world_size: int) -> RowLoader:
         """The items of training and validation, in order, those of one process: what a feature cache is filled from."""
-        items = [*self.items("train"), *self.items("val")][rank::world_size]
-        return DataLoader(items, batch_size=self.val_batch_size, **self._loader_arguments())  # type: ignore[arg-type]
+        rows: ConcatDataset[UsableRow] = ConcatDataset([self.rows("train"), self.rows("val")])
+        mine = range(rank, len(rows), world_size)
+        return RowLoader(rows, batch_size=self.val_batch_size, sampler=mine, **self._loader_arguments())
 
     test_dataloader = val_dataloader
     predict_dataloader = val_dataloader
@@ -154,9 +201,9 @@ def not_negative(key: str, weights: Mapping[str, float]) -> None:
             raise UserError(f"data.{key}.{name}={weight}: a share is not negative")
 
 
-def interleaved(items: Sequence[Item], groups: Sequence[Hashable]) -> list[Item]:
+def interleaved(items: Sequence[T], groups: Sequence[Hashable]) -> list[T]:
     """One item of each group in turn, in the order in which groups occur."""
-    by_group: dict[Hashable, list[Item]] = {}
+    by_group: dict[Hashable, list[T]] = {}
     for item, group in zip(items, groups, strict=True):
         by_group.setdefault(group, []).append(item)
     longest = max(len(members) for members in by_group.values())

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from nextgpt_pl.errors import UserError
+
 
 class MixedSampler(Sampler[list[int]]):
     """Batches of item numbers, freshly shuffled every epoch.
@@ -68,7 +70,18 @@ class MixedSampler(Sampler[list[int]]):
         yield from batches[first:]
 
 
-class ResumableLoader(DataLoader):
+class RowLoader(DataLoader):
+    """A DataLoader whose workers' errors that are meant for people arrive as what was said, without a traceback."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        try:
+            yield from super().__iter__()
+        except UserError as error:
+            # torch raises the worker's error anew, with the worker's traceback as its message
+            raise UserError(str(error).rsplit(f"{UserError.__name__}: ", 1)[-1].strip()) from error
+
+
+class ResumableLoader(RowLoader):
     """A DataLoader that remembers how many batches of the epoch were used, and goes on there after a resume.
 
     Lightning stores and restores the state of loaders that have ``state_dict``. Batches count when they are handed

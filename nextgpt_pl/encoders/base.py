@@ -15,7 +15,7 @@ from nextgpt_pl.features import FeatureCache, Memory, Store
 from nextgpt_pl.features.keys import media_key
 from nextgpt_pl.features.store import in_chunks
 from nextgpt_pl.modality import GENERATED, Modality
-from nextgpt_pl.samples import Media
+from nextgpt_pl.samples import Media, MediaSlot
 
 _MEMORY_BYTES = 512 * 2**20
 _CHUNK = 4  # media that are encoded at a time
@@ -97,12 +97,44 @@ class Encoder(nn.Module, ABC):
     def forward(self, modality: Modality, inputs: Tensor) -> Tensor:
         """Prepared media ``(N, ...)`` to features ``(N, E, output_dim)``."""
 
+    def open_stores(self) -> None:
+        """Open the cache's stores, so that processes forked from here on know what is there (:meth:`keeps`)."""
+        if self.cache is not None:
+            for modality in self.modalities:
+                self._store(modality)
+
+    def keeps(self, media: Media) -> bool:
+        """Whether the medium's feature is known to be kept; never opens a store, which reads all weights for its key.
+
+        Raises:
+            UserError: its file is missing.
+
+        """
+        if self.cache is not None and media.modality not in self._stores:
+            return False
+        store, key = self._store(media.modality)
+        return key(media) in store
+
     @torch.no_grad()
-    def features(self, modality: Modality, media: Sequence[Media], device: torch.device | str) -> Tensor:
+    def features(
+        self,
+        modality: Modality,
+        media: Sequence[Media],
+        device: torch.device | str,
+        inputs: Sequence[Tensor | None] | None = None,
+    ) -> Tensor:
         """Features of media, ``(N, E, output_dim)``.
 
         The encoder is frozen, so what it gave once is remembered: in the cache, or without one in memory.
+
+        Args:
+            modality: of the media.
+            media: N of them.
+            device: where features are computed and returned.
+            inputs: per medium what :meth:`prepare` has given already; ``None`` where it has not.
+
         """
+        given = inputs or [None] * len(media)
         store, key = self._store(modality)
         keys = [key(m) for m in media]
         chunks = -(-len(store.missing(keys)) // _CHUNK)
@@ -110,7 +142,8 @@ class Encoder(nn.Module, ABC):
         together = largest(chunks, device) if self.in_step else chunks
 
         def make(positions: list[int]) -> Tensor:
-            return in_chunks([media[i] for i in positions], _CHUNK, lambda some: self._encode(modality, some, device))
+            some = [(media[i], given[i]) for i in positions]
+            return in_chunks(some, _CHUNK, lambda chunk: self._encode(modality, chunk, device))
 
         found = store.fetch(keys, make)
         for _ in range(together - chunks):
@@ -119,13 +152,20 @@ class Encoder(nn.Module, ABC):
             return torch.empty(0, self.tokens(modality), self.output_dim, device=device)
         return torch.stack(found).to(device)
 
-    def _encode(self, modality: Modality, media: Sequence[Media], device: torch.device | str) -> Tensor:
+    def slot_features(self, modality: Modality, slots: Sequence[MediaSlot], device: torch.device | str) -> Tensor:
+        """:meth:`features` of the media in slots, of which data-loader workers may have prepared some."""
+        return self.features(modality, [s.media for s in slots], device, [s.inputs for s in slots])
+
+    def _encode(
+        self, modality: Modality, media: Sequence[tuple[Media, Tensor | None]], device: torch.device | str
+    ) -> Tensor:
         if not self.loaded:
             # a module's random initial weights are not the training's business
             with torch.random.fork_rng([]):
                 self.load()
             self.to(device)
-        return self(modality, torch.stack([self.prepare(m) for m in media]).to(device)).float().cpu()
+        prepared = torch.stack([self.prepare(m) if given is None else given for m, given in media])
+        return self(modality, prepared.to(device)).float().cpu()
 
     def _store(self, modality: Modality) -> tuple[Store, Callable[[Media], Hashable]]:
         if self.cache is None:

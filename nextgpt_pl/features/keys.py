@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from nextgpt_pl.errors import UserError
 from nextgpt_pl.samples import Media
 
 KEY_BYTES = 20
@@ -66,10 +67,17 @@ def media_key(media: Media) -> bytes:
     """The key of a medium's content.
 
     A file's bytes; what is rendered on demand says by ``content_key()`` what it is made of, or else is rendered.
+
+    Raises:
+        UserError: the file is missing or cannot be read.
+
     """
     rates = f"{media.modality}:{media.sample_rate}:{media.fps}"
     if isinstance(media.source, Path):
-        return digest("file", file_sha256(media.source), rates)
+        try:
+            return digest("file", file_sha256(media.source), rates)
+        except OSError as error:
+            raise UserError(f"{media.source}: cannot be read ({error.strerror})") from error
     content_key = getattr(media.source, "content_key", None)
     if content_key is not None:
         return digest("rendered", content_key(), rates)

@@ -22,8 +22,10 @@ from nextgpt_pl.checkpoints import load_adapter, manifest_of, mismatches, save_a
 from nextgpt_pl.checkpoints.finite import check_finite, last_checkpoint, tensors_of
 from nextgpt_pl.conversation import Conversation, Direction
 from nextgpt_pl.distributed import Mean, means, processes, rank
+from nextgpt_pl.encoders.media_reader import MediaReader
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.model import NextGPT
+from nextgpt_pl.row_notes import ReportsRows
 from nextgpt_pl.samples import Batch
 from nextgpt_pl.stages.agreement import OnNonFinite, StepAgreement
 from nextgpt_pl.strategies import ShardedStrategy
@@ -128,6 +130,11 @@ class Stage(LightningModule, ABC):
         """What the data module turns items into token ids with."""
         return self.network.conversation(self.direction)
 
+    @property
+    def reader(self) -> MediaReader:
+        """What the data module's workers read the media files of rows with."""
+        return MediaReader(self.network.encoder)
+
     def trainable(self) -> dict[str, torch.nn.Parameter]:
         """The network's parameters that train, by name."""
         return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
@@ -149,9 +156,9 @@ class Stage(LightningModule, ABC):
         self._log_rows()
 
     def _log_rows(self) -> None:
-        rows_used = getattr(self.trainer.datamodule, "rows_used", None)  # type: ignore[attr-defined]
-        if rows_used is not None:
-            found = {f"data/{name}": float(count) for name, count in rows_used().items()}
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, ReportsRows):
+            found = {f"data/{name}": float(count) for name, count in data.rows_used().items()}
             # not by self.log: that is a mean over the epoch, of which a resumed run has seen a part
             for logger in self.loggers:
                 logger.log_metrics(found, step=self.global_step)
@@ -262,12 +269,30 @@ class Stage(LightningModule, ABC):
         """Compute what the cache does not have yet of what this stage asks frozen parts for."""
         for modality, slots in batch.slots.items():
             assert self.network.encoder is not None
-            self.network.encoder.features(modality, [slot.media for _, slot in slots], device)
+            self.network.encoder.slot_features(modality, [slot for _, slot in slots], device)
 
     def on_train_epoch_end(self) -> None:
-        """Keep what this epoch has added to the cache, and take in what other processes have."""
+        """Keep what this epoch has added to the cache, and take in what other processes have; report lost rows."""
         if self.network.cache is not None:
             self.network.cache.flush()
+        self._report_rows()
+
+    def on_validation_end(self) -> None:
+        """Report which rows could not be used."""
+        if not self.trainer.sanity_checking:
+            self._report_rows()
+
+    def on_predict_end(self) -> None:
+        """The same of a prediction."""
+        self._report_rows()
+
+    def _report_rows(self) -> None:
+        """Tell which rows were skipped or shortened since the last time, on all processes together."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, ReportsRows):
+            notes = data.report_rows()
+            if self.trainer.is_global_zero and not getattr(self.trainer, "fast_dev_run", False):
+                notes.write(Path(self.trainer.default_root_dir))
 
     # -- checkpoints ----------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from nextgpt_pl.distributed import any_process, untouched
+from nextgpt_pl.encoders.media_reader import MediaReader
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.losses import AlignmentLoss, caption_alignment, shifted_labels
 from nextgpt_pl.metrics.alignment import AlignmentQuality
@@ -100,6 +101,12 @@ class DecoderAlignment(Stage):
         super().configure_model()
         self.quality = {m: AlignmentQuality(d.projection_shape) for m, d in self.network.decoders.items()}
         self.denoising.start_null_signals(self.inherited["keys"])
+
+    @property
+    def reader(self) -> MediaReader:
+        """Reads also the true media that the denoising loss compares with; what is shown where replies are learned."""
+        compared = frozenset(m for m, weight in self.denoising.weights.items() if weight)
+        return MediaReader(self.network.encoder if self.learns_replies else None, compared)
 
     def kept_names(self) -> list[str]:
         """Also the signal tokens' rows where they are frozen: they were drawn, and the projections fit no others."""

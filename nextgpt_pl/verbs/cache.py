@@ -12,6 +12,7 @@ from lightning.pytorch.cli import LightningCLI
 from nextgpt_pl.cli import ExperimentCLI, parsed
 from nextgpt_pl.datamodules.base import ItemData
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.row_notes import RowNotes
 from nextgpt_pl.samples import Batch
 from nextgpt_pl.stages.base import Stage
 
@@ -47,6 +48,7 @@ class _Filler(LightningModule):
         cache.flush()
         self.trainer.strategy.barrier()
         cache.flush()
+        self.trainer.datamodule.report_rows()  # type: ignore[attr-defined]
 
 
 class _AllItems(LightningDataModule):
@@ -61,6 +63,14 @@ class _AllItems(LightningDataModule):
         assert self.trainer is not None
         return self.data.every_item(self.trainer.global_rank, self.trainer.world_size)
 
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Rows that no features can be made of are noted by the data module."""
+        return self.data.on_before_batch_transfer(batch, dataloader_idx)
+
+    def report_rows(self) -> RowNotes:
+        """Print those rows; all processes together."""
+        return self.data.report_rows()
+
 
 def cache(argv: Sequence[str]) -> int:
     """Fill the cache of ``-c FILE ...``; what is there already is not computed again.
@@ -74,7 +84,7 @@ def cache(argv: Sequence[str]) -> int:
     found = stage.network.cache
     if found is None:
         raise UserError("network.cache is not set: give --model.network.cache.folder=FOLDER, or set it in the YAML")
-    data.renderer = stage.renderer
+    data.renderer, data.reader = stage.renderer, stage.reader
     trainer.predict(_Filler(stage), datamodule=_AllItems(data), return_predictions=False)
     if trainer.is_global_zero:
         for name, count in found.counts().items():

@@ -1,0 +1,258 @@
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import tiny
+import torch
+from lightning.pytorch.callbacks import Callback
+from PIL import Image
+
+from nextgpt_pl.conversation import Conversation
+from nextgpt_pl.datamodules import CaptionedPairs, CaptionFolder, Dialogues, OfficialDialogues, OfficialJSON
+from nextgpt_pl.datamodules.usable import RowMaker, UsableRows
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.row_notes import FILE
+from nextgpt_pl.samples import CaptionedPair, Media, Rendered
+from nextgpt_pl.stages import EncoderAlignment
+from nextgpt_pl.verbs.cache import _AllItems
+
+BROKEN = {"cut.png": "not a readable image", "empty.png": "the file is empty", "nan.wav": "not finite"}
+
+
+@pytest.fixture
+def media_folder(tmp_path):
+    """Twelve good media, and three that exist but cannot be used."""
+    folder = tmp_path / "media"
+    folder.mkdir()
+    for index in range(6):
+        Image.fromarray(np.full((20, 24, 3), 30 * index, np.uint8)).save(folder / f"{index}.png")
+        soundfile.write(folder / f"{index}.wav", np.sin(np.arange(16000) / (index + 2)), 16_000, subtype="FLOAT")
+    whole = (folder / "5.png").read_bytes()
+    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.png").touch()
+    samples = np.zeros(16000, np.float32)
+    samples[5] = np.nan
+    soundfile.write(folder / "nan.wav", samples, 16_000, subtype="FLOAT")
+    for file in sorted(folder.glob("*.*")):
+        file.with_suffix(f"{file.suffix}.txt").write_text("")
+    names = sorted(p.name for p in folder.iterdir() if p.suffix in (".png", ".wav"))
+    lines = [json.dumps({"file": name, "caption": f"a red circle {name[0]}"}) for name in names]
+    (folder / "all.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def _stage(tiny_models, cache=None):
+    model = tiny.network(tiny_models, cache)
+    return EncoderAlignment(model, captions=0, lr=1e-2, warmup_ratio=0.0)
+
+
+def _pairs(folder, on_error="skip", **options):
+    source = CaptionFolder(folder, "all.jsonl", on_error=on_error, val_fraction=0.0)
+    return CaptionedPairs([source], batch_size=5, **options)
+
+
+class _Batches(Callback):
+    """Keeps the batches that are trained on."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_train_batch_end(self, trainer, stage, outputs, batch, index):
+        self.seen.append(batch)
+
+
+def _fit(stage, data, folder, **options):
+    """Two epochs; the logged values of each step."""
+    found = []
+    stage.log_split = lambda values, _split: found.append({k: float(v) for k, (v, _) in values.items()})
+    tiny.quiet_trainer(folder, max_epochs=2, limit_val_batches=0, **options).fit(stage, data)
+    return found
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_media_that_cannot_be_read_are_skipped_counted_and_reported(media_folder, tiny_models, tmp_path, workers):
+    stage, data = _stage(tiny_models), _pairs(media_folder, num_workers=workers)
+    batches = _Batches()
+    _fit(stage, data, tmp_path, callbacks=[batches])
+    assert [len(batch) for batch in batches.seen] == [5, 5, 5] * 2
+    assert not {name for batch in batches.seen for key in batch.keys for name in BROKEN if name in key}
+    lines = [json.loads(line) for line in (tmp_path / FILE).read_text().splitlines()]
+    assert {(n["split"], n["kind"], n["key"].split("(")[1].rstrip(")")) for n in lines} == {
+        ("train", "skipped", name) for name in BROKEN
+    }
+    assert all(BROKEN[n["key"].split("(")[1].rstrip(")")] in n["reason"] for n in lines)
+    rows = data.rows_used()
+    assert (rows["train_rows_used"], rows["train_rows_skipped"]) == (12, 3)
+
+
+def test_runs_with_and_without_workers_are_equal_and_nothing_is_read_in_the_training_thread(
+    media_folder, tiny_models, tmp_path
+):
+    plain = _fit(_stage(tiny_models), _pairs(media_folder), tmp_path)
+    stage = _stage(tiny_models)
+    data = _pairs(media_folder, num_workers=2)
+    batches = _Batches()
+    assert _fit(stage, data, tmp_path, callbacks=[batches]) == plain
+    slots = [slot for batch in batches.seen for slots in batch.slots.values() for _, slot in slots]
+    assert len(slots) == 30
+    assert all(slot.inputs is not None for slot in slots)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_on_error_raise_names_the_item_and_the_file(media_folder, tiny_models, tmp_path, workers):
+    message = r"^all\.jsonl, row \d+ \((cut|empty)\.png\): /.*(cut|empty)\.png: (not a readable|the file is)[^\n]*$"
+    for name in ("nan.wav",):
+        (media_folder / "all.jsonl").write_text(
+            "\n".join(line for line in (media_folder / "all.jsonl").read_text().splitlines() if name not in line)
+        )
+    with pytest.raises(UserError, match=message):
+        _fit(_stage(tiny_models), _pairs(media_folder, on_error="raise", num_workers=workers), tmp_path)
+
+
+def test_features_that_are_kept_are_not_read_again(media_folder, tiny_models, tmp_path, monkeypatch):
+    from nextgpt_pl.features import FeatureCache
+
+    stage, data = _stage(tiny_models, FeatureCache(tmp_path / "cache", "float32")), _pairs(media_folder)
+    data.renderer, data.reader = stage.renderer, stage.reader
+    everything = _AllItems(data)
+    for batch in data.every_item(0, 1):
+        everything.on_before_batch_transfer(batch, 0)
+        stage.fill_cache(batch, torch.device("cpu"))
+    everything.report_rows()
+    assert data.rows_used()["train_rows_skipped"] == 3
+    stage.network.cache.flush()
+    assert sum(stage.network.cache.counts().values()) == 12
+    again, fresh = _stage(tiny_models, FeatureCache(tmp_path / "cache", "float32")), _pairs(media_folder)
+    fresh.renderer, fresh.reader = again.renderer, again.reader
+    monkeypatch.setattr(type(again.network.encoder), "prepare", _fails)
+    batches = _good_batches(fresh)
+    assert sum(len(slots) for batch in batches for slots in batch.slots.values()) == 12
+    assert all(s.inputs is None for b in batches for slots in b.slots.values() for _, s in slots)
+
+
+def _fails(self, media):
+    raise UserError(f"{media.source}: was read")
+
+
+def _good_batches(data):
+    rows = data.rows("val")
+    good = [i for i in range(len(rows)) if not any(name in rows.items[i].key for name in BROKEN)]
+    collate = data._loader_arguments()["collate_fn"]
+    return [collate([rows[i]]) for i in good]
+
+
+def _items(count, modality=Modality.IMAGE):
+    return [CaptionedPair(f"{modality} {i}", modality, "x", Media(modality, lambda: None)) for i in range(count)]
+
+
+class _Make:
+    """Refuses what it is told to refuse."""
+
+    max_length = 9
+
+    def __init__(self, broken):
+        self.broken = broken
+
+    def __call__(self, item, *, shorten):
+        if item.key in self.broken:
+            raise UserError(f"{item.key}: broken")
+        return Rendered([1], [1], key=item.key), 0
+
+
+def _rows(broken, policies=((0, "skip"),)):
+    items = [*_items(20), *_items(20, Modality.AUDIO)]
+    return UsableRows(items, [i.modality for i in items], policies, _Make(broken), "train")
+
+
+def test_a_substitute_is_of_the_same_group_and_depends_on_the_item_alone():
+    broken = {f"image {i}" for i in range(10)} | {"audio 3"}
+    first, second = _rows(broken), _rows(broken)
+    drawn = [first[i].row.key for i in range(40)]
+    assert [second[i].row.key for i in reversed(range(40))] == drawn[::-1]
+    assert [key.split()[0] for key in drawn] == ["image"] * 20 + ["audio"] * 20
+    assert not broken & set(drawn)
+    # neighbours that are broken alike do not all give way to one item
+    assert len(set(drawn[:10])) > 4
+    notes = {note.key for i in range(40) for note in first[i].notes}
+    assert notes == broken
+
+
+def test_each_source_has_its_own_policy_and_a_group_without_a_usable_row_is_an_error():
+    with pytest.raises(UserError, match="audio 3: broken"):
+        _rows({"image 1", "audio 3"}, ((0, "skip"), (20, "raise")))[23]
+    assert _rows({"image 1"}, ((0, "skip"), (20, "raise")))[1].row.key != "image 1"
+    with pytest.raises(UserError, match=r"train: none of 100 rows drawn from audio can be used; the last: audio \d+"):
+        _rows({f"audio {i}" for i in range(20)})[20]
+
+
+def _turns(*texts):
+    return {"conversations": [{"from": ("human", "gpt")[i % 2], "value": text} for i, text in enumerate(texts)]}
+
+
+@pytest.fixture
+def conversation(pocket_tokenizer):
+    return Conversation(pocket_tokenizer, {Modality.IMAGE: [9001, 9002]}, dict.fromkeys(Modality, 4))
+
+
+def test_long_dialogues_lose_whole_exchanges_and_long_pairs_are_skipped(tmp_path, conversation):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    long = {
+        "input_image": ["a.png", "a.png"],
+        **_turns("a red circle <image>", "a blue star", "now <image> what is it", "a green square"),
+    }
+    longer = _turns("what is it", "a red circle " * 30)
+    (tmp_path / "d.json").write_text(json.dumps([_turns("hi", "hello"), long, longer]))
+
+    def data(on_error, max_length):
+        source = OfficialDialogues(tmp_path, ["d.json"], {"image": "."}, on_error=on_error)
+        found = Dialogues([source], batch_size=3, max_length=max_length)
+        found.renderer = conversation
+        return found
+
+    (item,) = [i for i in data("skip", 99).items("val") if i.key == "d.json, row 1"]
+    whole = conversation(item)
+    limit = len(whole.input_ids) - 1
+    (batch,) = data("skip", limit).val_dataloader()
+    assert len(batch) == 3
+    (row,) = [r for r in batch.rows() if r.key == "d.json, row 1"][:1]
+    assert [s.modality for s in row.slots] == [Modality.IMAGE]
+    assert row.slots[0].stop - row.slots[0].start == 4
+    text = conversation.tokenizer.decode(row.input_ids)
+    assert "green square" in text
+    assert "blue star" not in text
+    assert {(n.kind, n.key) for n in batch.notes} >= {("shortened", "d.json, row 1"), ("skipped", "d.json, row 2")}
+    with pytest.raises(UserError, match=r"d\.json, row \d: \d+ tokens, data\.max_length is"):
+        list(data("raise", limit).val_dataloader())
+
+
+def test_pairs_that_are_too_long_and_embeddings_that_are_not_finite_are_skipped(tmp_path, conversation):
+    (tmp_path / "embed").mkdir()
+    for index in range(3):
+        values = np.full((2, 3), np.nan if index == 1 else 1, np.float32)
+        np.save(tmp_path / "embed" / f"{index}.npy", values)
+    rows = [
+        {
+            "output_image": f"{index}.png",
+            "image_captions": "a red circle " * (40 if index == 2 else 1),
+            "image_caption_embeddings": f"{index}.npy",
+        }
+        for index in range(3)
+    ]
+    (tmp_path / "p.json").write_text(json.dumps(rows))
+    source = OfficialJSON(tmp_path, ["p.json"], need_media=False, on_error="skip")
+    data = CaptionedPairs([source], batch_size=3, max_length=60)
+    data.renderer = conversation
+    (batch,) = data.train_dataloader()
+    assert list(batch.keys) == ["p.json, row 0 (0.png)"] * 3
+    reasons = {note.key: note.reason for note in batch.notes}
+    assert "numbers that are not finite" in reasons["p.json, row 1 (1.png)"]
+    assert "data.max_length is 60" in reasons["p.json, row 2 (2.png)"]
+    assert [e.tolist() for e in batch.spans[Modality.IMAGE].embeddings] == [[[1.0] * 3] * 2] * 3
+
+
+def test_a_row_that_teaches_nothing_is_refused(conversation):
+    make = RowMaker(lambda item: Rendered([1, 2], [-100, -100], key=item.key), 9)
+    with pytest.raises(UserError, match="image 0: no token is to be learned"):
+        make(_items(1)[0], shorten=True)
