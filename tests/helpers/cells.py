@@ -1,0 +1,175 @@
+"""The cells of the two-process matrix: stage, strategy and what may go wrong between processes; how each is built.
+
+Every cell trains a few steps on batches that are written down here, and validates once. A process takes every other
+item of a batch, one process takes all of them.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from nextgpt_pl.batching import pad
+from nextgpt_pl.decoders import AudioLDMDecoder, DiffusionDecoder
+from nextgpt_pl.encoders import ImageBindEncoder
+from nextgpt_pl.evaluation import CaptionQuality, JudgedRight, PocketRoute
+from nextgpt_pl.evaluation.validation import ValidationTasks
+from nextgpt_pl.llm import CausalLM, LoRA
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.model import NextGPT
+from nextgpt_pl.pocket import dialogues, items
+from nextgpt_pl.projections import MLPOutputProjection, WordInputProjection
+from nextgpt_pl.samples import Dialogue, MediaPart, Message, TextPart
+from nextgpt_pl.stages import DecoderAlignment, EncoderAlignment, InstructionTuning
+
+STAGES = ("EncoderAlignment", "DecoderAlignment", "InstructionTuning")
+STRATEGIES = ("fsdp2", "ddp")
+FEATURES = ("differ", "text_only", "uneven", "accumulate", "clipping", "denoising", "null_signals", "tasks")
+
+# an item by its letter: which medium is shown, and which is made
+_KINDS = {"i": ("image", "video"), "v": ("video", "audio"), "a": ("audio", "image")}
+# t: words alone. A capital letter: the made medium is unknown, only its caption is there
+_BATCHES = {
+    "differ": ("iv", "ai", "va", "ia"),
+    "text_only": ("it", "vt", "at", "ti"),
+    "uneven": ("ivai", "vaiv", "aiv"),
+    "denoising": ("iv", "aI", "Va", "It"),
+    "null_signals": ("iv", "aI", "Va", "It"),
+    "tasks": ("iv", "ai"),
+}
+_VALIDATION = ("iva", "aiv")
+_SMALL = {"num_inference_steps": 2, "guidance_scale": 2.0, "height": 64, "width": 64}
+_SIZES = {"image": _SMALL, "video": {**_SMALL, "num_frames": 4}}
+_SOUND = {"num_inference_steps": 2, "guidance_scale": 2.0, "audio_length_in_s": 1.0}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run; ``strategy`` is ``alone`` for one process."""
+
+    stage: str
+    feature: str
+    strategy: str = "alone"
+
+    @property
+    def name(self) -> str:
+        return f"{self.strategy}-{self.stage}-{self.feature}"
+
+    @property
+    def batches(self):
+        return _BATCHES.get(self.feature, _BATCHES["differ"])
+
+
+# stage 1 has no decoders: nothing is denoised, and nothing steered away from
+PAIRS = [(s, f) for s in STAGES for f in FEATURES if s != STAGES[0] or f not in ("denoising", "null_signals")]
+ALONE = [Cell(*pair) for pair in PAIRS]
+TOGETHER = [Cell(*pair, strategy) for strategy in STRATEGIES for pair in PAIRS]
+
+
+class _SameNoise:
+    """A decoder whose denoising error of a medium does not depend on the batch, so that processes can be compared."""
+
+    def denoising_loss(self, embeddings, latents, *, gamma, generator):
+        errors = []
+        for embedding, latent in zip(embeddings, latents, strict=True):
+            noise = torch.Generator().manual_seed(7)
+            errors.append(super().denoising_loss(embedding[None], latent[None], gamma=gamma, generator=noise))
+        return torch.stack(errors).mean()
+
+
+class _Pictures(_SameNoise, DiffusionDecoder):
+    pass
+
+
+class _Sounds(_SameNoise, AudioLDMDecoder):
+    pass
+
+
+def _decoders(folder):
+    return {
+        "image": _Pictures("StableDiffusionPipeline", str(folder / "image"), _SIZES["image"]),
+        "video": _Pictures("TextToVideoSDPipeline", str(folder / "video"), _SIZES["video"], fps=8.0),
+        "audio": _Sounds("AudioLDMPipeline", str(folder / "audio"), _SOUND),
+    }
+
+
+def network(cell, folder, **llm):
+    """Of tiny random parts; not loaded."""
+    torch.manual_seed(0)
+    return NextGPT(
+        llm=CausalLM(str(folder / "llm"), **llm),
+        encoder=ImageBindEncoder(str(folder / "encoder"), video_clips=2, audio_clips=1),
+        input_projection=partial(WordInputProjection, width=16, expand=2),
+        decoders={} if cell.stage == STAGES[0] else _decoders(folder),
+        output_projection=partial(MLPOutputProjection, width=16),
+        null_signals=cell.feature == "null_signals",
+    )
+
+
+def stage(cell, folder):
+    arguments = {"lr": 3e-3, "warmup_ratio": 0.0}
+    model = network(cell, folder)
+    if cell.stage == STAGES[0]:
+        # uneven batches: one process has its caption, the other one writes on
+        captions = 2 if cell.feature == "uneven" else 8
+        words = {"word_steps": 1, "word_weight": 0.5}
+        return EncoderAlignment(model, captions=captions, max_new_tokens=4, **words, **arguments)
+    arguments |= {"samples": 1 if cell.feature == "tasks" else 0}
+    if cell.feature in ("denoising", "null_signals"):
+        arguments["denoising_weights"] = dict.fromkeys(("image", "video", "audio"), 0.5)
+    if cell.feature == "null_signals":
+        # of all media: which ones is drawn on each process by itself
+        arguments["condition_dropout"] = 1 - 1e-12
+    if cell.stage == STAGES[1]:
+        return DecoderAlignment(model, **arguments)
+    return InstructionTuning(model, lora=LoRA(r=2, alpha=4, dropout=0.0), **arguments)
+
+
+def callbacks(cell):
+    if cell.feature != "tasks":
+        return []
+    if cell.stage == STAGES[1]:  # its rows show no media
+        return [ValidationTasks([PocketRoute("text->image", [JudgedRight()], count=2, max_new_tokens=8)])]
+    told = [JudgedRight(), CaptionQuality(only=["CIDEr-D"])]
+    tasks = [PocketRoute("image->text", told, count=2, max_new_tokens=6)]
+    if cell.stage == STAGES[2]:
+        tasks.append(PocketRoute("text->image+audio", [JudgedRight()], count=2, max_new_tokens=12))
+    return [ValidationTasks(tasks)]
+
+
+def _item(letter, number, stage_name):
+    if letter == "t":
+        return dialogues.dialogue("text->text", "heldout", number)
+    shown, made = (items.captioned_pair("train", Modality(m), number) for m in _KINDS[letter.lower()])
+    if letter.isupper():
+        made = replace(made, media=None)
+    if stage_name != STAGES[2]:
+        return shown if stage_name == STAGES[0] else made
+    asked = (MediaPart(shown.modality, shown.media), TextPart("And now something else."))
+    answered = (TextPart("Here."), MediaPart(made.modality, made.media, caption=made.caption))
+    return Dialogue(f"{letter}{number}", (Message("user", asked), Message("assistant", answered)))
+
+
+class Batches(LightningDataModule):
+    """The cell's batches, of each the share of this process."""
+
+    def __init__(self, cell) -> None:
+        super().__init__()
+        self.cell = cell
+
+    def _share(self, batches):
+        render = self.trainer.lightning_module.renderer
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        rows = [
+            [render(_item(letter, 10 * n + k, self.cell.stage)) for k, letter in enumerate(batch)][rank::world]
+            for n, batch in enumerate(batches)
+        ]
+        return DataLoader([pad(batch, render.pad_token_id) for batch in rows], batch_size=None)
+
+    def train_dataloader(self):
+        return self._share(self.cell.batches)
+
+    def val_dataloader(self):
+        return self._share(_VALIDATION)

@@ -1,0 +1,114 @@
+"""One process of the matrix: ``run_cells.py MODELS OUT SECONDS [CELL ...]``; who it is, the environment says.
+
+Runs its cells one after another, and leaves ``OUT/CELL.RANK.pt`` of each: what every step logged, what validation
+logged, and all trainables, whole, as this process sees them; and ``OUT/CELL.RANK.calls``, the collectives that it has
+called, a line each. Says on its standard output which cell it begins and ends. A cell that takes longer than SECONDS
+ends the process, with the stacks of all threads.
+"""
+
+import faulthandler
+import functools
+import os
+import shutil
+import sys
+import traceback
+from contextlib import contextmanager
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import cells
+import torch
+import torch.distributed as dist
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
+
+from nextgpt_pl.distributed import rank, whole
+from nextgpt_pl.strategies import ShardedStrategy
+
+_COLLECTIVES = ("all_reduce", "broadcast", "all_gather", "all_gather_into_tensor", "reduce_scatter_tensor")
+_COLLECTIVES += ("_all_gather_base", "_reduce_scatter_base", "barrier", "broadcast_object_list", "all_gather_object")
+
+
+@contextmanager
+def written_down(path):
+    """Write each collective of Python code (DDP's own are in C++) to a file before it is called: name, size, caller."""
+    originals = {name: getattr(dist, name) for name in _COLLECTIVES if hasattr(dist, name)}
+
+    def noting(name, function, file):
+        @functools.wraps(function)
+        def call(*args, **kwargs):
+            sizes = [tuple(a.shape) for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)]
+            frames = [f for f in traceback.extract_stack() if "nextgpt_pl" in Path(f.filename).parts]
+            caller = f"{Path(frames[-1].filename).name}:{frames[-1].name}" if frames else ""
+            print(name, *sizes, caller, file=file, flush=True)
+            return function(*args, **kwargs)
+
+        return call
+
+    with path.open("w") as file:
+        for name, function in originals.items():
+            setattr(dist, name, noting(name, function, file))
+        try:
+            yield
+        finally:
+            for name, function in originals.items():
+                setattr(dist, name, function)
+
+
+class Logged(Callback):
+    def __init__(self):
+        self.steps = []
+
+    def on_train_batch_end(self, trainer, *_):
+        self.steps.append({k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("train/")})
+
+
+def run(cell, models, out):
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    logged = Logged()
+    folder = out / f"{cell.name}.run"
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=world,
+        strategy={"alone": "auto", "ddp": "ddp", "fsdp2": ShardedStrategy()}[cell.strategy],
+        max_epochs=1,
+        num_sanity_val_steps=0,
+        gradient_clip_val=0.02 if cell.feature == "clipping" else None,
+        accumulate_grad_batches=2 if cell.feature == "accumulate" else 1,
+        callbacks=[logged, *cells.callbacks(cell)],
+        use_distributed_sampler=False,
+        logger=False,
+        log_every_n_steps=1,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+    stage = cells.stage(cell, models)
+    with written_down(out / f"{cell.name}.{os.environ.get('RANK', '0')}.calls"):
+        trainer.fit(stage, cells.Batches(cell))
+    final = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+    trainables = {name: whole(p) for name, p in stage.trainable().items()}
+    torch.save({"steps": logged.steps, "final": final, "trainables": trainables}, out / f"{cell.name}.{rank()}.pt")
+    if rank() == 0:
+        shutil.rmtree(folder)
+
+
+def main(models, out, seconds, *names):
+    known = {cell.name: cell for cell in (*cells.ALONE, *cells.TOGETHER)}
+    for name in names:
+        print(f"begin {name}", flush=True)
+        faulthandler.dump_traceback_later(float(seconds), exit=True)
+        run(known[name], Path(models), Path(out))
+        faulthandler.cancel_dump_traceback_later()
+        print(f"end {name}", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)  # an orderly end would wait for the other processes
