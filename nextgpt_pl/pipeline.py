@@ -174,7 +174,7 @@ class AnyToAny:
 
     def _options(self, options: dict[str, Any]) -> tuple[Decoding, dict[Modality, dict[str, Any]]]:
         options = dict(options)
-        sampling = {m: dict(options.pop(m.value, {})) for m in GENERATED}
+        sampling = {m: self._sampling(m, options.pop(m.value, {})) for m in GENERATED}
         known = [*vars(Decoding()), *(m.value for m in GENERATED)]
         for name in options:
             if name not in known:
@@ -182,6 +182,16 @@ class AnyToAny:
         if options.get("modalities") is not None:
             options["modalities"] = [self._maker(name) for name in options["modalities"]]
         return Decoding(**options), sampling
+
+    def _sampling(self, modality: Modality, given: Any) -> dict[str, Any]:
+        """Sampling arguments of one decoder, checked before the LLM writes a token."""
+        if not isinstance(given, Mapping):
+            raise UserError(f"{modality.value}={given!r:.60}: want a dictionary of sampling arguments")
+        if given and modality not in self.network.decoders:
+            raise UserError(f"{modality.value}: there is no decoder that the sampling arguments could be for")
+        if given:
+            self.network.decoders[modality].check_sampling(given)
+        return dict(given)
 
     def _maker(self, name: str) -> Modality:
         makers = [m.value for m in self.network.decoders]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nextgpt_pl.decoders import denoising
+from nextgpt_pl.decoders.arguments import Arguments
 from nextgpt_pl.decoders.diffusion import DiffusionDecoder
 from nextgpt_pl.decoders.spectrogram import log_mel
 from nextgpt_pl.samples import Media
+
+_PIXELS_PER_SECOND = 100 * 64  # of a spectrogram
 
 
 class AudioLDMDecoder(DiffusionDecoder):
@@ -23,7 +26,7 @@ class AudioLDMDecoder(DiffusionDecoder):
     Args:
         pipeline, path, sampling, dtype, negative_prompt, parts: see :class:`DiffusionDecoder`.
         scheduler, scheduler_args, offload, compile: see :class:`DiffusionDecoder`.
-        loss_size, gradient_checkpointing, batch: see :class:`DiffusionDecoder`.
+        loss_size, gradient_checkpointing, batch, loss_batch: see :class:`DiffusionDecoder`.
         spectrogram: function of ``(B, n)`` samples at 16 kHz to ``(B, frames, bins)``, which the autoencoder encodes.
 
     """
@@ -32,7 +35,7 @@ class AudioLDMDecoder(DiffusionDecoder):
         self,
         pipeline: str,
         path: str,
-        sampling: dict[str, Any] | None = None,
+        sampling: Arguments | None = None,
         *,
         spectrogram: Callable[[Tensor], Tensor] = log_mel,
         **kwargs: Any,
@@ -42,7 +45,11 @@ class AudioLDMDecoder(DiffusionDecoder):
 
     def seconds(self) -> float:
         """Of sounds in the denoising loss."""
-        return float({"audio_length_in_s": 5.0, **self.sampling, **self.loss_size}["audio_length_in_s"])
+        found: dict[str, Any] = {"audio_length_in_s": 5.0, **self.sampling, **self.loss_size}
+        return float(found["audio_length_in_s"])
+
+    def _pixels_each(self, sampling: Mapping[str, Any]) -> int:
+        return int((sampling.get("audio_length_in_s") or 5.0) * _PIXELS_PER_SECOND)
 
     def _pixels(self, medium: Media) -> Tensor:
         """The spectrogram as a picture ``(1, 1, frames, bins)``."""

@@ -6,7 +6,7 @@ Decoders are plain objects, not modules: nothing of them belongs in a state dict
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,16 @@ class Decoder(ABC):
 
         """
 
+    def check_sampling(self, sampling: Mapping[str, Any]) -> None:
+        """Check sampling arguments of :meth:`generate`; loads nothing.
+
+        Raises:
+            UserError: a name is unknown, or a value is of another type or out of bounds.
+
+        """
+        if sampling:
+            raise UserError(f"sampling.{next(iter(sampling))}: {type(self).__name__} takes no sampling arguments")
+
     def latents(self, media: Sequence[Media]) -> Tensor:
         """Media as the diffusion network sees them, ``(N, C, ...)`` float32; for :meth:`denoising_loss`.
 
@@ -91,6 +101,11 @@ class Decoder(ABC):
     def to(self, device: torch.device | str) -> Decoder:
         """Move loaded weights; those read later go there too."""
         return self
+
+
+def constant(array: np.ndarray) -> bool:
+    """Whether a medium is one value throughout: a black picture, silence."""
+    return array.size == 0 or bool(array.max() == array.min())
 
 
 def item_seeds(seed: int | Sequence[int], count: int) -> list[int]:

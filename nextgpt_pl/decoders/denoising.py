@@ -6,7 +6,7 @@ Gradients go through the frozen denoiser into the embedding. Shapes: N media, C 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from nextgpt_pl.losses import DenoisingTarget, denoising_loss, denoising_target,
 from nextgpt_pl.media import array_of
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media
+
+Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 _KINDS: dict[str, DenoisingTarget] = {
     "epsilon": "epsilon",
@@ -69,20 +71,28 @@ def checkpoint_blocks(unet: Any, function: Any = None) -> None:
 
 
 def loss(
-    denoise: Callable[[Tensor, Tensor], Tensor],
+    denoise: Denoise,
     scheduler: Any,
+    embeddings: Tensor,
     latents: Tensor,
     gamma: float,
     generator: torch.Generator,
+    at_once: int = 1,
 ) -> Tensor:
     """Mean over media of the min-SNR-weighted denoising error.
 
+    The network is frozen and only the gradient of the embeddings is wanted. So a part's gradient is computed with its
+    loss, and its activations are freed: memory does not grow with the number of media. Without gradients none is kept.
+
     Args:
-        denoise: noisy latents and timesteps to the prediction, both on the latents' device.
+        denoise: noisy latents ``(n, C, ...)``, timesteps ``(n,)`` and embeddings ``(n, *embedding_shape)`` of a part
+            to the prediction, all on the latents' device.
         scheduler: of the pipeline; says what is predicted and how much noise there is.
+        embeddings: ``(N, *embedding_shape)``; gradients flow into them.
         latents: ``(N, C, ...)`` float32.
         gamma: of min-SNR.
         generator: on the CPU, of timesteps and noise.
+        at_once: media in a part.
 
     """
     timesteps, alpha, sigma = noise_levels(scheduler, len(latents), generator)
@@ -91,10 +101,47 @@ def loss(
     weights = min_snr_weights(alpha, sigma, kind, gamma).to(latents.device)
     shape = (-1, *[1] * (latents.ndim - 1))
     alpha, sigma = (x.to(latents.device).view(shape) for x in (alpha, sigma))
-    predicted = denoise(alpha * latents + sigma * noise, timesteps.to(latents.device)).float()
-    # some networks also predict a variance, in further channels
-    predicted = predicted[:, : latents.shape[1]]
-    return denoising_loss(predicted, denoising_target(kind, latents, noise, alpha, sigma), weights)
+    timesteps = timesteps.to(latents.device)
+
+    def error(own: slice, embedding: Tensor) -> Tensor:
+        clean, added, kept, drowned = latents[own], noise[own], alpha[own], sigma[own]
+        predicted = denoise(kept * clean + drowned * added, timesteps[own], embedding).float()
+        # some networks also predict a variance, in further channels
+        predicted = predicted[:, : clean.shape[1]]
+        share = len(clean) / len(latents)
+        return share * denoising_loss(predicted, denoising_target(kind, clean, added, kept, drowned), weights[own])
+
+    keep = torch.is_grad_enabled() and embeddings.requires_grad
+    return cast(Tensor, _InParts.apply(error, at_once, keep, embeddings))
+
+
+class _InParts(torch.autograd.Function):
+    """Sum of the parts' losses; the gradient of a part is computed before the next part runs."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, error: Callable[[slice, Tensor], Tensor], at_once: int, keep: bool, embeddings: Tensor
+    ) -> Tensor:
+        """``error``: loss of a part, given its place and its embeddings."""
+        total = torch.zeros((), device=embeddings.device)
+        gradient = torch.zeros_like(embeddings) if keep else None
+        # frozen networks run in their own dtype: forward, and backward too
+        with torch.autocast(embeddings.device.type, enabled=False), torch.set_grad_enabled(keep):
+            for start in range(0, len(embeddings), at_once):
+                place = slice(start, start + at_once)
+                part = embeddings[place].detach().requires_grad_(keep)
+                loss = error(place, part)
+                total += loss.detach()
+                if gradient is not None:
+                    (gradient[place],) = torch.autograd.grad(loss, part)
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, weight: Tensor) -> Any:
+        """The gradients by the loss's own weight."""
+        (gradient,) = ctx.saved_tensors
+        return None, None, None, weight.to(gradient.dtype) * gradient
 
 
 def pictures(media: Media, height: int, width: int, frames: int) -> Tensor:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nextgpt_pl.decoders import denoising, guidance
+from nextgpt_pl.decoders.arguments import Arguments, Dtype, check, declared, sampling_types
 from nextgpt_pl.decoders.base import Decoder, item_seeds
 from nextgpt_pl.decoders.files import PipelineFiles
 from nextgpt_pl.decoders.set_up import Offload, SetUp, denoiser_name
@@ -23,6 +25,9 @@ from nextgpt_pl.samples import Media
 
 _MEMORY_BYTES = 256 * 2**20
 _CHUNK = 4  # captions that are embedded at a time
+_SIZES = ("height", "width", "num_frames", "audio_length_in_s")
+# drawn at a time; where the size is not given, a picture's side and a video's frames are assumed
+_PIXELS_AT_ONCE, _MOST_AT_ONCE, _SIDE, _FRAMES = 2**22, 32, 512, 16
 
 
 class DiffusionDecoder(Decoder):
@@ -47,8 +52,10 @@ class DiffusionDecoder(Decoder):
         compile: compile the denoiser (``torch.compile``).
         loss_size: ``height``, ``width``, ``num_frames`` or ``audio_length_in_s`` of media in the denoising loss, where
             they differ from those of ``sampling``.
-        batch: media that are drawn at a time, which bounds memory; by default all.
+        batch: media that are drawn at a time, which bounds memory; by default as many as have 4 million pixels
+            together, at most 32.
         gradient_checkpointing: recompute the denoiser's activations in that loss's backward pass, to save memory.
+        loss_batch: media that the denoiser sees at a time in that loss; memory grows with it.
 
     """
 
@@ -60,35 +67,61 @@ class DiffusionDecoder(Decoder):
         self,
         pipeline: str,
         path: str,
-        sampling: dict[str, Any] | None = None,
-        dtype: str = "float32",
+        sampling: Arguments | None = None,
+        dtype: Dtype = "float32",
         negative_prompt: str = "",
         parts: dict[str, str] | None = None,
         fps: float | None = None,
         scheduler: str | None = None,
-        scheduler_args: dict[str, Any] | None = None,
+        scheduler_args: Arguments | None = None,
         offload: Offload = "none",
         compile: bool = False,
-        loss_size: dict[str, float] | None = None,
+        loss_size: Arguments | None = None,
         gradient_checkpointing: bool = False,
         batch: int | None = None,
+        loss_batch: int = 1,
     ) -> None:
+        # mistakes are named before any weights are read
         if batch is not None and batch < 1:
-            raise UserError(f"decoder batch={batch}: at least 1, or null for all at once")
-        self.batch = batch
-        self.loss_size, self.gradient_checkpointing = dict(loss_size or {}), gradient_checkpointing
-        self.fps = fps
+            raise UserError(f"decoder batch={batch}: at least 1, or null for as many as memory allows")
+        if loss_batch < 1:
+            raise UserError(f"decoder loss_batch={loss_batch}: at least 1")
+        if dtype not in get_args(Dtype):
+            raise UserError(f"decoder dtype={dtype!r}: one of {', '.join(get_args(Dtype))}")
+        if fps is not None and not 0 < fps < math.inf:
+            raise UserError(f"decoder fps={fps}: above 0")
+        self.batch, self.loss_batch, self.fps = batch, loss_batch, fps
+        self.gradient_checkpointing = gradient_checkpointing
         self.parts = dict(parts or {})
         self.pipeline_name, self.path, self.dtype_name = pipeline, path, dtype
         self.files = PipelineFiles(pipeline, path, self.parts)
-        self.sampling, self.negative_prompt = dict(sampling or {}), negative_prompt
-        guidance.taken_from(dict(self.sampling))  # a mistake is named before any training
+        self.sampling, self.loss_size, self.negative_prompt = (
+            dict(sampling or {}),
+            dict(loss_size or {}),
+            negative_prompt,
+        )
+        self.check_sampling(self.sampling)
+        self._check_loss_size()
         self.set_up = SetUp(scheduler, dict(scheduler_args or {}), offload, compile)
         self.device = torch.device("cpu")
         self._pipeline: Any = None
         self._text: tuple[Any, Any] | None = None
         self._latents = Memory(_MEMORY_BYTES)
         self._store: Store | None = None
+
+    def check_sampling(self, sampling: Mapping[str, Any]) -> None:
+        """See :meth:`Decoder.check_sampling`; against the signature of the pipeline's call."""
+        pipeline_class = self.files.pipeline_class()
+        if "prompt_embeds" not in declared(pipeline_class.__call__):
+            raise UserError(f"decoder pipeline={self.pipeline_name!r} takes no prompt_embeds")
+        known = {**sampling_types(pipeline_class), guidance.KEY: list[float] | None}
+        check(sampling, known, "decoder sampling", self.pipeline_name)
+        guidance.taken_from(dict(sampling))
+
+    def _check_loss_size(self) -> None:
+        known = sampling_types(self.files.pipeline_class())
+        sizes = {name: known[name] for name in _SIZES if name in known}
+        check(self.loss_size, sizes, "decoder loss_size", f"the size of media of {self.pipeline_name}")
 
     def _config(self, part: str, file: str = "config.json") -> dict[str, Any]:
         return self.files.json(file, part)
@@ -193,16 +226,27 @@ class DiffusionDecoder(Decoder):
         """See :meth:`Decoder.generate`.
 
         Raises:
-            RuntimeError: the pipeline gave something constant or not finite.
+            UserError: the embeddings have another shape, a sampling argument is wrong, or the pipeline gave numbers
+                that are not finite.
 
         """
+        self.check_sampling(sampling)
+        sampling = {**self.sampling, **sampling}
         if tuple(embeddings.shape[1:]) != self.embedding_shape:
             raise UserError(f"embeddings {tuple(embeddings.shape[1:])}, the decoder wants {self.embedding_shape}")
         if negative is None:
             negative = self.embed_captions([self.negative_prompt])[0]
-        seeds, step = item_seeds(seed, len(embeddings)), self.batch or max(1, len(embeddings))
+        seeds, step = item_seeds(seed, len(embeddings)), self.batch or self._at_once(sampling)
         parts = [slice(start, start + step) for start in range(0, len(embeddings), step)]
         return [array for part in parts for array in self._drawn(embeddings[part], seeds[part], negative, sampling)]
+
+    def _at_once(self, sampling: Mapping[str, Any]) -> int:
+        """Media that are drawn at a time where the YAML gives no number."""
+        return min(_MOST_AT_ONCE, max(1, _PIXELS_AT_ONCE // self._pixels_each(sampling)))
+
+    def _pixels_each(self, sampling: Mapping[str, Any]) -> int:
+        height, width = sampling.get("height") or _SIDE, sampling.get("width") or _SIDE
+        return int(height * width * (sampling.get("num_frames") or (1 if self.fps is None else _FRAMES)))
 
     def _drawn(
         self, embeddings: Tensor, seeds: list[int], negative: Tensor, sampling: dict[str, Any]
@@ -210,7 +254,7 @@ class DiffusionDecoder(Decoder):
         pipeline = self._loaded()
         negative = negative.expand(len(embeddings), *self.embedding_shape)
         dtype = getattr(torch, self.dtype_name)
-        sampling = {**self.sampling, **sampling}
+        sampling = dict(sampling)
         interval = guidance.taken_from(sampling)
         with guidance.limited(pipeline, getattr(pipeline, denoiser_name(pipeline)), len(embeddings), interval):
             output = pipeline(
@@ -219,15 +263,15 @@ class DiffusionDecoder(Decoder):
                 output_type="np",
                 **sampling,
             )
-        return [_checked(array, self.path) for array in self._arrays(output)]
+        return [_finite_medium(array, self.path) for array in self._arrays(output)]
 
     def _conditions(self, embeddings: Tensor, negative: Tensor) -> dict[str, Any]:
         """The pipeline's arguments that the embeddings are."""
         return {"prompt_embeds": embeddings, "negative_prompt_embeds": negative}
 
     def _arrays(self, output: Any) -> list[np.ndarray]:
-        pictures = output.images if hasattr(output, "images") else output.frames
-        return [np.rint(np.nan_to_num(np.asarray(p), nan=-1.0) * 255).clip(-1, 255) for p in pictures]
+        """Pictures ``(..., H, W, 3)`` from 0 to 1, sounds ``(n,)`` from -1 to 1."""
+        return [np.asarray(p) for p in (output.images if hasattr(output, "images") else output.frames)]
 
     @torch.no_grad()
     def latents(self, media: Sequence[Media]) -> Tensor:
@@ -270,10 +314,12 @@ class DiffusionDecoder(Decoder):
             denoising.checkpoint_blocks(unet)
         dtype = next(unet.parameters()).dtype
 
-        def denoise(noisy: Tensor, timesteps: Tensor) -> Tensor:
-            return unet(noisy.to(dtype), timesteps, **self.unet_conditions(embeddings.to(dtype))).sample
+        def denoise(noisy: Tensor, timesteps: Tensor, embedding: Tensor) -> Tensor:
+            return unet(noisy.to(dtype), timesteps, **self.unet_conditions(embedding.to(dtype))).sample
 
-        return denoising.loss(denoise, pipeline.scheduler, latents, gamma, generator)
+        return denoising.loss(
+            denoise, pipeline.scheduler, embeddings, latents, gamma, generator, at_once=self.loss_batch
+        )
 
     def unet_conditions(self, embeddings: Tensor) -> dict[str, Any]:
         """The UNet's arguments that the embeddings are."""
@@ -298,9 +344,8 @@ class DiffusionDecoder(Decoder):
         return self
 
 
-def _checked(array: np.ndarray, path: str) -> np.ndarray:
-    """Pictures as uint8, sounds as float32; broken output is an error, not a black image."""
-    picture = array.ndim > 1
-    if not np.isfinite(array).all() or (picture and array.min() < 0) or array.max() == array.min():
-        raise RuntimeError(f"decoder {path!r} gave constant output or numbers that are not finite")
-    return array.astype(np.uint8) if picture else array.clip(-1, 1)
+def _finite_medium(array: np.ndarray, path: str) -> np.ndarray:
+    """Pictures as uint8, sounds as float32. A black picture or silence is a medium too."""
+    if not np.isfinite(array).all():
+        raise UserError(f"decoder {path!r} gave numbers that are not finite; try dtype=float32, or bfloat16 on a GPU")
+    return np.rint(array * 255).clip(0, 255).astype(np.uint8) if array.ndim > 1 else array.clip(-1, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from nextgpt_pl import published
-from nextgpt_pl.errors import UserError
+from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.paths import resolve
 
 
@@ -87,10 +88,15 @@ class PipelineFiles:
         """The class of the pipeline.
 
         Raises:
-            UserError: diffusers has none of this name.
+            UserError: diffusers has no pipeline of this name, or ``parts`` names none of its parts.
 
         """
-        return diffusers_class(self.pipeline, "pipeline")
+        found = diffusers_class(self.pipeline, "pipeline", "DiffusionPipeline")
+        known = [name for name in inspect.signature(found.__init__).parameters if name != "self"]
+        for part in self.parts:
+            if part not in known:
+                raise UserError(f"decoder parts: {self.pipeline} has no part {part}{nearest(part, known)}")
+        return found
 
     def empty_part(self, part: str) -> nn.Module | None:
         """A part without weights, on the meta device; ``None`` if it is no network."""
@@ -116,14 +122,29 @@ class PipelineFiles:
         return dict(self._counts)
 
 
-def diffusers_class(name: str, key: str) -> Any:
+def diffusers_class(name: str, key: str, base: str) -> Any:
     """A class of diffusers by its name.
 
+    Args:
+        name: of the class.
+        key: of the YAML, ``pipeline`` or ``scheduler``.
+        base: name of the diffusers class that it must derive from.
+
     Raises:
-        UserError: there is none; the message names the YAML's ``key``.
+        UserError: there is none.
 
     """
+    diffusers = importlib.import_module("diffusers")
     try:
-        return getattr(importlib.import_module("diffusers"), name)
-    except AttributeError as error:
-        raise UserError(f"decoder {key}={name!r}: diffusers has no such class") from error
+        found = getattr(diffusers, str(name), None)
+    except (ImportError, RuntimeError) as error:  # its dependencies are not installed
+        raise UserError(f"decoder {key}={name!r}: {str(error).strip().splitlines()[-1]}") from error
+    if inspect.isclass(found) and issubclass(found, getattr(diffusers, base)):
+        return found
+    example = {"pipeline": "StableDiffusionPipeline", "scheduler": "DDIMScheduler"}[key]
+    kind = base.removeprefix("Diffusion").removesuffix("Mixin")
+    known = [other for other in dir(diffusers) if other.endswith(kind) and other != base]
+    hint = nearest(str(name), known)
+    if not hint.startswith("; did you mean"):  # there are hundreds
+        hint = f"; give the name of a class, such as {example}"
+    raise UserError(f"decoder {key}={name!r}: diffusers has no such {key}{hint}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -90,10 +90,15 @@ class GalleryDecoder(Decoder):
         self._embeddings = self.embed_captions([p.caption for p in found]).cpu().flatten(1)
         self._items = found
 
+    def check_sampling(self, sampling: Mapping[str, Any]) -> None:
+        """The other decoder's arguments are taken, so that a gallery can stand in its place; they change nothing."""
+        self.decoder.check_sampling(sampling)
+
     def generate(
         self, embeddings: Tensor, *, seed: int | Sequence[int], negative: Tensor | None = None, **sampling: Any
     ) -> list[np.ndarray]:
         """The media of the nearest items, as they are."""
+        self.check_sampling(sampling)
         found = []
         for item in self.nearest(embeddings):
             assert item.media is not None

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from nextgpt_pl.errors import UserError
 
 Interval = tuple[float, float]
+#: of the sampling arguments
+KEY = "guidance_interval"
 
 
 def taken_from(sampling: dict[str, Any]) -> Interval | None:
@@ -26,7 +28,7 @@ def taken_from(sampling: dict[str, Any]) -> Interval | None:
         UserError: not two shares in order.
 
     """
-    interval = sampling.pop("guidance_interval", None)
+    interval = sampling.pop(KEY, None)
     if interval is None:
         return None
     try:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nextgpt_pl.decoders.arguments import Arguments
 from nextgpt_pl.decoders.diffusion import DiffusionDecoder
 from nextgpt_pl.decoders.layout import TextLayout, read_layout
 from nextgpt_pl.errors import UserError
@@ -35,7 +36,7 @@ class PromptDecoder(DiffusionDecoder):
         self,
         pipeline: str,
         path: str,
-        sampling: dict[str, Any] | None = None,
+        sampling: Arguments | None = None,
         *,
         max_length: int | None = None,
         **kwargs: Any,

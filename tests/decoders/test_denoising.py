@@ -74,9 +74,9 @@ def test_a_perfect_denoiser_has_no_error(name):
     from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
     scheduler = FlowMatchEulerDiscreteScheduler() if name == "flow" else DDIMScheduler(prediction_type=name)
-    latents = torch.randn(4, 2, 3, 3)
+    latents, embeddings = torch.randn(4, 2, 3, 3), torch.zeros(4, 1)
 
-    def perfect(noisy, timesteps):
+    def perfect(noisy, timesteps, _embedding):
         shape = (-1, 1, 1, 1)
         if name == "flow":
             sigma = (timesteps / 1000).view(shape)
@@ -85,9 +85,79 @@ def test_a_perfect_denoiser_has_no_error(name):
         noise = (noisy - kept.sqrt() * latents) / (1 - kept).sqrt()
         return noise if name == "epsilon" else kept.sqrt() * noise - (1 - kept).sqrt() * latents
 
-    found = denoising.loss(perfect, scheduler, latents, 5.0, torch.Generator().manual_seed(0))
-    assert found < 1e-6
-    assert denoising.loss(lambda x, _: 0 * x, scheduler, latents, 5.0, torch.Generator().manual_seed(0)) > 0.05
+    def loss(denoise):
+        generator = torch.Generator().manual_seed(0)
+        return denoising.loss(denoise, scheduler, embeddings, latents, 5.0, generator, at_once=4)
+
+    assert loss(perfect) < 1e-6
+    assert loss(lambda x, *_: 0 * x) > 0.05
+
+
+class _Net(torch.nn.Module):
+    """Predicts noise from noisy latents ``(n, 2, 3)``, timesteps and embeddings ``(n, 5)``; counts its inputs."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.seen = torch.nn.Linear(11 + 1, 6).requires_grad_(False), []
+
+    def forward(self, noisy, timesteps, embeddings):
+        self.seen.append(len(noisy))
+        inputs = torch.cat([noisy.flatten(1), timesteps[:, None] / 1000, embeddings.square()], dim=1)
+        return self.layer(inputs).tanh().view_as(noisy)
+
+
+def _all_at_once(net, scheduler, embeddings, latents, generator):
+    """The loss written plainly, through one graph."""
+    timesteps = torch.randint(0, 1000, (len(latents),), generator=generator)
+    noise = torch.randn(latents.shape, generator=generator)
+    kept = scheduler.alphas_cumprod[timesteps]
+    noisy = kept.sqrt()[:, None, None] * latents + (1 - kept).sqrt()[:, None, None] * noise
+    errors = (net(noisy, timesteps, embeddings) - noise).square().flatten(1).mean(1)
+    return (errors * (5.0 * (1 - kept) / kept).clamp(max=1.0)).mean()
+
+
+@pytest.mark.parametrize(("at_once", "parts"), [(1, [1] * 5), (2, [2, 2, 1]), (9, [5])])
+def test_in_parts_loss_and_gradients_are_those_of_all_at_once(at_once, parts):
+    from diffusers import DDIMScheduler
+
+    net, scheduler = _Net(), DDIMScheduler()
+    leaf, latents = torch.randn(5, 5, requires_grad=True), torch.randn(5, 2, 3)
+    found = denoising.loss(net, scheduler, 2 * leaf, latents, 5.0, torch.Generator().manual_seed(3), at_once)
+    assert net.seen == parts
+    (gradient,) = torch.autograd.grad(7.0 * found, leaf)
+    wanted = _all_at_once(net, scheduler, 2 * leaf, latents, torch.Generator().manual_seed(3))
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(gradient, *torch.autograd.grad(7.0 * wanted, leaf))
+
+
+def test_a_part_keeps_nothing_for_the_backward_pass():
+    """What is saved for the backward pass is the embeddings' gradient alone, and without gradients nothing."""
+    from diffusers import DDIMScheduler
+
+    net, embeddings, latents = _Net(), torch.randn(4, 5, requires_grad=True), torch.randn(4, 2, 3)
+    found = denoising.loss(net, DDIMScheduler(), embeddings, latents, 5.0, torch.Generator().manual_seed(0))
+    assert [t.shape for t in found.grad_fn.saved_tensors] == [embeddings.shape]
+    with torch.no_grad():
+        alone = denoising.loss(net, DDIMScheduler(), embeddings, latents, 5.0, torch.Generator().manual_seed(0))
+    assert alone.grad_fn is None
+    assert alone == found
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_network_runs_in_its_own_dtype_under_autocast(checkpointing):
+    decoder = pocket_decoder(Modality.IMAGE)
+    decoder.gradient_checkpointing = checkpointing
+    pair = captioned_pair("train", Modality.IMAGE, 0)
+    latents, embedding = decoder.latents([pair.media] * 2), decoder.embed_captions([pair.caption] * 2)
+    found = []
+    for autocast in (False, True):
+        leaf = embedding.clone().requires_grad_(True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss = _loss(decoder, leaf, latents)
+        loss.backward()
+        found.append((loss.detach(), leaf.grad))
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
 
 
 def test_media_are_fitted(tmp_path):

@@ -1,0 +1,120 @@
+"""Plain values of a YAML that become arguments of diffusers: checked against its signatures before weights are read."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import types
+from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from nextgpt_pl.errors import UserError, nearest
+
+# text stands first: the command line's parser would read the text "0x10" as a number where a number comes before it
+Plain = str | bool | int | float | list[int | float] | None
+Arguments = dict[str, Plain]
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+_POSITIVE = ("num_inference_steps", "height", "width", "num_frames", "audio_length_in_s", "max_sequence_length")
+_SIDES, _SIDE_MULTIPLE = ("height", "width"), 8
+# given by the decoder itself
+_OWN_ENDS = ("prompt", "prompt_2", "prompt_3", "embeds", "mask", "_per_prompt")
+_OWN = ("self", "generator", "latents", "output_type", "return_dict")
+_SIMPLE: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def sampling_types(pipeline_class: Any) -> dict[str, Any]:
+    """Arguments of a pipeline's call that a YAML may set, with their types."""
+    found = declared(pipeline_class.__call__)
+    given = {name for name in found if name in _OWN or name.endswith(_OWN_ENDS) or "callback" in name}
+    return {name: wanted for name, wanted in found.items() if name not in given and _described(wanted)}
+
+
+@lru_cache
+def declared(function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Names and types of a function's arguments; a default's own type is allowed whatever the annotation says."""
+    try:
+        hints = get_type_hints(function)
+    except (NameError, TypeError):  # an annotation that cannot be resolved
+        hints = {}
+    found = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        default = parameter.default
+        own = Any if default is parameter.empty else type(default)
+        wanted = hints.get(name, Any if default is None else own)
+        found[name] = wanted if own is Any or _fits(default, wanted) else Union[wanted, own]  # noqa: UP007
+    return found
+
+
+def check(values: Mapping[str, Any], known: Mapping[str, Any], where: str, owner: str) -> None:
+    """Check that each value has a known name and the type that is declared for it.
+
+    Args:
+        values: name to plain value.
+        known: names and types, see :func:`declared`.
+        where: key of the YAML that holds them.
+        owner: whose arguments they are.
+
+    Raises:
+        UserError: a name is unknown, or a value is of another type, not finite or out of bounds.
+
+    """
+    for name in values:
+        if name not in known:
+            raise UserError(f"{where}.{name}: {owner} has no such argument{nearest(str(name), known)}")
+        _check(values[name], known[name], f"{where}.{name}", name)
+
+
+def _check(value: Any, wanted: Any, where: str, name: str) -> None:
+    if not _fits(value, wanted):
+        raise UserError(f"{where}={value!r:.80}: want {_described(wanted)}")
+    if value is None or name not in _POSITIVE:
+        return
+    if value <= 0:
+        raise UserError(f"{where}={value!r}: above 0")
+    if name in _SIDES and value % _SIDE_MULTIPLE:
+        raise UserError(f"{where}={value!r}: a multiple of {_SIDE_MULTIPLE} pixels")
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    origin, parameters = get_origin(wanted), get_args(wanted)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, one) for one in parameters)
+    if origin is Literal:
+        return value in parameters
+    if origin in (list, tuple) or wanted in (list, tuple):
+        return isinstance(value, (list, tuple)) and _elements_fit(value, origin, parameters)
+    return _is_scalar(value, wanted)
+
+
+def _is_scalar(value: Any, wanted: Any) -> bool:
+    """Of the type ``wanted``; a truth value is no number, and a number is finite."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    if wanted is Any:
+        return True
+    kinds = (int, float) if wanted is float else wanted if isinstance(wanted, type) else ()
+    return isinstance(value, kinds) and isinstance(value, bool) == (wanted is bool)
+
+
+def _elements_fit(values: Collection[Any], origin: Any, parameters: tuple[Any, ...]) -> bool:
+    if origin is tuple and Ellipsis not in parameters:
+        return len(values) == len(parameters) and all(map(_fits, values, parameters))
+    element = parameters[0] if parameters else float
+    return all(_fits(value, element) for value in values)
+
+
+def _described(wanted: Any) -> str:
+    """In words; nothing where no plain value is of this type."""
+    origin, parameters = get_origin(wanted), get_args(wanted)
+    if origin in (Union, types.UnionType):
+        shown = [text for text in map(_described, parameters) if text]
+        return " or ".join(dict.fromkeys(shown)) + (" or null" if shown and type(None) in parameters else "")
+    if origin is Literal:
+        return "one of " + ", ".join(repr(value) for value in parameters)
+    if origin in (list, tuple) or wanted in (list, tuple):
+        return "a list of numbers" if not parameters or set(parameters) <= {int, float, Ellipsis} else ""
+    return "a plain value" if wanted is Any else _SIMPLE.get(wanted, "")
