@@ -9,6 +9,7 @@ from argparse import ArgumentError
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -19,6 +20,7 @@ from nextgpt_pl.checkpoints.io import AtomicCheckpointIO, newest
 from nextgpt_pl.checkpoints.keep import BestCheckpoint, LastCheckpoints
 from nextgpt_pl.config_errors import explain
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.precision import check_trainer_precision
 from nextgpt_pl.progress import ResumingProgressBar
 from nextgpt_pl.runs import RunConfig, create_run_folder, describe, first_process, loggers, run_folder
 
@@ -37,6 +39,12 @@ class ExperimentCLI(LightningCLI):
 
     def _verb_config(self) -> Namespace:
         return self.config[self.subcommand] if self.subcommand else self.config
+
+    def before_instantiate_classes(self) -> None:
+        """What concerns the whole process, and what would be found too late: after data and models are read."""
+        config = self._verb_config()
+        check_trainer_precision(config.trainer.precision)
+        torch.set_float32_matmul_precision(config.run.float32_matmul_precision)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the run folder, save the resolved configuration there, and let the trainer log and save into it.

@@ -21,6 +21,7 @@ from nextgpt_pl.features.keys import digest, folder_sha256
 from nextgpt_pl.features.store import in_chunks
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.paths import resolve
+from nextgpt_pl.precision import compute_dtype, own_precision
 from nextgpt_pl.samples import Media
 
 _MEMORY_BYTES = 256 * 2**20
@@ -155,8 +156,9 @@ class DiffusionDecoder(Decoder):
         return self._text
 
     @torch.no_grad()
+    @own_precision()
     def embed_captions(self, captions: Sequence[str]) -> Tensor:
-        """``(N, *embedding_shape)`` float32. What was embedded lately is remembered: the text encoder is frozen."""
+        """``(N, *embedding_shape)`` float32, outside of autocast. What was embedded lately is remembered: the text encoder is frozen."""
         if self._store is None:
             self._store = self._caption_store()
         keys = [digest("caption", caption) for caption in captions]
@@ -172,7 +174,8 @@ class DiffusionDecoder(Decoder):
         """All that caption embeddings depend on but for the captions, as plain data."""
         present = self.files.index()
         folders = {part: folder_sha256(self.files.folder(part)) for part in self.text_parts if part in present}
-        return {"class": type(self).__name__, "shape": list(self.embedding_shape), **folders}
+        own = {"class": type(self).__name__, "shape": list(self.embedding_shape)}
+        return {**own, "compute_dtype": compute_dtype(torch.float32), **folders}
 
     def _embed_now(self, captions: list[str]) -> Tensor:
         return self._encode(captions).float().cpu()
@@ -220,6 +223,7 @@ class DiffusionDecoder(Decoder):
         return given
 
     @torch.no_grad()
+    @own_precision()
     def generate(
         self, embeddings: Tensor, *, seed: int | Sequence[int], negative: Tensor | None = None, **sampling: Any
     ) -> list[np.ndarray]:
@@ -274,6 +278,7 @@ class DiffusionDecoder(Decoder):
         return [np.asarray(p) for p in (output.images if hasattr(output, "images") else output.frames)]
 
     @torch.no_grad()
+    @own_precision()
     def latents(self, media: Sequence[Media]) -> Tensor:
         """``(N, C, h, w)`` of images, ``(N, C, T, h, w)`` of videos. What was encoded lately is remembered."""
         found = self._latents.fetch(media, lambda at: torch.stack([self._latent(media[i]) for i in at]))

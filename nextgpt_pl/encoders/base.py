@@ -15,6 +15,7 @@ from nextgpt_pl.features import FeatureCache, Memory, Store
 from nextgpt_pl.features.keys import media_key
 from nextgpt_pl.features.store import in_chunks
 from nextgpt_pl.modality import GENERATED, Modality
+from nextgpt_pl.precision import compute_dtype, own_precision
 from nextgpt_pl.samples import Media, MediaSlot
 
 _MEMORY_BYTES = 512 * 2**20
@@ -116,6 +117,7 @@ class Encoder(nn.Module, ABC):
         return key(media) in store
 
     @torch.no_grad()
+    @own_precision()
     def features(
         self,
         modality: Modality,
@@ -123,7 +125,7 @@ class Encoder(nn.Module, ABC):
         device: torch.device | str,
         inputs: Sequence[Tensor | None] | None = None,
     ) -> Tensor:
-        """Features of media, ``(N, E, output_dim)``.
+        """Features of media, ``(N, E, output_dim)`` float32, computed outside of autocast.
 
         The encoder is frozen, so what it gave once is remembered: in the cache, or without one in memory.
 
@@ -171,7 +173,8 @@ class Encoder(nn.Module, ABC):
         if self.cache is None:
             return self._memory, lambda medium: medium
         if modality not in self._stores:
-            self._stores[modality] = self.cache.store(f"encoder-{modality}", self.source, self.producer(modality))
+            producer = {**self.producer(modality), "compute_dtype": compute_dtype(torch.float32)}
+            self._stores[modality] = self.cache.store(f"encoder-{modality}", self.source, producer)
         return self._stores[modality], self._key
 
     def _key(self, media: Media) -> bytes:

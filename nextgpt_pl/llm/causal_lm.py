@@ -163,17 +163,18 @@ class CausalLM(nn.Module):
                 layer.weight[-count:] = initial_rows(layer.weight[:-count], count).to(layer.weight.dtype)
 
     def train(self, mode: bool = True) -> CausalLM:
-        """Frozen layers stay in evaluation mode; only what a stage adds (LoRA's dropout) follows ``mode``."""
+        """Frozen layers stay in evaluation mode; only the dropout of a LoRA that trains follows ``mode``."""
         super().train(mode)
         if self.model is not None:
             self.model.train(mode and self.gradient_checkpointing)
+            lora_trains = any(p.requires_grad for name, p in self.model.named_parameters() if "lora_" in name)
             for name, module in self.model.named_modules():
                 if "lora_dropout" in name:
-                    module.train(mode)
+                    module.train(mode and lora_trains)
         return self
 
     def add_lora(self, lora: LoRA) -> None:
-        """Add low-rank updates to the frozen layers.
+        """Add low-rank updates to the frozen layers. They are frozen too until a stage trains them.
 
         Raises:
             UserError: other ones are there already, or no layer has such a name.
@@ -187,6 +188,7 @@ class CausalLM(nn.Module):
         self.complete()
         inject_lora(self.model, lora)
         self.lora = wanted
+        self.train(self.training)
 
     def word_embeddings(self) -> Tensor:
         """The frozen vocabulary's embeddings ``(V, H)``, without the signal tokens' rows."""

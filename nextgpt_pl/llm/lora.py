@@ -33,7 +33,7 @@ class LoRA:
 
 
 def inject_lora(model: Any, lora: LoRA) -> None:
-    """Add the updates to ``model``; they start as zero, in float32.
+    """Add the updates to ``model``; they start as zero, in float32, frozen and without dropout.
 
     Raises:
         UserError: no layer has such a name.
@@ -51,3 +51,4 @@ def inject_lora(model: Any, lora: LoRA) -> None:
     for name, parameter in model.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.float()
+            parameter.requires_grad_(False)

@@ -25,6 +25,7 @@ from nextgpt_pl.distributed import Mean, means, processes, rank
 from nextgpt_pl.encoders.media_reader import MediaReader
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.model import NextGPT
+from nextgpt_pl.precision import check_trainer_precision
 from nextgpt_pl.row_notes import ReportsRows
 from nextgpt_pl.samples import Batch
 from nextgpt_pl.stages.agreement import OnNonFinite, StepAgreement
@@ -139,6 +140,10 @@ class Stage(LightningModule, ABC):
         """The network's parameters that train, by name."""
         return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
 
+    def setup(self, stage: str) -> None:
+        """Refuse precisions that would turn weights and targets into another dtype, whatever the trainer does."""
+        check_trainer_precision(self.trainer.precision)
+
     def on_fit_start(self) -> None:
         """Refuse to train nothing, or with trainables in half precision; print the trainable share."""
         trainable = self.trainable()
@@ -149,7 +154,7 @@ class Stage(LightningModule, ABC):
         if low:
             raise UserError(f"trainable parameters must be float32, these are not: {', '.join(low[:5])}")
         rank_zero_info(self.summary())
-        self.network.llm.train(True)
+        self.network.train(True)
 
     def on_train_start(self) -> None:
         """Log how many rows the data module could use."""

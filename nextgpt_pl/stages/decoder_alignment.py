@@ -108,6 +108,24 @@ class DecoderAlignment(Stage):
         compared = frozenset(m for m, weight in self.denoising.weights.items() if weight)
         return MediaReader(self.network.encoder if self.learns_replies else None, compared)
 
+    def _place_decoders(self) -> None:
+        """Move them to the stage's device, wherever the targets come from: they draw and denoise too."""
+        for decoder in self.network.decoders.values():
+            decoder.to(self.device)
+
+    def on_fit_start(self) -> None:
+        """Also place the decoders."""
+        super().on_fit_start()
+        self._place_decoders()
+
+    def on_validation_start(self) -> None:
+        """Lightning's hook."""
+        self._place_decoders()
+
+    def on_test_start(self) -> None:
+        """Lightning's hook."""
+        self._place_decoders()
+
     def kept_names(self) -> list[str]:
         """Also the signal tokens' rows where they are frozen: they were drawn, and the projections fit no others."""
         rows = fnmatch.filter(dict(self.network.named_parameters()), _SIGNAL_ROWS)
@@ -119,7 +137,7 @@ class DecoderAlignment(Stage):
         missing = [i for i, embedding in enumerate(spans.embeddings) if embedding is None]
         found: list[Tensor | None] = list(spans.embeddings)
         if missing:
-            made = decoder.to(self.device).embed_captions([spans.captions[i] for i in missing])
+            made = decoder.embed_captions([spans.captions[i] for i in missing])
             for index, embedding in zip(missing, made, strict=True):
                 found[index] = embedding
         stacked = torch.stack([e for e in found if e is not None]).float()

@@ -22,6 +22,7 @@ from nextgpt_pl.losses import shifted_labels
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.paths import resolve
+from nextgpt_pl.precision import compute_dtype, own_precision
 from nextgpt_pl.samples import Batch, Rendered, SignalSpan
 
 _MEMORY_BYTES = 512 * 2**20
@@ -96,6 +97,7 @@ class SignalStates:
         return not self.network.llm.in_step and not batch.slots
 
     @torch.no_grad()
+    @own_precision()
     def __call__(self, batch: Batch) -> RowStates:
         """The batch's states, on its device."""
         rows = list(batch.rows())
@@ -163,7 +165,7 @@ class SignalStates:
         values = [whole(p.detach(), torch.device("cpu")).float().contiguous().numpy().tobytes() for p in added]
         return {
             "weights": folder_sha256(path) if path.is_dir() else f"{llm.path}@{commit}",
-            "dtype": llm.dtype_name,
+            "compute_dtype": compute_dtype(llm.dtype_name),
             "quantization": str(llm.quantization),
             # rows that were read together differ in the last bits from those that were read alone
             "rows_at_a_time": self.rows_at_a_time,

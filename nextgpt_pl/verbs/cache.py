@@ -12,6 +12,7 @@ from lightning.pytorch.cli import LightningCLI
 from nextgpt_pl.cli import ExperimentCLI, parsed
 from nextgpt_pl.datamodules.base import ItemData
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.precision import check_trainer_precision
 from nextgpt_pl.row_notes import RowNotes
 from nextgpt_pl.samples import Batch
 from nextgpt_pl.stages.base import Stage
@@ -32,6 +33,10 @@ class _Filler(LightningModule):
     def __init__(self, stage: Stage) -> None:
         super().__init__()
         self.stage = [stage]  # not a child: its parts are loaded when they are needed, or never
+
+    def setup(self, stage: str) -> None:
+        """As for training."""
+        check_trainer_precision(self.trainer.precision)
 
     def predict_step(self, batch: Batch, _batch_idx: int) -> None:
         """One batch."""
