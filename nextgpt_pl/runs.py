@@ -27,8 +27,8 @@ class RunConfig:
             run and, after an interruption, continues it. Needs ``name``.
         keep_last: how many of the last checkpoints are kept, beside the best.
         checkpoint_every: steps between checkpoints; by default they are saved behind each validation.
-        float32_matmul_precision: ``torch.set_float32_matmul_precision``. ``high`` lets GPUs multiply float32 matrices in
-            TF32, several times as fast and with 10 bits of precision instead of 23.
+        float32_matmul_precision: ``torch.set_float32_matmul_precision``. ``high`` lets GPUs multiply float32 matrices
+            in TF32, several times as fast and with 10 bits of precision instead of 23.
 
     """
 

@@ -158,7 +158,7 @@ class DiffusionDecoder(Decoder):
     @torch.no_grad()
     @own_precision()
     def embed_captions(self, captions: Sequence[str]) -> Tensor:
-        """``(N, *embedding_shape)`` float32, outside of autocast. What was embedded lately is remembered: the text encoder is frozen."""
+        """``(N, *embedding_shape)`` float32, outside of autocast. What was embedded lately is remembered."""
         if self._store is None:
             self._store = self._caption_store()
         keys = [digest("caption", caption) for caption in captions]

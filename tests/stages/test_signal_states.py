@@ -88,6 +88,18 @@ def test_other_signal_rows_are_another_producer(tiny_models, tmp_path):
     assert stages[1].signal_states._producer() == producers[1] | {"rows_at_a_time": 2}
 
 
+def test_states_of_an_llm_in_another_dtype_are_kept_apart(tiny_models, tmp_path):
+    stores = []
+    for dtype in ("float32", "bfloat16"):
+        network = tiny.network(tiny_models, FeatureCache(tmp_path, "float32"), dtype=dtype)
+        network.load()
+        for rows in (p for name, p in network.llm.named_parameters() if name.endswith(".rows")):
+            torch.nn.init.ones_(rows)
+        stage = DecoderAlignment(network, samples=0, train_signal_rows=False)
+        stores.append(stage.signal_states._store("text").folder)
+    assert stores[0] != stores[1]
+
+
 def test_where_rows_or_the_llm_train_nothing_is_remembered(tiny_models):
     stage, _ = tiny.stage_and_data("DecoderAlignment", tiny_models, 6)
     assert stage.signal_states is None
