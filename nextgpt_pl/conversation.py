@@ -1,36 +1,35 @@
 """Conversations as token ids: chat template, label mask, media slots and signal spans.
 
-The chat template is rendered once with marks around each message and at each medium; the text between marks is then
-tokenised piece by piece. So labels, slots and spans are exact by construction, and a prompt is tokenised the same in
-training and in generation.
+The chat template is rendered with marks around each message and at each medium, and tokenised whole: the ids are those
+of the template applied without marks, special tokens that a message spells aside. A prompt is tokenised the same in
+training and in generation: it ends before the blanks in front of the reply, which many tokenizers join to the word that
+follows.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import MODALITIES, Modality
+from nextgpt_pl.row_writer import IGNORE, RowWriter  # noqa: F401 (labels of this module's rows)
 from nextgpt_pl.samples import (
     CaptionedPair,
     Dialogue,
     MediaPart,
-    MediaSlot,
     Message,
     Part,
     Rendered,
-    SignalSpan,
     TextPart,
 )
+from nextgpt_pl.template_tokens import CLOSE, MARKS, MEDIUM, OPEN, Piece, TemplateTokens, without_marks
 
-IGNORE = -100
-# private-use characters: no tokenizer's vocabulary and no sensible text holds them. A chat template may move them.
-OPEN, CLOSE, MEDIUM = "\ue000", "\ue001", "\ue002"
-_MARKS = re.compile(f"([{OPEN}{CLOSE}{MEDIUM}])")
+_BORDERS = re.compile(f"[{OPEN}{CLOSE}]")
 _PLACEHOLDER = re.compile("(" + "|".join(re.escape(spec.placeholder) for spec in MODALITIES.values()) + ")")
 _BY_PLACEHOLDER = {spec.placeholder: spec.modality for spec in MODALITIES.values()}
 
@@ -107,6 +106,7 @@ class Conversation:
         embedding_shapes: caption embedding shapes that the decoders expect, per modality.
         direction: how a captioned pair is read.
         media_as: whether the assistant's media are signal spans, or captions between the first and last signal token.
+        context_length: tokens that the LLM can read, the reply included; ``None``: any number.
 
     """
 
@@ -116,6 +116,7 @@ class Conversation:
     embedding_shapes: Mapping[Modality, tuple[int, ...]] = field(default_factory=dict)
     direction: Direction = "generation"
     media_as: MediaAs = "signals"
+    context_length: int | None = None
 
     @property
     def pad_token_id(self) -> int:
@@ -132,93 +133,54 @@ class Conversation:
         dialogue = pair_to_dialogue(item, self.direction) if isinstance(item, CaptionedPair) else item
         return self.render(dialogue)
 
+    @cached_property
+    def _tokens(self) -> TemplateTokens:
+        return TemplateTokens(self.tokenizer)
+
     def render(self, dialogue: Dialogue, *, add_generation_prompt: bool = False) -> Rendered:
-        """Token ids, labels on the assistant's turns (with the token that ends them), slots and spans."""
-        writer = _Writer(self, dialogue)
+        """Token ids, labels on what the assistant writes (with the token that ends a turn), slots and spans."""
+        writer = RowWriter(self, dialogue)
         media = [p for m in dialogue.messages for p in m.parts if isinstance(p, MediaPart)]
         message = medium = -1
         inside = False
-        for piece in _MARKS.split(self._marked(dialogue, add_generation_prompt)):
-            if piece == OPEN:
-                message, inside = message + 1, True
-            elif piece == CLOSE:
-                inside = False
-                writer.closing = dialogue.messages[message].role == "assistant"
+        for piece in MARKS.split(self._marked(dialogue, add_generation_prompt)):
+            if piece in (OPEN, CLOSE):
+                inside = piece == OPEN
+                message += inside
+                if dialogue.messages[message].role == "assistant":
+                    writer.border(opens=inside)
             elif piece == MEDIUM:
                 medium += 1
                 writer.medium(media[medium], dialogue.messages[message].role == "assistant")
             elif piece:
-                writer.text(piece, content=inside, label=inside and dialogue.messages[message].role == "assistant")
+                writer.pieces.append(Piece(piece, typed=inside))
         if (message + 1, medium + 1) != (len(dialogue.messages), len(media)):
             raise UserError(
                 f"{dialogue.key}: the chat template drops messages ({message + 1} of {len(dialogue.messages)})"
             )
-        return writer.rendered(dialogue)
+        if add_generation_prompt:
+            writer.without_blanks()
+        return writer.rendered(dialogue, self._tokens)
 
     def _marked(self, dialogue: Dialogue, add_generation_prompt: bool) -> str:
-        messages = [
-            {"role": m.role, "content": OPEN + "".join(_marked_part(p) for p in m.parts) + CLOSE}
-            for m in dialogue.messages
-        ]
-        return str(
-            self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
-        )
+        """The rendered template with its marks."""
+        contents = ["".join(map(_marked_part, message.parts)) for message in dialogue.messages]
+
+        def applied(content: Callable[[str], str]) -> str:
+            messages = [
+                {"role": m.role, "content": content(text)} for m, text in zip(dialogue.messages, contents, strict=True)
+            ]
+            options = {"tokenize": False, "add_generation_prompt": add_generation_prompt}
+            return str(self.tokenizer.apply_chat_template(messages, **options))
+
+        marked = applied(lambda text: f"{OPEN}{text}{CLOSE}")
+        if any(text != text.strip() for text in contents):
+            # marks keep a template from trimming messages: where it does, trim them first
+            plain, trimmed = applied(str), applied(lambda text: f"{OPEN}{text.strip()}{CLOSE}")
+            if _BORDERS.sub("", marked) != plain == _BORDERS.sub("", trimmed):
+                return trimmed
+        return marked
 
 
 def _marked_part(part: Part) -> str:
-    return _MARKS.sub("", part.text) if isinstance(part, TextPart) else MEDIUM
-
-
-class _Writer:
-    """Collects token ids, labels, slots and spans of one dialogue."""
-
-    def __init__(self, conversation: Conversation, dialogue: Dialogue) -> None:
-        self.conversation, self.key = conversation, dialogue.key
-        self.ids: list[int] = []
-        self.labels: list[int] = []
-        self.slots: list[MediaSlot] = []
-        self.spans: list[SignalSpan] = []
-        self.closing = False  # an assistant's turn has just ended: its end token is still to be learned
-
-    def text(self, text: str, *, content: bool, label: bool) -> None:
-        # special tokens typed by a user are plain text; those of the template are not
-        ids = self.conversation.tokenizer(text, add_special_tokens=False, split_special_tokens=content).input_ids
-        self.ids += ids
-        self.labels += ids if label else [IGNORE] * len(ids)
-        if self.closing and ids:
-            self.labels[len(self.ids) - len(ids)] = ids[0]
-        self.closing = False
-
-    def medium(self, part: MediaPart, produced: bool) -> None:
-        start = len(self.ids)
-        if produced:
-            signal_ids = self.conversation.signal_ids.get(part.modality)
-            if not signal_ids:
-                raise UserError(f"{self.key}: the assistant is to produce {part.modality}, but no decoder makes it")
-            if part.caption is None:
-                raise UserError(f"{self.key}: the assistant's {part.modality} has no caption to learn from")
-            if self.conversation.media_as == "captions":
-                self._signals(signal_ids[:1])
-                self.text(part.caption, content=True, label=True)
-                self._signals(signal_ids[-1:])
-                return
-            self._signals(signal_ids)
-            self.spans.append(
-                SignalSpan(part.modality, start, len(self.ids), part.caption, part.caption_embedding, part.media)
-            )
-            return
-        length = self.conversation.slot_lengths.get(part.modality)
-        if not length:
-            raise UserError(f"{self.key}: the user shows {part.modality}, but no encoder reads it")
-        self.ids += [self.conversation.pad_token_id] * length
-        self.labels += [IGNORE] * length
-        if part.media is None:
-            raise UserError(f"{self.key}: the user shows {part.modality}, but the item has no file of it")
-        self.slots.append(MediaSlot(part.modality, start, len(self.ids), part.media))
-
-    def _signals(self, ids: Sequence[int]) -> None:
-        self.ids += ids
-        self.labels += ids
-
-    def rendered(self, dialogue: Dialogue) -> Rendered:
-        return Rendered(self.ids, self.labels, tuple(self.slots), tuple(self.spans), dialogue.key, dialogue.attributes)
+    return without_marks(part.text) if isinstance(part, TextPart) else MEDIUM

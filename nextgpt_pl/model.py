@@ -129,6 +129,7 @@ class NextGPT(nn.Module):
             embedding_shapes={m: d.embedding_shape for m, d in self.decoders.items()},
             direction=direction,
             media_as=self.media_as,
+            context_length=self.llm.context_length,
         )
 
     def slot_length(self, modality: Modality) -> int:

@@ -43,7 +43,7 @@ _VICUNA_TEMPLATE = (
     "{{ bos_token }}A chat between a curious user and an artificial intelligence assistant. The assistant gives "
     "helpful, detailed, and polite answers to the user's questions. {% for m in messages %}"
     "{% if m.role == 'assistant' %}ASSISTANT: {{ m.content }}{{ eos_token }}"
-    "{% else %}USER: {{ m.content }} {% endif %}{% endfor %}{% if add_generation_prompt %}ASSISTANT: {% endif %}"
+    "{% else %}USER: {{ m.content }} {% endif %}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
 
 

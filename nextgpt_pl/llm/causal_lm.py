@@ -88,7 +88,7 @@ class CausalLM(nn.Module):
         """The tokenizer, with the chat template of the YAML if it gives one.
 
         Raises:
-            UserError: there is no chat template at all.
+            UserError: there is no chat template at all, or no tokenizer that can be read.
 
         """
         tokenizer = self.pretrained.tokenizer()
@@ -104,6 +104,11 @@ class CausalLM(nn.Module):
         if ids != wanted:
             raise UserError(f"llm.extra_tokens={self.extra_tokens} get the ids {ids}, but their rows are {wanted}")
         return tokenizer
+
+    @property
+    def context_length(self) -> int | None:
+        """The longest row in tokens that the model was made for; ``None``: it has no bound."""
+        return self.pretrained.context_length
 
     @property
     def hidden_size(self) -> int:

@@ -19,6 +19,9 @@ from nextgpt_pl import published
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.paths import resolve
 
+# what transformers reads a tokenizer from
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")
+
 DType = Literal["float32", "bfloat16", "float16"]
 
 
@@ -57,9 +60,33 @@ class Pretrained:
         except (OSError, ValueError) as error:
             raise UserError(f"llm.path={self.path!r}: {str(error).splitlines()[0]}") from error
 
+    @property
+    def context_length(self) -> int | None:
+        """Positions that the model was made for, scaling of rotary embeddings included; ``None``: any number."""
+        config = self.config.get_text_config()
+        longest = getattr(config, "max_position_embeddings", None)
+        if not longest:
+            return None
+        scaling = getattr(config, "rope_parameters", None) or {}
+        # one for all layers, or one for each kind of layer
+        kinds = [kind for kind in scaling.values() if isinstance(kind, Mapping)] or [scaling]
+        scaled = [
+            (kind.get("original_max_position_embeddings") or longest) * (kind.get("factor") or 1.0) for kind in kinds
+        ]
+        return int(max(longest, *scaled))
+
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer as it was published."""
-        return AutoTokenizer.from_pretrained(**self._source())
+        """The tokenizer as it was published.
+
+        Raises:
+            UserError: there is none, or its file is damaged.
+
+        """
+        source = self._source()
+        try:
+            return AutoTokenizer.from_pretrained(**source)
+        except Exception as error:  # tokenizers raises nothing narrower
+            raise UserError(f"llm.path={self.path!r}: {_why_no_tokenizer(source, error)}") from error
 
     @property
     def in_layers(self) -> bool:
@@ -107,3 +134,15 @@ class Pretrained:
         # quantized layers are made where they stay: on the process's own device
         device = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
         return {"quantization_config": BitsAndBytesConfig(**self.quantization), "device_map": {"": device}}
+
+
+def _why_no_tokenizer(source: Mapping[str, Any], error: Exception) -> str:
+    folder, reason = Path(source["pretrained_model_name_or_path"]), (str(error).splitlines() or [repr(error)])[0]
+    if not folder.is_dir() or "gguf_file" in source:
+        return f"its tokenizer cannot be read: {reason}"
+    found = [name for name in _TOKENIZER_FILES if (folder / name).is_file()]
+    if not found:
+        return f"no tokenizer there, which is one of {', '.join(_TOKENIZER_FILES)}"
+    if "tiktoken" in reason:  # the last of the formats that transformers tries
+        reason = "it is no SentencePiece model"
+    return f"its tokenizer cannot be read ({reason}); fetch {', '.join(found)} anew"

@@ -138,10 +138,11 @@ def test_conversations_are_those_that_the_legacy_code_trained_on(chat):
     assert prompt.input_ids[slot.start - 1] == rows - 2
     assert prompt.input_ids[slot.stop] == rows - 1
     text = tokenizer.decode([*prompt.input_ids[: slot.start], *prompt.input_ids[slot.stop :]])
-    expected = "### Human: <Img></Img> what is it\n### Assistant: a circle\n### Human: draw it\n### Assistant: "
+    expected = "### Human: <Img></Img> what is it\n### Assistant: a circle\n### Human: draw it\n### Assistant:"
     assert text.removeprefix(tokenizer.bos_token or "") == expected
     learned = [i for i in prompt.labels if i >= 0]
-    assert tokenizer.decode(learned).startswith("a circle\n###")
+    # with the blank in front, which the official tokenizer's first token of a reply has too
+    assert tokenizer.decode(learned).startswith(" a circle\n###")
 
 
 def test_replies_end_before_the_mark_of_the_next_turn(chat, monkeypatch):

@@ -1,0 +1,110 @@
+"""Pieces of a rendered chat template and what stands in the place of its media, written as one row of token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.samples import Dialogue, MediaPart, MediaSlot, Rendered, SignalSpan
+from nextgpt_pl.template_tokens import MEDIUM, Piece, TemplateTokens, without_marks
+
+if TYPE_CHECKING:
+    from nextgpt_pl.conversation import Conversation
+
+IGNORE = -100
+
+
+class RowWriter:
+    """Collects pieces of one dialogue, and what stands in the place of its media."""
+
+    def __init__(self, conversation: Conversation, dialogue: Dialogue) -> None:
+        self.conversation, self.key = conversation, dialogue.key
+        self.pieces: list[Piece] = []
+        self.borders: list[int] = []  # pieces at which a reply begins and ends, in turn
+        self.media: list[tuple[MediaPart, Sequence[int]]] = []  # token ids of signals, none of what is shown
+
+    def border(self, *, opens: bool) -> None:
+        """A reply begins or ends; the blanks in front of it are the model's to write."""
+        blanks = opens and self.without_blanks(keep=True)
+        self.borders.append(len(self.pieces) - blanks)
+
+    def without_blanks(self, *, keep: bool = False) -> bool:
+        """Take the blanks off the last piece; whether there were any. ``keep``: as a piece of their own."""
+        last = self.pieces.pop() if self.pieces else Piece("")
+        text = last.text.rstrip(" ")
+        found = len(last.text) - len(text)
+        self.pieces += [Piece(t, last.typed) for t in (text, " " * found * keep) if t]
+        return found > 0
+
+    def medium(self, part: MediaPart, produced: bool) -> None:
+        """A medium that the assistant produces, or that the user shows.
+
+        Raises:
+            UserError: no decoder makes it or no encoder reads it, or it has no caption or no file.
+
+        """
+        if not produced:
+            if not self.conversation.slot_lengths.get(part.modality):
+                raise UserError(f"{self.key}: the user shows {part.modality}, but no encoder reads it")
+            if part.media is None:
+                raise UserError(f"{self.key}: the user shows {part.modality}, but the item has no file of it")
+            self._place(part, ())
+            return
+        signal_ids = self.conversation.signal_ids.get(part.modality)
+        if not signal_ids:
+            raise UserError(f"{self.key}: the assistant is to produce {part.modality}, but no decoder makes it")
+        if part.caption is None:
+            raise UserError(f"{self.key}: the assistant's {part.modality} has no caption to learn from")
+        if self.conversation.media_as == "signals":
+            self._place(part, signal_ids)
+            return
+        self._place(part, signal_ids[:1])
+        self.pieces.append(Piece(without_marks(part.caption), typed=True))
+        self._place(part, signal_ids[-1:])
+
+    def _place(self, part: MediaPart, signal_ids: Sequence[int]) -> None:
+        self.pieces.append(Piece(MEDIUM))
+        self.media.append((part, signal_ids))
+
+    def rendered(self, dialogue: Dialogue, tokens: TemplateTokens) -> Rendered:
+        """The pieces tokenised, with slots and spans in the place of the media."""
+        found, borders = tokens(self.pieces, self.borders)
+        learned: set[int] = set()
+        for start, stop in zip(borders[::2], borders[1::2], strict=True):
+            learned.update(range(start, stop + 1))  # with the token that ends the turn
+        row = Rendered([], [], key=dialogue.key, attributes=dialogue.attributes)
+        media = iter(self.media)
+        slots: list[MediaSlot] = []
+        spans: list[SignalSpan] = []
+        for position, token in enumerate(found):
+            if token == tokens.medium_id:
+                self._enter(*next(media), row, slots, spans)
+            else:
+                row.input_ids.append(token)
+                row.labels.append(token if position in learned else IGNORE)
+        return replace(row, slots=tuple(slots), spans=tuple(spans))
+
+    def _enter(
+        self,
+        part: MediaPart,
+        signal_ids: Sequence[int],
+        row: Rendered,
+        slots: list[MediaSlot],
+        spans: list[SignalSpan],
+    ) -> None:
+        start = len(row.input_ids)
+        if signal_ids:
+            row.input_ids.extend(signal_ids)
+            row.labels.extend(signal_ids)
+            if self.conversation.media_as == "signals":
+                caption = part.caption or ""
+                stop = len(row.input_ids)
+                spans.append(SignalSpan(part.modality, start, stop, caption, part.caption_embedding, part.media))
+            return
+        length = self.conversation.slot_lengths[part.modality]
+        row.input_ids.extend([self.conversation.pad_token_id] * length)
+        row.labels.extend([IGNORE] * length)
+        assert part.media is not None
+        slots.append(MediaSlot(part.modality, start, start + length, part.media))
