@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
@@ -29,6 +29,10 @@ def _existing(path: Path) -> Path:
     if path.stat().st_size == 0:
         raise UserError(f"{path}: the file is empty")
     return path
+
+
+def _unreadable(path: Path, what: str, error: Exception) -> UserError:
+    return UserError(f"{path}: not a readable {what} ({error or type(error).__name__})")
 
 
 def load_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -52,8 +56,8 @@ def load_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
             return np.asarray(upright.convert("RGB"))
     except UserError:
         raise
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a readable image ({error})") from error
+    except Exception as error:  # a decoder may raise anything on damaged data
+        raise _unreadable(path, "image", error) from error
 
 
 def load_video(
@@ -92,8 +96,8 @@ def load_video(
                     break
     except UserError:
         raise
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise UserError(f"{path}: not a readable video ({error})") from error
+    except Exception as error:  # a decoder may raise anything on damaged data
+        raise _unreadable(path, "video", error) from error
     if not frames or (wanted is not None and len(frames) < len(wanted)):
         raise UserError(
             f"{path}: {len(frames)} frames were read, {len(wanted) if wanted else 'at least 1'} were wanted"
@@ -141,8 +145,8 @@ def _load_audio_stream(path: Path, max_seconds: float) -> tuple[np.ndarray, int]
                     raise UserError(f"{path}: longer than {max_seconds:g} seconds")
     except UserError:
         raise
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise UserError(f"{path}: not a readable sound ({error})") from error
+    except Exception as error:  # a decoder may raise anything on damaged data
+        raise _unreadable(path, "sound", error) from error
     if not pieces:
         raise UserError(f"{path}: holds no samples")
     return finite(np.concatenate(pieces).astype(np.float32), Modality.AUDIO, str(path)), rate
@@ -173,8 +177,10 @@ def load_array(path: Path, modality: Modality) -> np.ndarray:
     """
     try:
         array = np.load(_existing(path), allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: not a readable .npy file ({error})") from error
+    except UserError:
+        raise
+    except Exception as error:  # a decoder may raise anything on damaged data
+        raise _unreadable(path, ".npy file", error) from error
     return readings(np.asarray(array), modality, str(path))
 
 

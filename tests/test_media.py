@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import av
 import numpy as np
 import pytest
@@ -58,6 +60,29 @@ def test_broken_files_are_named(tmp_path, load, name):
     path.write_bytes(b"this is not a medium at all" * 9)
     with pytest.raises(UserError, match=f"{name}: not a readable"):
         load(path)
+
+
+def test_damaged_files_are_refused_or_read_whatever_their_decoder_makes_of_them(tmp_path, clip):
+    Image.new("RGB", (20, 30), "red").save(tmp_path / "a.png")
+    media_files.save_audio(np.sin(np.arange(2000) / 9).astype(np.float32), tmp_path / "a.wav", 16_000)
+    np.save(tmp_path / "a.npy", np.ones((4, 4), np.float32))
+    whole = {Modality.IMAGE: "a.png", Modality.AUDIO: "a.wav", Modality.DEPTH: "a.npy", Modality.VIDEO: clip.name}
+    generator, refused = np.random.default_rng(0), 0
+    for modality, name in whole.items():
+        data = (tmp_path / name).read_bytes()
+        for number in range(15 if modality is Modality.VIDEO else 60):
+            damaged = np.frombuffer(data, np.uint8).copy()
+            at = generator.integers(0, min(len(data), 200) if number % 2 else len(data), 8)
+            damaged[at] = generator.integers(0, 256, 8)
+            file = tmp_path / f"damaged{Path(name).suffix}"
+            file.write_bytes(damaged[: generator.integers(1, len(data)) if number % 3 == 0 else None].tobytes())
+            try:
+                array, _ = media.array_of(Media(modality, file))
+                assert np.isfinite(array).all()
+            except UserError as error:
+                refused += 1
+                assert str(error).startswith(f"{file}: ")  # noqa: PT017
+    assert refused > 100
 
 
 def test_sizes_are_bounded_before_decoding(tmp_path, clip):

@@ -113,7 +113,7 @@ def _open_array(path: Path) -> np.ndarray:
         raise UserError(f"missing caption embedding {path}")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # a damaged header may raise anything
         raise UserError(f"caption embedding {path} is unreadable, or a pickle, which is refused ({error})") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
         raise UserError(f"caption embedding {path} must be one array of floating-point numbers")

@@ -32,6 +32,7 @@ class Prediction:
         reference: a right medium, ``{"type": ..., "file": ...}``; its file lies below the predictions' folder, or
             below the task's own data folder where it has one.
         expected: exact content in the pocket world: pairs of a kind and the attributes of a scene.
+        failed: why the item could not be asked or compared: a file of it cannot be read. It has no reply and no score.
 
     """
 
@@ -42,6 +43,7 @@ class Prediction:
     references: list[str] = field(default_factory=list)
     reference: dict[str, str] | None = None
     expected: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    failed: str | None = None
 
     @property
     def text(self) -> str:
@@ -67,7 +69,7 @@ def write_line(prediction: Prediction, file: Any) -> None:
 
 
 def read(folder: Path) -> list[Prediction]:
-    """All predictions of a folder.
+    """All predictions of a folder, of each item the last one: what had failed may have been answered later.
 
     Raises:
         UserError: there are none, or a line is not a prediction; names the line.
@@ -76,7 +78,7 @@ def read(folder: Path) -> list[Prediction]:
     file = folder / FILE
     if not file.is_file():
         raise UserError(f"{folder}: no {FILE} there; make it with: python -m nextgpt_pl test -c FILE --run RUN")
-    return list(_lines(file))
+    return list({(p.task, p.key): p for p in _lines(file)}.values())
 
 
 def _lines(file: Path) -> Iterator[Prediction]:

@@ -29,6 +29,10 @@ def rows(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
             theirs = ("", "") if paper is None else (f"{paper:g}", f"{ours.value - paper:+.4g}")
             found.append((task, name, f"{ours.value:.4g}", interval, *theirs, str(ours.count)))
         found += [(task, name, "not computed", why, "", "", "") for name, why in result["failed"].items()]
+        skipped = result.get("skipped", {})
+        if skipped:
+            key, why = next(iter(skipped.items()))
+            found.append((task, "items skipped", str(len(skipped)), f"such as {key}: {why}", "", "", ""))
     return found
 
 
@@ -38,7 +42,9 @@ def write(record: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) 
     document.add(Table(("setting", "value"), list(settings.items())), Heading("Scores"), Table(_HEADER, rows(record)))
     predictions = records.read(folder)
     for task in record["tasks"]:
-        own = [p for p in predictions if p.task == task][:_SAMPLES]
+        own = [p for p in predictions if p.task == task and p.failed is None][:_SAMPLES]
+        if not own:
+            continue
         header = ("asked", *("reply" for _ in range(max(len(p.reply) for p in own))), "right")
         document.add(Heading(task), Table(header, [_cells(p, len(header) - 2, folder) for p in own]))
     return document.write("report")

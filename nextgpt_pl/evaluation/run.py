@@ -12,6 +12,7 @@ from tqdm import tqdm
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation import records
 from nextgpt_pl.evaluation.bootstrap import Estimate
+from nextgpt_pl.evaluation.readable import fault
 from nextgpt_pl.evaluation.records import Prediction
 from nextgpt_pl.evaluation.tasks import Item, Task
 from nextgpt_pl.media import array_of
@@ -42,17 +43,21 @@ def predict(model: AnyToAny, tasks: Sequence[Task], folder: Path, *, temperature
     """Write a prediction for each item of each task that ``folder`` does not have yet.
 
     An item's media depend on its number and ``seed`` alone, and at temperature 0 its text does too; so an interrupted
-    run continues as if nothing had happened.
+    run continues as if nothing had happened. An item whose files cannot be read is written as failed, and tried again
+    by the next run.
     """
-    known = {(p.task, p.key) for p in records.read(folder)} if (folder / records.FILE).is_file() else set()
+    written = records.read(folder) if (folder / records.FILE).is_file() else []
+    known = {(p.task, p.key) for p in written if p.failed is None}
+    failed = {(p.task, p.key): p.failed for p in written}
     _drop_cut_line(folder / records.FILE)
     with (folder / records.FILE).open("a", encoding="utf-8") as file:
         for task in tasks:
             items = [(n, item) for n, item in _numbered(task) if (task.name, item.key) not in known]
             bar = tqdm(total=len(items), desc=task.name)
             for batch in _batches(items):
-                for prediction in _answer(model, task, batch, folder, temperature, seed):
-                    records.write_line(prediction, file)
+                for prediction in _answer_readable(model, task, batch, folder, temperature, seed):
+                    if prediction.failed is None or prediction.failed != failed.get((task.name, prediction.key)):
+                        records.write_line(prediction, file)
                 bar.update(len(batch))
             bar.close()
 
@@ -88,6 +93,49 @@ def _batches(items: list[tuple[int, Item]]) -> list[list[tuple[int, Item]]]:
     return batches
 
 
+def _answer_readable(
+    model: AnyToAny, task: Task, batch: list[tuple[int, Item]], folder: Path, temperature: float, seed: int
+) -> list[Prediction]:
+    """Predictions of a batch, of which items with files that cannot be read are failed ones.
+
+    Right media are read beforehand, since every score would miss them later; the question's, which the model reads
+    itself, only to find out which it could not.
+
+    Raises:
+        UserError: the model refuses the batch for another reason.
+
+    """
+    found, asked = _without_faults(task, batch, question=False)
+    while asked:
+        try:
+            return [*found, *_answer(model, task, asked, folder, temperature, seed)]
+        except UserError:
+            failed, readable = _without_faults(task, asked, question=True)
+            if not failed:
+                raise
+            found, asked = [*found, *failed], readable
+    return found
+
+
+def _without_faults(
+    task: Task, batch: list[tuple[int, Item]], *, question: bool
+) -> tuple[list[Prediction], list[tuple[int, Item]]]:
+    """Failed predictions of the items whose files cannot be read, and the other items."""
+    failed, readable = [], []
+    for number, item in batch:
+        reason = fault(item, task.data_root, question=question)
+        if reason is None:
+            readable.append((number, item))
+        else:
+            failed.append(Prediction(task.name, item.key, _prompt(item), [], failed=reason))
+    return failed, readable
+
+
+def _prompt(item: Item) -> list[dict[str, Any]]:
+    content = item.messages[-1]["content"]
+    return [{k: p[k] for k in ("type", "text") if k in p} for p in content]
+
+
 def _answer(
     model: AnyToAny, task: Task, batch: list[tuple[int, Item]], folder: Path, temperature: float, seed: int
 ) -> list[Prediction]:
@@ -105,11 +153,8 @@ def _answer(
         stem = f"{''.join(c if c.isalnum() else '_' for c in task.name)}/{number:05}"
         parts = [_written(part, folder, f"{stem}_{i}") for i, part in enumerate(reply)]
         reference = _reference(item, folder, f"{stem}_reference")
-        content = item.messages[-1]["content"]
-        prompt = [{k: p[k] for k in ("type", "text") if k in p} for p in content]
-        found.append(
-            Prediction(task.name, item.key, prompt, parts, list(item.references), reference, list(item.expected))
-        )
+        references, expected = list(item.references), list(item.expected)
+        found.append(Prediction(task.name, item.key, _prompt(item), parts, references, reference, expected))
     return found
 
 
@@ -142,22 +187,29 @@ def _written(part: ReplyPart, folder: Path, name: str) -> dict[str, str]:
 def score(tasks: Sequence[Task], folder: Path) -> dict[str, Any]:
     """Every number of every task that ``folder`` has predictions of; also written to ``scores.json``.
 
-    A score that cannot be computed stands there with its reason.
+    A score that cannot be computed stands there with its reason, and so do items that are not part of any score.
     """
     predictions = records.read(folder)
     results: dict[str, Any] = {}
     for task in tasks:
-        own = [p for p in predictions if p.task == task.name]
-        if not own:
+        own = [p for p in predictions if p.task == task.name and p.failed is None]
+        skipped = {p.key: p.failed for p in predictions if p.task == task.name and p.failed is not None}
+        if not own and not skipped:
             continue
         numbers, failed = dict[str, Estimate](), dict[str, str]()
-        for part in task.scores:
+        for part in task.scores if own else ():
             try:
                 numbers |= part(own, folder, task.data_root or folder)
             except (ValueError, UserError) as error:  # one number must not cost the others
                 failed[type(part).__name__] = str(error)
         scores = {name: vars(value) for name, value in numbers.items()}
-        results[task.name] = {"items": len(own), "scores": scores, "failed": failed, "paper": task.paper}
+        results[task.name] = {
+            "items": len(own),
+            "scores": scores,
+            "failed": failed,
+            "skipped": skipped,
+            "paper": task.paper,
+        }
     unknown = sorted({p.task for p in predictions} - {t.name for t in tasks})
     record = {"tasks": results, "unscored": unknown}
     (folder / SCORES).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

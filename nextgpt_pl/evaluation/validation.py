@@ -66,6 +66,8 @@ class ValidationTasks(Callback):
     def _values(record: dict[str, Any]) -> dict[str, float]:
         values = {}
         for task, found in record["tasks"].items():
+            for key, reason in found["skipped"].items():
+                rank_zero_warn(f"validation task {task!r}: {key} is skipped: {reason}")
             for score_name, reason in found["failed"].items():
                 rank_zero_warn(f"validation task {task!r}: no {score_name}: {reason}")
             for name, estimate in found["scores"].items():

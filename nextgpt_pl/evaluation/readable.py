@@ -1,0 +1,55 @@
+"""Whether an item's files can be read: one that cannot is recorded as failed, and costs the others nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from nextgpt_pl.datamodules.rows import inside
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.evaluation.tasks import Item
+from nextgpt_pl.media import array_of
+from nextgpt_pl.modality import modality_of_file
+from nextgpt_pl.samples import Media
+
+
+def shown(item: Item) -> Iterator[Media]:
+    """The media of an item's question that lie in files."""
+    for message in item.messages:
+        content = message["content"]
+        for part in content if isinstance(content, (list, tuple)) else ():
+            medium = part.get(part["type"])
+            if isinstance(medium, Media) and isinstance(medium.source, Path):
+                yield medium
+
+
+def reference(item: Item, root: Path | None) -> Iterator[Media]:
+    """The right medium, where it is a file; ``root`` is the task's data folder.
+
+    Raises:
+        UserError: its name leaves the folder, or has an unknown ending.
+
+    """
+    if isinstance(item.reference, str) and root is not None:
+        path = inside(root, item.reference)
+        try:
+            yield Media(modality_of_file(item.reference), path)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+
+def fault(item: Item, root: Path | None, *, question: bool = True) -> str | None:
+    """Why an item's files cannot be read; ``None`` if they can.
+
+    Args:
+        item: of a task.
+        root: the task's data folder.
+        question: whether the question's media are read too, or the right medium alone.
+
+    """
+    try:
+        for medium in [*(shown(item) if question else ()), *reference(item, root)]:
+            array_of(medium)
+    except UserError as error:
+        return str(error)
+    return None
