@@ -38,15 +38,17 @@ class AnyToAny:
     >>> reply = chat([{"role": "user", "content": "Draw a small red circle on the left on white."}])  # doctest: +SKIP
     """
 
-    def __init__(self, network: NextGPT, device: str | torch.device = "cpu") -> None:
+    def __init__(self, network: NextGPT, device: str | torch.device = "cpu", *, placed: bool = False) -> None:
         """Use a loaded network; :meth:`from_run` reads one.
 
         Args:
             network: loaded.
             device: where it and its decoders run.
+            placed: the network is where it belongs and is not moved. That of a training is its strategy's: moving it
+                would undo sharding and offloading.
 
         """
-        self.network = network.to(device).eval()
+        self.network = (network if placed else network.to(device)).eval()
         self.conversation = network.conversation()
         for decoder in network.decoders.values():
             decoder.to(device)

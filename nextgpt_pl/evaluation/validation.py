@@ -17,6 +17,7 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation.run import check_names, predict, score
 from nextgpt_pl.evaluation.tasks import Task
 from nextgpt_pl.pipeline import AnyToAny
+from nextgpt_pl.stages.agreement import act_on_signals
 from nextgpt_pl.stages.base import Stage
 
 
@@ -54,13 +55,15 @@ class ValidationTasks(Callback):
             path = Path(name)
             shutil.rmtree(path, ignore_errors=True)  # of a run that was interrupted here
             path.mkdir(parents=True)
-            model = AnyToAny(pl_module.network, pl_module.device)
-            pl_module.network(self._answer, model, path)
+            model = AnyToAny(pl_module.network, pl_module.device, placed=True)
+            for task in self.tasks:
+                pl_module.network(self._answer, model, path, task)
+                act_on_signals(trainer, pl_module)  # a task may take longer than a scheduler waits
             record = score(self.tasks, path)
         pl_module.log_dict(self._values(record), rank_zero_only=True)
 
-    def _answer(self, model: AnyToAny, folder: Path) -> None:
-        predict(model, self.tasks, folder, temperature=0.0, seed=self.seed)
+    def _answer(self, model: AnyToAny, folder: Path, task: Task) -> None:
+        predict(model, [task], folder, temperature=0.0, seed=self.seed)
 
     @staticmethod
     def _values(record: dict[str, Any]) -> dict[str, float]:
