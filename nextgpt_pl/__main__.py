@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from nextgpt_pl.errors import UserError, nearest
+from nextgpt_pl.parents import end_with_starter
 from nextgpt_pl.quiet import quieten
 
 # verb -> where its function of the whole command line is, and what it does
@@ -86,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         print(f"error: no verb {verb!r}{nearest(verb, VERBS)}", file=sys.stderr)
         return 2
+    end_with_starter()
     quieten()
     try:
         module, _, function = VERBS[verb][0].partition(":")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import itertools
 import os
+import subprocess
 from argparse import ArgumentError
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,14 +18,17 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
+from nextgpt_pl.atomic import write_whole
 from nextgpt_pl.checkpoints.io import AtomicCheckpointIO, newest
 from nextgpt_pl.checkpoints.keep import BestCheckpoint, LastCheckpoints
 from nextgpt_pl.config_errors import explain
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.parents import child_environment, forget_children
 from nextgpt_pl.precision import check_trainer_precision
 from nextgpt_pl.progress import ResumingProgressBar
 from nextgpt_pl.runs import RunConfig, create_run_folder, describe, first_process, loggers, run_folder
 
+_LAST_WORDS = 120.0  # seconds that the other processes have to end behind the first one
 _FOLDER_VARIABLE = "NEXTGPT_RUN_FOLDER"
 
 
@@ -80,8 +85,9 @@ class ExperimentCLI(LightningCLI):
             return run_folder(settings, self.config_files)
         folder = create_run_folder(settings, self.config_files)
         os.environ[_FOLDER_VARIABLE] = str(folder)
+        os.environ.update(child_environment())
         text = self._parser(self.subcommand).dump(self._verb_config(), skip_none=False)
-        (folder / "config.yaml").write_text(text)
+        write_whole(folder / "config.yaml", text)
         print(f"run folder: {folder}", flush=True)
         return folder
 
@@ -153,11 +159,16 @@ def parsed(argv: list[str], cli_class: type[ExperimentCLI] = ExperimentCLI, **ar
         raise UserError(explain(str(error))) from error
     finally:
         os.environ.pop(_FOLDER_VARIABLE, None)
+        forget_children()
 
 
 def run(argv: list[str]) -> int:
     """Parse ``VERB -c FILE ...``, run it, and return the exit code."""
     cli = parsed(argv)
+    # processes that this one has started end with it: let them come to their own end first
+    for process in getattr(cli.trainer.strategy.launcher, "procs", ()):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_LAST_WORDS)
     if first_process():
         print(f"done. {describe(cli.run_folder)}")
     return 0

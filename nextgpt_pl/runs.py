@@ -11,6 +11,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from nextgpt_pl.atomic import clear_abandoned
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.precision import MatmulPrecision
 
@@ -78,6 +79,7 @@ def create_run_folder(run: RunConfig, config_files: list[Path]) -> Path:
     if run.resume:
         folder = run_folder(run, config_files)
         folder.mkdir(parents=True, exist_ok=True)
+        clear_abandoned(folder)
         return folder
     parent = run_folder(RunConfig(run.root, run.experiment), config_files)
     parent.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import nextgpt_pl
+from nextgpt_pl.atomic import write_whole
 from nextgpt_pl.checkpoints.adapter import FORMAT, write_adapter
 from nextgpt_pl.checkpoints.finite import check_finite
 from nextgpt_pl.checkpoints.official_keys import EXTRA_TOKENS, SHARED_INPUT, Format, our_names, parts_of
@@ -181,8 +182,8 @@ def import_official(
         "frozen": official.frozen,
         "skipped": official.skipped,
     }
-    (out / "key_mapping.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    (out / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    write_whole(out / "key_mapping.json", json.dumps(record, indent=1) + "\n")
+    write_whole(out / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     return record
 
 

@@ -12,7 +12,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from nextgpt_pl.atomic import whole_file, write_whole
 from nextgpt_pl.checkpoints.adapter import read_adapter
+from nextgpt_pl.checkpoints.finite import check_finite
 from nextgpt_pl.checkpoints.official_keys import EXTRA_TOKENS, SHARED_INPUT, Format, to_official
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import GENERATED, MODALITIES, Modality
@@ -40,7 +42,8 @@ def export_official(
         The files written.
 
     Raises:
-        UserError: the adapter holds what the format has no place for, or the vocabulary is not to be had.
+        UserError: the adapter holds what the format has no place for, the vocabulary is not to be had, or a weight is
+            not finite in ``dtype``.
 
     """
     folder = adapter / "adapter" if (adapter / "adapter").is_dir() else adapter
@@ -50,11 +53,12 @@ def export_official(
     state = to_official(tensors, kind)
     if dtype is not None:
         state = {key: tensor.to(dtype) for key, tensor in state.items()}
+        check_finite(state, f"{out}: not written in {dtype}")  # what is too large for half precision
     out.mkdir(parents=True, exist_ok=True)
     if kind == "legacy":
         frozen = set(manifest.get("official", {}).get("frozen", []))
         parameters = {key: nn.Parameter(t, requires_grad=key not in frozen) for key, t in state.items()}
-        torch.save(OrderedDict(parameters), out / "pytorch_model.pt")
+        _save(OrderedDict(parameters), out / "pytorch_model.pt")
         return [out / "pytorch_model.pt"]
     lora = manifest["llm"].get("lora")
     return _write_lora(out, state, lora, manifest["llm"]["path"]) if lora else _write_parts(out, state)
@@ -111,13 +115,18 @@ def _whole_vocabulary(tensors: dict[str, Tensor], manifest: Mapping[str, Any], l
     return tensors
 
 
+def _save(state: Mapping[str, Tensor], path: Path) -> None:
+    with whole_file(path) as scratch:
+        torch.save(state, scratch)
+
+
 def _write_parts(out: Path, state: Mapping[str, Tensor]) -> list[Path]:
     vocabulary = {k: t for k, t in state.items() if k in ("model.embed_tokens.weight", "lm_head.weight")}
     written = []
     for name, mark in _V2_PARTS.items():
         part = {key: tensor for key, tensor in state.items() if mark in key}
         if part:
-            torch.save({**vocabulary, **part}, out / name)
+            _save({**vocabulary, **part}, out / name)
             written.append(out / name)
     if not written:
         raise UserError("the adapter holds no projection: there is nothing to write in the v2 format")
@@ -126,8 +135,9 @@ def _write_parts(out: Path, state: Mapping[str, Tensor]) -> list[Path]:
 
 def _write_lora(out: Path, state: Mapping[str, Tensor], lora: Mapping[str, Any], llm: str) -> list[Path]:
     low_rank = {key: tensor.contiguous() for key, tensor in state.items() if ".lora_" in key}
-    save_file(low_rank, out / "adapter_model.safetensors", metadata={"format": "pt"})
-    torch.save({k: t for k, t in state.items() if ".lora_" not in k}, out / "non_lora_trainables.bin")
+    with whole_file(out / "adapter_model.safetensors") as scratch:
+        save_file(low_rank, scratch, metadata={"format": "pt"})
+    _save({k: t for k, t in state.items() if ".lora_" not in k}, out / "non_lora_trainables.bin")
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -139,5 +149,5 @@ def _write_lora(out: Path, state: Mapping[str, Tensor], lora: Mapping[str, Any],
         "bias": "none",
         "inference_mode": True,
     }
-    (out / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_whole(out / "adapter_config.json", json.dumps(config, indent=2) + "\n")
     return [out / name for name in ("adapter_model.safetensors", "adapter_config.json", "non_lora_trainables.bin")]

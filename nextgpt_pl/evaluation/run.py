@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from nextgpt_pl.atomic import clear_abandoned, write_whole
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation import records
 from nextgpt_pl.evaluation.bootstrap import Estimate
@@ -46,6 +47,7 @@ def predict(model: AnyToAny, tasks: Sequence[Task], folder: Path, *, temperature
     run continues as if nothing had happened. An item whose files cannot be read is written as failed, and tried again
     by the next run.
     """
+    clear_abandoned(folder)
     written = records.read(folder) if (folder / records.FILE).is_file() else []
     known = {(p.task, p.key) for p in written if p.failed is None}
     failed = {(p.task, p.key): p.failed for p in written}
@@ -212,5 +214,5 @@ def score(tasks: Sequence[Task], folder: Path) -> dict[str, Any]:
         }
     unknown = sorted({p.task for p in predictions} - {t.name for t in tasks})
     record = {"tasks": results, "unscored": unknown}
-    (folder / SCORES).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_whole(folder / SCORES, json.dumps(record, indent=2) + "\n")
     return record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 import weakref
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import torch
 
 from nextgpt_pl.features.keys import fingerprint
 from nextgpt_pl.features.store import MANIFEST, FeatureStore
+from nextgpt_pl.storage import DiskFullError
 
 
 @dataclass
@@ -34,7 +36,7 @@ class FeatureCache:
 
     def __post_init__(self) -> None:
         # when the cache is let go of, or at the program's end
-        weakref.finalize(self, _flush, self._stores)
+        weakref.finalize(self, _flush_at_the_end, self._stores)
 
     def store(self, kind: str, source: str, producer: dict[str, Any]) -> FeatureStore:
         """The store of a producer.
@@ -66,6 +68,14 @@ class FeatureCache:
 def _flush(stores: dict[str, FeatureStore]) -> None:
     for store in stores.values():
         store.flush()
+
+
+def _flush_at_the_end(stores: dict[str, FeatureStore]) -> None:
+    """Nobody is left to handle an error: a full disk costs these features, and is said."""
+    try:
+        _flush(stores)
+    except DiskFullError as error:
+        print(f"feature cache: {error}; what was not written is computed again", file=sys.stderr)
 
 
 def _tell_stale(root: Path, kind: str, producer: dict[str, Any]) -> None:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import time
+import uuid
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
-from nextgpt_pl.atomic import whole_file
+from nextgpt_pl.atomic import clear_abandoned, write_whole
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.features.keys import KEY_BYTES
+from nextgpt_pl.features.shards import Shard, write_shard
 
 SHARD_BYTES = 64 * 2**20
 MANIFEST = "manifest.json"
@@ -84,10 +83,10 @@ class Memory(Store):
 
 
 class FeatureStore(Store):
-    """A folder of shards, each a safetensors file with ``keys`` and ``values``, memory-mapped.
+    """A folder of shards, each a safetensors file with ``keys``, ``values`` and ``checksums``, memory-mapped.
 
     Any number of processes may write: each into shards of its own, which appear whole. What a killed process had not
-    written yet is computed again.
+    written yet is computed again; so is, with a warning that names the shard, what is damaged.
 
     Args:
         folder: of this producer.
@@ -98,51 +97,61 @@ class FeatureStore(Store):
 
     def __init__(self, folder: Path, producer: dict[str, Any], dtype: torch.dtype) -> None:
         self.folder, self.dtype = folder, dtype
-        self._shards: dict[str, Any] = {}
-        self._index: dict[bytes, tuple[str, int]] = {}
+        self._shards: dict[str, Shard | None] = {}
+        self._index: dict[bytes, tuple[Shard, int]] = {}
         self._new: dict[bytes, Tensor] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        with whole_file(folder / MANIFEST) as scratch:
-            scratch.write_text(json.dumps(producer, indent=2, sort_keys=True) + "\n")
+        clear_abandoned(folder)
+        write_whole(folder / MANIFEST, json.dumps(producer, indent=2, sort_keys=True) + "\n")
         self.refresh()
 
     def __len__(self) -> int:
         return len(self._index) + len(self._new)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._index or key in self._new
+        return key in self._new or self._read(key) is not None
 
     def refresh(self) -> None:
-        """Take in shards that have appeared, of this process or of others.
-
-        Raises:
-            UserError: a shard is damaged.
-
-        """
+        """Take in shards that have appeared, of this process or of others; a later one counts before an earlier one."""
         for path in sorted(self.folder.glob("*.safetensors")):
             if path.name in self._shards:
                 continue
             try:
-                opened = safe_open(path, "pt")
-                keys = opened.get_tensor("keys").numpy()
+                shard = Shard(path)
             except (SafetensorError, OSError) as error:
-                raise UserError(
-                    f"feature cache: {path} is damaged ({error}); delete it, it will be made again"
-                ) from error
-            self._shards[path.name] = opened.get_slice("values")
-            for row, key in enumerate(keys):
-                self._index[key.tobytes()] = (path.name, row)
+                self._shards[path.name] = None
+                warnings.warn(
+                    f"feature cache: {path} is damaged ({error}): its features are computed anew; delete it",
+                    stacklevel=2,
+                )
+                continue
+            self._shards[path.name] = shard
+            for row, key in enumerate(shard.keys):
+                self._index[key] = (shard, row)
+
+    def _read(self, key: object) -> Tensor | None:
+        """From the memory map; ``None`` if it is not there, or damaged."""
+        assert isinstance(key, bytes)
+        place = self._index.get(key)
+        if place is None:
+            return None
+        shard, row = place
+        value = shard.read(row, key)
+        if value is None:
+            del self._index[key]
+            warnings.warn(
+                f"feature cache: {shard.path}: the value in row {row} is damaged (checksum): it is computed anew",
+                stacklevel=3,
+            )
+        return value
 
     def get(self, key: Hashable) -> Tensor | None:
         """From the memory map, or from what is not written yet."""
         assert isinstance(key, bytes)
         if key in self._new:
             return self._new[key].float()
-        place = self._index.get(key)
-        if place is None:
-            return None
-        shard, row = place
-        return self._shards[shard][row].float()
+        value = self._read(key)
+        return None if value is None else value.float()
 
     def add(self, key: Hashable, value: Tensor) -> None:
         """Written with the next shard.
@@ -162,11 +171,9 @@ class FeatureStore(Store):
     def flush(self) -> None:
         """Write a shard of what is new, and take in those of other processes."""
         if self._new:
-            keys = np.frombuffer(b"".join(self._new), dtype=np.uint8).reshape(-1, KEY_BYTES)
-            name = f"{time.time_ns():020d}-{os.getpid()}.safetensors"
-            with whole_file(self.folder / name) as scratch:
-                tensors = {"keys": torch.from_numpy(keys.copy()), "values": torch.stack(list(self._new.values()))}
-                save_file(tensors, scratch)
+            # by time, and unique over machines that share the folder
+            name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}.safetensors"
+            write_shard(self.folder / name, self._new)
             self._new.clear()
         self.refresh()
 

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from nextgpt_pl.atomic import write_whole
 from nextgpt_pl.decoders.base import Decoder
 from nextgpt_pl.media_files import save_comparison
 from nextgpt_pl.modality import MODALITIES, Modality
@@ -76,7 +77,7 @@ class SampleWriter:
         folder.mkdir(parents=True, exist_ok=True)
         captions = [k[0] for k in kept]
         files = save_comparison(folder, modality, captions, theirs, ours, decoder.rate)
-        (folder / f"{modality}_captions.txt").write_text("".join(f"{i}: {c}\n" for i, c in enumerate(captions)))
+        write_whole(folder / f"{modality}_captions.txt", "".join(f"{i}: {c}\n" for i, c in enumerate(captions)))
         _to_wandb(loggers, modality, captions, files, step)
 
 
@@ -84,7 +85,7 @@ def write_captions(folder: Path, written: Sequence[tuple[str, str, str]], logger
     """Key, caption and reference of each item, as ``captions.tsv`` and as a W&B table."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = ["key\tcaption\treference", *("\t".join(t.replace("\t", " ") for t in row) for row in written)]
-    (folder / "captions.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_whole(folder / "captions.tsv", "\n".join(lines) + "\n")
     for experiment in _wandb_runs(loggers):
         import wandb
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from nextgpt_pl.analysis.runs import Run
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.parents import child_environment
 from nextgpt_pl.sweeps.processes import locked, terminable
 from nextgpt_pl.sweeps.records import Records, State
 
@@ -173,7 +174,7 @@ class Runner:
 
     def _process(self, planned: Planned, inherited: tuple[int, ...]) -> int:
         place = [f"--run.root={self.root}", f"--run.experiment={planned.experiment}", f"--run.name={planned.name}"]
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, **child_environment(), "PYTHONUNBUFFERED": "1"}
         if self.jobs > 1:
             environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // self.jobs))
         with self.records.output(self.key(planned)).open("wb") as output:

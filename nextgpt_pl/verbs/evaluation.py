@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from nextgpt_pl.atomic import write_whole
 from nextgpt_pl.errors import UserError
 
 _CONFIG = "evaluation.yaml"
@@ -111,7 +112,7 @@ def _pin(parser: Any, config: Any, folder: Path) -> None:
     file = folder / _CONFIG
     if file.is_file() and file.read_text(encoding="utf-8") != text:
         raise UserError(f"{folder}: holds predictions made with other settings; give another --out, or remove it")
-    file.write_text(text, encoding="utf-8")
+    write_whole(file, text)
 
 
 def _print_missing(missing: Mapping[str, list[str]]) -> None:

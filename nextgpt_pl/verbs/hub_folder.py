@@ -12,6 +12,7 @@ import yaml
 
 from nextgpt_pl.analysis import Run
 from nextgpt_pl.analysis.document import markdown_table
+from nextgpt_pl.atomic import write_whole
 from nextgpt_pl.checkpoints.adapter import MANIFEST, WEIGHTS
 from nextgpt_pl.errors import UserError
 
@@ -39,8 +40,8 @@ def write_folder(run: Path, folder: Path, repo: str) -> None:
         if (run / name).is_file():
             shutil.copyfile(run / name, folder / name)
     config = {"model": model_block(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")))}
-    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    (folder / "README.md").write_text(card(run, repo, config["model"]), encoding="utf-8")
+    write_whole(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+    write_whole(folder / "README.md", card(run, repo, config["model"]))
 
 
 def model_block(config: Mapping[str, Any]) -> dict[str, Any]:

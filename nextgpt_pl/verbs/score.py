@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nextgpt_pl.atomic import whole_file
+from nextgpt_pl.atomic import write_whole
 from nextgpt_pl.checkpoints.adapter import WEIGHTS
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features.keys import file_sha256, fingerprint
@@ -75,8 +75,7 @@ def _begun(folder: Path, of: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write(record: Mapping[str, Any], file: Path) -> None:
-    with whole_file(file) as scratch:
-        scratch.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_whole(file, json.dumps(record, indent=2) + "\n")
 
 
 def table_rows(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.parents import child_environment
 from nextgpt_pl.verbs.page import Tour, write_page
 from nextgpt_pl.verbs.score import score
 
@@ -66,7 +68,7 @@ def _fit(file: Path, stage: str, out: Path, name: str, adapter: Path | None, max
     if max_steps is not None:
         command += [f"--trainer.max_steps={max_steps}", f"--trainer.val_check_interval={max_steps}"]
     print(f"tour: {' '.join(command[1:])}", flush=True)
-    status = subprocess.run(command, check=False).returncode
+    status = subprocess.run(command, check=False, env={**os.environ, **child_environment()}).returncode
     found = out / stage / name / "adapter"
     if status or not found.is_dir():
         raise UserError(f"the stage {stage} ended with exit code {status}; what it said stands above")

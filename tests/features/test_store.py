@@ -1,9 +1,12 @@
 import json
+import os
+import time
 import warnings
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import FeatureCache, FeatureStore, Memory
@@ -54,14 +57,70 @@ def test_half_precision_gives_the_same_before_and_after_writing(tmp_path):
         store.add(KEYS[1], torch.full((50,), 1e6))
 
 
-def test_a_damaged_shard_is_named(tmp_path):
-    store = _store(tmp_path)
-    store.add(KEYS[0], torch.ones(2))
+def _shard(folder, values, dtype=torch.float32):
+    store = _store(folder, dtype)
+    for key, value in zip(KEYS, values, strict=False):
+        store.add(key, value)
     store.flush()
-    (shard,) = tmp_path.glob("*.safetensors")
+    (shard,) = folder.glob("*.safetensors")
+    return shard
+
+
+def test_a_cut_shard_is_named_and_made_again(tmp_path):
+    shard = _shard(tmp_path, torch.ones(1, 2))
     shard.write_bytes(shard.read_bytes()[:20])
-    with pytest.raises(UserError, match=f"{shard.name} is damaged"):
-        _store(tmp_path)
+    with pytest.warns(UserWarning, match=f"{shard.name} is damaged"):
+        store = _store(tmp_path)
+    assert KEYS[0] not in store
+    (found,) = store.fetch(KEYS[:1], lambda at: torch.ones(len(at), 2))
+    assert torch.equal(found, torch.ones(2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_flipped_bits_are_noticed_named_and_computed_anew(dtype, tmp_path):
+    values = torch.randn(4, 3, 2).to(dtype)
+    shard = _shard(tmp_path, values, dtype)
+    data = bytearray(shard.read_bytes())
+    at = bytes(data).index(values[2].numpy().tobytes())
+    data[at + 5] ^= 0b100
+    shard.write_bytes(data)
+    store, made = _store(tmp_path, dtype), []
+    with pytest.warns(UserWarning, match=rf"{shard.name}: the value in row 2 is damaged \(checksum\)"):
+        assert store.missing(KEYS[:4]) == [2]  # what is asked before the network runs
+    found = store.fetch(KEYS[:4], lambda at: made.extend(at) or values[at].float())
+    assert made == [2]
+    assert torch.equal(torch.stack(found), values.float())
+    store.flush()
+    with warnings.catch_warnings():  # the later shard counts
+        warnings.simplefilter("error")
+        again = _store(tmp_path, dtype).fetch(KEYS[:4], lambda at: pytest.fail(f"made again: {at}"))
+    assert torch.equal(torch.stack(again), values.float())
+
+
+def test_a_flipped_key_costs_its_own_value_alone(tmp_path):
+    shard = _shard(tmp_path, torch.arange(8.0).view(4, 2))
+    data = bytearray(shard.read_bytes())
+    data[bytes(data).index(KEYS[1])] ^= 1
+    shard.write_bytes(data)
+    assert _store(tmp_path).missing(KEYS[:4]) == [1]
+
+
+def test_shards_without_checksums_are_read(tmp_path):
+    shard = _shard(tmp_path, torch.arange(8.0).view(4, 2))
+    tensors = load_file(shard)
+    del tensors["checksums"]
+    save_file(tensors, shard)
+    assert torch.equal(_store(tmp_path).get(KEYS[3]), torch.tensor([6.0, 7.0]))
+
+
+def test_what_a_killed_process_left_is_cleared_a_day_later(tmp_path):
+    _shard(tmp_path, torch.ones(1, 2))
+    old, new = tmp_path / ".x.safetensors.1.partial", tmp_path / ".y.safetensors.2.partial"
+    for path, age in ((old, 25), (new, 23)):
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - age * 3600,) * 2)
+    _store(tmp_path)
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 def test_a_full_memory_keeps_what_it_has():
