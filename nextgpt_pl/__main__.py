@@ -19,7 +19,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "a run answers tasks, and is scored:  test -c experiments/eval/pocket.yaml --run RUN",
     ),
     "evaluate": ("nextgpt_pl.verbs.evaluation:evaluate", "the scores anew, without the model:  evaluate FOLDER"),
-    "data": ("nextgpt_pl.verbs.evaluation:check", "what is missing:  data check -c experiments/eval/paper.yaml"),
+    "data": (
+        "nextgpt_pl.verbs.data:main",
+        "open every file; what is missing, broken or too long:  data check -c FILE [--workers N]",
+    ),
     "predict": ("nextgpt_pl.cli:run", "write predictions:  predict -c FILE --ckpt_path CHECKPOINT"),
     "summary": (
         "nextgpt_pl.verbs.summary:main",

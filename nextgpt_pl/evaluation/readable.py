@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from nextgpt_pl.datamodules.check import Checked
+from nextgpt_pl.datamodules.checked_media import CheckedMedia
 from nextgpt_pl.datamodules.rows import inside
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation.tasks import Item
@@ -53,3 +55,12 @@ def fault(item: Item, root: Path | None, *, question: bool = True) -> str | None
     except UserError as error:
         return str(error)
     return None
+
+
+def check_item(item: Item, checked: CheckedMedia, root: Path | None) -> Checked:
+    """Open an item's files for ``data check``."""
+    try:
+        files = tuple(checked.open(medium) for medium in [*shown(item), *reference(item, root)])
+    except UserError as error:
+        return Checked(item.key, f"{item.key}: {error}")
+    return Checked(item.key, next((f"{item.key}: {f.fault}" for f in files if f.fault), None), files=files)

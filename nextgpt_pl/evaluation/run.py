@@ -54,7 +54,7 @@ def predict(model: AnyToAny, tasks: Sequence[Task], folder: Path, *, temperature
     _drop_cut_line(folder / records.FILE)
     with (folder / records.FILE).open("a", encoding="utf-8") as file:
         for task in tasks:
-            items = [(n, item) for n, item in _numbered(task) if (task.name, item.key) not in known]
+            items = [(n, item) for n, item in numbered(task) if (task.name, item.key) not in known]
             bar = tqdm(total=len(items), desc=task.name)
             for batch in _batches(items):
                 for prediction in _answer_readable(model, task, batch, folder, temperature, seed):
@@ -74,7 +74,8 @@ def _drop_cut_line(file: Path) -> None:
                 handle.truncate(whole)
 
 
-def _numbered(task: Task) -> list[tuple[int, Item]]:
+def numbered(task: Task) -> list[tuple[int, Item]]:
+    """The items that are asked, with their numbers."""
     found = []
     for number, item in enumerate(task.items()):
         if task.count is not None and number >= task.count:

@@ -6,6 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,17 +81,35 @@ def evaluate(argv: Sequence[str]) -> int:
     return 0
 
 
-def check(argv: Sequence[str]) -> int:
-    """``data check``: which tasks of a YAML have their data, and what is missing of the others."""
-    from nextgpt_pl.evaluation import run
+def check(argv: Sequence[str], folder: Path, workers: int) -> int:
+    """``data check`` of an evaluation: which tasks have their data, and which of their files cannot be read.
 
-    if list(argv[1:2]) != ["check"]:
-        raise UserError("data: the only thing it does is check: data check -c experiments/eval/paper.yaml")
+    Args:
+        argv: ``-c FILE`` and what else ``test`` takes.
+        folder: of the list, and of what was opened before.
+        workers: processes that open files.
+
+    Returns:
+        1 if a task's data are missing; files that cannot be read are skipped by ``test``.
+
+    """
+    from nextgpt_pl.datamodules.check import check_all
+    from nextgpt_pl.evaluation import run
+    from nextgpt_pl.evaluation.readable import check_item
+    from nextgpt_pl.verbs.data import DATABASE, tallied
+
     parser = _parser("data check")
-    tasks = _tasks(parser, _parsed(parser, argv[2:]))
-    found, missing = run.present(tasks)
-    for task in found:
-        print(f"{task.name}: there")
+    config = _parsed(parser, argv)
+    found, missing = run.present(_tasks(parser, config))
+    with tallied(Path(config.config[-1].relative).stem, folder) as tally:
+        for task in found:
+            print(f"{task.name}: there", flush=True)
+            check_one = partial(check_item, root=task.data_root)
+            items = [item for _, item in run.numbered(task)]
+            for one in check_all(items, check_one, folder / DATABASE, workers, task.name):
+                tally.files(one.files)
+                if one.fault:
+                    tally.note(task.name, "items that cannot be used", one.key, one.fault)
     _print_missing(missing)
     return 0 if not missing else 1
 

@@ -29,7 +29,7 @@ from nextgpt_pl.pocket import dialogues, grammar
 from nextgpt_pl.pocket.render import render
 from nextgpt_pl.pocket.world import VIDEO_FPS, Answer, attributes, item_rng, item_scene, scene_of
 from nextgpt_pl.samples import ReplyPart
-from nextgpt_pl.verbs import evaluation
+from nextgpt_pl.verbs import data, evaluation
 
 
 class _Oracle:
@@ -205,12 +205,12 @@ def test_every_evaluation_says_how_to_run_it_and_instantiates(name):
     assert all(task.scores for task in tasks)
 
 
-def test_data_check_lists_what_is_missing(capsys):
-    assert evaluation.check(["data", "check", "-c", "experiments/eval/paper.yaml"]) == 1
+def test_data_check_lists_what_is_missing(tmp_path, capsys):
+    assert data.main(["data", "check", "-c", "experiments/eval/paper.yaml", "--checked", str(tmp_path)]) == 1
     printed = capsys.readouterr().out
     assert "text to image, COCO: not there: data/coco/annotations/captions_val2014.json, data/coco/val2014" in printed
     with pytest.raises(UserError, match="data check"):
-        evaluation.check(["data", "chekc"])
+        data.main(["data", "chekc"])
 
 
 def test_misspelled_keys_of_a_task_are_named(tmp_path):

@@ -1,0 +1,123 @@
+"""Every item of a data set as training or ``test`` would meet it, in parallel: which ones cannot be used, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from nextgpt_pl.datamodules.checked_media import CheckedMedia, OpenedFile
+from nextgpt_pl.datamodules.rows import load_embedding
+from nextgpt_pl.datamodules.sources import Item
+from nextgpt_pl.datamodules.usable import RowMaker
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.samples import CaptionedPair, Media, MediaPart, Rendered
+
+_TOGETHER = 16  # items that a worker hands over at a time
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One item.
+
+    Attributes:
+        key: its name.
+        fault: why it cannot be used; ``None`` if it can.
+        shortened: messages that it loses because it is too long.
+        files: of its media that are read, what came of each.
+        unread: the same of those that are not read by this stage.
+
+    """
+
+    key: str
+    fault: str | None = None
+    shortened: int = 0
+    files: tuple[OpenedFile, ...] = ()
+    unread: tuple[OpenedFile, ...] = ()
+
+
+@dataclass
+class ItemCheck:
+    """Checks an item of a training source.
+
+    Attributes:
+        make: makes items rows; reads no media.
+        skips: whether the source skips and shortens what it cannot use.
+        read: the media of a row that the stage reads.
+
+    """
+
+    make: RowMaker
+    skips: bool
+    read: Callable[[Rendered], Sequence[Media]]
+
+    def __call__(self, item: Item, checked: CheckedMedia) -> Checked:
+        """Its length, its caption embeddings, then all its files."""
+        media = files_of(item)
+        try:
+            row, dropped = self.make.rendered(item, shorten=self.skips)
+        except UserError as error:
+            return Checked(item.key, str(error), unread=tuple(map(checked.open, media)))
+        read = self.read(row)
+        found = Checked(
+            item.key,
+            shortened=dropped,
+            files=tuple(map(checked.open, read)),
+            unread=tuple(checked.open(m) for m in media if m not in read),
+        )
+        return replace(found, fault=_first_fault(item.key, row, found.files))
+
+
+def _first_fault(key: str, row: Rendered, files: Sequence[OpenedFile]) -> str | None:
+    try:
+        for span in row.spans:
+            if span.caption_embedding is not None:
+                load_embedding(span.caption_embedding)
+    except UserError as error:
+        return f"{key}: {error}"
+    return next((f"{key}: {file.fault}" for file in files if file.fault), None)
+
+
+def files_of(item: Item) -> list[Media]:
+    """An item's media that lie in files, each once."""
+    if isinstance(item, CaptionedPair):
+        media = [item.media]
+    else:
+        media = [p.media for message in item.messages for p in message.parts if isinstance(p, MediaPart)]
+    return list(dict.fromkeys(m for m in media if m is not None and isinstance(m.source, Path)))
+
+
+class _Checks(Dataset[Checked]):
+    """An item's check, by its number."""
+
+    def __init__(self, items: Sequence[Any], check: Callable[[Any, CheckedMedia], Checked], file: Path) -> None:
+        self.items, self.check, self.file = items, check, file
+        self._checked: CheckedMedia | None = None
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Checked:
+        if self._checked is None:  # in the worker: a connection does not survive a fork
+            self._checked = CheckedMedia(self.file)
+        return self.check(self.items[index], self._checked)
+
+
+def check_all(
+    items: Sequence[Any], check: Callable[[Any, CheckedMedia], Checked], file: Path, workers: int, title: str
+) -> Iterator[Checked]:
+    """Check all items, in order, with a progress bar; what is opened is kept in the database ``file`` as it goes."""
+    checked = CheckedMedia(file)
+    loader = DataLoader(
+        _Checks(items, check, file), batch_size=_TOGETHER, num_workers=workers, collate_fn=list, prefetch_factor=None
+    )
+    with tqdm(total=len(items), desc=title, unit="row") as bar:
+        for together in loader:
+            checked.add(f for one in together for f in (*one.files, *one.unread))
+            yield from together
+            bar.update(len(together))
+    checked.close()

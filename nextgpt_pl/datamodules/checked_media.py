@@ -1,0 +1,105 @@
+"""Which media files were opened before, and what came of it: a small database that outlives an interruption."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nextgpt_pl import media as reading
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.features.keys import code_sha256
+from nextgpt_pl.media import array_of
+from nextgpt_pl.samples import Media
+
+_SECONDS = 60.0  # that a reader waits for the writer
+
+
+@dataclass(frozen=True)
+class OpenedFile:
+    """What came of opening a medium's file.
+
+    Attributes:
+        path: of the file.
+        kind: the modality it was read as.
+        size: in bytes; -1 of a file that is not there.
+        changed: its time of change, in nanoseconds.
+        fault: why it cannot be read; ``None`` if it can.
+        anew: whether it was opened now, or is known from before.
+
+    """
+
+    path: str
+    kind: str
+    size: int
+    changed: int
+    fault: str | None
+    anew: bool = True
+
+
+class CheckedMedia:
+    """The database; one process writes, others read. Connections are opened where they are used.
+
+    Args:
+        file: of the database; made where it is missing.
+
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.version = code_sha256(reading)  # what another version of the reading code found does not count
+        self._connection: sqlite3.Connection | None = None
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with self._open() as database:
+                database.execute(
+                    "CREATE TABLE IF NOT EXISTS opened (path TEXT, kind TEXT, version TEXT, size INTEGER,"
+                    " changed INTEGER, fault TEXT, PRIMARY KEY (path, kind))"
+                )
+        except sqlite3.DatabaseError as error:
+            raise UserError(f"{file}: no database of checked media ({error}); delete it, or give another") from error
+        self.close()
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = sqlite3.connect(self.file, timeout=_SECONDS)
+        return self._connection
+
+    def close(self) -> None:
+        """Let the connection go: it must not be passed to another process."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def open(self, medium: Media) -> OpenedFile:
+        """Open a medium's file, unless it is known and has the same size and time of change."""
+        assert isinstance(medium.source, Path)
+        path, kind = str(medium.source), medium.modality.value
+        try:
+            status = medium.source.stat()
+            size, changed = status.st_size, status.st_mtime_ns
+        except OSError as error:
+            return OpenedFile(path, kind, -1, 0, f"{path}: {error.strerror}")
+        row = (
+            self._open()
+            .execute(
+                "SELECT fault FROM opened WHERE path=? AND kind=? AND version=? AND size=? AND changed=?",
+                (path, kind, self.version, size, changed),
+            )
+            .fetchone()
+        )
+        if row is not None:
+            return OpenedFile(path, kind, size, changed, row[0], anew=False)
+        try:
+            array_of(medium)
+        except UserError as error:
+            return OpenedFile(path, kind, size, changed, str(error))
+        return OpenedFile(path, kind, size, changed, None)
+
+    def add(self, files: Iterable[OpenedFile]) -> None:
+        """Keep what was opened anew; written at once."""
+        rows = [(f.path, f.kind, self.version, f.size, f.changed, f.fault) for f in files if f.anew and f.size >= 0]
+        if rows:
+            with self._open() as database:
+                database.executemany("INSERT OR REPLACE INTO opened VALUES (?, ?, ?, ?, ?, ?)", rows)

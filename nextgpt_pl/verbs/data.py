@@ -1,0 +1,151 @@
+"""``data check``: what of an experiment's or an evaluation's data is there and can be used; every file is opened."""
+
+from __future__ import annotations
+
+import json
+import os
+from argparse import ArgumentParser
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import yaml
+
+from nextgpt_pl.errors import UserError
+
+if TYPE_CHECKING:
+    from nextgpt_pl.datamodules.checked_media import OpenedFile
+
+_LISTED = 20
+_OUT = Path("outputs/data_check")
+DATABASE = "opened.sqlite"
+
+
+@dataclass
+class Tally:
+    """What was found, counted and listed.
+
+    Attributes:
+        list: JSONL file of everything that will not be used whole.
+        counts: per kind.
+        stops: whether something of it ends a run.
+        opened: files that were opened.
+        known: files that had been opened before.
+
+    """
+
+    list: TextIO
+    counts: dict[str, int] = field(default_factory=dict)
+    stops: bool = False
+    opened: int = 0
+    known: int = 0
+
+    def files(self, found: Sequence[OpenedFile]) -> None:
+        """Count the files of an item."""
+        anew = sum(file.anew for file in found)
+        self.opened, self.known = self.opened + anew, self.known + len(found) - anew
+
+    def note(self, where: str, kind: str, key: str, reason: str) -> None:
+        """Count, list, and print the first ones of a kind."""
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        self.list.write(json.dumps({"where": where, "kind": kind, "key": key, "reason": reason}) + "\n")
+        if self.counts[kind] <= _LISTED:
+            print(f"  {kind}: {reason}")
+        elif self.counts[kind] == _LISTED + 1:
+            print(f"  {kind}: more, see {self.list.name}")
+
+
+def main(argv: Sequence[str]) -> int:
+    """``data check -c FILE``: 0 if all is there or will be skipped, 1 if a task's data are missing, 2 if a run stops.
+
+    Raises:
+        UserError: another sub-verb, or a configuration that does not work.
+
+    """
+    if list(argv[1:2]) != ["check"]:
+        raise UserError("data: the only thing it does is check: data check -c experiments/eval/paper.yaml")
+    parser = ArgumentParser(prog="nextgpt_pl data check", description=main.__doc__, allow_abbrev=False)
+    parser.add_argument("-c", "--config", action="append", default=[], type=Path, help="an experiment or an evaluation")
+    parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), help="processes that open files")
+    parser.add_argument("--checked", type=Path, default=_OUT, help="folder of the list, and of what was opened before")
+    options, rest = parser.parse_known_args(list(argv[2:]))
+    if not options.config:
+        raise UserError("data check: give the YAML of an experiment or of an evaluation: -c FILE")
+    if options.workers < 0:
+        raise UserError(f"--workers={options.workers}: 0 opens files in this process, more in so many others")
+    arguments = [argument for file in options.config for argument in ("-c", str(file))] + rest
+    if _has_tasks(options.config):
+        from nextgpt_pl.verbs.evaluation import check
+
+        return check(arguments, options.checked, options.workers)
+    return _check_experiment(arguments, options.config[-1].stem, options.checked, options.workers)
+
+
+def _has_tasks(files: Sequence[Path]) -> bool:
+    for file in files:
+        try:
+            found = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise UserError(f"{file}: not a readable YAML ({error})") from error
+        if isinstance(found, dict) and "tasks" in found:
+            return True
+    return False
+
+
+@contextmanager
+def tallied(name: str, folder: Path) -> Iterator[Tally]:
+    """A tally whose list is ``folder/NAME.jsonl``; prints the sums at the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as file:
+        tally = Tally(file)
+        yield tally
+    sums = ", ".join(f"{count} {kind}" for kind, count in tally.counts.items()) or "nothing wrong"
+    print(f"{tally.opened} files opened, {tally.known} known from before: {sums}; list: {tally.list.name}")
+
+
+def _check_experiment(arguments: list[str], name: str, folder: Path, workers: int) -> int:
+    from nextgpt_pl.cli import build
+
+    stage, data = build(arguments)
+    data.renderer = stage.renderer
+    with tallied(name, folder) as tally:
+        for source in data.sources:
+            _check_source(stage, data, source, tally, folder / DATABASE, workers)
+        if tally.stops:
+            print("fit will stop at these: mend them, or set on_error: skip")
+    return 2 if tally.stops else 0
+
+
+def _check_source(stage: Any, data: Any, source: Any, tally: Tally, database: Path, workers: int) -> None:
+    from nextgpt_pl.datamodules.check import ItemCheck, check_all
+    from nextgpt_pl.datamodules.usable import RowMaker
+
+    skips, shapes = source.on_error == "skip", dict(data.conversation().embedding_shapes)
+    check = ItemCheck(RowMaker(data.conversation(), data.max_length), skips, stage.reader.files)
+    # without a share held out, validation has the training rows
+    splits = ("train", "val") if getattr(source, "val_fraction", None) != 0 else ("train",)
+    for split in splits:
+        try:
+            items = source.read(split, shapes)
+        except UserError as error:
+            print(f"{split}: {error}")
+            tally.stops = True
+            return
+        print(f"{split}: {source.report.message()}", flush=True)
+        if split == "train":
+            for reason in source.report.broken:
+                tally.note(split, "rows broken", reason.split(": ")[0], reason)
+        title = f"{split} {source.name or type(source).__name__}"
+        for one in check_all(items, check, database, workers, title):
+            tally.files([*one.files, *one.unread])
+            if one.fault:
+                tally.note(split, "items that cannot be used", one.key, one.fault)
+                tally.stops |= not skips
+            elif one.shortened:
+                reason = f"{one.key}: its oldest {one.shortened} messages do not fit into {data.max_length} tokens"
+                tally.note(split, "dialogues that are shortened", one.key, reason)
+            for file in one.unread:
+                if file.fault and not one.fault:
+                    tally.note(split, "broken files that this stage does not read", one.key, f"{one.key}: {file.fault}")
