@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
 from nextgpt_pl.checkpoints import load_adapter
 from nextgpt_pl.conversation import IGNORE
@@ -25,6 +24,8 @@ from nextgpt_pl.media import as_array
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import Dialogue, Media, MediaPart, Message, Part, Rendered, ReplyPart, TextPart
+from nextgpt_pl.trust import instantiate
+from nextgpt_pl.yaml_files import read_yaml
 
 Messages = Sequence[Mapping[str, Any]]
 Reply = list[ReplyPart]
@@ -54,25 +55,40 @@ class AnyToAny:
             decoder.to(device)
 
     @classmethod
-    def from_run(cls, run: str | Path, device: str | torch.device | None = None) -> AnyToAny:
+    def from_run(
+        cls, run: str | Path, device: str | torch.device | None = None, trust: Sequence[str] = ()
+    ) -> AnyToAny:
         """The model that a run trained, from its folder's ``config.yaml`` and ``adapter/``.
 
+        The folder is data: it runs no code but that of this package (see :mod:`nextgpt_pl.trust`). Its feature cache is
+        not used.
+
+        Args:
+            run: the folder.
+            device: where the model runs; by default on a GPU if there is one.
+            trust: dotted names of other classes and functions that its ``config.yaml`` may name, such as
+                ``my_package.MyEncoder``.
+
         Raises:
-            UserError: the folder is no run, or its adapter does not fit.
+            UserError: the folder is no run, names what is not trusted, or its adapter does not fit.
 
         """
         folder = Path(run)
         config = folder / "config.yaml"
         if not config.is_file() or not (folder / "adapter").is_dir():
             raise UserError(f"run={str(run)!r}: no config.yaml and adapter/ there; give a run folder of outputs/")
-        network = network_of(yaml.safe_load(config.read_text(encoding="utf-8")))
+        network = network_of(read_yaml(config), trust)
         network.load()
         load_adapter(folder / "adapter", network)
         return cls(network, device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, revision: str | None = None, device: str | torch.device | None = None
+        cls,
+        name: str | Path,
+        revision: str | None = None,
+        device: str | torch.device | None = None,
+        trust: Sequence[str] = (),
     ) -> AnyToAny:
         """The model of a folder, or of a hub repository that ``push`` made.
 
@@ -80,6 +96,7 @@ class AnyToAny:
             name: a run's folder, an import's, or ``user/name`` on the hub.
             revision: of the hub repository.
             device: as for :meth:`from_run`.
+            trust: as for :meth:`from_run`.
 
         Raises:
             UserError: there is neither such a folder nor such a repository, or it holds no run.
@@ -95,7 +112,7 @@ class AnyToAny:
             except (OSError, ValueError) as error:
                 reason = str(error).splitlines()[0]
                 raise UserError(f"{str(name)!r}: no such folder, and not to be had from the hub: {reason}") from error
-        return cls.from_run(folder, device)
+        return cls.from_run(folder, device, trust)
 
     def __call__(self, messages: Messages | Sequence[Messages], **options: Any) -> Reply | list[Reply]:
         """The reply to one conversation, or the replies to several.
@@ -229,17 +246,27 @@ class AnyToAny:
         return [replace(part, array=array, rate=decoder.rate) for array in arrays]
 
 
-def network_of(config: Mapping[str, Any]) -> NextGPT:
-    """The network of a run's resolved configuration, not loaded."""
-    from jsonargparse import ArgumentParser
+def network_of(config: Mapping[str, Any], trust: Sequence[str] = ()) -> NextGPT:
+    """The network of a run's resolved configuration, not loaded; a feature cache in it is left out.
 
+    Args:
+        config: read from YAML; it is data, see :mod:`nextgpt_pl.trust`.
+        trust: dotted names of classes and functions outside this package that it may name.
+
+    Raises:
+        UserError: it has no network, or names what is not trusted.
+
+    """
     try:
         network = config["model"]["init_args"]["network"]
     except (KeyError, TypeError):
         raise UserError("config.yaml has no model.init_args.network") from None
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--network", type=NextGPT)
-    return parser.instantiate_classes(parser.parse_object({"network": network})).network
+    if isinstance(network, Mapping) and isinstance(given := network.get("init_args"), Mapping):
+        # of the machine that trained it: a folder to write to
+        network = {**network, "init_args": {k: v for k, v in given.items() if k != "cache"}}
+    found = instantiate(network, NextGPT, "model.network", trust)
+    assert isinstance(found, NextGPT)
+    return found
 
 
 def dialogue_of(messages: Messages) -> Dialogue:

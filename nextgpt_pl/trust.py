@@ -1,0 +1,242 @@
+"""Configurations of others are data: which classes and functions they may name, checked before anything is imported.
+
+A run's ``config.yaml`` and an evaluation's ``evaluation.yaml`` may come from strangers. They may name classes of this
+package that are of the declared base, the functions in :data:`FUNCTIONS`, and what the caller trusts by name. All other
+values are plain: texts, numbers, lists and mappings. Nothing is looked up in other files or in the environment.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.yaml_files import parse_yaml
+
+PACKAGE = "nextgpt_pl"
+#: functions of this package that a configuration of others may name; they compute and have no side effects
+FUNCTIONS = ("nextgpt_pl.decoders.spectrogram.log_mel", "nextgpt_pl.pocket.pretrain.mel.compressed_mel")
+
+_SCALARS = (str, int, float, bool, bytes, type(None), Path, Enum)
+_CONTAINERS = (list, tuple, set, frozenset, dict)
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+_SPEC = {"class_path", "init_args"}
+
+
+def instantiate(value: Any, kind: Any, where: str, trust: Sequence[str] = ()) -> Any:
+    """What a configuration of others describes.
+
+    Args:
+        value: read from YAML.
+        kind: declared type, such as ``NextGPT`` or ``list[Task]``.
+        where: key of the value, for messages.
+        trust: dotted names of classes and functions outside this package that it may name.
+
+    Raises:
+        UserError: it names anything else, or does not fit the type.
+
+    """
+    from jsonargparse import ArgumentError
+
+    from nextgpt_pl.config_errors import explain
+    from nextgpt_pl.parsers import ArgumentParser
+
+    harmless = checked(value, kind, where, trust)
+    parser = ArgumentParser(exit_on_error=False, parser_mode="yaml", default_env=False)
+    key = where.rsplit(".", 1)[-1]
+    parser.add_argument(f"--{key}", type=kind)
+    try:
+        return parser.instantiate_classes(parser.parse_object({key: harmless}))[key]
+    except UserError:
+        raise
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise UserError(explain(str(error))) from error
+
+
+def checked(value: Any, kind: Any, where: str, trust: Sequence[str] = ()) -> Any:
+    """The value with every class spelled ``class_path`` and ``init_args`` and every function as itself.
+
+    Raises:
+        UserError: it names a class or function that is not allowed, or its shape does not fit ``kind``.
+
+    """
+    for name in trust:
+        if not _NAME.fullmatch(name):
+            raise UserError(f"trust={name!r}: a dotted name is expected, such as my_package.MyEncoder")
+    return _Check(frozenset(trust)).value(value, kind, where)
+
+
+class _Check:
+    def __init__(self, trust: frozenset[str]) -> None:
+        self.trust = trust
+
+    def value(self, value: Any, kind: Any, where: str) -> Any:
+        origin, inner = typing.get_origin(kind), typing.get_args(kind)
+        if not _names_code(kind):
+            return self.plain(value, where, text=_takes_text(kind))
+        if origin in (typing.Union, types.UnionType):
+            if value is None and type(None) in inner:
+                return None
+            (member,) = [part for part in inner if _names_code(part)]
+            return self.value(value, member, where)
+        if origin is Callable or kind is Callable:
+            return self.callable(value, inner[-1] if inner else None, where)
+        if origin is None:
+            return self.instance(value, kind, where)
+        if issubclass(origin, Mapping):
+            if not isinstance(value, Mapping):
+                raise UserError(f"{where}: a mapping is expected, got {value!r:.80}")
+            return {_key(key, where): self.value(item, inner[1], f"{where}.{key}") for key, item in value.items()}
+        if not isinstance(value, list):
+            raise UserError(f"{where}: a list is expected, got {value!r:.80}")
+        return [self.value(item, inner[0], f"{where}[{index}]") for index, item in enumerate(value)]
+
+    def plain(self, value: Any, where: str, text: bool = True) -> Any:
+        """Texts, numbers, lists and mappings alone; ``text``: whether the value itself may be a text."""
+        if isinstance(value, Mapping):
+            if "class_path" in value:
+                raise UserError(f"{where}: a plain value is expected here, not a class ({value['class_path']!r:.80})")
+            return {_key(key, where): self.plain(item, f"{where}.{key}") for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
+        if isinstance(value, str):
+            # the parser reads texts as YAML where the type is no text, or as the name of a file
+            if not text and not _NUMBER.fullmatch(value) and value not in ("true", "false", "null"):
+                raise UserError(f"{where}: a text is not expected here, got {value!r:.80}")
+            if _hides_class(value):
+                raise UserError(f"{where}: a plain value is expected here, not a class ({value!r:.80})")
+        elif not isinstance(value, (bool, int, float, type(None))):
+            raise UserError(f"{where}: a plain value is expected, got {value!r:.80}")
+        return value
+
+    def instance(self, value: Any, base: type, where: str) -> dict[str, Any]:
+        """A class with its arguments."""
+        if isinstance(value, str):
+            value = {"class_path": value}
+        if not isinstance(value, Mapping):
+            raise UserError(f"{where}: class_path and init_args are expected, got {value!r:.80}")
+        if not value.keys() & _SPEC:
+            value = {"init_args": value}
+        if unknown := sorted(map(str, value.keys() - _SPEC)):
+            raise UserError(f"{where}.{unknown[0]}: beside class_path only init_args is allowed in a run that is loaded")
+        target = self.target(value["class_path"], base, where) if "class_path" in value else base
+        given = value.get("init_args") or {}
+        if not isinstance(given, Mapping):
+            raise UserError(f"{where}.init_args: a mapping is expected, got {given!r:.80}")
+        kinds = arguments(target)
+        found = {_key(k, where): self.value(v, kinds.get(k, object), f"{where}.{k}") for k, v in given.items()}
+        return {"class_path": f"{target.__module__}.{target.__qualname__}", "init_args": found}
+
+    def callable(self, value: Any, returned: Any, where: str) -> Any:
+        """A class whose instances are made later, or a function."""
+        name = value.get("class_path") if isinstance(value, Mapping) else value
+        if isinstance(value, str) and (value in FUNCTIONS or value in self.trust):
+            found = _import(value, where)
+            if not inspect.isclass(found):
+                return found
+        ours = inspect.isclass(returned) and returned.__module__.startswith(f"{PACKAGE}.")
+        if ours or name in self.trust:
+            return self.instance(value, returned if inspect.isclass(returned) else object, where)
+        raise self.refused(name, where, f"one of {', '.join(FUNCTIONS)} is expected")
+
+    def target(self, name: Any, base: type, where: str) -> Any:
+        """The class of a name; what is not allowed is refused before it is imported."""
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise self.refused(name, where, "a dotted name is expected")
+        if name in self.trust:
+            return _import(name, where)
+        if not name.startswith(f"{PACKAGE}."):
+            raise self.refused(name, where)
+        found = _import(name, where)
+        # not what a module of this package has imported from elsewhere
+        if not inspect.isclass(found) or not found.__module__.startswith(f"{PACKAGE}."):
+            raise self.refused(name, where, f"a class of {PACKAGE} is expected")
+        if not issubclass(found, base):
+            raise self.refused(name, where, f"a {base.__name__} is expected")
+        return found
+
+    def refused(self, name: Any, where: str, reason: str = f"it is not of {PACKAGE}") -> UserError:
+        advice = ""
+        if isinstance(name, str) and _NAME.fullmatch(name) and not name.startswith(f"{PACKAGE}."):
+            advice = f"; if you know what it does, allow it by name: trust=[{name!r}], or --trust {name}"
+        return UserError(f"{where}: {name!r:.80} is refused in a configuration that is read as data: {reason}{advice}")
+
+
+def _hides_class(value: Any) -> bool:
+    """Whether a text is read as YAML that names a class."""
+    if isinstance(value, str):
+        try:
+            meant = parse_yaml(value)
+        except UserError:
+            return False
+        return not isinstance(meant, str) and _hides_class(meant)
+    if isinstance(value, Mapping):
+        return "class_path" in value or any(map(_hides_class, value.values()))
+    return isinstance(value, list) and any(map(_hides_class, value))
+
+
+def arguments(target: Any) -> dict[str, Any]:
+    """Declared types of a class's or function's arguments, with those that ``**kwargs`` hands on to the base.
+
+    Empty where an annotation cannot be resolved: then all arguments are plain.
+    """
+    classes = target.__mro__ if inspect.isclass(target) else ()
+    makers = [vars(c)["__init__"] for c in classes if "__init__" in vars(c) and c is not object] or [target]
+    found: dict[str, Any] = {}
+    for maker in makers:
+        try:
+            kinds = typing.get_type_hints(maker)
+            parameters = inspect.signature(maker).parameters
+        except (NameError, TypeError, ValueError):
+            return {}
+        found = {name: kinds[name] for name in parameters if name in kinds} | found
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            break
+    return found
+
+
+def _names_code(kind: Any) -> bool:
+    """Whether a value of this type names a class or a function, itself or inside."""
+    if typing.get_origin(kind) is typing.Literal:
+        return False
+    if typing.get_origin(kind) is Callable:
+        return True
+    if inner := typing.get_args(kind):
+        return any(_names_code(part) for part in inner)
+    return inspect.isclass(kind) and kind not in (object, Any) and not issubclass(kind, (*_SCALARS, *_CONTAINERS))
+
+
+def _takes_text(kind: Any) -> bool:
+    if typing.get_origin(kind) is typing.Literal or kind in (object, Any):
+        return True
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return any(_takes_text(part) for part in typing.get_args(kind))
+    return inspect.isclass(kind) and issubclass(kind, (str, Path, Enum))
+
+
+def _import(name: str, where: str) -> Any:
+    """The object of ``module.name``.
+
+    Raises:
+        UserError: there is none.
+
+    """
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"{where}: {name!r} cannot be imported ({error})") from error
+
+
+def _key(key: Any, where: str) -> str:
+    if not isinstance(key, str):
+        raise UserError(f"{where}: keys are texts, got {key!r:.80}")
+    return key

@@ -1,0 +1,127 @@
+"""YAML that others wrote: read without executing anything, and within bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nextgpt_pl.errors import UserError
+
+_BYTES = 4 * 2**20
+#: values of one file once aliases (``*name``) are written out; a thousand times a large experiment
+LIMIT = 200_000
+
+
+def parse_yaml(text: str) -> Any:
+    """The plain value that a text describes.
+
+    Raises:
+        UserError: it is no YAML, names objects of Python, or is too large once its aliases are written out.
+
+    """
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _bound(node)
+        return loader.construct_document(node)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"no valid YAML: {_short(error)}") from error
+    finally:
+        loader.dispose()
+
+
+def check_bounds(text: str) -> None:
+    """Refuse a text whose aliases, written out, exceed :data:`LIMIT`.
+
+    Raises:
+        yaml.YAMLError: it does, or it is no YAML.
+
+    """
+    if "&" not in text or "*" not in text:  # no alias without an anchor
+        return
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is not None:
+            _bound(node)
+    except (ValueError, RecursionError) as error:
+        raise yaml.YAMLError(str(error)) from error
+    finally:
+        loader.dispose()
+
+
+def read_yaml(path: Path) -> Any:
+    """The plain value in a file.
+
+    Raises:
+        UserError: as :func:`parse_yaml`, or the file is missing, too large or no UTF-8; the message names it.
+
+    """
+    text = read_text(path)
+    try:
+        return parse_yaml(text)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def read_text(path: Path) -> str:
+    """A text file.
+
+    Raises:
+        UserError: it is missing, too large for a configuration, or no UTF-8; the message names it.
+
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
+    try:
+        if path.stat().st_size > _BYTES:
+            raise UserError(f"{path}: larger than {_BYTES // 2**20} MiB; this is no configuration")
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: no UTF-8 at byte {error.start}; save it as UTF-8") from error
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    if "\0" in text:
+        raise UserError(f"{path}: holds zero bytes; this is no text in UTF-8")
+    return text
+
+
+def _bound(root: yaml.Node) -> None:
+    """Refuse what grows beyond :data:`LIMIT` when aliases are written out, or contains itself."""
+    sizes: dict[int, int] = {}
+    opened: set[int] = set()
+    stack: list[tuple[yaml.Node, bool]] = [(root, False)]
+    while stack:
+        node, done = stack.pop()
+        if done:
+            opened.discard(id(node))
+            sizes[id(node)] = 1 + sum(sizes[id(child)] for child in _children(node))
+            if sizes[id(node)] > LIMIT:
+                raise UserError(f"more than {LIMIT:,} values once its aliases (*name) are written out")
+        elif id(node) not in sizes:
+            if id(node) in opened:
+                raise UserError(f"an alias (*name) in line {node.start_mark.line + 1} contains itself")
+            opened.add(id(node))
+            stack.append((node, True))
+            stack += [(child, False) for child in _children(node)]
+
+
+def _children(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from (key, value)
+    elif isinstance(node, yaml.SequenceNode):
+        yield from node.value
+
+
+def _short(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark is not None else ""
+    return f"{getattr(error, 'problem', None) or str(error) or type(error).__name__}{place}"
