@@ -7,7 +7,6 @@ import inspect
 import itertools
 import os
 import subprocess
-from argparse import ArgumentError
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,12 +20,15 @@ from lightning.pytorch.utilities import rank_zero_info
 from nextgpt_pl.atomic import write_whole
 from nextgpt_pl.checkpoints.io import AtomicCheckpointIO, newest
 from nextgpt_pl.checkpoints.keep import BestCheckpoint, LastCheckpoints
-from nextgpt_pl.config_errors import explain
+from nextgpt_pl.config_errors import explain, parse_errors
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.parents import child_environment, forget_children
+from nextgpt_pl.parsers import INTERPOLATING
 from nextgpt_pl.precision import check_trainer_precision
 from nextgpt_pl.progress import ResumingProgressBar
 from nextgpt_pl.runs import RunConfig, create_run_folder, describe, first_process, loggers, run_folder
+from nextgpt_pl.usage_errors import check_seed, check_trainer, trainer_errors
+from nextgpt_pl.yaml_files import check_files
 
 _LAST_WORDS = 120.0  # seconds that the other processes have to end behind the first one
 _FOLDER_VARIABLE = "NEXTGPT_RUN_FOLDER"
@@ -37,6 +39,20 @@ class ExperimentCLI(LightningCLI):
 
     run_folder: Path
     config_files: ClassVar[list[Path]] = []
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Read the command line and the files that it names; what does not fit is an error of the user's."""
+        with parse_errors(_known_keys()):
+            super().parse_arguments(parser, args)
+
+    def _parse_ckpt_path(self) -> None:
+        """A checkpoint holds weights and states; it says nothing of which classes are made and with which arguments."""
+
+    def _set_seed(self) -> None:
+        config = self._verb_config()
+        check_seed(config.seed_everything)
+        check_trainer(vars(config.trainer))
+        super()._set_seed()
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The ``run`` section."""
@@ -68,12 +84,17 @@ class ExperimentCLI(LightningCLI):
             *(_checkpoints(settings) if wanted.enable_checkpointing is not False else []),
             *([ResumingProgressBar(refresh_rate=5)] if wanted.enable_progress_bar is not False else []),
         ]
-        trainer = super().instantiate_trainer(default_root_dir=str(self.run_folder), **kwargs)
+        with trainer_errors(vars(config.trainer), making=True):
+            trainer = super().instantiate_trainer(default_root_dir=str(self.run_folder), **kwargs)
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.run_folder / "checkpoints")
         return trainer
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with trainer_errors(vars(self._verb_config().trainer)):
+            super()._run_subcommand(subcommand)
 
     def _run_folder(self, settings: RunConfig) -> Path:
         """The folder of the run, made by its first process; the others write nothing of their own."""
@@ -132,8 +153,7 @@ def parser_arguments(argv: list[str]) -> dict[str, Any]:
         "save_config_callback": None,
         "auto_configure_optimizers": False,
         "seed_everything_default": 0,
-        # omegaconf+ resolves ${...} after the command line was read, omegaconf before: a sweep would lie
-        "parser_kwargs": {"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False},
+        "parser_kwargs": {"parser_mode": INTERPOLATING, "exit_on_error": False, "allow_abbrev": False},
         "trainer_defaults": {
             "callbacks": [],  # they depend on the run's settings
             "enable_model_summary": False,
@@ -149,9 +169,9 @@ def parsed(argv: list[str], cli_class: type[ExperimentCLI] = ExperimentCLI, **ar
     try:
         # the parser forgets the files' names where a YAML has interpolations
         ExperimentCLI.config_files = _config_files(argv)
+        for file in ExperimentCLI.config_files:
+            check_files(file)
         return cli_class(**parser_arguments(argv), **arguments)
-    except ArgumentError as error:
-        raise UserError(explain(str(error), _known_keys())) from error
     except ValueError as error:
         # a UserError from a constructor arrives wrapped in the parser's report on all types it tried
         if isinstance(error, UserError) or not str(error).startswith("Does not validate"):

@@ -5,9 +5,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Iterable, Sequence
+from argparse import ArgumentError
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
-from nextgpt_pl.errors import nearest
+from omegaconf.errors import OmegaConfBaseException
+
+from nextgpt_pl.errors import UserError, nearest
 
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _CLASS = re.compile(r"given class_path '([^']+)'")
@@ -20,6 +24,26 @@ _UNRECOGNISED = re.compile(r"(?:[Uu]nrecognized arguments:|Key not expected:|doe
 _BOILERPLATE = re.compile(
     r"^\s*-?\s*(Does not validate against any|Subtypes:|Errors:|Expected a <class 'NoneType'>|Given value)"
 )
+
+
+@contextmanager
+def parse_errors(known_keys: Sequence[str] = ()) -> Iterator[None]:
+    """What a parser raises, as a :class:`UserError` of one sentence; for blocks that parse and make nothing.
+
+    Args:
+        known_keys: see :func:`explain`.
+
+    """
+    # values are checked against types by trying: what goes wrong in it is of many types
+    wrong = (ArgumentError, TypeError, ValueError, KeyError, AttributeError, RecursionError, ImportError)
+    try:
+        yield
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
+    except UserError:
+        raise
+    except wrong as error:
+        raise UserError(explain(str(error), known_keys) or type(error).__name__) from error
 
 
 def explain(message: str, known_keys: Sequence[str] = ()) -> str:

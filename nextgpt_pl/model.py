@@ -26,6 +26,7 @@ from nextgpt_pl.samples import Batch, MediaSlot, SpanTargets
 
 # key of the input projection where one serves all modalities
 _SHARED = "all"
+_MOST_SIGNAL_TOKENS = 4096  # of one medium; a span of them must fit the LLM's context
 
 InputProjectionFactory = Callable[[int, int], InputProjection]
 OutputProjectionFactory = Callable[[int, int, int, int], OutputProjection]
@@ -73,8 +74,10 @@ class NextGPT(nn.Module):
         self.output_projection_factory, self.input_projection_factory = output_projection, input_projection
         self.num_signal_tokens = {m: MODALITIES[m].num_signal_tokens for m in GENERATED}
         for name, count in (num_signal_tokens or {}).items():
-            if count < 1:
-                raise UserError(f"num_signal_tokens.{name}={count}: at least 1 token must ask for the medium")
+            if not 1 <= count <= _MOST_SIGNAL_TOKENS:
+                raise UserError(
+                    f"num_signal_tokens.{name}={count}: from 1 to {_MOST_SIGNAL_TOKENS} tokens ask for a medium"
+                )
             self.num_signal_tokens[_modality(name, "num_signal_tokens")] = count
         self.signal_separator = signal_separator
         self.share_input_projection = share_input_projection
@@ -111,6 +114,10 @@ class NextGPT(nn.Module):
         """Token ids of whole spans: the signal tokens, and the separator between them if there is one."""
         spans = self.signal_ids()
         if self.signal_separator is not None:
+            if not 0 <= self.signal_separator < self.llm.vocab_size:
+                raise UserError(
+                    f"network.signal_separator={self.signal_separator}: the LLM's token ids are 0 to {self.llm.vocab_size - 1}"
+                )
             for ids in spans.values():
                 for position in range(len(ids) - 1, 0, -1):
                     ids.insert(position, self.signal_separator)

@@ -23,7 +23,10 @@ def _read_bounded(text: str) -> Any:
     return _read(text)
 
 
-for _mode in ("yaml", "omegaconf+"):
+#: resolves ${...} after the command line was read; omegaconf resolves before: a sweep would lie
+INTERPOLATING = "omegaconf+"
+
+for _mode in ("yaml", INTERPOLATING):
     set_loader(_mode, _read_bounded, (yaml.YAMLError,))
 
-__all__ = ["ArgumentParser"]
+__all__ = ["INTERPOLATING", "ArgumentParser"]

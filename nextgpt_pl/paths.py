@@ -20,7 +20,8 @@ def resolve(name: str) -> str:
     if kind == "pocket":
         return _pocket(name, rest)
     if kind == "wheel":
-        spec = importlib.util.find_spec(rest)
+        # of a dotted name, the part in front would be imported
+        spec = importlib.util.find_spec(rest) if rest.isidentifier() else None
         if spec is None or not spec.submodule_search_locations:
             package = rest.replace("_", "-")
             raise UserError(f"{name!r}: no such package is installed; pip install --no-deps {package}")

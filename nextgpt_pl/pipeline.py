@@ -55,9 +55,7 @@ class AnyToAny:
             decoder.to(device)
 
     @classmethod
-    def from_run(
-        cls, run: str | Path, device: str | torch.device | None = None, trust: Sequence[str] = ()
-    ) -> AnyToAny:
+    def from_run(cls, run: str | Path, device: str | torch.device | None = None, trust: Sequence[str] = ()) -> AnyToAny:
         """The model that a run trained, from its folder's ``config.yaml`` and ``adapter/``.
 
         The folder is data: it runs no code but that of this package (see :mod:`nextgpt_pl.trust`). Its feature cache is

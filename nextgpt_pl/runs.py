@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +16,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from nextgpt_pl.atomic import clear_abandoned
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.precision import MatmulPrecision
+
+_LONGEST = 200  # bytes of a folder's name; systems take 255, a second run of the name is given a number
 
 
 @dataclass
@@ -46,6 +50,28 @@ class RunConfig:
             raise UserError("run.resume=true needs run.name: which run is to go on?")
         if self.keep_last < 1:
             raise UserError(f"run.keep_last={self.keep_last}: at least 1 checkpoint is kept")
+        if self.checkpoint_every is not None and self.checkpoint_every < 1:
+            raise UserError(f"run.checkpoint_every={self.checkpoint_every}: at least 1 step, or null")
+        if self.name is not None:
+            _check_name("name", self.name)
+        for part in self.experiment.split("/") if self.experiment is not None else ():
+            _check_name("experiment", part)
+
+
+def _check_name(key: str, name: str) -> None:
+    """Refuse what is no name of one folder."""
+    if name in ("", ".", "..") or any(c in "/\\" or ord(c) < 32 for c in name):
+        raise UserError(f"run.{key}={name!r}: the name of a folder is expected, without slashes")
+    if len(name.encode("utf-8", "surrogatepass")) > _LONGEST:
+        raise UserError(f"run.{key}={name[:40]!r}...: a folder's name has at most {_LONGEST} bytes")
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"run.root: no run folder can be made in {folder}: {error.strerror}") from error
 
 
 def first_process() -> bool:
@@ -78,19 +104,21 @@ def create_run_folder(run: RunConfig, config_files: list[Path]) -> Path:
     """Make a new folder; never one that holds another run, unless that one is to go on."""
     if run.resume:
         folder = run_folder(run, config_files)
-        folder.mkdir(parents=True, exist_ok=True)
+        with _writing(folder.parent):
+            folder.mkdir(parents=True, exist_ok=True)
         clear_abandoned(folder)
         return folder
     parent = run_folder(RunConfig(run.root, run.experiment), config_files)
-    parent.mkdir(parents=True, exist_ok=True)
     name = run.name or datetime.now().strftime("%Y%m%d-%H%M%S")
-    for attempt in range(1000):
-        folder = parent / (name if attempt == 0 else f"{name}-{attempt + 1}")
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        return folder.resolve()
+    with _writing(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        for attempt in range(1000):
+            folder = parent / (name if attempt == 0 else f"{name}-{attempt + 1}")
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            return folder.resolve()
     raise RuntimeError(f"{parent / name}: a thousand runs of this name exist")
 
 

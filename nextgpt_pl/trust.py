@@ -61,6 +61,18 @@ def instantiate(value: Any, kind: Any, where: str, trust: Sequence[str] = ()) ->
         raise UserError(explain(str(error))) from error
 
 
+def add_trust(parser: Any) -> None:
+    """The option ``--trust`` of verbs that read a run."""
+    parser.add_argument(
+        "--trust",
+        type=str,
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="classes and functions outside this package that the run may name, such as my_package.MyEncoder",
+    )
+
+
 def checked(value: Any, kind: Any, where: str, trust: Sequence[str] = ()) -> Any:
     """The value with every class spelled ``class_path`` and ``init_args`` and every function as itself.
 
@@ -71,11 +83,11 @@ def checked(value: Any, kind: Any, where: str, trust: Sequence[str] = ()) -> Any
     for name in trust:
         if not _NAME.fullmatch(name):
             raise UserError(f"trust={name!r}: a dotted name is expected, such as my_package.MyEncoder")
-    return _Check(frozenset(trust)).value(value, kind, where)
+    return _Check(tuple(trust)).value(value, kind, where)
 
 
 class _Check:
-    def __init__(self, trust: frozenset[str]) -> None:
+    def __init__(self, trust: tuple[str, ...]) -> None:
         self.trust = trust
 
     def value(self, value: Any, kind: Any, where: str) -> Any:
@@ -83,21 +95,23 @@ class _Check:
         if not _names_code(kind):
             return self.plain(value, where, text=_takes_text(kind))
         if origin in (typing.Union, types.UnionType):
-            if value is None and type(None) in inner:
-                return None
             (member,) = [part for part in inner if _names_code(part)]
-            return self.value(value, member, where)
+            return None if value is None and type(None) in inner else self.value(value, member, where)
         if origin is Callable or kind is Callable:
             return self.callable(value, inner[-1] if inner else None, where)
         if origin is None:
             return self.instance(value, kind, where)
+        return self.container(value, origin, inner[-1], where)
+
+    def container(self, value: Any, origin: type, kind: Any, where: str) -> Any:
+        """A mapping or a list whose members name classes."""
         if issubclass(origin, Mapping):
             if not isinstance(value, Mapping):
                 raise UserError(f"{where}: a mapping is expected, got {value!r:.80}")
-            return {_key(key, where): self.value(item, inner[1], f"{where}.{key}") for key, item in value.items()}
+            return {_key(key, where): self.value(item, kind, f"{where}.{key}") for key, item in value.items()}
         if not isinstance(value, list):
             raise UserError(f"{where}: a list is expected, got {value!r:.80}")
-        return [self.value(item, inner[0], f"{where}[{index}]") for index, item in enumerate(value)]
+        return [self.value(item, kind, f"{where}[{index}]") for index, item in enumerate(value)]
 
     def plain(self, value: Any, where: str, text: bool = True) -> Any:
         """Texts, numbers, lists and mappings alone; ``text``: whether the value itself may be a text."""
@@ -126,7 +140,7 @@ class _Check:
         if not value.keys() & _SPEC:
             value = {"init_args": value}
         if unknown := sorted(map(str, value.keys() - _SPEC)):
-            raise UserError(f"{where}.{unknown[0]}: beside class_path only init_args is allowed in a run that is loaded")
+            raise UserError(f"{where}.{unknown[0]}: beside class_path only init_args is allowed")
         target = self.target(value["class_path"], base, where) if "class_path" in value else base
         given = value.get("init_args") or {}
         if not isinstance(given, Mapping):

@@ -10,6 +10,7 @@ import yaml
 
 from nextgpt_pl.errors import UserError
 
+_PATH = 1024  # letters
 _BYTES = 4 * 2**20
 #: values of one file once aliases (``*name``) are written out; a thousand times a large experiment
 LIMIT = 200_000
@@ -69,6 +70,34 @@ def read_yaml(path: Path) -> Any:
         return parse_yaml(text)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def check_files(path: Path) -> None:
+    """Read a configuration and those that it includes (values that name a YAML file), to say what is wrong with which.
+
+    Raises:
+        UserError: as :func:`read_yaml`.
+
+    """
+    found, waiting = set[Path](), [path]
+    while waiting:
+        file = waiting.pop()
+        if file.resolve() in found:
+            continue
+        found.add(file.resolve())
+        names = [text for text in _texts(read_yaml(file)) if text.endswith((".yaml", ".yml"))]
+        waiting += [file.parent / name for name in names if len(name) < _PATH and (file.parent / name).is_file()]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
 
 
 def read_text(path: Path) -> str:

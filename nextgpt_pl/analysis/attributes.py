@@ -15,7 +15,12 @@ NOTHING = "nothing"
 
 
 def judged_samples(
-    run: Path, count: int = 100, modalities: Sequence[str] | None = None, batch: int = 25, seed: int = 0
+    run: Path,
+    count: int = 100,
+    modalities: Sequence[str] | None = None,
+    batch: int = 25,
+    seed: int = 0,
+    trust: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Ask a run for held-out items and judge what it makes.
 
@@ -25,6 +30,7 @@ def judged_samples(
         modalities: which; by default all that the run has decoders for.
         batch: items at a time.
         seed: of the noise of the first item; each takes the next.
+        trust: dotted names of classes outside this package that the run may name, such as my_package.MyEncoder.
 
     Returns:
         A row per item and attribute: ``modality``, ``item``, ``caption``, ``attribute``, ``wanted``, ``found``,
@@ -34,7 +40,7 @@ def judged_samples(
     """
     from nextgpt_pl.pipeline import AnyToAny
 
-    model = AnyToAny.from_run(run)
+    model = AnyToAny.from_run(run, trust=trust)
     rows: list[dict[str, Any]] = []
     for modality in modalities or [m.value for m in model.network.decoders]:
         for start in range(0, count, batch):

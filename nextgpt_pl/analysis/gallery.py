@@ -16,7 +16,12 @@ ROUTES = ("image->video", "audio->image", "image+text->image", "text->image+audi
 
 
 def dialogues(
-    run: Path, folder: Path, routes: Sequence[str] = ROUTES, first: int = 1000, inline: bool = False
+    run: Path,
+    folder: Path,
+    routes: Sequence[str] = ROUTES,
+    first: int = 1000,
+    inline: bool = False,
+    trust: Sequence[str] = (),
 ) -> list[str]:
     """A section of HTML per route; media are written to ``folder/media``.
 
@@ -26,13 +31,14 @@ def dialogues(
         routes: of :mod:`nextgpt_pl.pocket.dialogues`.
         first: number of the first held-out dialogue; each route takes the next.
         inline: whether the sections hold the media themselves, as a notebook needs it.
+        trust: dotted names of classes outside this package that the run may name, such as my_package.MyEncoder.
 
     """
     from nextgpt_pl.pipeline import AnyToAny
     from nextgpt_pl.pocket.dialogues import dialogue
     from nextgpt_pl.pocket.routes import messages_of
 
-    model = AnyToAny.from_run(run)
+    model = AnyToAny.from_run(run, trust=trust)
     media = folder / "media"
     media.mkdir(parents=True, exist_ok=True)
     page = None if inline else folder

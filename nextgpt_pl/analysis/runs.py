@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from nextgpt_pl.analysis.keys import flatten
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.yaml_files import read_yaml
 
 _CONFIG, _METRICS = "config.yaml", "metrics.csv"
 
@@ -36,10 +36,7 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved configuration under flat dotted keys."""
-        try:
-            found = yaml.safe_load((self.folder / _CONFIG).read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise UserError(f"{self.folder / _CONFIG} is no YAML: {error}") from error
+        found = read_yaml(self.folder / _CONFIG)
         if not isinstance(found, dict):
             raise UserError(f"{self.folder / _CONFIG} holds no configuration")
         return flatten(found)

@@ -52,8 +52,13 @@ class ItemData(LightningDataModule):
         super().__init__()
         if not sources:
             raise UserError("data.sources is empty: give at least one, such as those in nextgpt_pl.datamodules")
-        if batch_size < 1:
-            raise UserError(f"data.batch_size={batch_size}: at least 1")
+        given = {"batch_size": batch_size, "val_batch_size": val_batch_size, "max_length": max_length}
+        for key, value in given.items():
+            if value is not None and value < 1:
+                raise UserError(f"data.{key}={value}: at least 1")
+        for key, value in {"num_workers": num_workers, "seed": seed}.items():
+            if value < 0:
+                raise UserError(f"data.{key}={value}: at least 0")
         self.sources, self.batch_size, self.val_batch_size = sources, batch_size, val_batch_size or batch_size
         self.max_length, self.num_workers, self.seed = max_length, num_workers, seed
         self.renderer: Conversation | None = None
@@ -197,10 +202,10 @@ def _no_items(split: Split, sources: Sequence[Source]) -> str:
 
 
 def not_negative(key: str, weights: Mapping[str, float]) -> None:
-    """Refuse a negative share; the message names ``data.key`` and the name."""
+    """Refuse a share that is negative or not finite; the message names ``data.key`` and the name."""
     for name, weight in weights.items():
-        if weight < 0:
-            raise UserError(f"data.{key}.{name}={weight}: a share is not negative")
+        if not 0 <= weight < math.inf:
+            raise UserError(f"data.{key}.{name}={weight}: a share is finite and not negative")
 
 
 def interleaved(items: Sequence[T], groups: Sequence[Hashable]) -> list[T]:

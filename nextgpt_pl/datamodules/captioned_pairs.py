@@ -70,4 +70,6 @@ def by_modality(weights: dict[str, float]) -> dict[Modality, float]:
     for name in weights:
         if name not in known:
             raise UserError(f"data.weights: {name!r} is no modality{nearest(name, known)}")
+    if not any(weights.values()):
+        raise UserError(f"data.weights={weights}: all shares are 0, so no item would ever be drawn")
     return {Modality(name): weight for name, weight in weights.items()}

@@ -41,6 +41,8 @@ class Dialogues(ItemData):
     ) -> None:
         super().__init__(sources, batch_size, val_batch_size, max_length, num_workers, seed)
         self.weights = _checked("weights", weights or {}, [s.name for s in sources])
+        if not any(self.weights.get(source.name, 1.0) for source in sources):
+            raise UserError(f"data.weights={weights}: all data sets have share 0, so no dialogue would ever be drawn")
         self.reply_weights = _checked("reply_weights", reply_weights or {}, [TEXT, *(m.value for m in Modality)])
 
     def group(self, item: Item, origin: str) -> Hashable:

@@ -172,6 +172,15 @@ class JSONSource(FileSource):
         self.files, self.embeddings, self.need_media = files, self.root / embeddings, need_media
         self.media = {m: (media or {}).get(m.value, f"{m}s") for m in MODALITIES}
         self.name = files[0] if files else ""
+        if on_error == "raise":
+            for file in self.row_files():
+                if not file.is_file():
+                    raise UserError(f"files: {file.relative_to(self.root)}: {self._missing(file)}")
+
+    def _missing(self, file: Path) -> str:
+        # not the whole tree below: it may be a disk
+        known = [str(p.relative_to(self.root)) for p in file.parent.glob("*.json")]
+        return f"no such file{nearest(str(file.relative_to(self.root)), known)}"
 
     def row_files(self) -> list[Path]:
         """As configured."""
@@ -180,8 +189,7 @@ class JSONSource(FileSource):
     def rows(self, file: Path) -> Iterator[Any]:
         """Items of the JSON list."""
         if not file.is_file():
-            known = [str(p.relative_to(self.root)) for p in self.root.rglob("*.json")]
-            yield UserError(f"no such file{nearest(str(file.relative_to(self.root)), known)}")
+            yield UserError(self._missing(file))
             return
         try:
             rows = json.loads(file.read_text(encoding="utf-8"))

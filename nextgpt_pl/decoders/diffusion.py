@@ -151,7 +151,9 @@ class DiffusionDecoder(Decoder):
 
             encoder_class = self.files.part_class("text_encoder")
             encoder = encoder_class.from_pretrained(self.files.folder("text_encoder"), dtype=torch.float32)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(self.files.folder("tokenizer"))
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                self.files.folder("tokenizer"), trust_remote_code=False
+            )
             self._text = encoder.to(self.device).eval().requires_grad_(False), tokenizer
         return self._text
 

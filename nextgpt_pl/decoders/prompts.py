@@ -67,7 +67,7 @@ class PromptDecoder(DiffusionDecoder):
             for part in [p for p in given if p in self.text_parts]:
                 folder = self.files.folder(part)
                 if part.startswith("tokenizer"):
-                    given[part] = transformers.AutoTokenizer.from_pretrained(folder)
+                    given[part] = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
                 else:
                     encoder = self.files.part_class(part).from_pretrained(folder, dtype=torch.float32)
                     given[part] = encoder.eval().requires_grad_(False)

@@ -61,7 +61,7 @@ class ClipClapEncoder(Encoder):
         found = {}
         for path in dict.fromkeys(self.paths.values()):
             try:
-                found[path] = AutoConfig.from_pretrained(resolve(path))
+                found[path] = AutoConfig.from_pretrained(resolve(path), trust_remote_code=False)
             except (OSError, ValueError) as error:
                 raise UserError(f"encoder: {path!r}: {str(error).splitlines()[0]}") from error
         return found

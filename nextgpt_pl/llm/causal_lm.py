@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.llm.head_loss import token_cross_entropy
 from nextgpt_pl.llm.lora import LoRA, inject_lora
-from nextgpt_pl.llm.pretrained import DType, Pretrained
+from nextgpt_pl.llm.pretrained import Attention, DType, Pretrained, Quantization
 from nextgpt_pl.llm.signal_rows import ExtendedEmbedding, ExtendedHead, initial_rows
 
 _LOGITS = 2**23  # at a time: 32 MiB in float32; of fewer, multiplying by the head takes up to twice as long
@@ -50,11 +50,11 @@ class CausalLM(nn.Module):
         chat_template: str | None = None,
         extra_tokens: list[str] | None = None,
         stop: list[str] | None = None,
-        attention: str = "sdpa",
+        attention: Attention = "sdpa",
         gradient_checkpointing: bool = False,
         length_groups: int = 1,
         frozen_prefix: bool = False,
-        quantization: dict[str, Any] | None = None,
+        quantization: Quantization | None = None,
     ) -> None:
         super().__init__()
         if length_groups < 1:

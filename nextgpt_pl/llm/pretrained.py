@@ -23,6 +23,9 @@ from nextgpt_pl.paths import resolve
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")
 
 DType = Literal["float32", "bfloat16", "float16"]
+# not any text: transformers takes a hub id here too, and runs the kernel that it finds there
+Attention = Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"]
+Quantization = dict[str, str | bool | int | float | list[str] | None]
 
 
 @dataclass
@@ -32,12 +35,12 @@ class Pretrained:
     path: str
     gguf_file: str | None = None
     dtype: DType = "float32"
-    attention: str = "sdpa"
+    attention: Attention = "sdpa"
     quantization: Mapping[str, Any] = field(default_factory=dict)
 
     def _source(self) -> dict[str, Any]:
         path = resolve(self.path)
-        source: dict[str, Any] = {"pretrained_model_name_or_path": path}
+        source: dict[str, Any] = {"pretrained_model_name_or_path": path, "trust_remote_code": False}
         if self.gguf_file:
             if Path(path).is_dir() and not (Path(path) / self.gguf_file).is_file():
                 raise UserError(f"gguf_file={self.gguf_file!r}: no such file in {path}")

@@ -107,7 +107,7 @@ class ClipFeatures(Extractor):
         from transformers import AutoProcessor, CLIPModel
 
         folder = resolve(self.model)
-        return CLIPModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
+        return CLIPModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder, trust_remote_code=False)
 
     def _media(self, media: Sequence[Media]) -> Tensor:
         model, processor = self._parts
@@ -145,7 +145,7 @@ class ClapFeatures(Extractor):
         from transformers import AutoProcessor, ClapModel
 
         folder = resolve(self.model)
-        return ClapModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
+        return ClapModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder, trust_remote_code=False)
 
     def _media(self, media: Sequence[Media]) -> Tensor:
         model, processor = self._parts

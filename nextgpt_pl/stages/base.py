@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import math
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -71,8 +72,15 @@ class Stage(LightningModule, ABC):
         give_up_after: int = 10,
     ) -> None:
         super().__init__()
-        if lr <= 0:
+        if not 0 < lr < math.inf:
             raise UserError(f"model.lr={lr}: a learning rate is positive")
+        if not 0 <= weight_decay < math.inf:
+            raise UserError(f"model.weight_decay={weight_decay}: it is not negative")
+        if not all(0 <= beta < 1 for beta in betas):
+            raise UserError(f"model.betas={list(betas)}: two numbers are expected, from 0 to below 1")
+        for pattern, scale in (lr_scales or {}).items():
+            if not 0 < scale < math.inf:
+                raise UserError(f"model.lr_scales[{pattern!r}]={scale}: a factor on the learning rate is positive")
         if not 0 <= warmup_ratio < 1:
             raise UserError(f"model.warmup_ratio={warmup_ratio}: it is a share of all steps, from 0 to below 1")
         self.network = network

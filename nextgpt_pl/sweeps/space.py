@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from nextgpt_pl.errors import UserError, nearest
+from nextgpt_pl.yaml_files import read_yaml
 
 _METHODS = ("grid", "random", "bayes")
 _KEYS = (
@@ -125,12 +124,7 @@ def read_sweep(file: Path) -> Sweep:
 
 
 def _mapping(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        raise UserError(f"{file}: no such file")
-    try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{file} is no YAML: {error}") from error
+    found = read_yaml(file)
     if not isinstance(found, dict):
         raise UserError(f"{file} is no sweep: keys such as 'method' and 'parameters' are expected")
     return found

@@ -8,18 +8,20 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from nextgpt_pl.atomic import write_whole
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.trust import add_trust, instantiate
+from nextgpt_pl.yaml_files import read_yaml
 
 _CONFIG = "evaluation.yaml"
 
 
 def _parser(verb: str) -> Any:
-    from jsonargparse import ArgumentParser
-
     from nextgpt_pl.evaluation.tasks import Task
+    from nextgpt_pl.parsers import ArgumentParser
 
     parser = ArgumentParser(prog=f"nextgpt_pl {verb}", exit_on_error=False)
     parser.add_argument("-c", "--config", action="config", help="YAML with the tasks")
@@ -29,6 +31,7 @@ def _parser(verb: str) -> Any:
     parser.add_argument("--run", type=Path, help="folder of the run that answers")
     parser.add_argument("--out", type=Path, help="folder of the predictions; by default in the run's eval/")
     parser.add_argument("--count", type=int, help="items per task, instead of the tasks' own numbers")
+    add_trust(parser)
     return parser
 
 
@@ -61,7 +64,8 @@ def test(argv: Sequence[str]) -> int:
     _print_missing(missing)
     if not found:
         raise UserError("none of the tasks has its data; nothing was asked")
-    run.predict(AnyToAny.from_run(config.run), found, folder, temperature=config.temperature, seed=config.seed)
+    model = AnyToAny.from_run(config.run, trust=config.trust)
+    run.predict(model, found, folder, temperature=config.temperature, seed=config.seed)
     _score(found, missing, config, folder)
     return 0
 
@@ -72,13 +76,27 @@ def evaluate(argv: Sequence[str]) -> int:
 
     front = ArgumentParser(prog="nextgpt_pl evaluate", description=evaluate.__doc__)
     front.add_argument("folder", type=Path, help=f"folder of predictions.jsonl and {_CONFIG}")
-    folder = front.parse_args(list(argv[1:])).folder
+    add_trust(front)
+    options = front.parse_args(list(argv[1:]))
+    folder = options.folder
     if not (folder / _CONFIG).is_file():
         raise UserError(f"{folder}: no {_CONFIG} there; give a folder that `test` made")
-    parser = _parser("evaluate")
-    config = _parsed(parser, ["-c", str(folder / _CONFIG)])
-    _score(_tasks(parser, config), {}, config, folder)
+    config, tasks = _read(folder / _CONFIG, options.trust)
+    _score(tasks, {}, config, folder)
     return 0
+
+
+def _read(file: Path, trust: Sequence[str]) -> tuple[Any, list[Any]]:
+    """Settings and tasks that ``test`` has kept; the folder may be a stranger's, so they are data."""
+    from nextgpt_pl.evaluation.tasks import Task
+
+    found = read_yaml(file)
+    if not isinstance(found, dict) or "tasks" not in found:
+        raise UserError(f"{file}: no tasks in it")
+    config = SimpleNamespace(**{"run": None, "temperature": None, "seed": None, "count": None, **found})
+    if not isinstance(config.count, int | None):
+        raise UserError(f"{file}: count: a whole number is expected, got {config.count!r:.80}")
+    return config, _counted(instantiate(found["tasks"], list[Task], "tasks", trust), config.count)
 
 
 def check(argv: Sequence[str], folder: Path, workers: int) -> int:
@@ -115,19 +133,25 @@ def check(argv: Sequence[str], folder: Path, workers: int) -> int:
 
 
 def _tasks(parser: Any, config: Any) -> list[Any]:
+    return _counted(parser.instantiate_classes(config).tasks, config.count)
+
+
+def _counted(tasks: Sequence[Any], count: int | None) -> list[Any]:
+    """The tasks with at most ``count`` items each, all of other names."""
     from nextgpt_pl.evaluation import run
 
-    tasks = parser.instantiate_classes(config).tasks
-    if config.count is not None:
+    if count is not None:
         for task in tasks:
-            task.count = config.count if task.count is None else min(task.count, config.count)
+            task.count = count if task.count is None else min(task.count, count)
     run.check_names(tasks)
     return list(tasks)
 
 
 def _pin(parser: Any, config: Any, folder: Path) -> None:
     """Keep the whole configuration beside the predictions; other settings want another folder."""
-    text = parser.dump(config, skip_none=False)
+    kept = config.clone()
+    kept.pop("trust", None)  # who runs it decides what to trust, not the file
+    text = parser.dump(kept, skip_none=False)
     file = folder / _CONFIG
     if file.is_file() and file.read_text(encoding="utf-8") != text:
         raise UserError(f"{folder}: holds predictions made with other settings; give another --out, or remove it")

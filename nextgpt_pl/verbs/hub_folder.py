@@ -15,6 +15,7 @@ from nextgpt_pl.analysis.document import markdown_table
 from nextgpt_pl.atomic import write_whole
 from nextgpt_pl.checkpoints.adapter import MANIFEST, WEIGHTS
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.yaml_files import read_yaml
 
 _OPTIONAL = ("scores.json", "key_mapping.json")
 _LOCAL_KEYS = ("init_from",)  # of the machine that ran it: they say nothing to others
@@ -39,7 +40,7 @@ def write_folder(run: Path, folder: Path, repo: str) -> None:
     for name in _OPTIONAL:
         if (run / name).is_file():
             shutil.copyfile(run / name, folder / name)
-    config = {"model": model_block(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")))}
+    config = {"model": model_block(read_yaml(run / "config.yaml"))}
     write_whole(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     write_whole(folder / "README.md", card(run, repo, config["model"]))
 

@@ -15,12 +15,15 @@ from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.pocket import routes
 from nextgpt_pl.pocket.pretrain.quality import decoder_score
 from nextgpt_pl.pocket.weights import weights_root
+from nextgpt_pl.trust import add_trust
 
 _FILE = "scores.json"
 _UNFINISHED = "scores.unfinished.json"  # never in the other's place: what reads that one wants every row
 
 
-def score(run: Path, count: int = 300, replies: int = 1000, out: Path | None = None) -> dict[str, Any]:
+def score(
+    run: Path, count: int = 300, replies: int = 1000, out: Path | None = None, trust: Sequence[str] = ()
+) -> dict[str, Any]:
     """Answer held-out dialogues of every route and judge them; prints a table and writes ``scores.json``.
 
     Each route is written as soon as it is judged; after an interruption the same command does what is missing.
@@ -30,11 +33,12 @@ def score(run: Path, count: int = 300, replies: int = 1000, out: Path | None = N
         count: dialogues per route.
         replies: sampled replies in which malformed signal spans are counted.
         out: folder of ``scores.json``; by default the run's.
+        trust: dotted names of classes outside this package that the run may name, such as my_package.MyEncoder.
 
     """
     folder = out or run
     record = _begun(folder, {"count": count, "replies": replies, **_fingerprints(run)})
-    model = AnyToAny.from_run(run)
+    model = AnyToAny.from_run(run, trust=trust)
     for route in routes.SCORED:
         if route not in record["routes"]:
             found = routes.score_route(model, route, count)
@@ -110,7 +114,10 @@ def table_rows(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 def main(argv: Sequence[str]) -> int:
     """Parse and run ``score``."""
-    from jsonargparse import auto_cli
+    from jsonargparse import ArgumentParser
 
-    auto_cli(score, args=list(argv[1:]), prog="nextgpt_pl score", as_positional=False)
+    parser = ArgumentParser(prog="nextgpt_pl score", description=(score.__doc__ or "").split("\n")[0])
+    parser.add_function_arguments(score, as_positional=False, skip={"trust"})
+    add_trust(parser)
+    score(**vars(parser.parse_args(list(argv[1:]))))
     return 0

@@ -13,6 +13,7 @@ from nextgpt_pl.media_files import save
 from nextgpt_pl.modality import MODALITIES, Modality, modality_of_file
 from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.samples import ReplyPart
+from nextgpt_pl.trust import add_trust
 
 _HELP = """Write a message and press Enter. To show a medium, write its path: a file that ends like an image, a video or
 a sound is shown to the model. /new begins a new conversation, /quit ends."""
@@ -24,6 +25,7 @@ def chat(
     seed: int = 0,
     temperature: float = 0.0,
     max_new_tokens: int = 160,
+    trust: Sequence[str] = (),
 ) -> None:
     """Talk to a trained run; generated media are saved and named.
 
@@ -33,9 +35,10 @@ def chat(
         seed: of sampling and noise; goes up by one with each reply.
         temperature: 0 takes the likeliest token.
         max_new_tokens: longest reply.
+        trust: dotted names of classes outside this package that the run may name, such as my_package.MyEncoder.
 
     """
-    model = AnyToAny.from_run(run)
+    model = AnyToAny.from_run(run, trust=trust)
     print(_HELP)
     messages: list[dict[str, Any]] = []
     while (line := _read()) is not None:
@@ -136,6 +139,7 @@ def generate(
     seed: int = 0,
     temperature: float = 0.0,
     max_new_tokens: int = 160,
+    trust: Sequence[str] = (),
 ) -> None:
     """Answer one prompt, with media in front of it; the reply goes to ``out``.
 
@@ -153,6 +157,7 @@ def generate(
         seed: of sampling and noise.
         temperature: 0 takes the likeliest token.
         max_new_tokens: longest reply.
+        trust: dotted names of classes outside this package that the run may name, such as my_package.MyEncoder.
 
     """
     content: list[dict[str, Any]] = [
@@ -161,7 +166,7 @@ def generate(
         for path in paths or ()
     ]
     content.append({"type": "text", "text": prompt})
-    model = AnyToAny.from_run(run)
+    model = AnyToAny.from_run(run, trust=trust)
     lines = []
     options = {"modalities": modalities, "temperature": temperature, "max_new_tokens": max_new_tokens}
     for part in model.stream([{"role": "user", "content": content}], seed=seed, **options):
@@ -180,7 +185,8 @@ def main(argv: Sequence[str]) -> int:
     verb = verbs[argv[0]]
     parser = ArgumentParser(prog=f"nextgpt_pl {argv[0]}", description=(verb.__doc__ or "").split("\n")[0])
     several = {**{m.value: Path for m in Modality}, "modalities": str} if verb is generate else {}
-    parser.add_function_arguments(verb, as_positional=False, skip=set(several))
+    parser.add_function_arguments(verb, as_positional=False, skip={*several, "trust"})
+    add_trust(parser)
     for name, kind in several.items():
         parser.add_argument(f"--{name}", type=kind, nargs="*", metavar="FILE" if kind is Path else "MODALITY")
     verb(**vars(parser.parse_args(list(argv[1:]))))

@@ -175,7 +175,7 @@ def test_scenes_survive_json():
 
 
 def test_evaluate_gives_the_numbers_of_test_and_other_settings_are_refused(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("nextgpt_pl.pipeline.AnyToAny.from_run", lambda _: _Oracle("text->image", missed={2}))
+    monkeypatch.setattr("nextgpt_pl.pipeline.AnyToAny.from_run", lambda _, **__: _Oracle("text->image", missed={2}))
     config = tmp_path / "tiny.yaml"
     config.write_text(
         "tasks:\n"

@@ -22,7 +22,7 @@ def asked(tmp_path, monkeypatch):
         asked.append(route)
         return RouteScore(count, right=len(route) % count, kinds_right=count, examples=[("Draw.", "<image>", True)])
 
-    monkeypatch.setattr(verb, "AnyToAny", SimpleNamespace(from_run=lambda _: _model()))
+    monkeypatch.setattr(verb, "AnyToAny", SimpleNamespace(from_run=lambda _, **__: _model()))
     monkeypatch.setattr(verb, "decoder_score", lambda _modality, _count: 0.5)
     monkeypatch.setattr(routes, "score_route", score_route)
     monkeypatch.setattr(routes, "malformed_spans", lambda _model, _count: 0)

@@ -21,7 +21,7 @@ class _Model:
 @pytest.fixture
 def model(monkeypatch):
     found = _Model()
-    monkeypatch.setattr(talking.AnyToAny, "from_run", lambda _run: found)
+    monkeypatch.setattr(talking.AnyToAny, "from_run", lambda _run, **_: found)
     return found
 
 

@@ -1,0 +1,116 @@
+"""Settings of Lightning's Trainer that do not work, as user errors: what it raises, and what it takes silently.
+
+Only an exception that Lightning itself raises about a setting is translated; all others keep their traceback.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+
+from nextgpt_pl.errors import UserError
+
+_LIGHTNING = Path(lightning.__file__).parent
+_COMPLAINTS = (MisconfigurationException, ValueError, TypeError, ImportError)
+# what Lightning takes, and divides by, or never comes to: the least value that works
+_LEAST = {
+    "accumulate_grad_batches": 1,
+    "check_val_every_n_epoch": 1,
+    "gradient_clip_val": 0,
+    "limit_predict_batches": 0,
+    "log_every_n_steps": 0,
+    "max_epochs": -1,
+    "max_steps": -1,
+    "min_epochs": 0,
+    "min_steps": 0,
+    "num_nodes": 1,
+    "num_sanity_val_steps": -1,
+}
+_SEEDS = 2**32
+
+
+def check_seed(seed: Any) -> None:
+    """Refuse what is no seed of numpy's.
+
+    Raises:
+        UserError: it is out of bounds.
+
+    """
+    if not isinstance(seed, bool) and isinstance(seed, int) and not 0 <= seed < _SEEDS:
+        raise UserError(f"seed_everything={seed}: from 0 to {_SEEDS - 1}, or true for a random one")
+
+
+def check_trainer(settings: Mapping[str, Any]) -> None:
+    """Refuse values that Lightning would take and fail on in training.
+
+    Raises:
+        UserError: naming the key, its value and the least one that works.
+
+    """
+    for key, least in _LEAST.items():
+        value = settings.get(key)
+        # written so that a NaN is refused too
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not value >= least:
+            raise UserError(f"trainer.{key}={value}: at least {least}")
+    interval = settings.get("val_check_interval")
+    if isinstance(interval, (int, float)) and not interval > 0:
+        raise UserError(f"trainer.val_check_interval={interval}: a share of an epoch above 0, or steps, at least 1")
+
+
+@contextmanager
+def trainer_errors(settings: Mapping[str, Any], *, making: bool = False) -> Iterator[None]:
+    """Translate what Lightning raises about the Trainer's settings.
+
+    Args:
+        settings: of the Trainer.
+        making: the Trainer is being made: then every complaint is about its settings. Otherwise only one that names a
+            setting which is not the default.
+
+    Raises:
+        UserError: naming the setting and its value, with Lightning's reason.
+
+    """
+    try:
+        yield
+    except _COMPLAINTS as error:
+        if isinstance(error, UserError) or not _raised_by_lightning(error):
+            raise
+        found = _named(str(error), settings, by_value=making)
+        if not found and not making:
+            raise
+        said = ", ".join(f"{key}={value!r}" for key, value in found.items())
+        raise UserError(f"trainer.{said}: {_reason(error)}" if said else f"trainer: {_reason(error)}") from error
+
+
+def _raised_by_lightning(error: Exception) -> bool:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return Path(last.filename).is_relative_to(_LIGHTNING)
+
+
+def _named(message: str, settings: Mapping[str, Any], by_value: bool) -> dict[str, Any]:
+    """The settings that a message is about: those that it names; or whose value it names; or else all that were set."""
+    changed = {key: value for key, value in settings.items() if key in _DEFAULTS and value != _DEFAULTS[key]}
+    plain = {k: v for k, v in changed.items() if isinstance(v, (bool, int, float, str)) and k != "default_root_dir"}
+    named = {k: v for k, v in plain.items() if re.search(rf"(?<![\w.]){k}(?!\w)", message)}
+    if named or not by_value:
+        return named
+    valued = {k: v for k, v in plain.items() if isinstance(v, str) and re.search(rf"\b{re.escape(v)}\b", message)}
+    return valued or plain
+
+
+_DEFAULTS = {name: p.default for name, p in inspect.signature(Trainer).parameters.items()}
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence of a message."""
+    text = " ".join(str(error).split())
+    return re.split(r"(?<=[^.][.!?])\s+(?=[A-Z])", text, maxsplit=1)[0]
