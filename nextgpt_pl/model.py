@@ -75,9 +75,7 @@ class NextGPT(nn.Module):
         self.num_signal_tokens = {m: MODALITIES[m].num_signal_tokens for m in GENERATED}
         for name, count in (num_signal_tokens or {}).items():
             if not 1 <= count <= _MOST_SIGNAL_TOKENS:
-                raise UserError(
-                    f"num_signal_tokens.{name}={count}: from 1 to {_MOST_SIGNAL_TOKENS} tokens ask for a medium"
-                )
+                raise UserError(f"num_signal_tokens.{name}={count}: from 1 to {_MOST_SIGNAL_TOKENS} tokens ask for one")
             self.num_signal_tokens[_modality(name, "num_signal_tokens")] = count
         self.signal_separator = signal_separator
         self.share_input_projection = share_input_projection
@@ -115,8 +113,9 @@ class NextGPT(nn.Module):
         spans = self.signal_ids()
         if self.signal_separator is not None:
             if not 0 <= self.signal_separator < self.llm.vocab_size:
+                last = self.llm.vocab_size - 1
                 raise UserError(
-                    f"network.signal_separator={self.signal_separator}: the LLM's token ids are 0 to {self.llm.vocab_size - 1}"
+                    f"network.signal_separator={self.signal_separator}: the LLM's token ids are 0 to {last}"
                 )
             for ids in spans.values():
                 for position in range(len(ids) - 1, 0, -1):

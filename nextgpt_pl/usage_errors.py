@@ -36,6 +36,8 @@ _LEAST = {
     "num_sanity_val_steps": -1,
 }
 _SEEDS = 2**32
+# folders of Lightning's code and the setting that they make something of
+_FOLDERS = {"accelerators": "accelerator", "strategies": "strategy", "loggers": "logger", "profilers": "profiler"}
 
 
 def check_seed(seed: Any) -> None:
@@ -84,7 +86,7 @@ def trainer_errors(settings: Mapping[str, Any], *, making: bool = False) -> Iter
     except _COMPLAINTS as error:
         if isinstance(error, UserError) or not _raised_by_lightning(error):
             raise
-        found = _named(str(error), settings, by_value=making)
+        found = _named(error, settings, making)
         if not found and not making:
             raise
         said = ", ".join(f"{key}={value!r}" for key, value in found.items())
@@ -96,15 +98,18 @@ def _raised_by_lightning(error: Exception) -> bool:
     return Path(last.filename).is_relative_to(_LIGHTNING)
 
 
-def _named(message: str, settings: Mapping[str, Any], by_value: bool) -> dict[str, Any]:
-    """The settings that a message is about: those that it names; or whose value it names; or else all that were set."""
+def _named(error: Exception, settings: Mapping[str, Any], making: bool) -> dict[str, Any]:
+    """The settings that an error is about: those that it names, or whose value it names, or whose code raised it."""
+    message = str(error)
     changed = {key: value for key, value in settings.items() if key in _DEFAULTS and value != _DEFAULTS[key]}
     plain = {k: v for k, v in changed.items() if isinstance(v, (bool, int, float, str)) and k != "default_root_dir"}
     named = {k: v for k, v in plain.items() if re.search(rf"(?<![\w.]){k}(?!\w)", message)}
-    if named or not by_value:
+    if named or not making:
         return named
     valued = {k: v for k, v in plain.items() if isinstance(v, str) and re.search(rf"\b{re.escape(v)}\b", message)}
-    return valued or plain
+    folders = [Path(frame.filename).parent.name for frame in traceback.extract_tb(error.__traceback__)]
+    made_by = {_FOLDERS[name] for name in folders if name in _FOLDERS}
+    return valued or {k: v for k, v in plain.items() if k in made_by}
 
 
 _DEFAULTS = {name: p.default for name, p in inspect.signature(Trainer).parameters.items()}
