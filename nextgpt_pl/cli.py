@@ -49,9 +49,7 @@ class ExperimentCLI(LightningCLI):
         """A checkpoint holds weights and states; it says nothing of which classes are made and with which arguments."""
 
     def _set_seed(self) -> None:
-        config = self._verb_config()
-        check_seed(config.seed_everything)
-        check_trainer(vars(config.trainer))
+        check_seed(self._verb_config().seed_everything)
         super()._set_seed()
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -64,6 +62,8 @@ class ExperimentCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """What concerns the whole process, and what would be found too late: after data and models are read."""
         config = self._verb_config()
+        RunConfig(**vars(config.run))
+        check_trainer(vars(config.trainer))
         check_trainer_precision(config.trainer.precision)
         torch.set_float32_matmul_precision(config.run.float32_matmul_precision)
 

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 
 
 class UserError(ValueError):
     """Something in a configuration, a file or an argument is wrong; the message says what would be right."""
+
+
+def at_least(least: float, **values: float | None) -> None:
+    """Refuse numbers that are smaller or not finite; ``None`` passes.
+
+    Args:
+        least: the smallest number that is right.
+        values: by name; a double underscore stands for a dot.
+
+    Raises:
+        UserError: naming the value and the smallest that is right.
+
+    """
+    for name, value in values.items():
+        if value is not None and not least <= value < math.inf:
+            raise UserError(f"{name.replace('__', '.')}={value}: at least {least} is expected")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

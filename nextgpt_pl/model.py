@@ -16,7 +16,7 @@ from nextgpt_pl.conversation import Conversation, Direction, MediaAs
 from nextgpt_pl.decoders.base import Decoder
 from nextgpt_pl.distributed import untouched, whole
 from nextgpt_pl.encoders.base import Encoder
-from nextgpt_pl.errors import UserError, nearest
+from nextgpt_pl.errors import UserError, at_least, nearest
 from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.llm import CausalLM
 from nextgpt_pl.losses import spelling
@@ -26,6 +26,8 @@ from nextgpt_pl.samples import Batch, MediaSlot, SpanTargets
 
 # key of the input projection where one serves all modalities
 _SHARED = "all"
+# arguments of projections that count something
+_SIZES = ("depth", "depths", "expand", "feedforward", "groups", "heads", "layers", "num_tokens", "width")
 _MOST_SIGNAL_TOKENS = 4096  # of one medium; a span of them must fit the LLM's context
 
 InputProjectionFactory = Callable[[int, int], InputProjection]
@@ -71,6 +73,8 @@ class NextGPT(nn.Module):
         super().__init__()
         self.llm, self.encoder = llm, encoder
         self.decoders = {_modality(name, "decoders"): d for name, d in (decoders or {}).items()}
+        for key, factory in {"output_projection": output_projection, "input_projection": input_projection}.items():
+            _check_sizes(key, getattr(factory, "keywords", {}))
         self.output_projection_factory, self.input_projection_factory = output_projection, input_projection
         self.num_signal_tokens = {m: MODALITIES[m].num_signal_tokens for m in GENERATED}
         for name, count in (num_signal_tokens or {}).items():
@@ -318,6 +322,19 @@ def isolated(number: int) -> Iterator[None]:
     with torch.random.fork_rng([]):
         torch.manual_seed(seed % 2**63)
         yield
+
+
+def _check_sizes(key: str, sizes: Mapping[str, Any]) -> None:
+    """Refuse layers without width and the like before any is made."""
+    for name, value in sizes.items():
+        if name == "dropout":
+            if not 0 <= value < 1:
+                raise UserError(f"network.{key}.dropout={value}: a probability, from 0 to below 1")
+        elif name in _SIZES:
+            for size in value if isinstance(value, (tuple, list)) else [value]:
+                at_least(1, **{f"network__{key}__{name}": size})
+    if "width" in sizes and "heads" in sizes and sizes["width"] % sizes["heads"]:
+        raise UserError(f"network.{key}: width={sizes['width']} is not divisible by heads={sizes['heads']}")
 
 
 def _modality(name: str, key: str) -> Modality:

@@ -106,7 +106,7 @@ def test_mistakes_give_one_message(arguments, message, capsys):
             "DecoderAlignmnt",
             "no 'DecoderAlignmnt' in nextgpt_pl.stages; did you mean 'DecoderAlignment'?",
         ),
-        ("lr: 2.0e-3", "lr: [1", "Problems parsing config"),
+        ("lr: 2.0e-3", "lr: [1", "bad.yaml: no valid YAML: expected"),
     ],
 )
 def test_mistakes_in_a_yaml(old, new, message, tmp_path, capsys):

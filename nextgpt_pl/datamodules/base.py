@@ -18,7 +18,7 @@ from nextgpt_pl.datamodules.samplers import MixedSampler, ResumableLoader, RowLo
 from nextgpt_pl.datamodules.sources import Item, OnError, Source, Split
 from nextgpt_pl.datamodules.usable import RowMaker, UsableRow, UsableRows
 from nextgpt_pl.encoders.media_reader import MediaReader
-from nextgpt_pl.errors import UserError
+from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.parents import end_worker_with_parent
 from nextgpt_pl.row_notes import RowNotes, listed
 from nextgpt_pl.samples import Batch, Rendered
@@ -52,13 +52,8 @@ class ItemData(LightningDataModule):
         super().__init__()
         if not sources:
             raise UserError("data.sources is empty: give at least one, such as those in nextgpt_pl.datamodules")
-        given = {"batch_size": batch_size, "val_batch_size": val_batch_size, "max_length": max_length}
-        for key, value in given.items():
-            if value is not None and value < 1:
-                raise UserError(f"data.{key}={value}: at least 1")
-        for key, value in {"num_workers": num_workers, "seed": seed}.items():
-            if value < 0:
-                raise UserError(f"data.{key}={value}: at least 0")
+        at_least(1, data__batch_size=batch_size, data__val_batch_size=val_batch_size, data__max_length=max_length)
+        at_least(0, data__num_workers=num_workers, data__seed=seed)
         self.sources, self.batch_size, self.val_batch_size = sources, batch_size, val_batch_size or batch_size
         self.max_length, self.num_workers, self.seed = max_length, num_workers, seed
         self.renderer: Conversation | None = None

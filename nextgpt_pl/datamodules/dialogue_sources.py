@@ -9,7 +9,7 @@ from typing import Any, get_args
 from nextgpt_pl.conversation import parts_of
 from nextgpt_pl.datamodules.rows import RowReport, take
 from nextgpt_pl.datamodules.sources import JSONSource, OnError, Shapes, Source, Split
-from nextgpt_pl.errors import UserError, nearest
+from nextgpt_pl.errors import UserError, at_least, nearest
 from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.pocket import dialogues
 from nextgpt_pl.samples import Dialogue, MediaPart, Message, Part, Role, TextPart
@@ -49,6 +49,8 @@ class PocketDialogues(Source):
         for route in (*(routes or ()), *(times or ())):
             if route not in dialogues.ROUTES:
                 raise UserError(f"PocketDialogues.routes: no route {route!r}{nearest(route, dialogues.ROUTES)}")
+        at_least(0, PocketDialogues__train_size=train_size, PocketDialogues__val_size=val_size)
+        at_least(0, PocketDialogues__seed=seed, **{f"PocketDialogues__times__{r}": n for r, n in (times or {}).items()})
         self.sizes: dict[str, int] = {"train": train_size, "val": val_size}
         self.routes, self.seed, self.name = tuple(routes or dialogues.ROUTES), seed, name
         self.times = dict(times or {})

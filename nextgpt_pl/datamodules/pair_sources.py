@@ -9,7 +9,7 @@ from typing import Any
 
 from nextgpt_pl.datamodules.rows import RowReport, inside, json_lines, take
 from nextgpt_pl.datamodules.sources import FileSource, JSONSource, OnError, Shapes, Source, Split
-from nextgpt_pl.errors import UserError
+from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.modality import GENERATED, MODALITIES, Modality, modality_of_file
 from nextgpt_pl.pocket import items, world
 from nextgpt_pl.samples import CaptionedPair
@@ -29,6 +29,7 @@ class PocketWorld(Source):
     def __init__(
         self, train_size: int = 4096, val_size: int = 64, modalities: list[str] | None = None, seed: int = 0
     ) -> None:
+        at_least(0, PocketWorld__train_size=train_size, PocketWorld__val_size=val_size, PocketWorld__seed=seed)
         self.sizes: dict[str, int] = {"train": train_size, "val": val_size}
         try:
             self.modalities = [GENERATED[GENERATED.index(m)] for m in (GENERATED if modalities is None else modalities)]

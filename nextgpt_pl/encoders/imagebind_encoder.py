@@ -13,7 +13,7 @@ from nextgpt_pl import media as files
 from nextgpt_pl.encoders import imagebind, imagebind_parts, preprocessing
 from nextgpt_pl.encoders.base import Encoder, known_modalities
 from nextgpt_pl.encoders.imagebind import MODALITIES, ImageBindConfig, ImageBindModel
-from nextgpt_pl.errors import UserError
+from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.features.keys import code_sha256, file_sha256
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.paths import resolve
@@ -60,6 +60,7 @@ class ImageBindEncoder(Encoder):
         super().__init__()
         if _is_url(weights) and sha256 is None:
             raise UserError(f"encoder.weights={weights!r}: a URL needs encoder.sha256, or anything could be read")
+        at_least(1, encoder__video_clips=video_clips, encoder__audio_clips=audio_clips)
         self.modalities = known_modalities(modalities, [*TOWER])
         self.weights, self.sha256 = weights, sha256
         self.video_clips, self.audio_clips, self.scale_logits = video_clips, audio_clips, scale_logits

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from nextgpt_pl.errors import UserError
+from nextgpt_pl.errors import UserError, at_least
 
 
 @dataclass
@@ -26,8 +26,7 @@ class LoRA:
     target_modules: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"])
 
     def __post_init__(self) -> None:
-        if self.r < 1:
-            raise UserError(f"lora.r={self.r}: a rank is at least 1")
+        at_least(1, lora__r=self.r, lora__alpha=self.alpha)
         if not 0 <= self.dropout < 1:
             raise UserError(f"lora.dropout={self.dropout}: a probability, below 1")
 

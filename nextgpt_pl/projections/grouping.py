@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import GroupViTVisionConfig
 from transformers.models.groupvit.modeling_groupvit import GroupViTStage
 
+from nextgpt_pl.errors import UserError
 from nextgpt_pl.projections.input import InputProjection
 
 
@@ -39,9 +40,9 @@ class GroupingInputProjection(InputProjection):
     ) -> None:
         super().__init__()
         if len(depths) != len(groups) + 1:
-            raise ValueError(f"depths={depths}: one more than groups={groups} is expected")
+            raise UserError(f"depths={depths}: one more than groups={groups} is expected")
         if width % heads:
-            raise ValueError(f"width={width} is not divisible by heads={heads}")
+            raise UserError(f"width={width} is not divisible by heads={heads}")
         config = GroupViTVisionConfig(
             hidden_size=width, intermediate_size=4 * width, num_attention_heads=heads, layer_norm_eps=1e-5
         )

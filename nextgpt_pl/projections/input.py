@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from nextgpt_pl.errors import UserError
 from nextgpt_pl.projections.transformer import query_former, query_transformer
 
 
@@ -56,9 +57,9 @@ class MLPInputProjection(InputProjection):
     def __init__(self, encoder_dim: int, hidden_size: int, width: int = 1024, depth: int = 2, expand: int = 1) -> None:
         super().__init__()
         if depth < 2:
-            raise ValueError(f"depth={depth}: an MLP has at least 2 layers; for one use LinearInputProjection")
+            raise UserError(f"depth={depth}: an MLP has at least 2 layers; for one use LinearInputProjection")
         if expand < 1:
-            raise ValueError(f"expand={expand}: an encoder token becomes at least 1 LLM token")
+            raise UserError(f"expand={expand}: an encoder token becomes at least 1 LLM token")
         layers: list[nn.Module] = [nn.Linear(encoder_dim, width)]
         for _ in range(depth - 2):
             layers += [nn.GELU(), nn.Linear(width, width)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nextgpt_pl.errors import UserError
 from nextgpt_pl.projections.input import InputProjection
 
 
@@ -29,7 +30,7 @@ class WordInputProjection(InputProjection):
     def __init__(self, encoder_dim: int, hidden_size: int, width: int = 512, expand: int = 20) -> None:
         super().__init__()
         if expand < 1:
-            raise ValueError(f"expand={expand}: an encoder token becomes at least 1 LLM token")
+            raise UserError(f"expand={expand}: an encoder token becomes at least 1 LLM token")
         self.norm = nn.LayerNorm(encoder_dim)
         self.mlp = nn.Sequential(nn.Linear(encoder_dim, width), nn.GELU(), nn.Linear(width, expand * hidden_size))
         self.offset = nn.Parameter(torch.zeros(expand, hidden_size))

@@ -24,7 +24,7 @@ from nextgpt_pl.checkpoints.finite import check_finite, last_checkpoint, tensors
 from nextgpt_pl.conversation import Conversation, Direction
 from nextgpt_pl.distributed import Mean, means, processes, rank
 from nextgpt_pl.encoders.media_reader import MediaReader
-from nextgpt_pl.errors import UserError
+from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.precision import check_trainer_precision
 from nextgpt_pl.row_notes import ReportsRows
@@ -74,8 +74,7 @@ class Stage(LightningModule, ABC):
         super().__init__()
         if not 0 < lr < math.inf:
             raise UserError(f"model.lr={lr}: a learning rate is positive")
-        if not 0 <= weight_decay < math.inf:
-            raise UserError(f"model.weight_decay={weight_decay}: it is not negative")
+        at_least(0, model__weight_decay=weight_decay)
         if not all(0 <= beta < 1 for beta in betas):
             raise UserError(f"model.betas={list(betas)}: two numbers are expected, from 0 to below 1")
         for pattern, scale in (lr_scales or {}).items():

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nextgpt_pl.distributed import any_process, untouched
 from nextgpt_pl.encoders.media_reader import MediaReader
-from nextgpt_pl.errors import UserError
+from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.losses import AlignmentLoss, caption_alignment, shifted_labels
 from nextgpt_pl.metrics.alignment import AlignmentQuality
 from nextgpt_pl.modality import Modality
@@ -84,6 +84,9 @@ class DecoderAlignment(Stage):
             unknown = set(weights or {}) - {m.value for m in network.decoders}
             if unknown:
                 raise UserError(f"model.{key} names {sorted(unknown)}, which network.decoders does not have")
+            at_least(0, **{f"model__{key}__{name}": weight for name, weight in (weights or {}).items()})
+        at_least(0, model__text_weight=text_weight, model__samples=samples)
+        at_least(1, model__rows_at_a_time=rows_at_a_time)
         self.denoising = Denoising(network, denoising_weights or {}, min_snr_gamma, condition_dropout)
         if condition_dropout:
             self.trains = (*self.trains, "null_signals.*")

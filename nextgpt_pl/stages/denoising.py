@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
 
 from nextgpt_pl.distributed import own_shard
-from nextgpt_pl.errors import UserError
+from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import SpanTargets
@@ -28,10 +29,8 @@ class Denoising:
     """
 
     def __init__(self, network: NextGPT, weights: Mapping[str, float], gamma: float, dropout: float) -> None:
-        for name, weight in weights.items():
-            if weight < 0:
-                raise UserError(f"model.denoising_weights.{name}={weight}: a weight is not negative")
-        if gamma <= 0:
+        at_least(0, **{f"model__denoising_weights__{name}": weight for name, weight in weights.items()})
+        if not 0 < gamma < math.inf:
             raise UserError(f"model.min_snr_gamma={gamma}: above 0")
         if not 0 <= dropout < 1:
             raise UserError(f"model.condition_dropout={dropout}: it is a share, from 0 to below 1")

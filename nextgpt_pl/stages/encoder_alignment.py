@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nextgpt_pl.conversation import Direction
 from nextgpt_pl.distributed import any_process
-from nextgpt_pl.errors import UserError
+from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.generation import Decoding, generate, prompt_of
 from nextgpt_pl.losses import shifted_labels
 from nextgpt_pl.metrics.caption_scores import CaptionScores
@@ -50,8 +50,7 @@ class EncoderAlignment(Stage):
         if network.encoder is None or network.input_projection_factory is None:
             raise UserError("EncoderAlignment needs network.encoder and network.input_projection")
         self.captions, self.decoding = captions, Decoding(max_new_tokens=max_new_tokens, modalities=[])
-        if word_steps < 0 or word_weight < 0:
-            raise UserError(f"model.word_steps={word_steps}, model.word_weight={word_weight}: neither can be below 0")
+        at_least(0, model__captions=captions, model__word_steps=word_steps, model__word_weight=word_weight)
         self.word_steps, self.word_weight = word_steps, word_weight
         self.scores = CaptionScores()
         self.written: list[tuple[str, str, str]] = []

@@ -206,7 +206,9 @@ def test_mistakes_are_named(conversation):
         Dialogues([PocketDialogues()], reply_weights={"text": -1})
     with pytest.raises(UserError, match="no route 'text->imag'; did you mean 'text->image'"):
         PocketDialogues(routes=["text->imag"])
-    data = _module(conversation, weights={"a": 0.0, "b": 0.0})
+    with pytest.raises(UserError, match="all data sets have share 0"):
+        _module(conversation, weights={"a": 0.0, "b": 0.0})
+    data = _module(conversation, reply_weights=dict.fromkeys(["text", "image", "video", "audio"], 0.0))
     with pytest.raises(UserError, match="leave no dialogue a share"):
         data.train_dataloader()
     pairs = CaptionedPairs([PocketDialogues(2, 2)])
