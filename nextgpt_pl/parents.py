@@ -36,8 +36,14 @@ def end_with_starter() -> None:
         end_with(int(starter))
 
 
-def end_worker_with_parent(_worker: int = 0) -> None:
-    """The same for a worker of multiprocessing, such as a data loader's (``worker_init_fn``)."""
+def start_worker(_worker: int = 0) -> None:
+    """For a data loader's workers (``worker_init_fn``): end with the process that started them, and on its word alone.
+
+    Schedulers send SIGTERM, and terminals Ctrl-C, to all processes; the first of them still needs its batches until its
+    optimizer step is done.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     parent = parent_process()
     if parent is not None and parent.pid is not None:
         end_with(parent.pid)

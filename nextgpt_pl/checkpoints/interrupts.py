@@ -79,12 +79,13 @@ def save_interrupted(trainer: Trainer, number: int) -> None:
     if in_validation:
         _begin_validation_anew(trainer)
     trainer.save_checkpoint(path, weights_only=False)
-    if not trainer.is_global_zero:
-        return
-    if number == signal.SIGTERM:
-        write_whole(run / REQUEUE_MARKER, f"{path}\n")
-    where = f"in the validation behind step {step}" if in_validation else f"at step {step}"
-    print(f"\ninterrupted {where}; to go on: the same command with --ckpt_path {path}", flush=True)
+    if trainer.is_global_zero:
+        if number == signal.SIGTERM:
+            write_whole(run / REQUEUE_MARKER, f"{path}\n")
+        where = f"in the validation behind step {step}" if in_validation else f"at step {step}"
+        print(f"\ninterrupted {where}; to go on: the same command with --ckpt_path {path}", flush=True)
+    # the first process to end may take the others with it
+    trainer.strategy.barrier("interrupted")
 
 
 def _begin_validation_anew(trainer: Trainer) -> None:

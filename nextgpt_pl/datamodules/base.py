@@ -19,7 +19,7 @@ from nextgpt_pl.datamodules.sources import Item, OnError, Source, Split
 from nextgpt_pl.datamodules.usable import RowMaker, UsableRow, UsableRows
 from nextgpt_pl.encoders.media_reader import MediaReader
 from nextgpt_pl.errors import UserError, at_least
-from nextgpt_pl.parents import end_worker_with_parent
+from nextgpt_pl.parents import start_worker
 from nextgpt_pl.row_notes import RowNotes, listed
 from nextgpt_pl.samples import Batch, Rendered
 
@@ -157,7 +157,7 @@ class ItemData(LightningDataModule):
             "collate_fn": Collator(self.conversation().pad_token_id),
             "num_workers": self.num_workers,
             "persistent_workers": self.num_workers > 0,
-            "worker_init_fn": end_worker_with_parent,
+            "worker_init_fn": start_worker,
         }
 
     def _process(self) -> tuple[int, int]:
