@@ -34,7 +34,7 @@ class Estimate:
 
 
 def of_mean(per_item: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
-    """The mean of ``(N,)`` scores.
+    """The mean of ``(N,)`` scores; of a single one there is no interval.
 
     Raises:
         ValueError: no item, or one that is not finite.
@@ -45,10 +45,24 @@ def of_mean(per_item: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> 
         raise ValueError("no items to take a mean of")
     if not np.isfinite(scores).all():
         raise ValueError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite")
+    if len(scores) == 1:
+        return Estimate(float(scores[0]), None, None, 1)
     rng = np.random.default_rng(seed)
     # one at a time: 1,000 draws of 40,000 items at once would be 300 MB
     means = np.array([scores[rng.integers(0, len(scores), len(scores))].mean() for _ in range(resamples)])
     return _estimate(float(scores.mean()), means, len(scores))
+
+
+def of_error(value: float, error: float | None, count: int) -> Estimate:
+    """A score with its standard error; where that is not known, or not finite, there is no interval.
+
+    Raises:
+        ValueError: the score is not finite.
+
+    """
+    if error is None or not math.isfinite(error):
+        return Estimate(_finite(value, count), None, None, count)
+    return Estimate(_finite(value, count), value - 1.96 * error, value + 1.96 * error, count)
 
 
 def of_set(score: Callable[[np.ndarray], float], count: int, seed: int = 0, resamples: int = 100) -> Estimate:
@@ -61,19 +75,23 @@ def of_set(score: Callable[[np.ndarray], float], count: int, seed: int = 0, resa
         score: of item numbers ``(N,)``.
         count: N.
         seed: of the draws.
-        resamples: number of draws; 0 for no interval.
+        resamples: number of draws; 0 for no interval, which a single item has none of either.
 
     """
-    value = score(np.arange(count))
-    if not resamples:
+    value = _finite(score(np.arange(count)), count)
+    if not resamples or count < 2:
         return Estimate(value, None, None, count)
     rng = np.random.default_rng(seed)
     draws = np.array([score(rng.integers(0, count, count)) for _ in range(resamples)])
     return _estimate(value, draws - draws.mean() + value, count)
 
 
-def _estimate(value: float, draws: np.ndarray, count: int) -> Estimate:
+def _finite(value: float, count: int) -> float:
     if not math.isfinite(value):
         raise ValueError(f"the score of {count} items is {value}")
+    return value
+
+
+def _estimate(value: float, draws: np.ndarray, count: int) -> Estimate:
     low, high = np.quantile(draws, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    return Estimate(value, float(low), float(high), count)
+    return Estimate(_finite(value, count), float(low), float(high), count)

@@ -17,7 +17,7 @@ from nextgpt_pl.evaluation import bootstrap
 from nextgpt_pl.evaluation.bootstrap import Estimate
 from nextgpt_pl.evaluation.records import Prediction, as_media, load_medium
 from nextgpt_pl.metrics import captions as caption_metrics
-from nextgpt_pl.metrics.distributions import frechet_distance, inception_score, kernel_distance
+from nextgpt_pl.metrics.distributions import frechet_distance, inception_score, kernel_distance, kernel_error
 from nextgpt_pl.metrics.extractors import Extractor
 from nextgpt_pl.metrics.tokens import tokenize
 
@@ -176,7 +176,9 @@ class Frechet(_OfFeatures):
 
 
 class Kernel(_OfFeatures):
-    """Kernel distance (KID); its interval is of the subsets' spread.
+    """Kernel distance (KID): mean over subsets; its interval is of the jackknife over all items of both sets.
+
+    So it does not depend on how much of the sets a subset is. With fewer than 3 items of either there is none.
 
     Args:
         extractor: see the base.
@@ -191,10 +193,11 @@ class Kernel(_OfFeatures):
         self.subsets, self.subset_size = subsets, subset_size
 
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
-        """Mean over the subsets, plus and minus 1.96 of their deviations."""
+        """Mean over the subsets, plus and minus 1.96 standard errors."""
         ours, theirs = self._features(predictions, folder)[0], self._references(predictions, data)
-        mean, std = (float(v) for v in kernel_distance(ours, theirs, self.subsets, self.subset_size))
-        return {self.name: Estimate(mean, mean - 1.96 * std, mean + 1.96 * std, len(ours))}
+        mean = float(kernel_distance(ours, theirs, self.subsets, self.subset_size)[0])
+        enough = min(len(ours), len(theirs)) >= 3
+        return {self.name: bootstrap.of_error(mean, float(kernel_error(ours, theirs)) if enough else None, len(ours))}
 
 
 class Inception(_OfFeatures):
@@ -212,12 +215,12 @@ class Inception(_OfFeatures):
         self.splits = splits
 
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
-        """Mean over the splits, plus and minus 1.96 of their deviations."""
+        """Mean over the splits, plus and minus 1.96 of their deviations; of a single split there is no interval."""
         ours = self._features(predictions, folder)[0]
         if len(ours) < self.splits:
             raise ValueError(f"{self.name}: {len(ours)} items for {self.splits} splits")
         mean, std = (float(v) for v in inception_score(ours, self.splits))
-        return {self.name: Estimate(mean, mean - 1.96 * std, mean + 1.96 * std, len(ours))}
+        return {self.name: bootstrap.of_error(mean, std if self.splits > 1 else None, len(ours))}
 
 
 class Similarity(_OfFeatures):

@@ -38,5 +38,17 @@ def test_degenerate_scores_are_named():
         bootstrap.of_mean(np.array([]))
     with pytest.raises(ValueError, match="1 of 2 scores are not finite"):
         bootstrap.of_mean(np.array([1.0, np.nan]))
-    with pytest.raises(ValueError, match="is nan"):
-        bootstrap.of_set(lambda _: float("nan"), 3)
+    for resamples in (0, 100):
+        with pytest.raises(ValueError, match="is nan"):
+            bootstrap.of_set(lambda _: float("nan"), 3, resamples=resamples)
+    with pytest.raises(ValueError, match="is inf"):
+        bootstrap.of_error(float("inf"), 1.0, 3)
+
+
+def test_a_single_item_or_an_unknown_error_has_no_interval():
+    for found in (bootstrap.of_mean(np.array([2.0])), bootstrap.of_set(lambda _: 2.0, 1)):
+        assert found == bootstrap.Estimate(2.0, None, None, 1)
+    for error in (None, float("nan")):
+        assert bootstrap.of_error(2.0, error, 5) == bootstrap.Estimate(2.0, None, None, 5)
+    known = bootstrap.of_error(2.0, 1.0, 5)
+    assert (known.low, known.high) == (pytest.approx(0.04), pytest.approx(3.96))

@@ -13,6 +13,7 @@ from nextgpt_pl.evaluation import (
     Frechet,
     Generating,
     JudgedRight,
+    Kernel,
     PocketRoute,
     QuestionAnswering,
     Similarity,
@@ -115,12 +116,15 @@ def test_data_sets_are_scored_against_their_own_files(tmp_path):
     (data / "captions.jsonl").write_text("\n".join(lines))
     layout = CaptionManifest(data, "image")
     scores = [Frechet(_Means(), "FID"), Similarity(_Means()), Similarity(_Means(), "CLIP-I", to="medium")]
+    scores.append(Kernel(_Means()))
     make = Generating("make", layout, scores, "Draw {caption}.", paper={"FID": 11.18})
     tell = Captioning("tell", layout, [CaptionQuality(["CIDEr-D"]), VqaAccuracy()], "What is it?")
     run.predict(_Both(), [make, tell], out, temperature=0.0, seed=0)
     record = run.score([make, tell], out)
     assert record["tasks"]["make"]["failed"] == {}
-    assert set(record["tasks"]["make"]["scores"]) == {"FID", "CLIPScore", "CLIP-I"}
+    assert set(record["tasks"]["make"]["scores"]) == {"FID", "CLIPScore", "CLIP-I", "KID"}
+    distance = record["tasks"]["make"]["scores"]["KID"]
+    assert distance["low"] < distance["value"] < distance["high"]  # though every subset is all of the items
     assert record["tasks"]["tell"]["scores"]["accuracy"]["value"] == 1.0
     page = report.write(record, {"seed": 0}, out)
     markdown = (out / "report.md").read_text()
