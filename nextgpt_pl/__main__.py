@@ -23,7 +23,6 @@ VERBS: dict[str, tuple[str, str]] = {
         "nextgpt_pl.verbs.data:main",
         "open every file; what is missing, broken or too long:  data check -c FILE [--workers N]",
     ),
-    "predict": ("nextgpt_pl.cli:run", "write predictions:  predict -c FILE --ckpt_path CHECKPOINT"),
     "summary": (
         "nextgpt_pl.verbs.summary:main",
         "parameters, memory, operations, hours, without weights:  summary -c experiments/paper/instruct.yaml",
@@ -66,6 +65,11 @@ VERBS: dict[str, tuple[str, str]] = {
         "make the pocket weights from nothing:  pocket pretrain [--part image]",
     ),
 }
+# verbs of Lightning's that another one does here
+ELSEWHERE = {
+    "predict": "predictions of a run, as JSONL and media, are written by"
+    " test -c experiments/eval/pocket.yaml --run RUN, of one message by generate --run RUN",
+}
 
 
 def usage() -> str:
@@ -88,7 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if arguments else 2
     verb = arguments[0]
     if verb not in VERBS:
-        print(f"error: no verb {verb!r}{nearest(verb, VERBS)}", file=sys.stderr)
+        hint = f": {ELSEWHERE[verb]}" if verb in ELSEWHERE else nearest(verb, VERBS)
+        print(f"error: no verb {verb!r}{hint}", file=sys.stderr)
         return 2
     end_with_starter()
     quieten()

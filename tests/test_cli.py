@@ -124,6 +124,9 @@ def test_unknown_verb_and_missing_file(capsys):
     assert main(["fit", "-c", "nowhere.yaml"]) == 2
     assert "nowhere.yaml" in capsys.readouterr().err
     assert main([]) == 2
+    capsys.readouterr()
+    assert main(["predict", "-c", str(EXPERIMENT)]) == 2
+    assert "no verb 'predict': predictions of a run, as JSONL and media, are written by test" in capsys.readouterr().err
 
 
 def test_run_folders_never_collide(tmp_path):

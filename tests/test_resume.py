@@ -1,5 +1,6 @@
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,6 +55,14 @@ def test_the_same_command_goes_on_and_keeps_the_last_and_the_best(tmp_path, capf
     assert steps == [["0", "6", "9", "13", "16"], ["0", "6", "9", "9", "13", "16"]]
     losses = [[row["train/loss"] for row in table if row["train/loss"]] for table in tables]
     assert losses[0] == losses[1] != []
+    # nothing is left to do, but what a run leaves is there again
+    shutil.rmtree(parts / "adapter")
+    caplog.clear()
+    assert _fit(tmp_path, "parts", 16, *constant) == 0
+    assert "nothing was left to train: the checkpoint is of step 16" in caplog.text
+    again = load_file(parts / "adapter" / "adapter.safetensors")
+    assert again.keys() == weights[0].keys()
+    assert all(torch.equal(again[name], value) for name, value in weights[0].items())
 
 
 def test_a_checkpoint_is_whole_or_not_there(tmp_path, monkeypatch):

@@ -89,6 +89,7 @@ class Stage(LightningModule, ABC):
         self.lr_scales = dict(lr_scales or {})
         self.step_agreement = StepAgreement(on_nonfinite, give_up_after)
         self.inherited: dict[str, Any] = {"stages": [], "keys": []}
+        self._adapter_left = False  # in this fit
         # of what is drawn in training; seed_everything has set it by now
         self.random_seed = torch.initial_seed() % 2**63
         # frozen weights are never in a checkpoint; on_load_checkpoint is strict about the rest
@@ -153,6 +154,7 @@ class Stage(LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         """Refuse to train nothing, or with trainables in half precision; print the trainable share."""
+        self._adapter_left = False
         trainable = self.trainable()
         for pattern in self.trains:
             if not fnmatch.filter(trainable, pattern):
@@ -359,5 +361,19 @@ class Stage(LightningModule, ABC):
     def on_train_end(self) -> None:
         """Leave the adapter in the run folder, and log the rows again: a resumed run reads those of validation late."""
         self._log_rows()
+        self._leave_adapter()
+
+    def on_fit_end(self) -> None:
+        """Leave the adapter of a run that was resumed behind its last step, where Lightning trains and ends nothing."""
+        if not self._adapter_left and self.trainer.global_step > 0:
+            rank_zero_info(
+                f"nothing was left to train: the checkpoint is of step {self.trainer.global_step}, and"
+                f" trainer.max_steps={self.trainer.max_steps}, trainer.max_epochs={self.trainer.max_epochs};"
+                " the adapter is written from it"
+            )
+            self._leave_adapter()
+
+    def _leave_adapter(self) -> None:
+        self._adapter_left = True
         if not getattr(self.trainer, "fast_dev_run", False):
             self.save_adapter(Path(self.trainer.default_root_dir) / "adapter")
