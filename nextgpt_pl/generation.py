@@ -5,9 +5,11 @@ Imports no Lightning.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -16,11 +18,14 @@ from torch import Tensor
 from nextgpt_pl.batching import pad
 from nextgpt_pl.caption_spans import CaptionSpans, find_captions
 from nextgpt_pl.conversation import IGNORE
+from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import Batch, Rendered, SignalSpan
 from nextgpt_pl.shrinking_batch import write
 from nextgpt_pl.signal_spans import SpanRules, WholeSpans, find_spans
+
+_SEEDS = 2**62  # media of a reply are drawn from seeds above it
 
 
 @dataclass
@@ -35,6 +40,9 @@ class Decoding:
         modalities: the media that a reply holds: each of these at least once, and no others. ``None`` leaves it to the
             model, an empty list forbids all.
 
+    Raises:
+        UserError: one of the numbers is none, or out of its bounds.
+
     """
 
     max_new_tokens: int = 160
@@ -43,11 +51,34 @@ class Decoding:
     seed: int = 0
     modalities: Sequence[Modality] | None = None
 
+    def __post_init__(self) -> None:
+        if not _is_integer(self.max_new_tokens) or self.max_new_tokens < 1:
+            raise UserError(f"max_new_tokens={self.max_new_tokens!r}: a whole number of tokens, at least 1")
+        if not _is_number(self.temperature) or self.temperature < 0:
+            raise UserError(f"temperature={self.temperature!r}: a number, 0 or above")
+        if not _is_number(self.top_p) or not 0 < self.top_p <= 1:
+            raise UserError(f"top_p={self.top_p!r}: a share of the probability, above 0 and at most 1")
+        check_seed(self.seed)
+
     def sampling(self) -> dict[str, Any]:
         """As arguments of transformers' ``generate``."""
         if self.temperature <= 0:
             return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
+
+
+def check_seed(seed: object, name: str = "seed") -> None:
+    """Raises a :class:`UserError` where something is no seed."""
+    if not _is_integer(seed) or not 0 <= int(seed) < _SEEDS:  # type: ignore[call-overload]
+        raise UserError(f"{name}={seed!r}: a whole number from 0 to {_SEEDS - 1}")
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def prompt_of(row: Rendered) -> Rendered:
@@ -70,8 +101,17 @@ def _batch(network: NextGPT, rows: Sequence[Rendered]) -> Batch:
 
 @torch.no_grad()
 def generate(network: NextGPT, prompts: Sequence[Rendered], decoding: Decoding | None = None) -> list[list[int]]:
-    """Token ids of the reply to each prompt, without the token that ended it."""
+    """Token ids of the reply to each prompt, without the token that ended it.
+
+    No reply goes beyond the LLM's context: behind a prompt that nearly fills it, all replies of the batch are shorter
+    than ``max_new_tokens``.
+
+    Raises:
+        UserError: a prompt leaves no room at all.
+
+    """
     decoding = decoding or Decoding()
+    limit = _room(network, prompts, decoding.max_new_tokens)
     batch = _batch(network, prompts)
     embeddings, mask = _padded_left(network.embed(batch), batch.attention_mask)
     rules = _rules(network, decoding)
@@ -90,10 +130,21 @@ def generate(network: NextGPT, prompts: Sequence[Rendered], decoding: Decoding |
     shrink = not stop and not network.llm.in_step
     with torch.random.fork_rng(devices):
         torch.manual_seed(decoding.seed)
-        limit = decoding.max_new_tokens
         out = write(writer, network.llm.embed, embeddings, mask.long(), rules, rules.end_ids, limit, shrink)
     replies = [_before(ids, network.llm.stop, network.llm.tokenizer.decode) for ids in out]
     return [rules.whole_reply(ids) for ids in replies]
+
+
+def _room(network: NextGPT, prompts: Sequence[Rendered], wanted: int) -> int:
+    """How many tokens the replies to prompts may have."""
+    context = network.llm.context_length
+    if context is None:
+        return wanted
+    longest = max(prompts, key=lambda prompt: len(prompt.input_ids))
+    room = context - len(longest.input_ids)
+    if room < 1:
+        raise UserError(f"{longest.key}: a prompt of {len(longest.input_ids)} tokens, the LLM's context is {context}")
+    return min(wanted, room)
 
 
 def _before(ids: list[int], stops: Sequence[str], decode: Callable[[list[int]], str]) -> list[int]:

@@ -228,12 +228,18 @@ def as_array(source: Any, modality: Modality, where: str = "") -> tuple[np.ndarr
 
     """
     if isinstance(source, (bytes, bytearray)):
-        return _from_bytes(bytes(source), modality)
-    if isinstance(source, Image.Image) and modality not in ARRAYS:
-        if source.mode == "F":
-            finite(np.asarray(source), modality, where)
-        source = np.asarray(source.convert("RGB"))
-    array = np.asarray(source)
+        return _from_bytes(bytes(source), modality, where)
+    try:
+        if isinstance(source, Image.Image) and modality not in ARRAYS:
+            if source.mode == "F":
+                finite(np.asarray(source), modality, where)
+            source = np.asarray(source.convert("RGB"))
+        array = np.asarray(source)
+    except UserError:
+        raise
+    except Exception as error:  # a file that Pillow reads only here, or rows of several lengths
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{where}: {type(source).__name__} is not to be read as {modality} ({reason})") from error
     if modality in ARRAYS:
         return readings(array, modality, where), None
     if modality is Modality.AUDIO:
@@ -241,22 +247,20 @@ def as_array(source: Any, modality: Modality, where: str = "") -> tuple[np.ndarr
             raise UserError(f"{where}: a sound is floating-point samples (n,), this is {array.dtype} {array.shape}")
         return finite(array.astype(np.float32), modality, where), None
     dimensions = 4 if modality is Modality.VIDEO else 3
-    if array.ndim != dimensions or array.shape[-1] != 3 or array.dtype != np.uint8:
+    if array.ndim != dimensions or array.shape[-1] != 3 or array.dtype != np.uint8 or not array.size:
         shape = "(T, H, W, 3)" if modality is Modality.VIDEO else "(H, W, 3)"
         raise UserError(f"{where}: {modality} arrays are uint8 {shape}, this is {array.dtype} {array.shape}")
     return array, None
 
 
-def _from_bytes(data: bytes, modality: Modality) -> tuple[np.ndarray, float | None]:
+def _from_bytes(data: bytes, modality: Modality, where: str) -> tuple[np.ndarray, float | None]:
     import tempfile
 
     # libraries for video and sound read files; the name's ending says nothing to them
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
         file.flush()
-        path = Path(file.name)
-        if modality is Modality.IMAGE:
-            return load_image(path), None
-        if modality in ARRAYS:
-            return load_array(path, modality), None
-        return load_video(path) if modality is Modality.VIDEO else load_audio(path)
+        try:
+            return array_of(Media(modality, Path(file.name)))
+        except UserError as error:  # nobody knows the file by its name
+            raise UserError(str(error).replace(file.name, where or f"bytes of {modality}")) from None

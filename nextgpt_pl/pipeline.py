@@ -8,8 +8,12 @@ as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +21,10 @@ import numpy as np
 import torch
 
 from nextgpt_pl.checkpoints import load_adapter
+from nextgpt_pl.context import shortened
 from nextgpt_pl.conversation import IGNORE
 from nextgpt_pl.errors import UserError, nearest
-from nextgpt_pl.generation import Decoding, caption_embeddings, generate, spans_of
+from nextgpt_pl.generation import Decoding, caption_embeddings, check_seed, generate, spans_of
 from nextgpt_pl.media import as_array
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.model import NextGPT
@@ -29,6 +34,7 @@ from nextgpt_pl.yaml_files import read_yaml
 
 Messages = Sequence[Mapping[str, Any]]
 Reply = list[ReplyPart]
+_MEMORY_BYTES = 4 * 2**20
 _TYPES = ("text", *(m.value for m in Modality))
 
 
@@ -39,7 +45,14 @@ class AnyToAny:
     >>> reply = chat([{"role": "user", "content": "Draw a small red circle on the left on white."}])  # doctest: +SKIP
     """
 
-    def __init__(self, network: NextGPT, device: str | torch.device = "cpu", *, placed: bool = False) -> None:
+    def __init__(
+        self,
+        network: NextGPT,
+        device: str | torch.device = "cpu",
+        *,
+        placed: bool = False,
+        memory: int | None = _MEMORY_BYTES,
+    ) -> None:
         """Use a loaded network; :meth:`from_run` reads one.
 
         Args:
@@ -47,9 +60,14 @@ class AnyToAny:
             device: where it and its decoders run.
             placed: the network is where it belongs and is not moved. That of a training is its strategy's: moving it
                 would undo sharding and offloading.
+            memory: bytes in which features of the media that were shown last are remembered, and as many for each
+                decoder's caption embeddings; ``None`` leaves what the network remembers as it is.
 
         """
         self.network = (network if placed else network.to(device)).eval()
+        for part in (network.encoder, *network.decoders.values()):
+            if part is not None and memory is not None:
+                part.remember(memory)
         self.conversation = network.conversation()
         for decoder in network.decoders.values():
             decoder.to(device)
@@ -120,6 +138,8 @@ class AnyToAny:
             options: see :meth:`stream`.
 
         """
+        if isinstance(messages, (str, Mapping)) or not isinstance(messages, Sequence):
+            raise UserError(f"messages: a list of messages, or of conversations, not {type(messages).__name__}")
         if messages and isinstance(messages[0], Mapping):
             return self.batch([messages], **options)[0]  # type: ignore[list-item]
         return self.batch(messages, **options)  # type: ignore[arg-type]
@@ -158,6 +178,10 @@ class AnyToAny:
         seeds = [decoding.seed] * len(conversations) if seeds is None else list(seeds)
         if len(seeds) != len(conversations):
             raise UserError(f"seeds: {len(seeds)} given for {len(conversations)} conversations")
+        for number, seed in enumerate(seeds):
+            check_seed(seed, f"seeds[{number}]")
+        if not conversations:
+            return []
         written = self.write(conversations, decoding)
         embeddings = caption_embeddings(self.network, written)
         replies: list[Reply] = []
@@ -178,16 +202,56 @@ class AnyToAny:
         return replies
 
     def write(self, conversations: Sequence[Messages], decoding: Decoding | None = None) -> list[Rendered]:
-        """Prompts with the replies that the LLM writes, signal spans and all, but nothing drawn."""
-        prompts = [
-            self.conversation.render(dialogue_of(messages), add_generation_prompt=True) for messages in conversations
-        ]
+        """Prompts with the replies that the LLM writes, signal spans and all, but nothing drawn.
+
+        A conversation that leaves no room for the reply in the LLM's context loses its oldest exchanges, with a
+        :class:`ContextWarning`.
+
+        Raises:
+            UserError: its last message alone leaves none.
+
+        """
+        decoding = decoding or Decoding()
+        prompts = []
+        for number, messages in enumerate(conversations):
+            prompt, dropped = self._prompt(messages, decoding.max_new_tokens)
+            prompts.append(prompt)
+            if dropped:
+                which = f"conversation {number}: " if len(conversations) > 1 else ""
+                warnings.warn(which + dropped_note(len(dropped)), ContextWarning, stacklevel=2)
         written = []
         for prompt, ids in zip(prompts, generate(self.network, prompts, decoding), strict=True):
             spans = spans_of(self.network, ids, len(prompt.input_ids))
             labels = [IGNORE] * len(prompt.input_ids) + ids
             written.append(replace(prompt, input_ids=[*prompt.input_ids, *ids], labels=labels, spans=tuple(spans)))
         return written
+
+    def within_context(self, messages: Messages, max_new_tokens: int = Decoding.max_new_tokens) -> Messages:
+        """The messages without as many of the oldest exchanges as it takes to leave room for a reply.
+
+        Raises:
+            UserError: the last message alone leaves no room.
+
+        """
+        dropped = set(self._prompt(messages, max_new_tokens)[1])
+        return [message for position, message in enumerate(messages) if position not in dropped]
+
+    def _prompt(self, messages: Messages, max_new_tokens: int) -> tuple[Rendered, tuple[int, ...]]:
+        """The prompt of a conversation, and the positions of the messages that it leaves out."""
+        render = partial(self.conversation.render, add_generation_prompt=True)
+        dialogue = dialogue_of(messages)
+        context = self.conversation.context_length
+        if context is None:
+            return render(dialogue), ()
+        if max_new_tokens >= context:
+            raise UserError(f"max_new_tokens={max_new_tokens}: the LLM's context is {context} tokens, prompt included")
+        try:
+            return shortened(dialogue, render, context - max_new_tokens)
+        except UserError as error:
+            raise UserError(
+                f"{error}: the LLM's context is {context} tokens, {max_new_tokens} of them for the reply"
+                " (max_new_tokens)"
+            ) from None
 
     def _options(self, options: dict[str, Any]) -> tuple[Decoding, dict[Modality, dict[str, Any]]]:
         options = dict(options)
@@ -197,6 +261,8 @@ class AnyToAny:
             if name not in known:
                 raise UserError(f"{name}: no such option{nearest(name, known)}")
         if options.get("modalities") is not None:
+            if isinstance(options["modalities"], str) or not isinstance(options["modalities"], Collection):
+                raise UserError(f"modalities={options['modalities']!r}: a list, such as ['image']")
             options["modalities"] = [self._maker(name) for name in options["modalities"]]
         return Decoding(**options), sampling
 
@@ -244,6 +310,15 @@ class AnyToAny:
         return [replace(part, array=array, rate=decoder.rate) for array in arrays]
 
 
+class ContextWarning(UserWarning):
+    """A conversation has outgrown the LLM's context."""
+
+
+def dropped_note(count: int) -> str:
+    """What is said where so many of a conversation's messages were left out."""
+    return f"the conversation is longer than the LLM's context; its {count} oldest messages are left out"
+
+
 def network_of(config: Mapping[str, Any], trust: Sequence[str] = ()) -> NextGPT:
     """The network of a run's resolved configuration, not loaded; a feature cache in it is left out.
 
@@ -276,11 +351,15 @@ def dialogue_of(messages: Messages) -> Dialogue:
     """
     found = []
     for number, message in enumerate(messages):
+        if not isinstance(message, Mapping):
+            raise UserError(f"message {number}: {type(message).__name__}, not {{'role': ..., 'content': ...}}")
         role = message.get("role")
         if role not in ("system", "user", "assistant"):
             raise UserError(f"message {number}: role={role!r}; known are system, user, assistant")
-        content = message.get("content", "")
-        parts = content if isinstance(content, (list, tuple)) else [{"type": "text", "text": content}]
+        content = message.get("content")
+        if not isinstance(content, (str, list, tuple)):
+            raise UserError(f"message {number}: its content is a text or a list of parts, not {content!r:.60}")
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
         found.append(Message(role, tuple(_part(p, f"message {number}, part {i}") for i, p in enumerate(parts))))
     if not found or found[-1].role != "user":
         raise UserError("messages must end with one of the user")
@@ -298,7 +377,9 @@ def _part(part: Any, where: str) -> Part:
     if part.get(kind) is None:
         raise UserError(f"{where}: no {kind!r} in it")
     if kind == "text":
-        return TextPart(str(part["text"]))
+        if not isinstance(part["text"], str):
+            raise UserError(f"{where}: its text is a string, not {part['text']!r:.60}")
+        return TextPart(part["text"])
     modality = Modality(kind)
     source: Any = part[kind]
     caption = str(part.get("caption") or "")
@@ -308,11 +389,22 @@ def _part(part: Any, where: str) -> Part:
         if not Path(source).is_file():
             raise UserError(f"{where}: no such file: {source}")
         return MediaPart(modality, Media(modality, Path(source)), caption=caption)
-    array, rate = as_array(source, modality, where)
-    rate = rate or part.get("rate")
+    rate = part.get("rate")
+    if isinstance(source, tuple) and len(source) == 2 and modality in (Modality.AUDIO, Modality.VIDEO):
+        rate, source = source  # as scipy and gradio give sounds
+    array, own_rate = as_array(source, modality, where)
+    if rate is not None:
+        _check_rate(rate, where)
+    rate = own_rate or rate
     sample_rate = int(rate) if rate and modality is Modality.AUDIO else None
     fps = float(rate) if rate and modality is Modality.VIDEO else None
     return MediaPart(modality, Media(modality, _Held(array), sample_rate, fps), caption=caption)
+
+
+def _check_rate(rate: Any, where: str) -> None:
+    number = isinstance(rate, Real) and not isinstance(rate, bool)
+    if not number or not 0 < rate < math.inf:
+        raise UserError(f"{where}: rate={rate!r:.60}; a number above 0, in hertz or frames per second")
 
 
 class _Held:

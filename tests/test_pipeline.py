@@ -1,3 +1,8 @@
+import gc
+import io
+import warnings
+import weakref
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -8,12 +13,13 @@ from PIL import Image
 from nextgpt_pl.checkpoints import save_adapter
 from nextgpt_pl.encoders import ImageBindEncoder
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.generation import Decoding, generate
 from nextgpt_pl.modality import GENERATED, Modality
-from nextgpt_pl.pipeline import AnyToAny, dialogue_of
+from nextgpt_pl.pipeline import AnyToAny, ContextWarning, dialogue_of
 from nextgpt_pl.pocket import dialogues, world
 from nextgpt_pl.pocket.routes import messages_of, reply_is_right
 from nextgpt_pl.projections import MLPInputProjection
-from nextgpt_pl.samples import ReplyPart
+from nextgpt_pl.samples import Media, ReplyPart
 
 QUICK = {m.value: {"num_inference_steps": 1} for m in GENERATED}
 
@@ -159,6 +165,187 @@ def test_a_run_folder_is_read_back(model, tmp_path):
 def test_mistakes_in_messages_are_named(messages, message):
     with pytest.raises(UserError, match=message):
         dialogue_of(messages)
+
+
+CUT = io.BytesIO()
+Image.effect_noise((64, 64), 50).save(CUT, "PNG")
+WAVE, PICTURE = np.zeros(160, np.float32), np.zeros((64, 64, 3), np.uint8)
+RATE = "rate=.*a number above 0, in hertz or frames per second"
+
+
+@pytest.mark.parametrize(
+    ("kind", "part", "message"),
+    [
+        (
+            "image",
+            {"image": np.zeros((0, 0, 3), np.uint8)},
+            r"image arrays are uint8 \(H, W, 3\), this is uint8 \(0, 0, 3\)",
+        ),
+        ("video", {"video": np.zeros((0, 8, 8, 3), np.uint8)}, r"video arrays are uint8 \(T, H, W, 3\)"),
+        ("audio", {"audio": np.zeros(0, np.float32)}, r"floating-point samples \(n,\)"),
+        (
+            "image",
+            {"image": Image.open(io.BytesIO(CUT.getvalue()[:900]))},
+            "PngImageFile is not to be read as image.*truncated",
+        ),
+        ("image", {"image": CUT.getvalue()[:900]}, "message 0, part 0: not a readable image"),
+        ("image", {"image": [[1, 2], [3]]}, "list is not to be read as image"),
+        ("image", {"image": {"a": 1}}, "image arrays are uint8"),
+        ("audio", {"audio": WAVE, "rate": -1}, RATE),
+        ("audio", {"audio": WAVE, "rate": 0}, RATE),
+        ("audio", {"audio": WAVE, "rate": "16k"}, RATE),
+        ("audio", {"audio": WAVE, "rate": float("nan")}, RATE),
+        ("audio", {"audio": ("16k", WAVE)}, RATE),
+        ("audio", {"audio": (16000, np.zeros(160, np.int16))}, r"floating-point samples \(n,\), this is int16"),
+        ("image", {"image": (16000, PICTURE)}, "tuple is not to be read as image"),
+        ("audio", {"audio": np.full(160, np.nan, np.float32)}, "160 of 160 values of this audio are not finite"),
+        ("text", {"text": 7}, "its text is a string, not 7"),
+    ],
+)
+def test_media_of_no_use_are_named(kind, part, message):
+    with pytest.raises(UserError, match=message) as error:
+        dialogue_of([{"role": "user", "content": [{"type": kind, **part}]}])
+    assert str(error.value).startswith("message 0, part 0: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        ("Hello!", "a list of messages, or of conversations, not str"),
+        ({"role": "user", "content": "Hello!"}, "a list of messages, or of conversations, not dict"),
+        (["Hello!"], "message 0: str, not"),
+        ([{"role": "user", "content": None}], "message 0: its content is a text or a list of parts, not None"),
+        ([{"role": "user", "content": 5}], "message 0: its content is a text or a list of parts, not 5"),
+        ([{"role": "user", "content": {"type": "text", "text": "x"}}], "message 0: its content is a text or a list"),
+        ([{"role": "user", "content": ["Hello!"]}], "part 0: type='Hello!'"),
+    ],
+)
+def test_messages_of_another_type_are_named(model, messages, message):
+    with pytest.raises(UserError, match=message):
+        model(messages)
+
+
+def test_a_rate_and_an_array_are_a_sound_as_other_libraries_give_it():
+    for part in ({"audio": (16000, WAVE)}, {"audio": WAVE, "rate": 16000}):
+        ((found,),) = (
+            m.parts for m in dialogue_of([{"role": "user", "content": [{"type": "audio", **part}]}]).messages
+        )
+        assert found.media.sample_rate == 16000
+        assert np.array_equal(found.media.source(), WAVE)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens=0: a whole number of tokens, at least 1"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens=2.5"),
+        ({"max_new_tokens": True}, "max_new_tokens=True"),
+        ({"temperature": -0.1}, "temperature=-0.1: a number, 0 or above"),
+        ({"temperature": float("nan")}, "temperature=nan"),
+        ({"temperature": "hot"}, "temperature='hot'"),
+        ({"top_p": 0}, "top_p=0: a share"),
+        ({"top_p": 1.01}, "top_p=1.01: a share"),
+        ({"seed": 0.5}, "seed=0.5: a whole number"),
+        ({"seed": -1}, "seed=-1: a whole number"),
+        ({"seed": 2**64}, "seed=18446744073709551616"),
+        ({"seeds": [0.5]}, r"seeds\[0\]=0.5"),
+        ({"modalities": "image"}, "modalities='image': a list"),
+        ({"image": 5}, "image=5: want a dictionary"),
+        ({"max_new_tokens": 600}, "max_new_tokens=600: the LLM's context is 512 tokens, prompt included"),
+    ],
+)
+def test_values_out_of_bounds_are_named(model, options, message):
+    with pytest.raises(UserError, match=message):
+        model.batch([_ask("Hello!")], **options)
+
+
+def test_no_conversations_have_no_replies(model):
+    assert model([]) == []
+
+
+def _exchanges(count):
+    said = "Which shapes do you know? Tell me about each of them."
+    return [
+        turn
+        for _ in range(count)
+        for turn in ({"role": "user", "content": said}, {"role": "assistant", "content": said})
+    ]
+
+
+def test_a_conversation_that_outgrows_the_context_loses_its_oldest_exchanges_and_says_so(model):
+    messages = [{"role": "system", "content": "Be brief."}, *_exchanges(60), *_ask("Hello!")]
+    with pytest.warns(ContextWarning, match=r"longer than the LLM's context; its \d+ oldest messages are left out"):
+        (row,) = model.write([messages], Decoding(max_new_tokens=8, modalities=[]))
+    assert len(row.input_ids) <= 512
+    kept = model.within_context(messages, 8)
+    assert kept[0] == messages[0]
+    assert kept[1:] == messages[-len(kept) + 1 :]
+    render = model.conversation.render
+    assert len(render(dialogue_of(kept), add_generation_prompt=True).input_ids) + 8 <= 512
+    one_more = [messages[0], *messages[-len(kept) - 1 :]]
+    assert len(render(dialogue_of(one_more), add_generation_prompt=True).input_ids) + 8 > 512
+    # nothing is dropped from one that fits, and the reply is the same
+    with warnings.catch_warnings(action="error", category=ContextWarning):
+        (again,) = model.write([kept], Decoding(max_new_tokens=8, modalities=[]))
+    assert again.input_ids == row.input_ids
+
+
+def test_a_message_that_is_too_long_alone_is_an_error_with_both_numbers(model):
+    messages = [*_exchanges(2), *_ask("red " * 600)]
+    with pytest.raises(
+        UserError, match=r"chat: \d{3,4} tokens in the last exchange alone.*context is 512 tokens, 160 of"
+    ):
+        model(messages)
+
+
+def test_no_reply_goes_beyond_the_context(model):
+    prompt = model.conversation.render(dialogue_of(_ask("red " * 100)), add_generation_prompt=True)
+
+    def of_length(count):
+        return replace(prompt, input_ids=(prompt.input_ids * 9)[:count], labels=[-100] * count)
+
+    full = of_length(509)
+    (ids,) = generate(model.network, [full], Decoding(modalities=[]))
+    assert len(ids) <= 3
+    with pytest.raises(UserError, match="a prompt of 512 tokens, the LLM's context is 512"):
+        generate(model.network, [of_length(512)])
+
+
+def test_arrays_that_were_shown_are_let_go_of(model):
+    pictures = [np.full((256, 256, 3), shade, np.uint8) for shade in range(3)]
+    held = [weakref.ref(picture) for picture in pictures]
+    for picture in pictures:
+        model(_ask("What is this?", {"type": "image", "image": picture}), modalities=[], max_new_tokens=1)
+    del pictures, picture
+    gc.collect()
+    assert [ref() for ref in held] == [None] * 3
+
+
+def test_what_is_remembered_of_many_pictures_and_captions_is_bounded(model):
+    """300 pictures with features of 1 MB, as the paper's encoder gives in patches; and 300 captions."""
+    encoder = model.network.encoder
+    big = torch.zeros(256, 1024)
+    encoder._encode = lambda modality, media, device: big.expand(len(media), 256, 1024)
+    decoder = model.network.decoders[Modality.IMAGE]
+    decoder._encode = lambda captions: torch.zeros(len(captions), 77, 1024)
+    for number in range(300):
+        source = lambda number=number: np.full((64, 64, 3), number % 256, np.uint8)  # noqa: E731
+        encoder.features(Modality.IMAGE, [Media(Modality.IMAGE, source, fps=float(number))], "cpu")
+        decoder.embed_captions([f"caption {number}"])
+    kept = [encoder._memory, decoder._store]
+    assert sum(v.nbytes for memory in kept for v in memory._values.values()) <= sum(m.bytes for m in kept) < 20e6
+    assert all(isinstance(key, bytes) for memory in kept for key in memory._values)
+
+
+def test_what_training_remembers_is_left_alone(network):
+    network.load()
+    network.encoder = ImageBindEncoder("pocket:encoder", video_clips=4, audio_clips=1)
+    memory = network.encoder._memory
+    AnyToAny(network, memory=None)
+    assert network.encoder._memory is memory
+    AnyToAny(network)
+    assert network.encoder._memory is not memory
 
 
 def test_mistakes_in_options_are_named(model, tmp_path):

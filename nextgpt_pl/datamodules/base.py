@@ -80,6 +80,19 @@ class ItemData(LightningDataModule):
         assert self.renderer is not None
         return self.renderer
 
+    def setup(self, stage: str) -> None:
+        """Lightning's hook: refuse rows that the LLM cannot read, before any weights are read.
+
+        Raises:
+            UserError: ``max_length`` is beyond the LLM's context.
+
+        """
+        assert self.trainer is not None
+        module: Any = self.trainer.lightning_module
+        context = module.network.llm.context_length
+        if context is not None and self.max_length > context:
+            raise UserError(f"data.max_length={self.max_length}: the LLM's context is {context} tokens")
+
     def media_reader(self) -> Callable[[Rendered], Rendered] | None:
         """What reads the media files of rows: the stage's; outside a Trainer, the one that was set by hand, or none."""
         if self.reader is None and self.trainer is not None:

@@ -94,6 +94,9 @@ class Decoder(ABC):
         """
         raise UserError(f"model.denoising_weights: {type(self).__name__} has no network to be trained through")
 
+    def remember(self, max_bytes: int) -> None:  # noqa: B027 (not every decoder remembers any)
+        """Without a cache: remember the embeddings of the captions that were given last, in so many bytes."""
+
     def parameter_counts(self) -> dict[str, int]:
         """Parameters per network that it consists of, all frozen; known without reading weights."""
         return {}

@@ -17,7 +17,7 @@ from nextgpt_pl.decoders.files import PipelineFiles
 from nextgpt_pl.decoders.set_up import Offload, SetUp, denoiser_name
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import Memory, Store
-from nextgpt_pl.features.keys import digest, folder_sha256
+from nextgpt_pl.features.keys import digest, folder_sha256, media_name
 from nextgpt_pl.features.store import in_chunks
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.paths import resolve
@@ -172,6 +172,11 @@ class DiffusionDecoder(Decoder):
             return Memory(_MEMORY_BYTES)
         return self.cache.store("captions", self.files.source("text_encoder"), self.producer())
 
+    def remember(self, max_bytes: int) -> None:
+        """See :meth:`Decoder.remember`."""
+        if self.cache is None:
+            self._store = Memory(max_bytes, evict=True)
+
     def producer(self) -> dict[str, Any]:
         """All that caption embeddings depend on but for the captions, as plain data."""
         present = self.files.index()
@@ -283,7 +288,9 @@ class DiffusionDecoder(Decoder):
     @own_precision()
     def latents(self, media: Sequence[Media]) -> Tensor:
         """``(N, C, h, w)`` of images, ``(N, C, T, h, w)`` of videos. What was encoded lately is remembered."""
-        found = self._latents.fetch(media, lambda at: torch.stack([self._latent(media[i]) for i in at]))
+        found = self._latents.fetch(
+            [media_name(m) for m in media], lambda at: torch.stack([self._latent(media[i]) for i in at])
+        )
         return torch.stack(found).to(self.device)
 
     def _latent(self, medium: Media) -> Tensor:

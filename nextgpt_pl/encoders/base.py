@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nextgpt_pl.distributed import largest
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import FeatureCache, Memory, Store
-from nextgpt_pl.features.keys import media_key
+from nextgpt_pl.features.keys import media_key, media_name
 from nextgpt_pl.features.store import in_chunks
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.precision import compute_dtype, own_precision
@@ -53,7 +53,6 @@ class Encoder(nn.Module, ABC):
         self.cache: FeatureCache | None = None
         self._memory = Memory(_MEMORY_BYTES)
         self._stores: dict[Modality, Store] = {}
-        self._keys: dict[Media, bytes] = {}
 
     @property
     @abstractmethod
@@ -171,16 +170,15 @@ class Encoder(nn.Module, ABC):
 
     def _store(self, modality: Modality) -> tuple[Store, Callable[[Media], Hashable]]:
         if self.cache is None:
-            return self._memory, lambda medium: medium
+            return self._memory, media_name
         if modality not in self._stores:
             producer = {**self.producer(modality), "compute_dtype": compute_dtype(torch.float32)}
             self._stores[modality] = self.cache.store(f"encoder-{modality}", self.source, producer)
-        return self._stores[modality], self._key
+        return self._stores[modality], media_key
 
-    def _key(self, media: Media) -> bytes:
-        if media not in self._keys:
-            self._keys[media] = media_key(media)
-        return self._keys[media]
+    def remember(self, max_bytes: int) -> None:
+        """Without a cache: remember the features of the media that were shown last, in so many bytes."""
+        self._memory = Memory(max_bytes, evict=True)
 
     def train(self, mode: bool = True) -> Encoder:
         """Frozen: stays in evaluation mode, or drop path would make its features noisy."""

@@ -55,7 +55,7 @@ class ValidationTasks(Callback):
             path = Path(name)
             shutil.rmtree(path, ignore_errors=True)  # of a run that was interrupted here
             path.mkdir(parents=True)
-            model = AnyToAny(pl_module.network, pl_module.device, placed=True)
+            model = AnyToAny(pl_module.network, pl_module.device, placed=True, memory=None)
             for task in self.tasks:
                 pl_module.network(self._answer, model, path, task)
                 act_on_signals(trainer, pl_module)  # a task may take longer than a scheduler waits

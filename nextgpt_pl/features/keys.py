@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +17,7 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.samples import Media
 
 KEY_BYTES = 20
+_FILES = 2**18  # whose hashes are remembered: some 100 MB
 
 
 def digest(*parts: bytes | str) -> bytes:
@@ -39,7 +40,7 @@ def file_sha256(path: Path) -> str:
     return _file_sha256(str(path.resolve()), status.st_size, status.st_mtime_ns)
 
 
-@cache
+@lru_cache(_FILES)
 def _file_sha256(path: str, _size: int, _changed: int) -> str:
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _blocks(file)
@@ -78,8 +79,27 @@ def media_key(media: Media) -> bytes:
             return digest("file", file_sha256(media.source), rates)
         except OSError as error:
             raise UserError(f"{media.source}: cannot be read ({error.strerror})") from error
-    content_key = getattr(media.source, "content_key", None)
+    return _source_key(media.source, rates)
+
+
+def media_name(media: Media) -> bytes:
+    """A key for this process alone: as :func:`media_key`, but of a file's path, size and time of change.
+
+    Holds no reference to the medium.
+    """
+    rates = f"{media.modality}:{media.sample_rate}:{media.fps}"
+    if not isinstance(media.source, Path):
+        return _source_key(media.source, rates)
+    try:
+        status = media.source.stat()
+    except OSError:  # who reads it says so
+        return digest("path", str(media.source), rates)
+    return digest("path", str(media.source), f"{status.st_size}:{status.st_mtime_ns}", rates)
+
+
+def _source_key(source: Callable[[], np.ndarray], rates: str) -> bytes:
+    content_key = getattr(source, "content_key", None)
     if content_key is not None:
         return digest("rendered", content_key(), rates)
-    array = np.ascontiguousarray(media.source())
+    array = np.ascontiguousarray(source())
     return digest("array", array.tobytes(), f"{array.dtype}{array.shape}", rates)

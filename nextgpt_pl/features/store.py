@@ -7,6 +7,7 @@ import time
 import uuid
 import warnings
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from nextgpt_pl.atomic import clear_abandoned, write_whole
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features.shards import Shard, write_shard
 
+_ENTRY = 1024  # bytes that a key, a tensor's objects and their places take
 SHARD_BYTES = 64 * 2**20
 MANIFEST = "manifest.json"
 
@@ -58,28 +60,46 @@ class Store(ABC):
 
 
 class Memory(Store):
-    """A dictionary that takes no more once it is full.
+    """A dictionary of bounded size, its keys counted.
 
-    Making room for new features would throw out those that the next epoch asks for first: of a set larger than the
-    memory, nothing at all would be found.
+    Args:
+        max_bytes: of values, keys and the dictionary itself.
+        evict: make room by dropping what was asked for longest ago, as an endless stream of new media wants it. By
+            default what comes too late is not kept: of a set larger than the memory that is read epoch by epoch,
+            dropping the oldest would drop each feature before it is asked for again.
+
     """
 
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes, self.bytes = max_bytes, 0
-        self._values: dict[Hashable, Tensor] = {}
+    def __init__(self, max_bytes: int, evict: bool = False) -> None:
+        self.max_bytes, self.evict, self.bytes = max_bytes, evict, 0
+        self._values: OrderedDict[Hashable, Tensor] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._values)
 
     def __contains__(self, key: object) -> bool:
         return key in self._values
 
     def get(self, key: Hashable) -> Tensor | None:
         """As it was added."""
+        if self.evict and key in self._values:
+            self._values.move_to_end(key)
         return self._values.get(key)
 
     def add(self, key: Hashable, value: Tensor) -> None:
-        """If there is room."""
-        if key not in self._values and self.bytes + value.nbytes <= self.max_bytes:
-            self._values[key] = value.detach().float().cpu().clone()
-            self.bytes += self._values[key].nbytes
+        """If there is room, or room can be made."""
+        kept = value.detach().float().cpu().clone()
+        if key in self._values or _size(kept) > self.max_bytes:
+            return
+        while self.evict and self.bytes + _size(kept) > self.max_bytes:
+            self.bytes -= _size(self._values.popitem(last=False)[1])
+        if self.bytes + _size(kept) <= self.max_bytes:
+            self._values[key] = kept
+            self.bytes += _size(kept)
+
+
+def _size(value: Tensor) -> int:
+    return value.nbytes + _ENTRY
 
 
 class FeatureStore(Store):

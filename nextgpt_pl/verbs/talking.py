@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media_files import save
 from nextgpt_pl.modality import MODALITIES, Modality, modality_of_file
-from nextgpt_pl.pipeline import AnyToAny
+from nextgpt_pl.pipeline import AnyToAny, dropped_note
 from nextgpt_pl.samples import ReplyPart
 from nextgpt_pl.trust import add_trust
 
@@ -40,7 +40,7 @@ def chat(
     """
     model = AnyToAny.from_run(run, trust=trust)
     print(_HELP)
-    messages: list[dict[str, Any]] = []
+    messages: list[Mapping[str, Any]] = []
     while (line := _read()) is not None:
         if line == "/new":
             messages.clear()
@@ -48,11 +48,14 @@ def chat(
         try:
             turn = {"role": "user", "content": content_of(line)}
             options = {"temperature": temperature, "max_new_tokens": max_new_tokens}
-            reply = _answer(model, [*messages, turn], out, seed, **options)
+            kept = list(model.within_context([*messages, turn], max_new_tokens))
+            if dropped := len(messages) + 1 - len(kept):
+                print(f"note: {dropped_note(dropped)}")
+            reply = _answer(model, kept, out, seed, **options)
         except UserError as error:
             print(f"error: {error}")
             continue
-        messages += [turn, {"role": "assistant", "content": reply}]
+        messages = [*kept, {"role": "assistant", "content": reply}]
         seed += 1
 
 
@@ -65,7 +68,9 @@ def _read() -> str | None:
     return None if line in ("/quit", "/exit") else line or _read()
 
 
-def _answer(model: AnyToAny, messages: list[dict[str, Any]], out: Path, seed: int, **options: Any) -> list[ReplyPart]:
+def _answer(
+    model: AnyToAny, messages: list[Mapping[str, Any]], out: Path, seed: int, **options: Any
+) -> list[ReplyPart]:
     reply = []
     for part in model.stream(messages, seed=seed, **options):
         reply.append(part)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import FeatureCache, FeatureStore, Memory
-from nextgpt_pl.features.keys import digest, media_key
+from nextgpt_pl.features.keys import digest, media_key, media_name
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket import items
 from nextgpt_pl.samples import Media
@@ -124,11 +124,45 @@ def test_what_a_killed_process_left_is_cleared_a_day_later(tmp_path):
 
 
 def test_a_full_memory_keeps_what_it_has():
-    memory = Memory(max_bytes=2 * 8)
+    memory = Memory(max_bytes=2 * (8 + 1024))  # an entry counts as 1,024 bytes more than its value
     for epoch in range(2):
         made = []
         memory.fetch(KEYS[:4], lambda at, made=made: made.extend(at) or torch.zeros(len(at), 2))
         assert made == [[0, 1, 2, 3], [2, 3]][epoch]
+
+
+def test_a_memory_of_what_was_asked_for_last_makes_room():
+    memory = Memory(max_bytes=2 * (8 + 1024), evict=True)
+    for key in (0, 1, 0, 2):
+        memory.fetch([KEYS[key]], lambda at: torch.zeros(len(at), 2))
+    assert [KEYS[key] in memory for key in range(3)] == [True, False, True]
+    assert memory.bytes <= memory.max_bytes
+    memory.add(KEYS[3], torch.zeros(2000))  # larger than all there is
+    assert len(memory) == 2
+
+
+@pytest.mark.parametrize("evict", [True, False])
+def test_a_memory_of_small_values_is_bounded_too(evict):
+    memory = Memory(max_bytes=2**16, evict=evict)
+    for number in range(1000):
+        memory.add(number, torch.zeros(1))
+    assert len(memory) == 2**16 // (4 + 1024)
+
+
+def test_names_follow_the_content_and_hold_no_array(tmp_path):
+    file = tmp_path / "x.png"
+    file.write_bytes(b"one")
+    medium = Media(Modality.IMAGE, file)
+    first = media_name(medium)
+    assert media_name(Media(Modality.IMAGE, file)) == first
+    file.write_bytes(b"three")
+    assert media_name(medium) != first
+    sounds = [
+        Media(Modality.AUDIO, lambda v=v: np.full(4, v, np.float32), rate) for v, rate in ((1, 8), (1, 8), (1, 9))
+    ]
+    names = [media_name(sound) for sound in sounds]
+    assert names[0] == names[1] != names[2]
+    assert {type(name) for name in (first, *names)} == {bytes}
 
 
 def test_other_weights_make_the_old_features_stale(tmp_path):

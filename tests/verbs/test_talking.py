@@ -12,6 +12,10 @@ class _Model:
     def __init__(self):
         self.asked = []
 
+    def within_context(self, messages, max_new_tokens):
+        """As if the context held two exchanges."""
+        return messages[-4:] if len(messages) % 2 == 0 else messages[-3:]
+
     def stream(self, messages, **options):
         self.asked.append((list(messages), options))
         yield ReplyPart("text", text=f"reply {len(messages)}")
@@ -49,6 +53,16 @@ def test_a_chat_keeps_its_turns_and_saves_media(model, tmp_path, monkeypatch, ca
     printed = capsys.readouterr().out
     assert "reply 3" in printed
     assert "error: no such file: no.png" in printed
+
+
+def test_a_chat_that_grows_too_long_says_what_is_left_out_and_goes_on_without_it(model, tmp_path, monkeypatch, capsys):
+    lines = iter(["one", "two", "three", "four", "/quit"])
+    monkeypatch.setattr("builtins.input", lambda _: next(lines))
+    talking.chat(tmp_path, out=tmp_path / "out")
+    assert [len(messages) for messages, _ in model.asked] == [1, 3, 3, 3]
+    assert model.asked[-1][0][0]["content"] == [{"type": "text", "text": "three"}]
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note:")]
+    assert notes == ["note: the conversation is longer than the LLM's context; its 2 oldest messages are left out"] * 2
 
 
 def test_generate_writes_reply_and_media(model, tmp_path, capsys):

@@ -1,0 +1,17 @@
+"""Rows that the LLM cannot read are refused before any weights are read."""
+
+import pytest
+from lightning.pytorch import Trainer
+
+from nextgpt_pl.datamodules import CaptionedPairs, PocketWorld
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.stages import DecoderAlignment
+
+
+def test_a_max_length_beyond_the_context_is_refused_before_weights_are_read(network, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(network), "load", lambda _: pytest.fail("weights are read"))
+    data = CaptionedPairs([PocketWorld()], max_length=100_000)
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = Trainer(default_root_dir=tmp_path, accelerator="cpu", max_steps=1, **options)
+    with pytest.raises(UserError, match=r"data\.max_length=100000: the LLM's context is 512 tokens"):
+        trainer.fit(DecoderAlignment(network), datamodule=data)
