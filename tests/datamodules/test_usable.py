@@ -1,4 +1,9 @@
 import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,8 +40,6 @@ def media_folder(tmp_path):
     samples = np.zeros(16000, np.float32)
     samples[5] = np.nan
     soundfile.write(folder / "nan.wav", samples, 16_000, subtype="FLOAT")
-    for file in sorted(folder.glob("*.*")):
-        file.with_suffix(f"{file.suffix}.txt").write_text("")
     names = sorted(p.name for p in folder.iterdir() if p.suffix in (".png", ".wav"))
     lines = [json.dumps({"file": name, "caption": f"a red circle {name[0]}"}) for name in names]
     (folder / "all.jsonl").write_text("\n".join(lines))
@@ -256,3 +259,43 @@ def test_a_row_that_teaches_nothing_is_refused(conversation):
     make = RowMaker(lambda item: Rendered([1, 2], [-100, -100], key=item.key), 9)
     with pytest.raises(UserError, match="image 0: no token is to be learned"):
         make(_items(1)[0], shorten=True)
+
+
+def _processes(count, *arguments):
+    """Run so many processes of ``helpers/run_broken.py`` to their ends."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    started = []
+    for rank in range(count):
+        who = {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "x"}
+        who |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, str(Path(tiny.__file__).parent / "run_broken.py"), *map(str, arguments)]
+        environment = {**os.environ, **(who | where if count > 1 else where)}
+        started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+    for process in started:
+        _, said = process.communicate(timeout=240)
+        assert process.returncode == 0, said[-3000:]
+
+
+@pytest.mark.slow
+def test_processes_skip_alike_and_train_on_what_one_process_trains_on(media_folder, tiny_models, tmp_path):
+    for count in (1, 2):
+        (tmp_path / str(count)).mkdir()
+        _processes(count, tiny_models, media_folder, tmp_path / str(count))
+    alone = torch.load(tmp_path / "1" / "0.pt")
+    first, second = (torch.load(tmp_path / "2" / f"{rank}.pt") for rank in range(2))
+    assert [size for _, size in alone["steps"]] == [4, 4, 4, 3] * 2
+    assert [size for _, size in first["steps"]] == [2] * 8
+    assert [size for _, size in second["steps"]] == [2] * 8
+    assert first["rows"] == second["rows"] == alone["rows"]
+    assert first["rows"]["train_rows_skipped"] == first["rows"]["val_rows_skipped"] == 3
+    for name, value in first["trainables"].items():
+        assert torch.equal(second["trainables"][name], value)
+    # the last step of an epoch has a row more on two processes
+    for (ours, _), (wanted, _) in zip(first["steps"][:3], alone["steps"][:3], strict=True):
+        assert ours == pytest.approx(wanted, rel=1e-4)
+    lists = [(tmp_path / str(count) / FILE).read_text().splitlines() for count in (1, 2)]
+    assert sorted(lists[0]) == sorted(lists[1])
+    assert len(lists[0]) == 6
