@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from nextgpt_pl.errors import UserError
@@ -67,8 +68,10 @@ def pair_to_dialogue(pair: CaptionedPair, direction: Direction) -> Dialogue:
 
 
 def _question(pair: CaptionedPair) -> str:
-    """One of a few ways to ask for a caption; an item is always asked in the same way."""
-    return _QUESTIONS[zlib.crc32(pair.key.encode()) % len(_QUESTIONS)].format(pair.modality)
+    """One of a few ways to ask for a caption; a medium is asked about in the same way, whatever its row's number."""
+    source = pair.media.source if pair.media is not None else None
+    name = source.name if isinstance(source, Path) else pair.key
+    return _QUESTIONS[zlib.crc32(name.encode()) % len(_QUESTIONS)].format(pair.modality)
 
 
 def parts_of(text: str, media: Sequence[MediaPart], key: str) -> tuple[Part, ...]:

@@ -113,6 +113,7 @@ class Encoder(nn.Module, ABC):
         if self.cache is not None and media.modality not in self._stores:
             return False
         store, key = self._store(media.modality)
+        store.look_again()  # a worker lives for many epochs, in which its parent fills the cache
         return key(media) in store
 
     @torch.no_grad()

@@ -39,6 +39,10 @@ class Store(ABC):
     def add(self, key: Hashable, value: Tensor) -> None:
         """Keep a tensor; what :meth:`get` gives afterwards is rounded to the store's dtype."""
 
+    @abstractmethod
+    def look_again(self) -> None:
+        """Take in what other processes have added, where they can."""
+
     def missing(self, keys: Sequence[Hashable]) -> list[int]:
         """Positions of the keys that are not there, of equal ones the first."""
         first: dict[Hashable, int] = {}
@@ -86,6 +90,9 @@ class Memory(Store):
             self._values.move_to_end(key)
         return self._values.get(key)
 
+    def look_again(self) -> None:
+        """Nothing: it is of one process alone."""
+
     def add(self, key: Hashable, value: Tensor) -> None:
         """If there is room, or room can be made."""
         kept = value.detach().float().cpu().clone()
@@ -120,6 +127,7 @@ class FeatureStore(Store):
         self._shards: dict[str, Shard | None] = {}
         self._index: dict[bytes, tuple[Shard, int]] = {}
         self._new: dict[bytes, Tensor] = {}
+        self._changed = 0  # the folder's time of change when it was last looked at
         folder.mkdir(parents=True, exist_ok=True)
         clear_abandoned(folder)
         write_whole(folder / MANIFEST, json.dumps(producer, indent=2, sort_keys=True) + "\n")
@@ -131,8 +139,14 @@ class FeatureStore(Store):
     def __contains__(self, key: object) -> bool:
         return key in self._new or self._read(key) is not None
 
+    def look_again(self) -> None:
+        """Refresh if the folder has changed; costs one look at its time of change."""
+        if self.folder.stat().st_mtime_ns != self._changed:
+            self.refresh()
+
     def refresh(self) -> None:
         """Take in shards that have appeared, of this process or of others; a later one counts before an earlier one."""
+        self._changed = self.folder.stat().st_mtime_ns
         for path in sorted(self.folder.glob("*.safetensors")):
             if path.name in self._shards:
                 continue

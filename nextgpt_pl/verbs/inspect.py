@@ -23,6 +23,8 @@ def inspect(argv: Sequence[str]) -> int:
     print(LEGEND)
     for line in lines_of(batch, model.renderer):
         print(line)
+    for note in batch.notes:
+        print(f"{note.kind}: {note.reason}")
     tokens, learned = int(batch.attention_mask.sum()), int((batch.labels >= 0).sum())
     width = batch.input_ids.shape[1]
     print(

@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 
-from nextgpt_pl.conversation import Conversation
+from nextgpt_pl.conversation import Conversation, pair_to_dialogue
 from nextgpt_pl.datamodules import Alpaca, CaptionedPairs, CaptionFolder, OfficialDialogues, OfficialJSON
 from nextgpt_pl.datamodules.hold_out import held_out, row_key
 from nextgpt_pl.errors import UserError
@@ -98,6 +98,18 @@ def test_a_validation_without_rows_is_an_error_that_names_files_and_remedy(tmp_p
 )
 def test_a_rows_key_is_its_first_medium_or_all_it_says(row, key):
     assert row_key(row) == key
+
+
+def test_added_rows_change_no_question(tmp_path):
+    rows = _plain("image", 40)
+    asked = []
+    for found in (rows, [*_plain("image", 3, 100), *rows]):
+        _write(tmp_path / "image" / "a.json", found)
+        pairs = OfficialJSON(tmp_path, ["image/a.json"], need_media=False).read("train", {})
+        turns = {pair.caption: pair_to_dialogue(pair, "comprehension").messages[0] for pair in pairs}
+        asked.append({caption: turn.parts[1].text for caption, turn in turns.items()})
+    assert asked[0].items() <= asked[1].items()
+    assert len(set(asked[0].values())) == 5
 
 
 def test_the_side_is_the_same_in_every_process():

@@ -15,6 +15,8 @@ from PIL import Image
 
 from nextgpt_pl.conversation import Conversation
 from nextgpt_pl.datamodules import CaptionedPairs, CaptionFolder, Dialogues, OfficialDialogues, OfficialJSON
+from nextgpt_pl.datamodules.collate import Collator
+from nextgpt_pl.datamodules.samplers import MixedSampler, ResumableLoader
 from nextgpt_pl.datamodules.usable import RowMaker, UsableRows
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
@@ -180,6 +182,20 @@ def test_a_substitute_is_of_the_same_group_and_depends_on_the_item_alone():
     assert len(set(drawn[:10])) > 4
     notes = {note.key for i in range(40) for note in first[i].notes}
     assert notes == broken
+
+
+def test_a_run_that_is_resumed_gets_the_same_substitutes():
+    def loader():
+        rows = _rows({f"image {i}" for i in range(0, 20, 2)})
+        collate = Collator(0)
+        return ResumableLoader(rows, batch_sampler=MixedSampler(rows.groups, 6, seed=1), collate_fn=collate)
+
+    whole = [list(batch.keys) for batch in loader()]
+    first, second = loader(), loader()
+    used = iter(first)
+    assert [list(next(used).keys) for _ in range(3)] == whole[:3]
+    second.load_state_dict(first.state_dict())
+    assert [list(batch.keys) for batch in second] == whole[3:]
 
 
 def test_each_source_has_its_own_policy_and_a_group_without_a_usable_row_is_an_error():

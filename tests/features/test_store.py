@@ -44,6 +44,10 @@ def test_what_another_process_writes_is_seen(tmp_path):
     assert KEYS[0] not in ours
     ours.flush()
     assert torch.equal(ours.get(KEYS[0]), torch.ones(2))
+    theirs.add(KEYS[1], torch.ones(2))
+    theirs.flush()
+    ours.look_again()
+    assert KEYS[1] in ours
 
 
 def test_half_precision_gives_the_same_before_and_after_writing(tmp_path):
