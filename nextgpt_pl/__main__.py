@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.parents import end_with_starter
 from nextgpt_pl.quiet import quieten
+from nextgpt_pl.storage import DiskFullError, full_path, is_disk_full
 
 # verb -> where its function of the whole command line is, and what it does
 VERBS: dict[str, tuple[str, str]] = {
@@ -102,6 +104,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(getattr(importlib.import_module(module), function)(arguments))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        full = DiskFullError(full_path(error) or Path.cwd(), ". Make room and give the same command again")
+        print(f"error: {full}", file=sys.stderr)
         return 2
 
 

@@ -18,6 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
 from nextgpt_pl.atomic import write_whole
+from nextgpt_pl.checkpoints.full_disk import explaining_full_disk
 from nextgpt_pl.checkpoints.io import AtomicCheckpointIO, newest
 from nextgpt_pl.checkpoints.keep import BestCheckpoint, LastCheckpoints
 from nextgpt_pl.config_errors import explain, parse_errors
@@ -171,7 +172,8 @@ def parsed(argv: list[str], cli_class: type[ExperimentCLI] = ExperimentCLI, **ar
         ExperimentCLI.config_files = _config_files(argv)
         for file in ExperimentCLI.config_files:
             check_files(file)
-        return cli_class(**parser_arguments(argv), **arguments)
+        with explaining_full_disk(lambda: os.environ.get(_FOLDER_VARIABLE)):
+            return cli_class(**parser_arguments(argv), **arguments)
     except ValueError as error:
         # a UserError from a constructor arrives wrapped in the parser's report on all types it tried
         if isinstance(error, UserError) or not str(error).startswith("Does not validate"):

@@ -28,7 +28,7 @@ class DiskFullError(UserError):
     """
 
     def __init__(self, path: Path, more: str = "") -> None:
-        super().__init__(f"{path}: the disk is full, or a quota is used up; nothing of this file was written{more}")
+        super().__init__(f"{path}: the disk is full, or a quota is used up; what was complete before is whole{more}")
         self.path = path
 
 

@@ -130,3 +130,31 @@ def test_a_learning_rate_that_is_far_too_large_leaves_no_adapter(tmp_path, capsy
     assert not (run / "adapter").exists()
     for path in (run / "checkpoints").glob("*.ckpt"):
         AtomicCheckpointIO().load_checkpoint(path)
+
+
+def test_a_run_whose_disk_is_full_says_so_and_goes_on(tmp_path, capsys):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    arguments = (tmp_path, "full", 2, "--trainer.limit_val_batches=0")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, before[1]))  # a checkpoint is larger, the adapter is not
+    try:
+        assert _fit(*arguments) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    run = tmp_path / "dec_align" / "full"
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"error: {run}/checkpoints/step_000001.ckpt: the disk is full")
+    assert list((run / "checkpoints").iterdir()) == []
+    assert _fit(*arguments) == 0
+    assert newest(run / "checkpoints")[1] == 2
+
+
+def test_a_resumed_run_clears_what_a_killed_one_left_half_written(tmp_path):
+    from nextgpt_pl.runs import RunConfig, create_run_folder
+
+    left = tmp_path / "e" / "n" / "checkpoints" / ".step_000001.ckpt.17.partial"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    os.utime(left, (time.time() - 25 * 3600,) * 2)
+    create_run_folder(RunConfig(tmp_path, "e", "n", resume=True), [])
+    assert not left.exists()
