@@ -63,8 +63,8 @@ class Workload:
 def sizes(network: NextGPT) -> dict[str, dict[str, int]]:
     """Parameters of a network on the meta device, group by group and part by part."""
     found: dict[str, dict[str, int]] = {"encoder": {}, "llm": {}}
-    if isinstance(network.encoder, ImageBindEncoder):
-        assert network.encoder.model is not None
+    # a stage whose rows show no media does not read it
+    if isinstance(network.encoder, ImageBindEncoder) and network.encoder.model is not None:
         for tower in network.encoder.config.towers:
             modules = (network.encoder.model.modality_preprocessors, network.encoder.model.modality_trunks)
             heads = (network.encoder.model.modality_heads, network.encoder.model.modality_postprocessors)
@@ -145,7 +145,7 @@ def memory(network: NextGPT, trains: int, found: Mapping[str, Cost], work: Workl
     if share > 1:
         layers = int(network.llm.config.num_hidden_layers)
         rows["LLM, two layers gathered"] = 2 * llm // layers
-    if network.encoder is not None:
+    if network.encoder is not None and network.encoder.loaded:
         rows["encoder"] = sum(p.numel() * p.element_size() for p in network.encoder.parameters()) // share
     if work.made:
         text = [d.parameter_counts().get("text_encoder", 0) for d in network.decoders.values()]

@@ -29,7 +29,8 @@ def rank() -> int:
 
 def communication_device() -> torch.device | None:
     """Where tensors must be for processes to exchange them; ``None`` if it does not matter."""
-    if processes() > 1 and dist.get_backend() == "nccl":
+    # with cpu_offload it is cuda:nccl,cpu:gloo
+    if processes() > 1 and "nccl" in dist.get_backend():
         return torch.device("cuda", torch.cuda.current_device())
     return None
 

@@ -5,8 +5,7 @@ Shapes: B rows, T tokens, H LLM width, S spans of one modality, K signal tokens 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from nextgpt_pl.distributed import untouched, whole
 from nextgpt_pl.encoders.base import Encoder
 from nextgpt_pl.errors import UserError, at_least, nearest
 from nextgpt_pl.features import FeatureCache
+from nextgpt_pl.initial import drawn_on_cpu, isolated
 from nextgpt_pl.llm import CausalLM
 from nextgpt_pl.losses import spelling
 from nextgpt_pl.modality import GENERATED, MODALITIES, Modality, ids_behind
@@ -163,8 +163,17 @@ class NextGPT(nn.Module):
         assert isinstance(projection, InputProjection)
         return projection
 
-    def load(self) -> None:
-        """Build the networks and read the frozen weights; under the meta device nothing is read."""
+    def load(self, encoder: bool = True) -> None:
+        """Build the networks and read the frozen weights; under the meta device nothing is read.
+
+        What is random is drawn on the CPU, then moved to the default device.
+
+        Args:
+            encoder: read it too. Without, it is read when the first medium is shown, as it is with a cache when a
+                feature is missing there.
+
+        """
+        device = torch.get_default_device()
         with isolated(1):
             self.llm.load(sum(self.num_signal_tokens.values()))
         spans = self.span_ids()
@@ -172,28 +181,22 @@ class NextGPT(nn.Module):
         for modality, decoder in projected.items():
             assert self.output_projection_factory is not None
             length, dim = decoder.projection_shape
-            self.output_projections[modality.value] = self.output_projection_factory(
-                self.llm.hidden_size, len(spans[modality]), length, dim
-            )
+            with drawn_on_cpu():
+                output = self.output_projection_factory(self.llm.hidden_size, len(spans[modality]), length, dim)
+            self.output_projections[modality.value] = output.to(device)
             if self.has_null_signals:
                 self.null_signals[modality.value] = nn.Parameter(torch.zeros(length, dim))
-        if self.encoder is not None and self.input_projection_factory is not None:
-            if self.cache is None:  # with one, it is loaded when a feature is missing
-                with isolated(2):
-                    self.encoder.load()
-            for key in dict.fromkeys(self._input_key(m) for m in self.encoder.modalities):
+        if self.encoder is None or self.input_projection_factory is None:
+            return
+        if encoder and self.cache is None:
+            with isolated(2):
+                self.encoder.load()
+        for key in dict.fromkeys(self._input_key(m) for m in self.encoder.modalities):
+            with drawn_on_cpu():
                 projection = self.input_projection_factory(self.encoder.output_dim, self.llm.hidden_size)
-                if isinstance(projection, WordInputProjection):
-                    projection.use_words(self.llm.word_embeddings())
-                self.input_projections[key] = projection
-
-    def train(self, mode: bool = True) -> NextGPT:
-        """Projections that are frozen stay in evaluation mode: their dropout would only be noise."""
-        super().train(mode)
-        for projection in (*self.input_projections.values(), *self.output_projections.values()):
-            if not any(p.requires_grad for p in projection.parameters()):
-                projection.train(False)
-        return self
+            if isinstance(projection, WordInputProjection):
+                projection.use_words(self.llm.word_embeddings())
+            self.input_projections[key] = projection.to(device)
 
     def forward(self, function: Callable[..., Any], *args: Any) -> Any:
         """``function(*args)``. Where weights are sharded, those of the root are whole inside, and only there."""
@@ -313,15 +316,6 @@ class NextGPT(nn.Module):
             )
             for name, part in self.named_children()
         }
-
-
-@contextmanager
-def isolated(number: int) -> Iterator[None]:
-    """Random numbers of their own: what is initialised afterwards does not depend on whether a part was loaded."""
-    seed = torch.initial_seed() + number
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed % 2**63)
-        yield
 
 
 def _check_sizes(key: str, sizes: Mapping[str, Any]) -> None:

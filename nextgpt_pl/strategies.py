@@ -3,18 +3,27 @@
 The units are the LLM's and the encoder's blocks; what is left (embeddings, heads, projections) is one more, the root.
 All parameters, frozen ones too, are cut into as many pieces as there are processes; a unit is put together while it
 computes. The decoders' text encoders are no modules of the network: each process has its own.
+
+The first process alone reads weights, into its main memory; the others build the network on the meta device. Unit by
+unit the weights are sent and cut, so that no device holds more whole weights than one unit. Not so with quantized
+layers, which bitsandbytes packs on each process's own GPU: every process reads them. Encoders that are read late, for a
+feature that the cache does not have, are read by the process that needs them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Literal, cast
 
 import torch
+import torch.distributed as dist
+from lightning.fabric.utilities.device_dtype_mixin import _update_properties
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_info
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import (
     CPUOffloadPolicy,
     FSDPModule,
@@ -27,7 +36,9 @@ from torch.optim import Optimizer
 from torch.utils.checkpoint import checkpoint
 
 from nextgpt_pl.distributed import own_shard, whole
+from nextgpt_pl.errors import UserError
 from nextgpt_pl.model import NextGPT
+from nextgpt_pl.sent_weights import Sender, agree_on_layout
 
 BlockDType = Literal["float32", "bfloat16", "float16"]
 
@@ -43,8 +54,12 @@ class ShardedStrategy(ModelParallelStrategy):
         reduce_dtype: what gradients are summed over processes in.
         reshard_after_forward: let go of a block's whole weights after its forward pass, and gather them again in the
             backward pass. ``false`` is faster and takes more memory.
-        cpu_offload: keep the pieces in main memory.
-        process_group_backend: ``nccl`` or ``gloo``; by default the device's.
+        cpu_offload: keep the pieces in main memory; where they are exchanged there, by gloo.
+        replicas: how many times all processes together hold the weights (HSDP): the processes of one replica shard them
+            and exchange pieces in every step, replicas exchange gradients alone. ``nodes``: one per node, since
+            machines are joined more slowly than the GPUs in them.
+        process_group_backend: such as ``nccl`` or ``gloo``; by default the device's, and with ``cpu_offload``
+            ``cuda:nccl,cpu:gloo``.
 
     """
 
@@ -54,45 +69,118 @@ class ShardedStrategy(ModelParallelStrategy):
         reduce_dtype: BlockDType = "float32",
         reshard_after_forward: bool = True,
         cpu_offload: bool = False,
+        replicas: int | Literal["nodes"] = 1,
         process_group_backend: str | None = None,
     ) -> None:
+        if isinstance(replicas, int) and replicas < 1:
+            raise UserError(f"trainer.strategy.replicas={replicas}: at least 1, or nodes")
         super().__init__(
             tensor_parallel_size=1, save_distributed_checkpoint=False, process_group_backend=process_group_backend
         )
         self.block_dtype, self.reduce_dtype = block_dtype, reduce_dtype
         self.reshard_after_forward, self.cpu_offload = reshard_after_forward, cpu_offload
+        self.replicas = replicas
+        self._weights_mesh: DeviceMesh | None = None
 
     def setup_environment(self) -> None:
-        """All processes are one data-parallel group."""
+        """All processes are one data-parallel group.
+
+        Raises:
+            UserError: the processes do not divide into ``replicas``.
+
+        """
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
+        count = self.num_nodes if self.replicas == "nodes" else self.replicas
+        if count == 1:
+            self._weights_mesh = self.device_mesh["data_parallel"]
+            return
+        if self.world_size % count:
+            raise UserError(f"trainer.strategy.replicas={count}: {self.world_size} processes do not divide into these")
+        shape = (count, self.world_size // count)
+        names = ("replicate", "shard")
+        self._weights_mesh = init_device_mesh(self.root_device.type, shape, mesh_dim_names=names)
+
+    def _get_process_group_backend(self) -> str:
+        """Gloo besides NCCL where pieces in main memory are exchanged: gradient clipping sums their norms there.
+
+        Raises:
+            UserError: ``process_group_backend`` names a backend that cannot.
+
+        """
+        given = self._process_group_backend
+        if not (self.cpu_offload and self.root_device.type == "cuda"):
+            return super()._get_process_group_backend()
+        if given is not None and "gloo" not in given:
+            raise UserError(
+                f"trainer.strategy.process_group_backend={given}: with cpu_offload also tensors in main memory are"
+                " exchanged; leave it out, or give cuda:nccl,cpu:gloo"
+            )
+        return given or "cuda:nccl,cpu:gloo"
 
     # -- sharding -------------------------------------------------------------------------------------------------
 
+    def build(self, network: NextGPT, build: Callable[[], None]) -> None:
+        """Build the network, with weights in the first process and on the meta device in the others.
+
+        Args:
+            network: not loaded; where it is quantized, every process reads weights.
+            build: loads it and adds to it.
+
+        Raises:
+            UserError: it failed, in any process: then it fails in all, which would wait for one another otherwise.
+
+        """
+        reads = self.global_rank == 0 or bool(network.llm.quantization)
+        failure: Exception | None = None
+        try:
+            with nullcontext() if reads else torch.device("meta"):
+                build()
+        except Exception as error:
+            failure = error
+        found: list[str | None] = [None] * self.world_size
+        dist.all_gather_object(found, None if failure is None else f"{type(failure).__name__}: {failure}")
+        if failure is not None:
+            raise failure
+        for number, reason in enumerate(found):
+            if reason is not None:
+                raise UserError(f"process {number} could not build the network: {reason}")
+
     def shard(self, network: NextGPT) -> None:
-        """Cut a loaded network into pieces; :meth:`Stage.configure_model` calls this."""
+        """Send a loaded network's weights and cut them into pieces; :meth:`Stage.configure_model` calls this."""
         if isinstance(network, FSDPModule):
             return
         network.prepare_for_sharding()
+        blocks = network.blocks()
+        sender = None
+        if not network.llm.quantization:
+            agree_on_layout(network)
+            sender = Sender(self.root_device)
         offload: OffloadPolicy = OffloadPolicy()
         if self.cpu_offload and self.root_device.type != "cpu":  # there, they are in main memory anyway
             offload = CPUOffloadPolicy()
-        cut = partial(fully_shard, mesh=self.device_mesh["data_parallel"], offload_policy=offload)
+        cut = partial(fully_shard, mesh=self._weights_mesh, offload_policy=offload)
         dtype = getattr(torch, self.block_dtype) if self.block_dtype else None
         reduce_dtype = getattr(torch, self.reduce_dtype)
-        blocks = network.blocks()
         for block, recompute in blocks:
+            if sender is not None:
+                sender.send(block)
             if recompute:
                 # inside of FSDP's hooks: what is computed again finds its weights gathered already
                 block.forward = partial(checkpoint, block.forward, use_reentrant=False)
             policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=reduce_dtype)
             cut(block, mp_policy=policy, reshard_after_forward=self.reshard_after_forward)
+        if sender is not None:
+            sender.send(network)
         # the rest computes in its own dtype: projections are small, and float32
         cut(network, mp_policy=MixedPrecisionPolicy(reduce_dtype=reduce_dtype), reshard_after_forward=False)
         rank_zero_info(f"sharded over {self.world_size} processes: {len(blocks)} blocks and the rest")
 
     def model_to_device(self) -> None:
-        """Sharded parameters are where they belong; moving them would undo the offloading."""
+        """Sharded parameters are where they belong: moving the stage would undo the offloading.
+
+        It computes on the root device all the same: buffers go there, and :attr:`LightningModule.device` says so.
+        """
         if not self.cpu_offload:
             super().model_to_device()
             return
@@ -100,6 +188,8 @@ class ShardedStrategy(ModelParallelStrategy):
         for module in self.model.modules():
             for name, buffer in module.named_buffers(recurse=False):
                 setattr(module, name, buffer.to(self.root_device))
+        # Lightning's own way for modules that are not moved as a whole
+        _update_properties(self.model, device=self.root_device)
 
     # -- checkpoints: whole tensors under the names that one process has ---------------------------------------------
 

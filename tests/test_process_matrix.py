@@ -13,9 +13,7 @@ import time
 from pathlib import Path
 
 import cells
-import paper_parts
 import pytest
-import tiny
 import torch
 
 HELPERS = Path(__file__).parent / "helpers"
@@ -110,8 +108,7 @@ class Results:
 def results(tmp_path_factory):
     out = tmp_path_factory.mktemp("matrix")
     models = tmp_path_factory.mktemp("models")
-    tiny.save_models(models)
-    paper_parts.save_pipelines(models)
+    cells.save_models(models)
     launches = []
     try:
         for world, found in ((2, cells.TOGETHER), (1, cells.ALONE)):
@@ -139,7 +136,12 @@ def test_two_processes_agree_and_do_what_one_does(cell, results):
     for name, value in ours["trainables"].items():
         assert torch.equal(other["trainables"][name], value), f"the ranks hold different {name}"
     alone = results.of(cells.Cell(cell.stage, cell.feature))
-    assert len(ours["steps"]) == len(alone["steps"]) == len(cell.batches)
+    assert ours["start"].keys() == other["start"].keys() == alone["start"].keys()
+    for name, value in alone["start"].items():
+        assert torch.equal(ours["start"][name], value), f"training starts with another {name} than one process"
+        assert torch.equal(other["start"][name], value), f"rank 1 starts with another {name} than one process"
+    epochs = 2 if cell.feature == "resumed" else 1
+    assert len(ours["steps"]) == len(alone["steps"]) == epochs * len(cell.batches)
     for number, (step, wanted) in enumerate(zip(ours["steps"], alone["steps"], strict=True)):
         _same_numbers(step, wanted, f"step {number}", 1e-4)
     assert ours["trainables"].keys() == alone["trainables"].keys()
@@ -147,6 +149,8 @@ def test_two_processes_agree_and_do_what_one_does(cell, results):
         torch.testing.assert_close(
             ours["trainables"][name], value, atol=2e-4, rtol=2e-4, msg=lambda m, n=name: f"{n}: {m}"
         )
+    assert ours["adapter"].keys() == alone["adapter"].keys() >= ours["trainables"].keys()
+    assert all(torch.equal(ours["adapter"][name], value) for name, value in ours["trainables"].items())
     # two of the captions per process: other ones than those of a single process
     comparable = {k for k in alone["final"] if cell.feature != "uneven" or not k[4:5].isupper()}
     final, wanted = ({k: v for k, v in found["final"].items() if k in comparable} for found in (ours, alone))

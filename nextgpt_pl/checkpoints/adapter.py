@@ -90,20 +90,32 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not (folder / MANIFEST).is_file() or not (folder / WEIGHTS).is_file():
         raise UserError(f"init_from={str(folder)!r}: no adapter there ({MANIFEST} and {WEIGHTS} are expected)")
     try:
-        manifest, tensors = json.loads((folder / MANIFEST).read_text(encoding="utf-8")), load_file(folder / WEIGHTS)
+        manifest, tensors = read_manifest(folder), load_file(folder / WEIGHTS)
     except (SafetensorError, ValueError) as error:
         raise UserError(f"init_from={str(folder)!r}: the adapter is damaged ({error})") from error
     check_finite(tensors, f"init_from={str(folder)!r}")
     return manifest, tensors
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of an adapter, without its weights."""
+    return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+
+
 def load_adapter(folder: Path, network: NextGPT) -> dict[str, Any]:
     """Copy an adapter's weights into a loaded network and return its manifest.
+
+    Of a network on the meta device the weights are not read, only what they add to it.
 
     Raises:
         UserError: the folder is no adapter, or its weights do not fit this network; the message names each key.
 
     """
+    if any(p.is_meta for p in network.parameters()):
+        manifest = read_manifest(folder)
+        if manifest["llm"].get("lora") is not None:
+            network.llm.add_lora(LoRA(**manifest["llm"]["lora"]))
+        return manifest
     manifest, tensors = read_adapter(folder)
     lora = manifest["llm"].get("lora")
     if lora is not None:

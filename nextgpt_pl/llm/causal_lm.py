@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.initial import drawn_on_cpu
 from nextgpt_pl.llm.head_loss import token_cross_entropy
 from nextgpt_pl.llm.lora import LoRA, inject_lora
 from nextgpt_pl.llm.pretrained import Attention, DType, Pretrained, Quantization
@@ -191,7 +192,8 @@ class CausalLM(nn.Module):
                 raise UserError(f"LoRA {wanted} is asked for, but the weights that were taken over have {self.lora}")
             return
         self.complete()
-        inject_lora(self.model, lora)
+        with drawn_on_cpu():
+            inject_lora(self.model, lora)
         self.lora = wanted
         self.train(self.training)
 

@@ -57,6 +57,8 @@ class Stage(LightningModule, ABC):
     trains: tuple[str, ...] = ()
     #: how captioned pairs are read
     direction: Direction = "generation"
+    #: whether rows show media to the encoder, which otherwise is not read
+    shows_media = True
 
     def __init__(
         self,
@@ -103,19 +105,22 @@ class Stage(LightningModule, ABC):
 
     def configure_model(self) -> None:
         """Build the network, freeze what this stage does not train, take over an adapter; shard it if asked to."""
+        if self.device_mesh is None:
+            if not self.network.loaded:
+                self._build()
+            return
+        strategy = self.trainer.strategy
+        if not isinstance(strategy, ShardedStrategy):
+            raise UserError(
+                f"trainer.strategy: {type(strategy).__name__} does not know how to shard this network;"
+                " nextgpt_pl.strategies.ShardedStrategy does"
+            )
         if not self.network.loaded:
-            self._build()
-        if self.device_mesh is not None:
-            strategy = self.trainer.strategy
-            if not isinstance(strategy, ShardedStrategy):
-                raise UserError(
-                    f"trainer.strategy: {type(strategy).__name__} does not know how to shard this network;"
-                    " nextgpt_pl.strategies.ShardedStrategy does"
-                )
-            strategy.shard(self.network)
+            strategy.build(self.network, self._build)
+        strategy.shard(self.network)
 
     def _build(self) -> None:
-        self.network.load()
+        self.network.load(encoder=self.shows_media)
         if self.init_from is not None:
             self.inherited = load_adapter(self.init_from, self.network)
             rank_zero_info(f"weights of stage {self.inherited['stage']} taken over from {self.init_from}")

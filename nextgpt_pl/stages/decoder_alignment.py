@@ -56,6 +56,7 @@ class DecoderAlignment(Stage):
     trains: tuple[str, ...] = (_OUTPUT, _SIGNAL_ROWS)
     #: whether replies are learned word by word, which captions between signal tokens need
     learns_replies = False
+    shows_media = False
 
     def __init__(
         self,
@@ -103,13 +104,16 @@ class DecoderAlignment(Stage):
         """Also the metrics, whose shapes are those of the decoders' text encoders."""
         super().configure_model()
         self.quality = {m: AlignmentQuality(d.projection_shape) for m, d in self.network.decoders.items()}
+
+    def extend_network(self) -> None:
+        """Give new null signals their start values."""
         self.denoising.start_null_signals(self.inherited["keys"])
 
     @property
     def reader(self) -> MediaReader:
         """Reads also the true media that the denoising loss compares with; what is shown where replies are learned."""
         compared = frozenset(m for m, weight in self.denoising.weights.items() if weight)
-        return MediaReader(self.network.encoder if self.learns_replies else None, compared)
+        return MediaReader(self.network.encoder if self.shows_media else None, compared)
 
     def _place_decoders(self) -> None:
         """Move them to the stage's device, wherever the targets come from: they draw and denoise too."""

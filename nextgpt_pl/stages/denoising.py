@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
-from nextgpt_pl.distributed import own_shard
 from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
@@ -50,7 +49,7 @@ class Denoising:
             decoder = self.network.decoders[Modality(name)]
             with torch.no_grad():
                 start = decoder.embed_captions([getattr(decoder, "negative_prompt", "")]).view(signal.shape)
-                signal.copy_(own_shard(start, signal))
+                signal.copy_(start)
 
     def __call__(
         self, modality: Modality, predicted: Tensor, spans: SpanTargets, *, train: bool

@@ -27,6 +27,7 @@ class InstructionTuning(DecoderAlignment):
     """
 
     learns_replies = True
+    shows_media = True
     trains: tuple[str, ...] = ("input_projections.*", "output_projections.*", "llm.model.*.rows", "llm.model.*lora_*")
 
     def __init__(
@@ -46,3 +47,4 @@ class InstructionTuning(DecoderAlignment):
         """Add LoRA, unless the adapter that was taken over has brought it."""
         if self.lora is not None:
             self.network.llm.add_lora(self.lora)
+        super().extend_network()

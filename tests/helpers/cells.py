@@ -4,9 +4,12 @@ Every cell trains a few steps on batches that are written down here, and validat
 item of a batch, one process takes all of them.
 """
 
+import shutil
 from dataclasses import dataclass, replace
 from functools import partial
 
+import paper_parts
+import tiny
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
@@ -26,6 +29,8 @@ from nextgpt_pl.stages import DecoderAlignment, EncoderAlignment, InstructionTun
 
 STAGES = ("EncoderAlignment", "DecoderAlignment", "InstructionTuning")
 STRATEGIES = ("fsdp2", "ddp")
+# beyond the matrix: from another stage's adapter, with LoRA; training that goes on from a checkpoint; two replicas
+_EXTRA = [("DecoderAlignment", "inherited"), ("InstructionTuning", "inherited"), ("InstructionTuning", "resumed")]
 FEATURES = ("differ", "text_only", "uneven", "accumulate", "clipping", "denoising", "null_signals", "tasks")
 
 # an item by its letter: which medium is shown, and which is made
@@ -64,8 +69,9 @@ class Cell:
 
 # stage 1 has no decoders: nothing is denoised, and nothing steered away from
 PAIRS = [(s, f) for s in STAGES for f in FEATURES if s != STAGES[0] or f not in ("denoising", "null_signals")]
-ALONE = [Cell(*pair) for pair in PAIRS]
-TOGETHER = [Cell(*pair, strategy) for strategy in STRATEGIES for pair in PAIRS]
+ALONE = [Cell(*pair) for pair in (*PAIRS, *_EXTRA)]
+TOGETHER = [Cell(*pair, strategy) for strategy in STRATEGIES for pair in (*PAIRS, *_EXTRA)]
+TOGETHER += [Cell(stage, "differ", "hsdp") for stage in STAGES] + [Cell("InstructionTuning", "resumed", "hsdp")]
 
 
 class _SameNoise:
@@ -110,6 +116,8 @@ def network(cell, folder, **llm):
 
 def stage(cell, folder):
     arguments = {"lr": 3e-3, "warmup_ratio": 0.0}
+    if cell.feature == "inherited":
+        arguments["init_from"] = folder / "adapter"
     model = network(cell, folder)
     if cell.stage == STAGES[0]:
         # uneven batches: one process has its caption, the other one writes on
@@ -125,6 +133,26 @@ def stage(cell, folder):
     if cell.stage == STAGES[1]:
         return DecoderAlignment(model, **arguments)
     return InstructionTuning(model, lora=LoRA(r=2, alpha=4, dropout=0.0), **arguments)
+
+
+def save_models(folder):
+    """The tiny parts in ``folder``, and an adapter of all that a stage trains; in ``folder/blind`` without weights.
+
+    A process that reads no weights finds all that it needs there.
+    """
+    tiny.save_models(folder)
+    paper_parts.save_pipelines(folder)
+    trained = stage(Cell("InstructionTuning", "differ"), folder)
+    trained.configure_model()
+    with torch.no_grad():
+        for parameter in trained.trainable().values():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    trained.save_adapter(folder / "adapter")
+    blind = folder / "blind"
+    for part in ("llm", "encoder", "adapter"):
+        shutil.copytree(folder / part, blind / part, ignore=shutil.ignore_patterns("*.safetensors"))
+    for part in ("image", "video", "audio"):  # each process has its own decoders
+        (blind / part).symlink_to(folder / part)
 
 
 def callbacks(cell):

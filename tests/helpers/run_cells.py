@@ -1,9 +1,9 @@
 """One process of the matrix: ``run_cells.py MODELS OUT SECONDS [CELL ...]``; who it is, the environment says.
 
 Runs its cells one after another, and leaves ``OUT/CELL.RANK.pt`` of each: what every step logged, what validation
-logged, and all trainables, whole, as this process sees them; and ``OUT/CELL.RANK.calls``, the collectives that it has
-called, a line each. Says on its standard output which cell it begins and ends. A cell that takes longer than SECONDS
-ends the process, with the stacks of all threads.
+logged, the weights that training began with, and all trainables, whole, as this process sees them; and
+``OUT/CELL.RANK.calls``, the collectives that it has called, a line each. Says on its standard output which cell it
+begins and ends. A cell that takes longer than SECONDS ends the process, with the stacks of all threads.
 """
 
 import faulthandler
@@ -22,10 +22,13 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
+from safetensors.torch import load_file
 
+from nextgpt_pl.checkpoints.io import AtomicCheckpointIO
 from nextgpt_pl.distributed import rank, whole
 from nextgpt_pl.strategies import ShardedStrategy
 
+_PLAIN = {"alone": "auto", "ddp": "ddp"}
 _COLLECTIVES = ("all_reduce", "broadcast", "all_gather", "all_gather_into_tensor", "reduce_scatter_tensor")
 _COLLECTIVES += ("_all_gather_base", "_reduce_scatter_base", "barrier", "broadcast_object_list", "all_gather_object")
 
@@ -58,25 +61,35 @@ def written_down(path):
 
 class Logged(Callback):
     def __init__(self):
-        self.steps = []
+        self.steps, self.start = [], {}
+
+    def on_fit_start(self, _trainer, stage):
+        """Keep all weights that training starts with, frozen ones too, and what else is a tensor."""
+        if self.start:  # it goes on
+            return
+        tensors = {**dict(stage.network.named_parameters()), **dict(stage.network.named_buffers())}
+        self.start = {name: whole(tensor).clone() for name, tensor in tensors.items()}
 
     def on_train_batch_end(self, trainer, *_):
         self.steps.append({k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("train/")})
 
 
-def run(cell, models, out):
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    logged = Logged()
-    folder = out / f"{cell.name}.run"
+def _strategy(cell):
+    sharded = {"fsdp2": {}, "hsdp": {"replicas": 2}}
+    return ShardedStrategy(**sharded[cell.strategy]) if cell.strategy in sharded else _PLAIN[cell.strategy]
+
+
+def _fit(cell, models, folder, logged, epochs=1, resumed=None):
     trainer = Trainer(
         accelerator="cpu",
-        devices=world,
-        strategy={"alone": "auto", "ddp": "ddp", "fsdp2": ShardedStrategy()}[cell.strategy],
-        max_epochs=1,
+        devices=int(os.environ.get("WORLD_SIZE", "1")),
+        strategy=_strategy(cell),
+        max_epochs=epochs,
         num_sanity_val_steps=0,
         gradient_clip_val=0.02 if cell.feature == "clipping" else None,
         accumulate_grad_batches=2 if cell.feature == "accumulate" else 1,
         callbacks=[logged, *cells.callbacks(cell)],
+        plugins=[AtomicCheckpointIO()],
         use_distributed_sampler=False,
         logger=False,
         log_every_n_steps=1,
@@ -86,13 +99,30 @@ def run(cell, models, out):
         default_root_dir=folder,
     )
     stage = cells.stage(cell, models)
-    with written_down(out / f"{cell.name}.{os.environ.get('RANK', '0')}.calls"):
-        trainer.fit(stage, cells.Batches(cell))
-    final = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
-    trainables = {name: whole(p) for name, p in stage.trainable().items()}
-    torch.save({"steps": logged.steps, "final": final, "trainables": trainables}, out / f"{cell.name}.{rank()}.pt")
+    trainer.fit(stage, cells.Batches(cell), ckpt_path=resumed)
+    return stage, trainer
+
+
+def run(cell, models, out):
+    number = int(os.environ.get("RANK", "0"))
+    if number and cell.strategy in ("fsdp2", "hsdp"):
+        models = models / "blind"  # the first process alone reads weights
+    logged, folder = Logged(), out / f"{cell.name}.run"
+    with written_down(out / f"{cell.name}.{number}.calls"):
+        stage, trainer = _fit(cell, models, folder, logged)
+        if cell.feature == "resumed":
+            trainer.save_checkpoint(folder / "half.ckpt")
+            stage, trainer = _fit(cell, models, folder, logged, 2, folder / "half.ckpt")
+    found = {
+        "start": logged.start,
+        "steps": logged.steps,
+        "final": {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")},
+        "trainables": {name: whole(p) for name, p in stage.trainable().items()},
+    }
     if rank() == 0:
+        found["adapter"] = load_file(folder / "adapter" / "adapter.safetensors")
         shutil.rmtree(folder)
+    torch.save(found, out / f"{cell.name}.{number}.pt")
 
 
 def main(models, out, seconds, *names):

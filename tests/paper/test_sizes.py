@@ -40,7 +40,7 @@ def test_every_experiment_builds_on_the_meta_device_with_the_papers_sizes(file):
         stage.configure_model()
     network = stage.network
     assert all(p.is_meta for p in network.parameters())
-    assert _count(network.encoder) == 719_065_088
+    assert _count(network.encoder) == (0 if "dec_align" in file.stem else 719_065_088)  # stage 2 shows it nothing
     (projection,) = network.input_projections.values()
     assert _count(projection) == (4_198_400 if "paper_v1" in file.parts else 28_649_232)
     assert {m: _count(p) for m, p in network.output_projections.items()} == OUTPUT_PROJECTIONS
