@@ -122,7 +122,8 @@ class ItemData(LightningDataModule):
                 raise UserError(_no_items(split, self.sources))
             self._items[split], self._origins[split], self._starts[split] = items, origins, starts
             reports = [source.report for source in self.sources]
-            self._rows[split] = {"used": sum(r.used for r in reports), "skipped": sum(len(r.broken) for r in reports)}
+            used, skipped = (sum(report.split_counts[i] for report in reports) for i in (0, 1))
+            self._rows[split] = {"used": used, "skipped": skipped}
             for report in reports:
                 rank_zero_info(f"{split}: {report.message()}")
             counts = Counter(str(g) for g in self._groups(split))

@@ -27,6 +27,7 @@ class RowReport:
         used: rows that were read.
         broken: what was wrong with each other row.
         notes: what else is worth knowing.
+        of_split: of ``used`` and of ``broken``, how many belong to the split that was asked for; ``None``: all of them.
 
     """
 
@@ -34,6 +35,12 @@ class RowReport:
     used: int = 0
     broken: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    of_split: tuple[int, int] | None = None
+
+    @property
+    def split_counts(self) -> tuple[int, int]:
+        """Rows of the split that were read, and broken ones."""
+        return (self.used, len(self.broken)) if self.of_split is None else self.of_split
 
     def message(self) -> str:
         """One line, and one more per broken row (the first twenty) and note."""

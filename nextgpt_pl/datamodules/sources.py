@@ -81,24 +81,29 @@ class FileSource(Source):
         """The items of a file's rows that are on this side of the split; all rows are checked and counted."""
         name = file.relative_to(self.root) if file.is_relative_to(self.root) else file
         found: list[Item] = []
-        used = chosen = 0
+        used = chosen = lost = 0
         for index, row in enumerate(self.rows(file)):
             where = f"{name}, row {index}"
             if isinstance(row, UserError):
                 self.report.broken.append(f"{name}: {row}")
+                lost += 1  # of no known side, so of both
                 continue
+            here = not self.val_fraction or held_out(row_key(row), self.val_fraction) == (split == "val")
             try:
                 items = self.items(file, row, where, embedding_shapes)
                 for item in items:
                     check_answer(item)
             except UserError as error:
                 self.report.broken.append(f"{where}: {error}")
+                lost += here
                 continue
             used += 1
-            if not self.val_fraction or held_out(row_key(row), self.val_fraction) == (split == "val"):
+            if here:
                 found += items
                 chosen += 1
         self.report.used += used
+        before = self.report.of_split or (0, 0)
+        self.report.of_split = before[0] + chosen, before[1] + lost
         if used and not chosen:
             side = "validation" if split == "val" else "training"
             self.report.notes.append(f"{name}: none of its {used} rows is for {side}: val_fraction={self.val_fraction}")
