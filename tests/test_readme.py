@@ -13,7 +13,7 @@ COMMANDS = re.findall(r"python -m nextgpt_pl (\w+)([^\n`&]*)", README)
 def test_the_two_commands_come_first():
     blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
     assert blocks[0].strip() == "pip install -e . && python -m nextgpt_pl fit -c experiments/dec_align.yaml"
-    assert blocks[1].strip() == "pip install -e '.[test]' && pytest"
+    assert blocks[1].strip() == "pip install -e '.[test]' && pytest -n auto"
     assert "\ntest = [" in (ROOT / "pyproject.toml").read_text()
 
 
@@ -27,7 +27,7 @@ def test_every_command_names_a_verb_and_existing_files(verb, rest):
 def test_ci_runs_the_readmes_test_command():
     script = (ROOT / ".ci" / "run").read_text()
     assert "pip install -q -e '.[test]'" in script
-    assert script.rstrip().endswith("pytest")
+    assert script.rstrip().endswith("\npytest -n auto")
 
 
 def test_every_named_path_exists():
