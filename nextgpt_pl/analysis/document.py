@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nextgpt_pl.escaping import markdown, markdown_target
 from nextgpt_pl.modality import Modality, modality_of_file
 
 STYLE = """body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -31,7 +32,8 @@ class Medium:
     def markdown(self, folder: Path) -> str:
         """A picture to see, a sound to open."""
         picture = modality_of_file(self.file.name) is not Modality.AUDIO
-        return f"{'!' if picture else ''}[{self.words or self.file.stem}]({relative(self.file, folder)})"
+        words, target = markdown(self.words or self.file.stem), markdown_target(relative(self.file, folder))
+        return f"{'!' if picture else ''}[{words}]({target})"
 
     def html(self, folder: Path | None) -> str:
         """A picture to see, a sound to play; inside the page itself where no folder is given."""
@@ -93,7 +95,7 @@ class Document:
     def write(self, stem: str = "index") -> Path:
         """Write ``stem.md`` and ``stem.html``; returns the latter."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        text = "\n\n".join([f"# {self.title}", *(_markdown(block, self.folder) for block in self.blocks)])
+        text = "\n\n".join([f"# {markdown(self.title)}", *(_markdown(block, self.folder) for block in self.blocks)])
         (self.folder / f"{stem}.md").write_text(text + "\n", encoding="utf-8")
         page = self.folder / f"{stem}.html"
         page.write_text(html_page(self.title, [_html(b, self.folder) for b in self.blocks]), encoding="utf-8")
@@ -102,18 +104,17 @@ class Document:
 
 def _markdown(block: Block, folder: Path) -> str:
     if isinstance(block, str):
-        return block
+        return markdown(block)
     if isinstance(block, Heading):
-        return f"## {block.text}"
+        return f"## {markdown(block.text)}"
     return block.markdown(folder) if isinstance(block, Medium) else markdown_table(block.header, block.rows, folder)
 
 
 def markdown_table(header: Sequence[Any], rows: Iterable[Sequence[Any]], folder: Path = Path()) -> str:
-    """A table; media are named relative to ``folder``."""
+    """A table; text is escaped unless it is :class:`Markdown`, media are named relative to ``folder``."""
 
     def line(cells: Iterable[Any]) -> str:
-        shown = (c.markdown(folder) if isinstance(c, Medium) else str(c) for c in cells)
-        return "| " + " | ".join(c.replace("|", "\\|").replace("\n", " ") for c in shown) + " |"
+        return "| " + " | ".join(c.markdown(folder) if isinstance(c, Medium) else markdown(c) for c in cells) + " |"
 
     return "\n".join([line(header), "|" + " --- |" * len(header), *map(line, rows)])
 

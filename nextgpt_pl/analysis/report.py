@@ -14,6 +14,7 @@ from nextgpt_pl.analysis.groups import Group, choose_metrics, group_runs, seed_o
 from nextgpt_pl.analysis.runs import Run
 from nextgpt_pl.analysis.samples import caption_table, media_table
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.escaping import spreadsheet_cell
 from nextgpt_pl.modality import GENERATED
 
 _CURVES = ("train/loss", "train/loss_text", "train/token_accuracy", "train/signal_accuracy")
@@ -48,8 +49,8 @@ def write_report(runs: Sequence[Run], folder: Path, metrics: Sequence[str] = (),
     document.add(Heading("Runs"), _run_table(groups, chosen))
     everything = choose_metrics(groups, ["*"])
     page = document.write()
-    summary(groups, everything).to_csv(folder / "groups.csv", index=False)
-    _frame(groups, everything).to_csv(folder / "runs.csv", index=False)
+    for name, frame in (("groups", summary(groups, everything)), ("runs", _frame(groups, everything))):
+        frame.map(spreadsheet_cell).rename(columns=spreadsheet_cell).to_csv(folder / f"{name}.csv", index=False)
     return page
 
 

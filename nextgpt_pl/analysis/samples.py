@@ -11,6 +11,7 @@ from typing import TypeVar
 from nextgpt_pl.analysis.document import Document, Medium, Table
 from nextgpt_pl.analysis.groups import Group
 from nextgpt_pl.analysis.runs import Run
+from nextgpt_pl.escaping import plain_cell
 from nextgpt_pl.modality import MODALITIES, Modality
 
 T = TypeVar("T")
@@ -51,7 +52,8 @@ def said(run: Run) -> list[dict[str, str]]:
     if not files:
         return []
     with files[0].open(encoding="utf-8") as file:
-        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        return [{name: plain_cell(cell) for name, cell in row.items()} for row in rows]
 
 
 def media_table(document: Document, groups: Sequence[Group], modality: Modality, most: int = 4) -> Table | None:

@@ -93,7 +93,7 @@ def check_answer(item: CaptionedPair | Dialogue) -> None:
 
 def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
     """Number from 0 and value of each line of a JSONL file that is not blank; of an unreadable one, the error."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
+    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n")):
         if line.strip():
             try:
                 yield number, json.loads(line)

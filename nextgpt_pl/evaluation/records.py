@@ -82,7 +82,7 @@ def read(folder: Path) -> list[Prediction]:
 
 
 def _lines(file: Path) -> Iterator[Prediction]:
-    lines = file.read_text(encoding="utf-8").splitlines()
+    lines = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")  # a text may hold other line breaks
     for number, line in enumerate(lines, start=1):
         try:
             yield Prediction(**json.loads(line))

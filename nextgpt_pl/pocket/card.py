@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nextgpt_pl.escaping import markdown
 from nextgpt_pl.pocket.weights import PARTS, QUALITY
 
 _CLASSES = {
@@ -87,10 +88,11 @@ def _section(folder: Path) -> str:
     lines = [f"## {folder.name}", ""]
     trained = record.get("trained", {})
     if trained:
-        steps = ", ".join(f"{n} {t['steps']:,.0f} steps in {t['seconds'] / 60:.0f} min" for n, t in trained.items())
+        told = (f"{markdown(n)} {t['steps']:,.0f} steps in {t['seconds'] / 60:.0f} min" for n, t in trained.items())
+        steps = ", ".join(told)
         lines += [f"Trained on one core each: {steps}.", ""]
     lines += ["| measured | |", "| --- | --- |"]
-    lines += [f"| {name} | {_number(name, value)} |" for name, value in record.get("measured", {}).items()]
+    lines += [f"| {markdown(name)} | {_number(name, value)} |" for name, value in record.get("measured", {}).items()]
     return "\n".join([*lines, ""])
 
 

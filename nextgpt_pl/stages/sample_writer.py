@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nextgpt_pl.atomic import write_whole
 from nextgpt_pl.decoders.base import Decoder
+from nextgpt_pl.escaping import one_line, spreadsheet_cell
 from nextgpt_pl.media_files import save_comparison
 from nextgpt_pl.modality import MODALITIES, Modality
 
@@ -77,14 +78,17 @@ class SampleWriter:
         folder.mkdir(parents=True, exist_ok=True)
         captions = [k[0] for k in kept]
         files = save_comparison(folder, modality, captions, theirs, ours, decoder.rate)
-        write_whole(folder / f"{modality}_captions.txt", "".join(f"{i}: {c}\n" for i, c in enumerate(captions)))
+        write_whole(
+            folder / f"{modality}_captions.txt", "".join(f"{i}: {one_line(c)}\n" for i, c in enumerate(captions))
+        )
         _to_wandb(loggers, modality, captions, files, step)
 
 
 def write_captions(folder: Path, written: Sequence[tuple[str, str, str]], loggers: Sequence[Any], step: int) -> None:
     """Key, caption and reference of each item, as ``captions.tsv`` and as a W&B table."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = ["key\tcaption\treference", *("\t".join(t.replace("\t", " ") for t in row) for row in written)]
+    cells = ([spreadsheet_cell(one_line(text)) for text in row] for row in written)
+    lines = ["key\tcaption\treference", *map("\t".join, cells)]
     write_whole(folder / "captions.tsv", "\n".join(lines) + "\n")
     for experiment in _wandb_runs(loggers):
         import wandb

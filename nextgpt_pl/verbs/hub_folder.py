@@ -15,6 +15,7 @@ from nextgpt_pl.analysis.document import markdown_table
 from nextgpt_pl.atomic import write_whole
 from nextgpt_pl.checkpoints.adapter import MANIFEST, WEIGHTS
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.escaping import Markdown, markdown, markdown_code
 from nextgpt_pl.yaml_files import read_yaml
 
 _OPTIONAL = ("scores.json", "key_mapping.json")
@@ -65,10 +66,11 @@ def card(run: Path, repo: str, model: Mapping[str, Any]) -> str:
         front["base_model"] = llm
     sections = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n",
-        f"# {repo.split('/')[1]}\n",
+        f"# {markdown(repo.split('/')[1])}\n",
         "An adapter of [NExT-GPT](https://arxiv.org/abs/2309.05519), the any-to-any multimodal LLM, trained with "
-        f"`nextgpt_pl` {manifest['nextgpt_pl']}. It holds what was trained and nothing of the frozen parts.\n",
-        f"Stages: {', '.join(manifest['stages'])}.\n",
+        f"`nextgpt_pl` {markdown(manifest['nextgpt_pl'])}. "
+        "It holds what was trained and nothing of the frozen parts.\n",
+        f"Stages: {markdown(', '.join(manifest['stages']))}.\n",
         "## Measured\n",
         _measured(run),
         "## What it fits\n",
@@ -82,7 +84,7 @@ def card(run: Path, repo: str, model: Mapping[str, Any]) -> str:
 def _usage(repo: str) -> str:
     return (
         "```python\nfrom nextgpt_pl import AnyToAny\n\n"
-        f'chat = AnyToAny.from_pretrained("{repo}")\n'
+        f"chat = AnyToAny.from_pretrained({json.dumps(repo)})\n"
         'reply = chat([{"role": "user", "content": "Hello!"}])\n```\n'
     )
 
@@ -90,14 +92,16 @@ def _usage(repo: str) -> str:
 def _parts(manifest: Mapping[str, Any], model: Mapping[str, Any]) -> Sequence[Sequence[str]]:
     network = model["init_args"]["network"].get("init_args", {})
     llm = manifest["llm"]
-    rows = [("LLM", f"`{llm['path']}`, width {llm['hidden_size']}, {llm['vocab_size']} rows")]
+    sizes = f"width {llm['hidden_size']}, {llm['vocab_size']} rows"
+    rows: list[tuple[str, str]] = [("LLM", Markdown(f"{markdown_code(llm['path'])}, {markdown(sizes)}"))]
     if llm.get("lora"):
         rows.append(("LoRA", f"rank {llm['lora']['r']} on {', '.join(llm['lora']['target_modules'])}"))
     blocks = [name for name in ("encoder", "input_projection", "output_projection") if network.get(name)]
-    rows += [(name.replace("_", " "), f"`{network[name]['class_path']}`") for name in blocks]
+    rows += [(name.replace("_", " "), markdown_code(network[name]["class_path"])) for name in blocks]
     for medium, shape in manifest["embedding_shapes"].items():
         path = network.get("decoders", {}).get(medium, {}).get("init_args", {}).get("path", "")
-        rows.append((f"{medium} decoder", f"`{path}`, caption embedding {' x '.join(map(str, shape))}"))
+        size = markdown(f"caption embedding {' x '.join(map(str, shape))}")
+        rows.append((f"{medium} decoder", Markdown(f"{markdown_code(path)}, {size}")))
     return rows
 
 
@@ -108,11 +112,11 @@ def _measured(run: Path) -> str:
         from nextgpt_pl.verbs.score import table_rows
 
         record = json.loads((run / "scores.json").read_text(encoding="utf-8"))
-        heading = f"{record['count']} held-out dialogues per route, judged exactly (`score --run RUN`):\n"
+        heading = f"{markdown(record['count'])} held-out dialogues per route, judged exactly (`score --run RUN`):\n"
         tables.append(f"{heading}\n{markdown_table(['route', 'measure', 'result'], table_rows(record))}\n")
     values = {name: value for name, value in Run(run).final.items() if name.startswith(("val/", "test/"))}
     if values:
-        rows = [(f"`{name}`", f"{value:.4g}") for name, value in sorted(values.items())]
+        rows = [(markdown_code(name), f"{value:.4g}") for name, value in sorted(values.items())]
         heading = "The last validation and test of the training run:\n"
         tables.append(f"{heading}\n{markdown_table(['value', 'result'], rows)}\n")
     if (run / "key_mapping.json").is_file():

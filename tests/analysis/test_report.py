@@ -29,8 +29,8 @@ def test_a_report_as_markdown_html_and_csv(folder, tmp_path, capsys):
     assert "| 64 | 2 | 0.114 ± 0.071 |" in text
     assert "Left out, since they did not finish: w/cut." in text
     # a caption that only one has; what would end a cell is escaped
-    assert re.search(r"\| a <b> \\\| c \| !\[.*?\]\(media/.*?\) \| !\[.*?\]\(media/.*?\) \| - \|", text)
-    assert "| k0 | a <b> \\| c | said a <b> \\| c | said d |" in text
+    assert re.search(r"\| a &lt;b&gt; \\\| c \| !\[.*?\]\(media/.*?\) \| !\[.*?\]\(media/.*?\) \| - \|", text)
+    assert "| k0 | a &lt;b&gt; \\| c | said a &lt;b&gt; \\| c | said d |" in text
     page = (out / "index.html").read_text()
     assert "a &lt;b&gt; | c" in page
     assert "<b>" not in page

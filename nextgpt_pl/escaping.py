@@ -1,0 +1,78 @@
+"""Text of others in files that a program interprets: Markdown, and tables that a spreadsheet opens.
+
+HTML is escaped by ``html.escape``.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Any
+from urllib.parse import quote
+
+# what begins a formula in spreadsheets, the wide forms of East Asian keyboards too; tab and carriage return are skipped
+_FORMULA = re.compile(r"'*\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|'*[\t\r\n]")
+_TABLE_MARK = "'"  # spreadsheets take what follows as text
+
+
+class Markdown(str):
+    """Text that is Markdown already; :func:`markdown` leaves it alone."""
+
+    __slots__ = ()
+
+
+def one_line(text: str) -> str:
+    """The text with a blank for each line break and tab."""
+    return " ".join(text.replace("\t", " ").splitlines())
+
+
+def markdown(text: object) -> Markdown:
+    """Text as Markdown that shows it as it is, in one line.
+
+    HTML, tables, links, pictures, emphasis, code, mathematics, headings and lists in it are shown, not interpreted.
+    """
+    if isinstance(text, Markdown):
+        return text
+    shown = html.escape(one_line(str(text)).replace("\\", "\\\\"), quote=False)
+    shown = shown.replace("-&gt;", "->")  # an arrow opens nothing
+    shown = re.sub(r"([`*\[\]|~$])", r"\\\1", shown)
+    shown = re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", shown)  # inside a word it is no emphasis
+    shown = re.sub(r"://", "&#58;//", re.sub(r"(?i)\bwww\.", lambda m: m[0][:-1] + "&#46;", shown))
+    shown = re.sub(r"^(\s*)(#|[-+=](?=[\s\-=+]))", r"\1\\\2", shown)
+    return Markdown(re.sub(r"^(\s*\d+)([.)])(?=\s)", r"\1\\\2", shown))
+
+
+def markdown_code(text: object) -> Markdown:
+    """Text in the typeface of code, in one line of a paragraph or a table."""
+    shown = one_line(str(text))
+    # a row of backquotes that is longer than any inside
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
+    pad = " " if shown.startswith("`") or shown.endswith("`") or not shown else ""
+    return Markdown(f"{fence}{pad}{shown}{pad}{fence}".replace("|", "\\|"))
+
+
+def markdown_target(path: str) -> str:
+    """A relative path as the target of a link or picture."""
+    return quote(path, safe="/")
+
+
+def spreadsheet_cell(value: Any) -> Any:
+    """A cell of a CSV or TSV table: text that a spreadsheet would run as a formula is marked as text.
+
+    Numbers stay what they are, also those that are written as text.
+    """
+    return _TABLE_MARK + value if isinstance(value, str) and _FORMULA.match(value) and not _is_number(value) else value
+
+
+def plain_cell(value: str) -> str:
+    """The text of a cell that :func:`spreadsheet_cell` wrote."""
+    text = value.removeprefix(_TABLE_MARK)
+    return text if text != value and _FORMULA.match(text) and not _is_number(text) else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
