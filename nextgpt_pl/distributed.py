@@ -115,6 +115,14 @@ def any_process(flag: bool, device: torch.device | str) -> bool:
     return bool(flag) if processes() == 1 else bool(summed(torch.tensor(float(flag), device=device)) > 0)
 
 
+def of_first_process(value: T) -> T:
+    """The first process's value, such as text, for all."""
+    sent = [value]
+    if processes() > 1:
+        dist.broadcast_object_list(sent)
+    return sent[0]
+
+
 def whole(tensor: Tensor, device: torch.device | str | None = None) -> Tensor:
     """A sharded tensor put together, on the CPU; ``device`` is where its processes communicate."""
     if isinstance(tensor, DTensor):

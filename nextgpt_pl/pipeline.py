@@ -23,6 +23,7 @@ import torch
 from nextgpt_pl.checkpoints import load_adapter
 from nextgpt_pl.context import shortened
 from nextgpt_pl.conversation import IGNORE
+from nextgpt_pl.distributed import of_first_process
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.generation import Decoding, caption_embeddings, check_seed, generate, spans_of
 from nextgpt_pl.media import as_array
@@ -219,8 +220,12 @@ class AnyToAny:
             if dropped:
                 which = f"conversation {number}: " if len(conversations) > 1 else ""
                 warnings.warn(which + dropped_note(len(dropped)), ContextWarning, stacklevel=2)
+        replies = generate(self.network, prompts, decoding)
+        if self.network.llm.in_step:
+            # a last bit may decide between two tokens, and what follows is communication: one reply for all processes
+            replies = of_first_process(replies)
         written = []
-        for prompt, ids in zip(prompts, generate(self.network, prompts, decoding), strict=True):
+        for prompt, ids in zip(prompts, replies, strict=True):
             spans = spans_of(self.network, ids, len(prompt.input_ids))
             labels = [IGNORE] * len(prompt.input_ids) + ids
             written.append(replace(prompt, input_ids=[*prompt.input_ids, *ids], labels=labels, spans=tuple(spans)))

@@ -173,3 +173,14 @@ def test_a_validation_set_too_small_to_be_relative_to_is_reported(network, tmp_p
         (found,) = _trainer(tmp_path, 1).validate(stage, datamodule=data, verbose=False)
     assert "val/loss" in found
     assert "val/relative_mse_image" not in found
+
+
+def test_the_encoder_is_read_where_rows_show_media_alone(tiny_models):
+    """Stage 2 never runs it; what it takes over from stage 1 is handed on all the same."""
+    import tiny
+
+    for name in tiny.STAGES:
+        stage, _ = tiny.stage_and_data(name, tiny_models, 2)
+        stage.configure_model()
+        assert stage.network.encoder.loaded == (name != "DecoderAlignment")
+        assert stage.network.input_projections

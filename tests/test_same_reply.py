@@ -1,0 +1,18 @@
+"""Processes whose weights are sharded go on from one reply, whatever each has computed."""
+
+import pytest
+
+from nextgpt_pl import pipeline
+from nextgpt_pl.generation import Decoding
+from nextgpt_pl.pipeline import AnyToAny
+
+
+@pytest.mark.parametrize("in_step", [True, False])
+def test_sharded_processes_take_over_the_first_ones_reply(network, monkeypatch, in_step):
+    network.load()
+    network.llm.in_step = in_step
+    own, first = [[5, 6]], [[7]]
+    monkeypatch.setattr(pipeline, "generate", lambda *_: own)
+    monkeypatch.setattr(pipeline, "of_first_process", lambda replies: first)
+    (row,) = AnyToAny(network).write([[{"role": "user", "content": "Hi."}]], Decoding())
+    assert row.input_ids[-1] == (7 if in_step else 6)
