@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import itertools
 import os
 import subprocess
 from pathlib import Path
@@ -21,13 +20,14 @@ from nextgpt_pl.atomic import write_whole
 from nextgpt_pl.checkpoints.full_disk import explaining_full_disk
 from nextgpt_pl.checkpoints.io import AtomicCheckpointIO, newest
 from nextgpt_pl.checkpoints.keep import BestCheckpoint, LastCheckpoints
-from nextgpt_pl.config_errors import explain, parse_errors
+from nextgpt_pl.config_errors import config_files, explain, parse_errors
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.parents import child_environment, forget_children
 from nextgpt_pl.parsers import INTERPOLATING
 from nextgpt_pl.precision import check_trainer_precision
 from nextgpt_pl.progress import ResumingProgressBar
 from nextgpt_pl.runs import RunConfig, create_run_folder, describe, first_process, loggers, run_folder
+from nextgpt_pl.signatures import check_nested_nulls, check_nulls
 from nextgpt_pl.usage_errors import check_seed, check_trainer, trainer_errors
 from nextgpt_pl.yaml_files import check_files
 
@@ -63,6 +63,10 @@ class ExperimentCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """What concerns the whole process, and what would be found too late: after data and models are read."""
         config = self._verb_config()
+        for section, target in {"trainer": Trainer, "run": RunConfig}.items():
+            check_nulls(vars(config[section]), target, section)
+        for section in ("model", "data"):
+            check_nested_nulls(config.get(section), section)
         RunConfig(**vars(config.run))
         check_trainer(vars(config.trainer))
         check_trainer_precision(config.trainer.precision)
@@ -132,12 +136,6 @@ def _checkpoints(settings: RunConfig) -> list[Any]:
     ]
 
 
-def _config_files(argv: list[str]) -> list[Path]:
-    """The values of ``-c FILE``, ``--config FILE`` and ``--config=FILE``."""
-    found = [Path(value) for flag, value in itertools.pairwise(argv) if flag in ("-c", "--config")]
-    return found + [Path(a.removeprefix("--config=")) for a in argv if a.startswith("--config=")]
-
-
 def _known_keys() -> list[str]:
     trainer = [f"trainer.{name}" for name in inspect.signature(Trainer).parameters]
     run_keys = [f"run.{name}" for name in inspect.signature(RunConfig).parameters]
@@ -169,7 +167,7 @@ def parsed(argv: list[str], cli_class: type[ExperimentCLI] = ExperimentCLI, **ar
     """The command line, parsed and (unless ``run=False``) run; mistakes as :class:`UserError`."""
     try:
         # the parser forgets the files' names where a YAML has interpolations
-        ExperimentCLI.config_files = _config_files(argv)
+        ExperimentCLI.config_files = config_files(argv)
         for file in ExperimentCLI.config_files:
             check_files(file)
         with explaining_full_disk(lambda: os.environ.get(_FOLDER_VARIABLE)):

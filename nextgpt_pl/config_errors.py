@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import itertools
 import re
 from argparse import ArgumentError
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from omegaconf.errors import OmegaConfBaseException
 
@@ -19,11 +21,26 @@ _UNKNOWN = re.compile(r"Option '([^']+)' is not accepted")
 _CALLABLE = re.compile(r"Got value: Namespace\(class_path='([^']+)'")
 _TYPE = re.compile(r"Expected an? (.+?)\. Got value: (.+)")
 _NO_FILE = re.compile(r"Expected a path but (\S+) either not accessible")
+_UNION = re.compile(r"^\s*-?\s*Expected an? (<class '[^']+'>|typing\.\w+\[.+\])\s*$", re.MULTILINE)
+# a line of the parser's report that says more than which types were tried
+_REASON = re.compile(
+    r"^(?!\s*$|\s*(- *)?(Parser key|Problem with given class_path|Does not validate|Subtypes:|Errors:|Expected an? "
+    r"|Given value))",
+    re.MULTILINE,
+)
+_GIVEN = re.compile(r"^\s*Given value: (.+)$", re.MULTILINE)
+_NO_CONFIG = re.compile(r"Unable to load config ['\"](.*?)['\"]")
 _NO_CLASS = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
 _UNRECOGNISED = re.compile(r"(?:[Uu]nrecognized arguments:|Key not expected:|does not accept nested key) *'?-*([\w.]+)")
 _BOILERPLATE = re.compile(
     r"^\s*-?\s*(Does not validate against any|Subtypes:|Errors:|Expected a <class 'NoneType'>|Given value)"
 )
+
+
+def config_files(argv: Sequence[str]) -> list[Path]:
+    """The values of ``-c FILE``, ``--config FILE`` and ``--config=FILE``."""
+    found = [Path(value) for flag, value in itertools.pairwise(argv) if flag in ("-c", "--config")]
+    return found + [Path(a.removeprefix("--config=")) for a in argv if a.startswith("--config=")]
 
 
 @contextmanager
@@ -60,16 +77,41 @@ def explain(message: str, known_keys: Sequence[str] = ()) -> str:
         classes = _CALLABLE.findall(message) or _CLASS.findall(message)
         close = nearest(found[1], _parameters(classes[-1])) if classes else ""
         return f"{path}.{found[1]}: no such key{_with_prefix(close, path)}{_value(message)}"
-    if found := _NO_FILE.search(message):
-        return f"{path}: no such file: {found[1]}"
     if found := _NO_CLASS.search(message):
         return f"{path}.class_path: no {found[2]!r} in {found[1]}{nearest(found[2], _public(found[1]))}"
-    if found := _TYPE.search(message):
-        return f"{path}: {_plain_type(found[1])} is expected, got {found[2]!r}"
+    if about_value := _about_value(message, path):
+        return about_value
     if found := _UNRECOGNISED.search(message):
         return f"{found[1]}: no such key{nearest(found[1], known_keys)}"
     lines = [line.strip(" -") for line in message.splitlines() if line.strip() and not _BOILERPLATE.match(line)]
     return "\n  ".join(lines)
+
+
+def _about_value(message: str, path: str) -> str:
+    """Which type a value should have been of; empty where the report is about something else."""
+    return _about_one(message, path) or _about_union(message, path)
+
+
+def _about_one(message: str, path: str) -> str:
+    if found := _NO_FILE.search(message):
+        if found[1].endswith((".yaml", ".yml")) or "/" in found[1]:
+            return f"{path}: no such file: {found[1]}"
+        return f"{path}: a class, a mapping or a YAML file is expected, got {found[1]!r}"
+    if found := _TYPE.search(message):
+        return f"{path}: {_plain_type(found[1])} is expected, got {found[2]!r}"
+    if found := _NO_CONFIG.search(message):
+        return f"{path.split('.', maxsplit=1)[0]}: a mapping or a YAML file is expected, got {found[1]!r}"
+    return ""
+
+
+def _about_union(message: str, path: str) -> str:
+    kinds, given = _UNION.findall(message), _GIVEN.search(message)
+    if not (path and kinds and given) or _REASON.search(message):
+        return ""
+    if given[1].startswith("Namespace("):
+        return f"{path}: a key of it alone cannot be set on the command line; give the mapping as a whole"
+    known = dict.fromkeys(_plain_type(kind) for kind in kinds)
+    return f"{path}: {' or '.join(known)} is expected, got {given[1]!r:.80}"
 
 
 def _with_prefix(clause: str, path: str) -> str:
@@ -83,7 +125,9 @@ def _value(message: str) -> str:
 
 
 def _plain_type(text: str) -> str:
-    return re.sub(r"<class '([^']+)'>", lambda m: m[1].rsplit(".", 1)[-1], text)
+    text = re.sub(r"typing\.Literal\[(.+?)\]", r"one of \1", text)
+    text = re.sub(r"<class '([^']+)'>", lambda m: m[1].rsplit(".", 1)[-1], text)
+    return "null" if text == "NoneType" else text
 
 
 def _parameters(class_path: str) -> Iterable[str]:

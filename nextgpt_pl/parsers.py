@@ -19,6 +19,9 @@ _read = get_loader("yaml")
 
 
 def _read_bounded(text: str) -> Any:
+    if text == "None":
+        # so W&B's agents write null on command lines, and so jsonargparse hands it on to nested keys
+        return None
     check_bounds(text)
     return _read(text)
 

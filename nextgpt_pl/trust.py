@@ -7,25 +7,21 @@ values are plain: texts, numbers, lists and mappings. Nothing is looked up in ot
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
-from pathlib import Path
 from typing import Any
 
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.signatures import arguments, imported, names_code, takes_none, takes_text
 from nextgpt_pl.yaml_files import parse_yaml
 
 PACKAGE = "nextgpt_pl"
 #: functions of this package that a configuration of others may name; they compute and have no side effects
 FUNCTIONS = ("nextgpt_pl.decoders.spectrogram.log_mel", "nextgpt_pl.pocket.pretrain.mel.compressed_mel")
 
-_SCALARS = (str, int, float, bool, bytes, type(None), Path, Enum)
-_CONTAINERS = (list, tuple, set, frozenset, dict)
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _SPEC = {"class_path", "init_args"}
@@ -92,10 +88,12 @@ class _Check:
 
     def value(self, value: Any, kind: Any, where: str) -> Any:
         origin, inner = typing.get_origin(kind), typing.get_args(kind)
-        if not _names_code(kind):
-            return self.plain(value, where, text=_takes_text(kind))
+        if value is None and not takes_none(kind):
+            raise UserError(f"{where}: null is not expected here")
+        if not names_code(kind):
+            return self.plain(value, where, text=takes_text(kind))
         if origin in (typing.Union, types.UnionType):
-            (member,) = [part for part in inner if _names_code(part)]
+            (member,) = [part for part in inner if names_code(part)]
             return None if value is None and type(None) in inner else self.value(value, member, where)
         if origin is Callable or kind is Callable:
             return self.callable(value, inner[-1] if inner else None, where)
@@ -153,7 +151,7 @@ class _Check:
         """A class whose instances are made later, or a function."""
         name = value.get("class_path") if isinstance(value, Mapping) else value
         if isinstance(value, str) and (value in FUNCTIONS or value in self.trust):
-            found = _import(value, where)
+            found = imported(value, where)
             if not inspect.isclass(found):
                 return found
         ours = inspect.isclass(returned) and returned.__module__.startswith(f"{PACKAGE}.")
@@ -166,10 +164,10 @@ class _Check:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise self.refused(name, where, "a dotted name is expected")
         if name in self.trust:
-            return _import(name, where)
+            return imported(name, where)
         if not name.startswith(f"{PACKAGE}."):
             raise self.refused(name, where)
-        found = _import(name, where)
+        found = imported(name, where)
         # not what a module of this package has imported from elsewhere
         if not inspect.isclass(found) or not found.__module__.startswith(f"{PACKAGE}."):
             raise self.refused(name, where, f"a class of {PACKAGE} is expected")
@@ -195,59 +193,6 @@ def _hides_class(value: Any) -> bool:
     if isinstance(value, Mapping):
         return "class_path" in value or any(map(_hides_class, value.values()))
     return isinstance(value, list) and any(map(_hides_class, value))
-
-
-def arguments(target: Any) -> dict[str, Any]:
-    """Declared types of a class's or function's arguments, with those that ``**kwargs`` hands on to the base.
-
-    Empty where an annotation cannot be resolved: then all arguments are plain.
-    """
-    classes = target.__mro__ if inspect.isclass(target) else ()
-    makers = [vars(c)["__init__"] for c in classes if "__init__" in vars(c) and c is not object] or [target]
-    found: dict[str, Any] = {}
-    for maker in makers:
-        try:
-            kinds = typing.get_type_hints(maker)
-            parameters = inspect.signature(maker).parameters
-        except (NameError, TypeError, ValueError):
-            return {}
-        found = {name: kinds[name] for name in parameters if name in kinds} | found
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            break
-    return found
-
-
-def _names_code(kind: Any) -> bool:
-    """Whether a value of this type names a class or a function, itself or inside."""
-    if typing.get_origin(kind) is typing.Literal:
-        return False
-    if typing.get_origin(kind) is Callable:
-        return True
-    if inner := typing.get_args(kind):
-        return any(_names_code(part) for part in inner)
-    return inspect.isclass(kind) and kind not in (object, Any) and not issubclass(kind, (*_SCALARS, *_CONTAINERS))
-
-
-def _takes_text(kind: Any) -> bool:
-    if typing.get_origin(kind) is typing.Literal or kind in (object, Any):
-        return True
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        return any(_takes_text(part) for part in typing.get_args(kind))
-    return inspect.isclass(kind) and issubclass(kind, (str, Path, Enum))
-
-
-def _import(name: str, where: str) -> Any:
-    """The object of ``module.name``.
-
-    Raises:
-        UserError: there is none.
-
-    """
-    module, _, attribute = name.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"{where}: {name!r} cannot be imported ({error})") from error
 
 
 def _key(key: Any, where: str) -> str:

@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from nextgpt_pl.__main__ import main
+from nextgpt_pl.cli import build_model
 from nextgpt_pl.runs import RunConfig, create_run_folder, experiment_name
 
 ROOT = Path(__file__).parent.parent
@@ -86,6 +87,26 @@ def test_interpolations_see_overrides(tmp_path):
         (["--data.batch_sizes=3"], "data.batch_sizes: no such key; did you mean 'data.batch_size'?"),
         (["--model.network=nowhere.yaml"], "nowhere.yaml"),
         (["--model.network.llm.path=pocket:lm"], "'pocket:lm': no such pocket part; did you mean 'llm'?"),
+        (["--trainer=-0.0"], "trainer: a mapping or a YAML file is expected, got '-0.0'"),
+        (["--trainer.precision=bf17"], "'bf16-mixed'"),
+        (["--model.network.llm.quantization=5"], "model.network.llm.quantization: dict or null is expected, got '5'"),
+        (["--model.network.llm.dtype=null"], "model.network.llm.dtype: null is not expected here"),
+        (["--model.network.output_projection.init_args.width=null"], "output_projection.width: null is not expected"),
+        (["--model.network.output_projection.init_args.width=0"], "network.output_projection.width=0: at least 1"),
+        (["--model.network.llm.attention=someone/kernel"], "'flash_attention_2'"),
+        (["--model.betas=[2,-1]"], "model.betas=[2.0, -1.0]"),
+        (["--model.weight_decay=-1"], "model.weight_decay=-1.0: at least 0"),
+        (["--data.num_workers=-1"], "data.num_workers=-1: at least 0"),
+        (["--data.weights={image: 0.0}"], "all shares are 0"),
+        (["--model.network.num_signal_tokens.image=1000000000"], "num_signal_tokens.image=1000000000: from 1 to 4096"),
+        (["--model.network.signal_separator=99999"], "network.signal_separator=99999: the LLM's token ids are 0 to "),
+        (["--seed_everything=-1"], "seed_everything=-1: from 0 to"),
+        (["--trainer.accumulate_grad_batches=0"], "trainer.accumulate_grad_batches=0: at least 1"),
+        (["--trainer.accelerator=gpu"], "trainer.accelerator='gpu': No supported gpu backend found!"),
+        (["--run.name=a/b"], "run.name='a/b': the name of a folder is expected"),
+        ([f"--run.name={'x' * 300}"], "a folder's name has at most 200 bytes"),
+        (["--run.experiment=../x"], "run.experiment='..'"),
+        (["--run.root=/proc/nowhere"], "run.root: no run folder can be made in /proc/nowhere"),
     ],
 )
 def test_mistakes_give_one_message(arguments, message, capsys):
@@ -106,6 +127,9 @@ def test_mistakes_give_one_message(arguments, message, capsys):
             "DecoderAlignmnt",
             "no 'DecoderAlignmnt' in nextgpt_pl.stages; did you mean 'DecoderAlignment'?",
         ),
+        ("max_steps: 600", "max_steps: ${fit.trainer.stepz}", "fit.trainer.max_steps: Interpolation key"),
+        ("lr: 2.0e-3", "lr: null", "model.lr: null is not expected"),
+        ("lr: 2.0e-3", "lr: &a [*a]", "contains itself"),
         ("lr: 2.0e-3", "lr: [1", "bad.yaml: no valid YAML: expected"),
     ],
 )
@@ -116,6 +140,30 @@ def test_mistakes_in_a_yaml(old, new, message, tmp_path, capsys):
     assert main(["fit", "-c", "bad.yaml"]) == 2
     assert message in capsys.readouterr().err
     assert not Path("outputs").exists()
+
+
+@pytest.mark.parametrize("null", ["null", "None"])
+def test_null_arrives_as_null(null):
+    """On the top level and in nested keys, spelled as in YAML or as W&B's agents do."""
+    keys = ("trainer.gradient_clip_val", "run.name", "model.network.encoder", "model.network.llm.chat_template")
+    stage, config = build_model(["-c", str(EXPERIMENT), *(f"--{key}={null}" for key in keys)])
+    assert (config.trainer.gradient_clip_val, config.run.name) == (None, None)
+    assert (stage.network.encoder, stage.network.llm.chat_template) == (None, None)
+
+
+def test_a_checkpoint_says_nothing_of_the_classes(tmp_path):
+    torch.save({"hyper_parameters": {"_class_path": "planted.Planted", "x": 1}}, tmp_path / "x.ckpt")
+    sys.modules.pop("planted", None)
+    assert main(["fit", "-c", str(EXPERIMENT), *QUICK, *SMALL, "--ckpt_path", "x.ckpt"]) == 2
+    assert "planted" not in sys.modules
+
+
+def test_values_of_no_declared_type_name_no_code():
+    """Also in one's own YAML: a class or function stands where the type says so, nowhere else."""
+    spec = "{class_path: planted.Planted, init_args: {a: 1}}"
+    for key in ("llm.quantization", "decoders.image.init_args.sampling", "decoders.image.init_args.scheduler_args"):
+        assert main(["fit", "-c", str(EXPERIMENT), f"--model.network.{key}={{x: {spec}}}"]) == 2
+    assert main(["fit", "-c", str(EXPERIMENT), "--model.network.encoder=subprocess.Popen"]) == 2
 
 
 def test_unknown_verb_and_missing_file(capsys):

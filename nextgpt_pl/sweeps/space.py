@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nextgpt_pl.errors import UserError, nearest
-from nextgpt_pl.yaml_files import read_yaml
+from nextgpt_pl.yaml_files import parse_yaml, read_yaml
 
 _METHODS = ("grid", "random", "bayes")
 _KEYS = (
@@ -72,7 +73,7 @@ class Sweep:
             UserError: the command has a macro that is not supported.
 
         """
-        flags = [f"--{key}={value}" for key, value in point.items()]
+        flags = [f"--{key}={spelled(value)}" for key, value in point.items()]
         macros: dict[str, list[str]] = {"${env}": [], "${interpreter}": list(interpreter), "${args}": flags}
         found: list[str] = []
         for word in self.command:
@@ -83,6 +84,16 @@ class Sweep:
             else:
                 found.append(word)
         return found
+
+
+def spelled(value: Any) -> str:
+    """A value as YAML reads it again; where Python's own spelling does, that one, as W&B's agents use it."""
+    text = str(value)
+    try:
+        same = isinstance(value, str) or parse_yaml(text) == value
+    except UserError:
+        same = False
+    return text if same else json.dumps(value)
 
 
 def read_sweep(file: Path) -> Sweep:

@@ -14,7 +14,7 @@ from typing import Any
 from nextgpt_pl.atomic import write_whole
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.trust import add_trust, instantiate
-from nextgpt_pl.yaml_files import read_yaml
+from nextgpt_pl.yaml_files import check_files, read_yaml
 
 _CONFIG = "evaluation.yaml"
 
@@ -36,14 +36,12 @@ def _parser(verb: str) -> Any:
 
 
 def _parsed(parser: Any, argv: Sequence[str]) -> Any:
-    from jsonargparse import ArgumentError
+    from nextgpt_pl.config_errors import config_files, parse_errors
 
-    from nextgpt_pl.config_errors import explain
-
-    try:
+    for file in config_files(argv):
+        check_files(file)
+    with parse_errors():
         return parser.parse_args(list(argv))
-    except (ArgumentError, TypeError, ValueError) as error:
-        raise UserError(explain(str(error))) from error
 
 
 def test(argv: Sequence[str]) -> int:

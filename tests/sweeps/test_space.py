@@ -150,3 +150,23 @@ def test_a_grid_without_steps_and_an_unknown_macro_are_said(write_sweep):
         grid(read_sweep(write_sweep(parameters={"a": {"min": 0.0, "max": 1.0}})))
     with pytest.raises(UserError, match=r"'\$\{args_json\}' is not supported; did you mean '\$\{args\}'"):
         plan_grid(read_sweep(write_sweep(parameters=LR, command=["${args_json}"])))
+
+
+@pytest.mark.parametrize(
+    ("value", "flag"),
+    [
+        (None, "--x=null"),
+        (True, "--x=True"),
+        (1e-5, "--x=1e-05"),
+        ({"image": 1}, "--x={'image': 1}"),
+        ({"image": None}, '--x={"image": null}'),
+        ([1, None], "--x=[1, null]"),
+        ("None", "--x=None"),
+    ],
+)
+def test_values_are_spelled_so_that_they_arrive(value, flag, tmp_path):
+    file = tmp_path / "sweep.yaml"
+    command = ["python", "${args}"]
+    file.write_text(yaml.safe_dump({"method": "grid", "command": command, "parameters": {"x": {"values": [value]}}}))
+    (planned,) = plan_grid(read_sweep(file))
+    assert planned.command == ("python", flag)
