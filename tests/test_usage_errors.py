@@ -66,9 +66,9 @@ def test_what_is_found_in_training_names_the_setting(tmp_path):
     settings = {"val_check_interval": 1000, "logger": False, "enable_checkpointing": False, "max_steps": 1}
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "default_root_dir": tmp_path}
     trainer = Trainer(**settings, **quiet, accelerator="cpu")
-    with pytest.raises(UserError, match=r"trainer\.val_check_interval=1000: .*number of the training batches"):
-        with trainer_errors(settings):
-            trainer.fit(BoringModel())
+    message = r"trainer\.val_check_interval=1000: .*number of the training batches"
+    with pytest.raises(UserError, match=message), trainer_errors(settings):
+        trainer.fit(BoringModel())
 
 
 def test_other_errors_keep_their_traceback():

@@ -14,6 +14,8 @@ from nextgpt_pl.atomic import whole_file
 from nextgpt_pl.checkpoints.finite import check_finite, tensors_of
 from nextgpt_pl.errors import UserError
 
+_KEYS = ("pytorch-lightning_version", "state_dict", "manifest")
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target and renames; reads tensors and plain data only, never a pickled object.
@@ -45,6 +47,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise UserError(
                 f"ckpt_path={str(path)!r} is no readable checkpoint ({str(error).splitlines()[0]})"
             ) from error
+        for key in _KEYS:
+            if key not in checkpoint:
+                raise UserError(f"ckpt_path={str(path)!r} is no checkpoint of a run: it has no {key}")
         check_finite(tensors_of(checkpoint), f"ckpt_path={str(path)!r}")
         return checkpoint
 
