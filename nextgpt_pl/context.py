@@ -10,6 +10,10 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.samples import Dialogue, Rendered
 
 
+class TooLongError(UserError):
+    """The last exchange of a dialogue alone is too long."""
+
+
 def exchanges(roles: Sequence[str]) -> list[list[int]]:
     """Positions of the messages of each exchange: what the user says in a row, and all that follows it.
 
@@ -41,7 +45,7 @@ def shortened(
         The row, and the positions of the messages that were dropped, ascending.
 
     Raises:
-        UserError: the last exchange alone is longer; the message names both numbers.
+        TooLongError: the last exchange alone is longer; the message names both numbers.
 
     """
     row = render(dialogue)
@@ -60,7 +64,7 @@ def shortened(
     fitting = bisect_left(counts, True, key=lambda count: len(without(count)[0].input_ids) <= max_tokens)
     if fitting == len(counts):
         alone = without(len(groups) - 1)[0] if len(groups) > 1 else row
-        raise UserError(
+        raise TooLongError(
             f"{dialogue.key}: {len(alone.input_ids)} tokens"
             f"{' in the last exchange alone' if len(groups) > 1 else ''}, at most {max_tokens} fit"
         )

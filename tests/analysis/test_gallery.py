@@ -18,7 +18,7 @@ def _model(monkeypatch):
             reply = [ReplyPart("text", text="1 < 2"), ReplyPart("image", array=picture)]
             return [[*reply, ReplyPart("audio", array=sound, rate=16_000)] for _ in conversations]
 
-    monkeypatch.setattr(AnyToAny, "from_run", lambda _run: _Model())
+    monkeypatch.setattr(AnyToAny, "from_run", lambda _run, **_: _Model())
 
 
 def test_media_lie_beside_the_page(tmp_path):

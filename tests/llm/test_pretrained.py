@@ -1,6 +1,7 @@
 """Reading folders as they are published: tokenizers of every format, and how long a row may be."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +19,12 @@ def folder(tmp_path):
     """A Llama's ``config.json`` and ``tokenizer.model``, and nothing else."""
     train_sentencepiece(tmp_path)
     return tmp_path
+
+
+def test_what_reads_sentencepiece_models_is_a_dependency():
+    project = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    dependencies = project.split("dependencies = [")[1].split("\n]\n")[0]
+    assert '"sentencepiece>=' in dependencies
 
 
 def test_a_folder_with_a_sentencepiece_model_alone_is_read(folder):
