@@ -55,9 +55,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def newest(folder: Path) -> tuple[Path, int] | None:
-    """The checkpoint in a run's ``checkpoints/`` behind the most steps, and how many; ``None`` without any."""
+    """The checkpoint in a run's ``checkpoints/`` behind the most steps, and how many; ``None`` without any.
+
+    Raises:
+        UserError: one of them cannot be read.
+
+    """
     found = [path for path in folder.glob("*.ckpt") if path.is_file() and not path.is_symlink()]
-    steps = {
-        path: int(torch.load(path, map_location="cpu", mmap=True, weights_only=True)["global_step"]) for path in found
-    }
+    steps = {path: _step(path) for path in found}
     return max(steps.items(), key=lambda item: (item[1], item[0].stat().st_mtime_ns), default=None)
+
+
+def _step(path: Path) -> int:
+    try:
+        return int(torch.load(path, map_location="cpu", mmap=True, weights_only=True)["global_step"])
+    except Exception as error:
+        raise UserError(
+            f"{path} is no readable checkpoint ({str(error).splitlines()[0]}); move it away to go on from another"
+        ) from error

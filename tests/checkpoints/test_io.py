@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from nextgpt_pl.checkpoints.io import AtomicCheckpointIO
+from nextgpt_pl.checkpoints.io import AtomicCheckpointIO, newest
 from nextgpt_pl.errors import UserError
 
 
@@ -27,3 +27,14 @@ def test_what_is_no_weight_may_be_infinite(tmp_path):
     path = tmp_path / "a.ckpt"
     AtomicCheckpointIO().save_checkpoint({"callbacks": {"best": torch.tensor(float("inf"))}}, path)
     assert AtomicCheckpointIO().load_checkpoint(path)["callbacks"]["best"] == float("inf")
+
+
+def test_a_run_with_a_damaged_checkpoint_says_which(tmp_path):
+    for step in (1, 2):
+        AtomicCheckpointIO().save_checkpoint({"global_step": step}, tmp_path / f"step_{step}.ckpt")
+    damaged = tmp_path / "step_2.ckpt"
+    damaged.write_bytes(damaged.read_bytes()[:99])
+    with pytest.raises(UserError, match=r"step_2\.ckpt is no readable checkpoint .*; move it away"):
+        newest(tmp_path)
+    damaged.unlink()
+    assert newest(tmp_path) == (tmp_path / "step_1.ckpt", 1)

@@ -57,8 +57,10 @@ def _weights(stage):
     return {name: p.detach().clone() for name, p in stage.trainable().items()}
 
 
-@pytest.mark.parametrize("kind", ["loss", "gradient"])
-def test_a_step_that_is_not_finite_stops_the_run_and_names_the_items(kind, tiny_models, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "precision"), [("loss", "32-true"), ("gradient", "32-true"), ("gradient", "bf16-mixed")]
+)
+def test_a_step_that_is_not_finite_stops_the_run_and_names_the_items(kind, precision, tiny_models, tmp_path):
     seen = {}
 
     class Look(Callback):
@@ -66,7 +68,7 @@ def test_a_step_that_is_not_finite_stops_the_run_and_names_the_items(kind, tiny_
             seen[batch_idx] = list(batch.keys), _weights(pl_module), pl_module
 
     with pytest.raises(UserError, match="optimizer step 3: not finite: rank 0") as caught:
-        _fit(tmp_path, tiny_models, Poison([2], kind), Look(), gradient_clip_val=1.0)
+        _fit(tmp_path, tiny_models, Poison([2], kind), Look(), gradient_clip_val=1.0, precision=precision)
     keys, before, stage = seen[2]
     assert all(key in str(caught.value) for key in keys)
     assert "step_000002.ckpt (step 2)" in str(caught.value)
