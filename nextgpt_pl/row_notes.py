@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from nextgpt_pl.atomic import whole_file
+from nextgpt_pl.atomic import write_whole
 from nextgpt_pl.distributed import gathered
 from nextgpt_pl.samples import RowNote
 
@@ -46,10 +46,20 @@ class RowNotes:
         return Counter((note.split, note.kind) for note in self.found)
 
     def write(self, folder: Path) -> None:
-        """All of them as ``skipped_rows.jsonl``; no file where there is none."""
-        if self.found:
-            with whole_file(folder / FILE) as scratch:
-                scratch.write_text("".join(json.dumps(asdict(n), ensure_ascii=False) + "\n" for n in self.found))
+        """All of them, and those that the run had found before it was resumed, as ``skipped_rows.jsonl``.
+
+        No file where there is none.
+        """
+        found = {**_written(folder / FILE), **self.found}
+        if found:
+            lines = [json.dumps(asdict(note), ensure_ascii=False) + "\n" for note in found]
+            write_whole(folder / FILE, "".join(lines))
+
+
+def _written(file: Path) -> dict[RowNote, None]:
+    if not file.is_file():
+        return {}
+    return {RowNote(**json.loads(line)): None for line in file.read_text(encoding="utf-8").split("\n") if line}
 
 
 def listed(new: Sequence[RowNote]) -> list[str]:
