@@ -39,6 +39,7 @@ class Workload:
         shown: whether samples show their medium to the encoder.
         made: whether the assistant makes media.
         denoised: modalities whose media are denoised by the frozen UNet.
+        autocast: whether trained parts and the LLM compute in bfloat16 under autocast; frozen decoders never do.
 
     """
 
@@ -51,6 +52,7 @@ class Workload:
     shown: bool = True
     made: bool = True
     denoised: Collection[Modality] = ()
+    autocast: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch", "tokens", "labels", "gpus"):

@@ -81,7 +81,7 @@ def measure(step: Callable[[], Tensor], weights: nn.Module) -> Cost:
 
 
 @contextmanager
-def _countable(network: NextGPT) -> Iterator[None]:
+def countable(network: NextGPT) -> Iterator[None]:
     """Attention of the LLM as a fused kernel, which keeps no T x T matrix; no fused layers, which are not counted."""
     from transformers import AttentionInterface
 
@@ -108,7 +108,7 @@ def _fused_attention(
 
 
 @contextmanager
-def _fused() -> Iterator[None]:
+def fused() -> Iterator[None]:
     """Attention without a mask as a fused kernel also where a network calls torch's function itself."""
     usual = F.scaled_dot_product_attention
 
@@ -143,7 +143,7 @@ def llm_cost(network: NextGPT, batch: int, tokens: int, labels: int) -> Cost:
         wanted = torch.empty(labels, device="meta", dtype=torch.long)
         return F.cross_entropy(llm.logits(hidden).float(), wanted)
 
-    with _countable(network):
+    with countable(network):
         one, two = (_with_layers(llm.model.base_model, n, partial(measure, states, llm)) for n in (1, 2))
         top = measure(head, llm)
     layer = two + one.times(-1)
@@ -180,7 +180,7 @@ def encoder_costs(network: NextGPT) -> dict[Modality, Cost]:
     def step(tower: str) -> Tensor:
         return model(tower, torch.empty(1, 1, *shapes[tower], device="meta"), all_tokens=encoder.patches)
 
-    with _countable(network):
+    with countable(network):
         of_clip = {tower: measure(partial(step, tower), model) for tower in config.towers}
     return {m: of_clip[TOWER[m]].times(clips[m]) for m in encoder.modalities}
 
@@ -235,7 +235,7 @@ def denoising_cost(decoder: DiffusionDecoder, modality: Modality) -> Cost:
         timesteps = torch.empty(1, device="meta", dtype=torch.long)
         return unet(torch.empty(latents, **like), timesteps, **decoder.unet_conditions(embeddings)).sample
 
-    with _fused():
+    with fused():
         found = measure(step, unet)
     again = found.forward if decoder.gradient_checkpointing else 0
     return Cost(found.forward, found.backward + again, found.kept + blocks.kept)

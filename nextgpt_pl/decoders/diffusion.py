@@ -323,7 +323,13 @@ class DiffusionDecoder(Decoder):
         pipeline = self._loaded()
         if "unet" not in pipeline.components:
             raise UserError(f"model.denoising_weights: {self.pipeline_name} has no UNet to be trained through")
-        unet = pipeline.unet.requires_grad_(False)
+        return self.loss_through(pipeline.unet, pipeline.scheduler, embeddings, latents, gamma, generator)
+
+    def loss_through(
+        self, unet: Any, scheduler: Any, embeddings: Tensor, latents: Tensor, gamma: float, generator: torch.Generator
+    ) -> Tensor:
+        """The denoising loss through a UNet of this decoder's class, which is frozen and may be without weights."""
+        unet.requires_grad_(False)
         if self.gradient_checkpointing and not unet.is_gradient_checkpointing:
             denoising.checkpoint_blocks(unet)
         dtype = next(unet.parameters()).dtype
@@ -331,9 +337,7 @@ class DiffusionDecoder(Decoder):
         def denoise(noisy: Tensor, timesteps: Tensor, embedding: Tensor) -> Tensor:
             return unet(noisy.to(dtype), timesteps, **self.unet_conditions(embedding.to(dtype))).sample
 
-        return denoising.loss(
-            denoise, pipeline.scheduler, embeddings, latents, gamma, generator, at_once=self.loss_batch
-        )
+        return denoising.loss(denoise, scheduler, embeddings, latents, gamma, generator, at_once=self.loss_batch)
 
     def unet_conditions(self, embeddings: Tensor) -> dict[str, Any]:
         """The UNet's arguments that the embeddings are."""

@@ -1,0 +1,158 @@
+"""Memory of a training step, measured with fake tensors: the step runs forward and backward, on shapes alone.
+
+Fake tensors have shapes, dtypes and a device, but no data. Each operation allocates what it would allocate on a device;
+the bytes that are alive, saved activations among them, are added up as they come and go.
+"""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from nextgpt_pl.budget import Workload
+from nextgpt_pl.costs import countable, fused
+from nextgpt_pl.decoders import DiffusionDecoder
+from nextgpt_pl.losses import caption_alignment
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.model import NextGPT
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of storages that operations make, until they are freed.
+
+    Attributes:
+        now: bytes that are alive.
+        peak: most bytes that were alive at a time.
+
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known = weakref.WeakKeyDictionary[Any, int]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Torch's hook: what an operation gives is alive."""
+        found = func(*args, **(kwargs or {}))
+        self.count(found)
+        return found
+
+    def count(self, tensors: Any) -> None:
+        """Count tensors, nested as they may be, that were made before."""
+        for tensor in tree_leaves(tensors):
+            if isinstance(tensor, Tensor):
+                self._count(tensor.untyped_storage())
+
+    def _count(self, storage: Any) -> None:
+        if storage in self._known:
+            return
+        size = storage.nbytes()
+        self._known[storage] = size
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._free, size)
+
+    def _free(self, size: int) -> None:
+        self.now -= size
+
+
+def activation_peak(network: NextGPT, work: Workload, modality: Modality | None = None) -> int:
+    """Most bytes that a step of ``work.batch`` samples of one modality holds beside weights and optimizer.
+
+    The step: input projection, the LLM's layers, its head on the labels, output projection and denoising loss, forward
+    and backward, under the trainer's autocast. Its tensors are on ``cuda`` where there is a driver, since without one
+    torch runs no backward pass there, and on ``cpu`` elsewhere.
+
+    Args:
+        network: on the meta device; left as it is.
+        work: of one GPU.
+        modality: of all samples; ``None``: text alone.
+
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    step = _Step(network, work, modality, device)
+    live = LiveBytes()
+    with FakeTensorMode(allow_non_fake_inputs=True), countable(network), fused():
+        step.materialize()
+        live.count([list(module.parameters()) for module in step.modules.values()])
+        start = live.now
+        with live:
+            with torch.autocast(device, torch.bfloat16, enabled=work.autocast):
+                loss = step()
+            loss.backward()
+    return live.peak - start
+
+
+class _Step:
+    """The parts of a step that hold memory, as copies on another device."""
+
+    def __init__(self, network: NextGPT, work: Workload, modality: Modality | None, device: str) -> None:
+        self.network, self.work, self.modality, self.device = network, work, modality, device
+        self.modules: dict[str, Any] = {"llm": copy.deepcopy(network.llm)}
+        if modality is None:
+            return
+        if work.shown and network.encoder is not None and modality in network.encoder.modalities:
+            self.modules["input"] = copy.deepcopy(network.input_projection(modality)).eval()
+        if work.made and modality in network.decoders:
+            self.modules["output"] = copy.deepcopy(network.output_projections[modality.value])
+        if modality in work.denoised:
+            decoder = network.decoders[modality]
+            assert isinstance(decoder, DiffusionDecoder)
+            unet: Any = decoder.files.empty_part("unet")
+            self.modules["unet"] = unet.to(getattr(torch, decoder.dtype_name))
+            self.scheduler = decoder.files.part_class("scheduler").from_config(
+                decoder.files.json("scheduler_config.json", "scheduler")
+            )
+
+    def materialize(self) -> None:
+        """Move the weights to the device; within a fake tensor mode."""
+        for module in self.modules.values():
+            module.to_empty(device=self.device).train()
+        # recomputed blocks are those of the trained LLM; frozen networks stay in evaluation mode
+        for name in ("input", "unet"):
+            if name in self.modules:
+                self.modules[name].eval()
+
+    def __call__(self) -> Tensor:
+        """The loss."""
+        llm, work = self.modules["llm"], self.work
+        dtype = llm.word_embeddings().dtype
+        shape = (work.batch, work.tokens, llm.hidden_size)
+        embeddings = torch.empty(shape, dtype=dtype, device=self.device, requires_grad=True)
+        if "input" in self.modules:
+            embeddings = self._with_media(embeddings)
+        hidden = llm.model.base_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+        labels = torch.empty(work.batch * work.labels, dtype=torch.long, device=self.device)
+        total, _ = llm.cross_entropy(hidden[:, : work.labels].flatten(0, 1), labels)
+        if "output" in self.modules:
+            total = total + self._media_losses(hidden, embeddings)
+        return total
+
+    def _with_media(self, embeddings: Tensor) -> Tensor:
+        encoder = self.network.encoder
+        assert encoder is not None
+        assert self.modality is not None
+        shape = (self.work.batch, encoder.tokens(self.modality), encoder.output_dim)
+        projected = self.modules["input"](torch.empty(shape, device=self.device)).to(embeddings.dtype)
+        return torch.cat([projected, embeddings[:, projected.shape[1] :]], dim=1)[:, : embeddings.shape[1]]
+
+    def _media_losses(self, hidden: Tensor, embeddings: Tensor) -> Tensor:
+        assert self.modality is not None
+        decoder, count = self.network.decoders[self.modality], self.network.num_signal_tokens[self.modality]
+        predicted = self.modules["output"](hidden[:, :count].float(), embeddings[:, :count].float())
+        total = caption_alignment(predicted, torch.empty_like(predicted))
+        if "unet" not in self.modules:
+            return total
+        assert isinstance(decoder, DiffusionDecoder)
+        shape = decoder.latent_shape(self.modality is Modality.VIDEO)
+        latents = torch.empty(self.work.batch, *shape, device=self.device)
+        shaped = predicted.view(-1, *decoder.embedding_shape)
+        unet = self.modules["unet"]
+        return total + decoder.loss_through(unet, self.scheduler, shaped, latents, 5.0, torch.Generator())
