@@ -113,15 +113,16 @@ def frozen_llm_bytes(network: NextGPT) -> int:
 
 def step_costs(network: NextGPT, work: Workload) -> dict[str, Cost]:
     """Cost of one step of ``work.batch`` samples, part by part, for each modality as if all samples were of it."""
-    found = {"llm": costs.llm_cost(network, work.batch, work.tokens, work.batch * work.labels)}
+    found = {"llm": costs.llm_cost(network, work.batch, work.tokens, work.batch * work.labels, work.autocast)}
     if work.shown and network.encoder is not None:
         for modality, cost in costs.encoder_costs(network).items():
             found[f"{modality} encoder"] = cost.times(work.batch)
-        for modality, cost in costs.input_projection_costs(network, work.batch).items():
+        for modality, cost in costs.input_projection_costs(network, work.batch, work.autocast).items():
             found[f"{modality} input projection"] = cost
     if work.made:
         for modality in network.decoders:
-            found[f"{modality} output projection"] = costs.output_projection_cost(network, modality, work.batch)
+            cost = costs.output_projection_cost(network, modality, work.batch, work.autocast)
+            found[f"{modality} output projection"] = cost
     for modality in work.denoised:
         decoder = network.decoders[modality]
         assert isinstance(decoder, DiffusionDecoder)
@@ -155,12 +156,17 @@ def memory(network: NextGPT, trains: int, found: Mapping[str, Cost], work: Workl
     if work.denoised:
         rows["UNets and autoencoders"] = sum(_denoiser_bytes(network.decoders[m]) for m in work.denoised)
     rows["trainables, gradients, AdamW"] = _BYTES_PER_TRAINABLE * trains // share
-    # a batch may hold any mixture: the worst one counts
-    further = [
-        sum(cost.kept for name, cost in found.items() if name.startswith(f"{modality} ")) for modality in Modality
-    ]
-    rows["activations"] = found["llm"].kept + max(further)
+    rows["activations"] = max(activations(found, modality) for modality in (None, *Modality))
     return {**rows, "all": sum(rows.values())}
+
+
+def activations(found: Mapping[str, Cost], modality: Modality | None) -> int:
+    """Bytes that a step holds beside weights and optimizer where all samples are of one modality, or of text alone.
+
+    A batch may hold any mixture: none needs more than the worst one.
+    """
+    parts = [found["llm"], *(cost for name, cost in found.items() if modality and name.startswith(f"{modality} "))]
+    return sum(cost.kept for cost in parts) + max(cost.passing for cost in parts)
 
 
 def _denoiser_bytes(decoder: Decoder) -> int:

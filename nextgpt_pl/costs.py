@@ -6,6 +6,7 @@ floating-point operations are counted, and what it keeps for the backward pass i
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nextgpt_pl.decoders import DiffusionDecoder
 from nextgpt_pl.decoders.denoising import checkpoint_blocks
 from nextgpt_pl.encoders.imagebind_encoder import TOWER, ImageBindEncoder
+from nextgpt_pl.live_bytes import LiveBytes
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
 
@@ -33,13 +35,15 @@ class Cost:
     Attributes:
         forward: floating-point operations of the forward pass.
         backward: those of the backward pass.
-        kept: bytes that are kept for the backward pass.
+        kept: bytes that are kept until the step's backward pass.
+        passing: most bytes that are held only while the part itself runs, and freed before another one does.
 
     """
 
     forward: int = 0
     backward: int = 0
     kept: int = 0
+    passing: int = 0
 
     @property
     def flops(self) -> int:
@@ -47,11 +51,17 @@ class Cost:
         return self.forward + self.backward
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(self.forward + other.forward, self.backward + other.backward, self.kept + other.kept)
+        return Cost(
+            self.forward + other.forward,
+            self.backward + other.backward,
+            self.kept + other.kept,
+            max(self.passing, other.passing),
+        )
 
     def times(self, factor: float) -> Cost:
-        """Of so many."""
-        return Cost(*(int(value * factor) for value in (self.forward, self.backward, self.kept)))
+        """Of so many, one after the other."""
+        forward, backward, kept = (int(value * factor) for value in (self.forward, self.backward, self.kept))
+        return Cost(forward, backward, kept, self.passing)
 
 
 def measure(step: Callable[[], Tensor], weights: nn.Module) -> Cost:
@@ -71,22 +81,27 @@ def measure(step: Callable[[], Tensor], weights: nn.Module) -> Cost:
             kept[storage._cdata] = storage  # held, so that no other takes its place
         return tensor
 
-    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(remember, lambda t: t):
-        out = step()
+    live = LiveBytes()
+    live.count(list(weights.parameters()))  # views of them are no new bytes
+    start = live.now
+    with FlopCounterMode(display=False) as counter, live:
+        with torch.autograd.graph.saved_tensors_hooks(remember, lambda t: t):
+            out = step()
         forward = counter.get_total_flops()
         size = sum(storage.nbytes() for storage in kept.values())
+        kept.clear()
         if out.requires_grad:
             out.sum().backward()
-    return Cost(forward, counter.get_total_flops() - forward, size)
+    return Cost(forward, counter.get_total_flops() - forward, size, max(0, live.peak - start - size))
 
 
 @contextmanager
-def countable(network: NextGPT) -> Iterator[None]:
+def countable(model: Any) -> Iterator[None]:
     """Attention of the LLM as a fused kernel, which keeps no T x T matrix; no fused layers, which are not counted."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(_ATTENTION, _fused_attention)
-    config, fast = network.llm.model.config, torch.backends.mha.get_fastpath_enabled()
+    config, fast = model.config, torch.backends.mha.get_fastpath_enabled()
     before = config._attn_implementation
     config._attn_implementation = _ATTENTION
     torch.backends.mha.set_fastpath_enabled(False)
@@ -125,33 +140,50 @@ def fused() -> Iterator[None]:
         F.scaled_dot_product_attention = usual
 
 
-def llm_cost(network: NextGPT, batch: int, tokens: int, labels: int) -> Cost:
+def _in_half(module: Any) -> Any:
+    """A copy whose activations are those under autocast."""
+    return copy.deepcopy(module).to(torch.bfloat16)
+
+
+def _cast_bytes(module: nn.Module) -> int:
+    """Of the weights that autocast casts; the backward pass needs them."""
+    single = [p for p in module.parameters() if p.dtype == torch.float32 and p.ndim > 1]
+    return torch.bfloat16.itemsize * sum(p.numel() for p in single)
+
+
+def llm_cost(network: NextGPT, batch: int, tokens: int, labels: int, autocast: bool = False) -> Cost:
     """The LLM's layers on ``batch`` rows of ``tokens``, its head and the cross-entropy on ``labels`` positions.
 
     Layers are alike: one and two are measured. With gradient checkpointing they run forward twice, and only their
-    inputs and one layer's states are kept.
+    inputs and one layer's states are kept. The head's logits are held for a part of the positions at a time.
     """
     llm = network.llm
-    weight, count = llm.word_embeddings(), int(llm.config.num_hidden_layers)
+    count, casts = int(llm.config.num_hidden_layers), _cast_bytes(llm.blocks()[0]) if autocast else 0
+    model = _in_half(llm.model) if autocast else llm.model
+    dtype = model.get_input_embeddings().base.weight.dtype
 
     def states() -> Tensor:
-        inputs = torch.empty(batch, tokens, llm.hidden_size, device="meta", dtype=weight.dtype, requires_grad=True)
-        return llm.model.base_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
+        inputs = torch.empty(batch, tokens, llm.hidden_size, device="meta", dtype=dtype, requires_grad=True)
+        return model.base_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
 
     def head() -> Tensor:
-        hidden = torch.empty(labels, llm.hidden_size, device="meta", dtype=weight.dtype, requires_grad=True)
+        hidden = torch.empty(labels, llm.hidden_size, device="meta", dtype=dtype, requires_grad=True)
         wanted = torch.empty(labels, device="meta", dtype=torch.long)
-        return F.cross_entropy(llm.logits(hidden).float(), wanted)
+        return F.cross_entropy(model.get_output_embeddings()(hidden).float(), wanted)
 
-    with countable(network):
-        one, two = (_with_layers(llm.model.base_model, n, partial(measure, states, llm)) for n in (1, 2))
-        top = measure(head, llm)
+    with countable(model):
+        one, two = (_with_layers(model.base_model, n, partial(measure, states, model)) for n in (1, 2))
+        top = measure(head, model)
     layer = two + one.times(-1)
+    around = one + layer.times(-1)
+    layer = layer + Cost(kept=casts)
+    # the gradient of the labels' states is made with the loss
+    part = int((top.kept + top.passing) * min(1.0, llm.logits_at_once / labels))
+    top = Cost(top.forward, top.backward, labels * llm.hidden_size * dtype.itemsize, part)
     if llm.gradient_checkpointing:
-        inputs = batch * tokens * llm.hidden_size * weight.element_size()
-        again = Cost(layer.forward, layer.backward + layer.forward, inputs)
-        return one + again.times(count - 1) + Cost(0, layer.forward, inputs) + top
-    return one + layer.times(count - 1) + top
+        inputs = batch * tokens * llm.hidden_size * dtype.itemsize
+        layer = Cost(layer.forward, layer.backward + layer.forward, inputs, layer.kept + layer.passing)
+    return around + layer.times(count) + top
 
 
 def _with_layers(base: Any, count: int, function: Callable[[], Cost]) -> Cost:
@@ -180,47 +212,53 @@ def encoder_costs(network: NextGPT) -> dict[Modality, Cost]:
     def step(tower: str) -> Tensor:
         return model(tower, torch.empty(1, 1, *shapes[tower], device="meta"), all_tokens=encoder.patches)
 
-    with countable(network):
+    with countable(network.llm.model):
         of_clip = {tower: measure(partial(step, tower), model) for tower in config.towers}
     return {m: of_clip[TOWER[m]].times(clips[m]) for m in encoder.modalities}
 
 
-def input_projection_costs(network: NextGPT, media: int) -> dict[Modality, Cost]:
+def input_projection_costs(network: NextGPT, media: int, autocast: bool = False) -> dict[Modality, Cost]:
     """The input projection of each modality on the features of so many media."""
     encoder = network.encoder
     assert encoder is not None
     known: dict[tuple[int, int], Cost] = {}
     found = {}
     for modality in encoder.modalities:
-        projection = network.input_projection(modality).eval()  # sampled groups cost the same as the best ones
-        key = (id(projection), encoder.tokens(modality))
+        own = network.input_projection(modality).eval()  # sampled groups cost the same as the best ones
+        key = (id(own), encoder.tokens(modality))
         if key not in known:
-            shape = (media, encoder.tokens(modality), encoder.output_dim)
-            known[key] = measure(partial(_projected, projection, shape), projection)
+            projection = _in_half(own) if autocast else own
+            like = torch.empty(
+                media,
+                encoder.tokens(modality),
+                encoder.output_dim,
+                device="meta",
+                dtype=torch.bfloat16 if autocast else torch.float32,
+            )
+            casts = Cost(kept=_cast_bytes(own) if autocast else 0)
+            known[key] = measure(partial(projection, like), projection) + casts
         found[modality] = known[key]
     return found
 
 
-def _projected(projection: nn.Module, shape: tuple[int, ...]) -> Tensor:
-    return projection(torch.empty(shape, device="meta"))
-
-
-def output_projection_cost(network: NextGPT, modality: Modality, spans: int) -> Cost:
+def output_projection_cost(network: NextGPT, modality: Modality, spans: int, autocast: bool = False) -> Cost:
     """One output projection on so many spans of signal tokens, and the distance to the caption embeddings."""
-    projection = network.output_projections[modality.value]
+    own = network.output_projections[modality.value]
+    projection = _in_half(own) if autocast else own
+    dtype = torch.bfloat16 if autocast else torch.float32
     shape = (spans, network.num_signal_tokens[modality], network.llm.hidden_size)
 
     def step() -> Tensor:
-        hidden = torch.empty(shape, device="meta", requires_grad=True)
-        return projection(hidden, torch.empty(shape, device="meta")).square().mean()
+        hidden = torch.empty(shape, device="meta", dtype=dtype, requires_grad=True)
+        return projection(hidden, torch.empty(shape, device="meta", dtype=dtype)).square().mean()
 
-    return measure(step, projection)
+    return measure(step, projection) + Cost(kept=_cast_bytes(own) if autocast else 0)
 
 
 def denoising_cost(decoder: DiffusionDecoder, modality: Modality) -> Cost:
-    """The frozen UNet on one medium, forward and backward into the embedding.
+    """The frozen UNet on one medium, forward and backward into the embedding; ``loss_batch`` media are held at a time.
 
-    With gradient checkpointing its blocks run forward twice, and what is kept is their inputs and the largest block.
+    With gradient checkpointing its blocks run forward twice, and what is held is their inputs and the largest block.
     """
     unet: Any = decoder.files.empty_part("unet")
     unet.requires_grad_(False).to(getattr(torch, decoder.dtype_name))
@@ -237,8 +275,9 @@ def denoising_cost(decoder: DiffusionDecoder, modality: Modality) -> Cost:
 
     with fused():
         found = measure(step, unet)
+    held = found.kept + found.passing + blocks.kept
     again = found.forward if decoder.gradient_checkpointing else 0
-    return Cost(found.forward, found.backward + again, found.kept + blocks.kept)
+    return Cost(found.forward, found.backward + again, 0, decoder.loss_batch * held)
 
 
 class _Checkpointed:

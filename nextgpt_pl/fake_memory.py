@@ -7,60 +7,19 @@ the bytes that are alive, saved activations among them, are added up as they com
 from __future__ import annotations
 
 import copy
-import weakref
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from nextgpt_pl.budget import Workload
 from nextgpt_pl.costs import countable, fused
 from nextgpt_pl.decoders import DiffusionDecoder
+from nextgpt_pl.live_bytes import LiveBytes
 from nextgpt_pl.losses import caption_alignment
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
-
-
-class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of storages that operations make, until they are freed.
-
-    Attributes:
-        now: bytes that are alive.
-        peak: most bytes that were alive at a time.
-
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._known = weakref.WeakKeyDictionary[Any, int]()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Torch's hook: what an operation gives is alive."""
-        found = func(*args, **(kwargs or {}))
-        self.count(found)
-        return found
-
-    def count(self, tensors: Any) -> None:
-        """Count tensors, nested as they may be, that were made before."""
-        for tensor in tree_leaves(tensors):
-            if isinstance(tensor, Tensor):
-                self._count(tensor.untyped_storage())
-
-    def _count(self, storage: Any) -> None:
-        if storage in self._known:
-            return
-        size = storage.nbytes()
-        self._known[storage] = size
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._free, size)
-
-    def _free(self, size: int) -> None:
-        self.now -= size
 
 
 def activation_peak(network: NextGPT, work: Workload, modality: Modality | None = None) -> int:
@@ -79,7 +38,7 @@ def activation_peak(network: NextGPT, work: Workload, modality: Modality | None 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     step = _Step(network, work, modality, device)
     live = LiveBytes()
-    with FakeTensorMode(allow_non_fake_inputs=True), countable(network), fused():
+    with FakeTensorMode(allow_non_fake_inputs=True), countable(step.modules["llm"].model), fused():
         step.materialize()
         live.count([list(module.parameters()) for module in step.modules.values()])
         start = live.now
@@ -152,7 +111,9 @@ class _Step:
             return total
         assert isinstance(decoder, DiffusionDecoder)
         shape = decoder.latent_shape(self.modality is Modality.VIDEO)
-        latents = torch.empty(self.work.batch, *shape, device=self.device)
-        shaped = predicted.view(-1, *decoder.embedding_shape)
+        # the parts of the loss are alike; that the second one finds the memory of the first one free is seen of two
+        count = min(self.work.batch, 2 * decoder.loss_batch)
+        latents = torch.empty(count, *shape, device=self.device)
+        shaped = predicted[:count].view(-1, *decoder.embedding_shape)
         unet = self.modules["unet"]
         return total + decoder.loss_through(unet, self.scheduler, shaped, latents, 5.0, torch.Generator())

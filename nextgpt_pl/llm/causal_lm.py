@@ -273,7 +273,12 @@ class CausalLM(nn.Module):
     def cross_entropy(self, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Sums over positions ``(N, H)`` of the cross-entropy of their labels ``(N,)``, and of right predictions."""
         head = self.model.get_output_embeddings()
-        return token_cross_entropy(head, hidden, labels, max(1, _LOGITS // int(self.model.config.vocab_size)))
+        return token_cross_entropy(head, hidden, labels, self.logits_at_once)
+
+    @property
+    def logits_at_once(self) -> int:
+        """Positions whose logits :meth:`cross_entropy` holds at a time."""
+        return max(1, _LOGITS // int(self.model.config.vocab_size))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """LM head on chosen positions, ``(N, H)`` to ``(N, V + signal tokens)``."""

@@ -150,6 +150,7 @@ def workload(options: argparse.Namespace, config: Any, module: Stage) -> Workloa
         shown=stage != "DecoderAlignment",
         made=stage != "EncoderAlignment",
         denoised=[modality for modality, weight in weights.items() if weight],
+        autocast="mixed" in str(trainer.precision),
     )
 
 

@@ -92,7 +92,7 @@ def test_layers_are_alike_and_checkpointing_trades_operations_for_memory():
         return llm.model.base_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
 
     found = costs.llm_cost(network, 2, 64, 32)
-    with costs.countable(network):
+    with costs.countable(network.llm.model):
         whole = costs._with_layers(llm.model.base_model, 99, partial(costs.measure, states, llm))
     head = 2 * 32 * llm.hidden_size * (llm.vocab_size + 36)
     assert found.forward - whole.forward == head
