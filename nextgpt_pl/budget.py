@@ -163,10 +163,16 @@ def memory(network: NextGPT, trains: int, found: Mapping[str, Cost], work: Workl
 def activations(found: Mapping[str, Cost], modality: Modality | None) -> int:
     """Bytes that a step holds beside weights and optimizer where all samples are of one modality, or of text alone.
 
-    A batch may hold any mixture: none needs more than the worst one.
+    A batch may hold any mixture: none needs more than the worst one. When a part runs, forward or backward, the parts
+    before it hold what they keep.
     """
-    parts = [found["llm"], *(cost for name, cost in found.items() if modality and name.startswith(f"{modality} "))]
-    return sum(cost.kept for cost in parts) + max(cost.passing for cost in parts)
+    order = [f"{modality} encoder", f"{modality} input projection", "llm"]
+    order += [f"{modality} output projection", f"{modality} denoising"]
+    kept = most = 0
+    for cost in (found[name] for name in order if name in found):
+        kept += cost.kept
+        most = max(most, kept + cost.passing)
+    return most
 
 
 def _denoiser_bytes(decoder: Decoder) -> int:

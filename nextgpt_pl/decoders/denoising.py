@@ -20,6 +20,7 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.losses import DenoisingTarget, denoising_loss, denoising_target, min_snr_weights
 from nextgpt_pl.media import array_of
 from nextgpt_pl.modality import Modality
+from nextgpt_pl.precision import own_precision
 from nextgpt_pl.samples import Media
 
 Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -126,7 +127,7 @@ class _InParts(torch.autograd.Function):
         total = torch.zeros((), device=embeddings.device)
         gradient = torch.zeros_like(embeddings) if keep else None
         # frozen networks run in their own dtype: forward, and backward too
-        with torch.autocast(embeddings.device.type, enabled=False), torch.set_grad_enabled(keep):
+        with own_precision(), torch.set_grad_enabled(keep):
             for start in range(0, len(embeddings), at_once):
                 place = slice(start, start + at_once)
                 part = embeddings[place].detach().requires_grad_(keep)

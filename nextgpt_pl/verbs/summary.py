@@ -10,7 +10,10 @@ import torch
 
 from nextgpt_pl import budget
 from nextgpt_pl.budget import Workload
+from nextgpt_pl.costs import Cost
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.fake_memory import activation_peak
+from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.projections import GroupingInputProjection, LinearInputProjection
 from nextgpt_pl.stages import DecoderAlignment
@@ -96,13 +99,31 @@ def _bytes(size: float) -> str:
     return f"{size / 2**30:,.2f} GiB" if size < 2**40 else f"{size / 2**40:,.2f} TiB"
 
 
-def cost_lines(network: NextGPT, work: Workload, trains: int, tflops: float, mfu: float) -> list[str]:
+def memory_lines(
+    network: NextGPT, work: Workload, trains: int, found: Mapping[str, Cost], gpu_memory: float
+) -> list[str]:
+    """Memory per GPU part by part; beside it the activations of a whole step that was run with fake tensors."""
+    rows = budget.memory(network, trains, found, work)
+    worst = max((None, *Modality), key=lambda modality: budget.activations(found, modality))
+    measured = activation_peak(network, work, worst)
+    counted, everything = rows["all"], rows["all"] - rows["activations"] + measured
+    fits = max(counted, everything) <= gpu_memory * 1e9
+    lines = [f"memory on each of {work.gpus} GPUs ({work.strategy}), {work.batch} rows of {work.tokens} tokens:"]
+    lines += [f"  {name:<30}{_bytes(size):>14}" for name, size in rows.items()]
+    return [
+        *lines,
+        f"  with fake tensors: activations {_bytes(measured)}, all {_bytes(everything)};"
+        f" {'fits' if fits else 'does not fit'} {gpu_memory:g} GB",
+    ]
+
+
+def cost_lines(
+    network: NextGPT, work: Workload, trains: int, tflops: float, mfu: float, gpu_memory: float
+) -> list[str]:
     """Memory per GPU, operations per sample, hours, disk."""
     found = budget.step_costs(network, work)
     per_sample = budget.flops_per_sample(found, work)
-    rows = budget.memory(network, trains, found, work)
-    lines = [f"memory on each of {work.gpus} GPUs ({work.strategy}), {work.batch} rows of {work.tokens} tokens:"]
-    lines += [f"  {name:<30}{_bytes(size):>14}" for name, size in rows.items()]
+    lines = memory_lines(network, work, trains, found, gpu_memory)
     lines.append(f"operations per sample, {work.tokens} tokens of which {work.labels} are learned:")
     lines += [f"  {name:<30}{flops / 1e12:>9.2f} TFLOP" for name, flops in per_sample.items()]
     lines += [f"  of it {name:<24}{cost.flops / work.batch / 1e12:>9.2f} TFLOP" for name, cost in found.items()]
@@ -126,6 +147,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--items", help="samples of an epoch, such as image=3000000,audio=46000; default: the paper's")
     parser.add_argument("--tflops", type=float, default=312.0, help="peak of one GPU in bfloat16; A100: 312")
     parser.add_argument("--mfu", type=float, default=0.4, help="share of the peak that is reached")
+    parser.add_argument("--gpu-memory", type=float, default=80.0, help="GB of one GPU, for whether the step fits")
     parser.add_argument("-c", "--config", action="append", required=True, help="the experiment's YAML")
     return parser
 
@@ -178,5 +200,6 @@ def main(argv: Sequence[str]) -> int:
     name = type(stage).__name__
     trains = sum(p.numel() for p in stage.trainable().values())
     print("\n".join([f"{name}:", *parameter_lines(stage.network)]))
-    print("\n".join(cost_lines(stage.network, workload(options, config, stage), trains, options.tflops, options.mfu)))
+    work, speed = workload(options, config, stage), (options.tflops, options.mfu)
+    print("\n".join(cost_lines(stage.network, work, trains, *speed, options.gpu_memory)))
     return 0

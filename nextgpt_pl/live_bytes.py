@@ -1,0 +1,49 @@
+"""How many bytes are alive while tensors come and go: on the meta device, or fake ones."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of storages that operations make, until they are freed.
+
+    Attributes:
+        now: bytes that are alive.
+        peak: most bytes that were alive at a time.
+
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known = weakref.WeakKeyDictionary[Any, int]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Torch's hook: what an operation gives is alive."""
+        found = func(*args, **(kwargs or {}))
+        self.count(found)
+        return found
+
+    def count(self, tensors: Any) -> None:
+        """Count tensors, nested as they may be, that were made before."""
+        for tensor in tree_leaves(tensors):
+            if isinstance(tensor, Tensor):
+                self._count(tensor.untyped_storage())
+
+    def _count(self, storage: Any) -> None:
+        if storage in self._known:
+            return
+        size = storage.nbytes()
+        self._known[storage] = size
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._free, size)
+
+    def _free(self, size: int) -> None:
+        self.now -= size
