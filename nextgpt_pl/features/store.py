@@ -123,7 +123,7 @@ class FeatureStore(Store):
     """
 
     def __init__(self, folder: Path, producer: dict[str, Any], dtype: torch.dtype) -> None:
-        self.folder, self.dtype = folder, dtype
+        self.folder, self.producer, self.dtype = folder, producer, dtype
         self._shards: dict[str, Shard | None] = {}
         self._index: dict[bytes, tuple[Shard, int]] = {}
         self._new: dict[bytes, Tensor] = {}
@@ -132,6 +132,10 @@ class FeatureStore(Store):
         clear_abandoned(folder)
         write_whole(folder / MANIFEST, json.dumps(producer, indent=2, sort_keys=True) + "\n")
         self.refresh()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # memory maps do not travel: a worker that is spawned, not forked, opens the folder anew
+        return FeatureStore, (self.folder, self.producer, self.dtype)
 
     def __len__(self) -> int:
         return len(self._index) + len(self._new)

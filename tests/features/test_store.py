@@ -1,5 +1,6 @@
 import json
 import os
+import pickle
 import time
 import warnings
 
@@ -48,6 +49,15 @@ def test_what_another_process_writes_is_seen(tmp_path):
     theirs.flush()
     ours.look_again()
     assert KEYS[1] in ours
+
+
+def test_a_store_that_is_passed_to_a_spawned_process_finds_what_is_written(tmp_path):
+    store = _store(tmp_path)
+    store.add(KEYS[0], torch.ones(2))
+    store.flush()
+    passed = pickle.loads(pickle.dumps(store))
+    assert KEYS[0] in passed
+    assert KEYS[1] not in passed
 
 
 def test_half_precision_gives_the_same_before_and_after_writing(tmp_path):
