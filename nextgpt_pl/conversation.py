@@ -16,6 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from jinja2 import TemplateError
+
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.row_writer import IGNORE, RowWriter  # noqa: F401 (labels of this module's rows)
@@ -130,7 +132,7 @@ class Conversation:
         """Render one item.
 
         Raises:
-            UserError: a medium that no decoder makes or no encoder reads, or a template that drops messages.
+            UserError: a medium that no decoder makes or no encoder reads, or a template that drops or refuses messages.
 
         """
         dialogue = pair_to_dialogue(item, self.direction) if isinstance(item, CaptionedPair) else item
@@ -174,7 +176,10 @@ class Conversation:
                 {"role": m.role, "content": content(text)} for m, text in zip(dialogue.messages, contents, strict=True)
             ]
             options = {"tokenize": False, "add_generation_prompt": add_generation_prompt}
-            return str(self.tokenizer.apply_chat_template(messages, **options))
+            try:
+                return str(self.tokenizer.apply_chat_template(messages, **options))
+            except TemplateError as error:
+                raise UserError(f"{dialogue.key}: the chat template refuses the messages: {error}") from error
 
         marked = applied(lambda text: f"{OPEN}{text}{CLOSE}")
         if any(text != text.strip() for text in contents):

@@ -101,3 +101,6 @@ def test_other_chat_templates(pocket_tokenizer):
     tokenizer.chat_template = "nothing"
     with pytest.raises(UserError, match="drops messages"):
         conversation(CaptionedPair("k", Modality.IMAGE, "a red circle"))
+    tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+    with pytest.raises(UserError, match="row 7: the chat template refuses the messages: roles must alternate"):
+        conversation(CaptionedPair("row 7", Modality.IMAGE, "a red circle"))

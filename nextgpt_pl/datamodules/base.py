@@ -89,7 +89,9 @@ class ItemData(LightningDataModule):
         """
         assert self.trainer is not None
         module: Any = self.trainer.lightning_module
-        context = module.network.llm.context_length
+        self._check_length(module.network.llm.context_length)
+
+    def _check_length(self, context: int | None) -> None:
         if context is not None and self.max_length > context:
             raise UserError(f"data.max_length={self.max_length}: the LLM's context is {context} tokens")
 
@@ -162,6 +164,7 @@ class ItemData(LightningDataModule):
 
     def rows(self, split: Split) -> UsableRows:
         """The items of a split as rows."""
+        self._check_length(self.conversation().context_length)
         items = self.items(split)
         make = RowMaker(self.conversation(), self.max_length, self.media_reader())
         return UsableRows(items, self._groups(split), self._starts[split], make, split)

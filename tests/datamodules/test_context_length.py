@@ -15,3 +15,12 @@ def test_a_max_length_beyond_the_context_is_refused_before_weights_are_read(netw
     trainer = Trainer(default_root_dir=tmp_path, accelerator="cpu", max_steps=1, **options)
     with pytest.raises(UserError, match=r"data\.max_length=100000: the LLM's context is 512 tokens"):
         trainer.fit(DecoderAlignment(network), datamodule=data)
+
+
+def test_it_is_refused_outside_of_a_trainer_too(network):
+    data = CaptionedPairs([PocketWorld()], max_length=513)
+    data.renderer = network.conversation()
+    with pytest.raises(UserError, match=r"data\.max_length=513: the LLM's context is 512 tokens"):
+        data.rows("val")
+    data.max_length = 512
+    assert len(data.rows("val"))
