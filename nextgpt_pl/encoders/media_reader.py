@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nextgpt_pl.encoders.base import Encoder
 from nextgpt_pl.media import array_of
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media, MediaSlot, Rendered
+
+_REMEMBERED = 50_000  # media that a worker need not open a second time
 
 
 @dataclass
@@ -23,6 +25,7 @@ class MediaReader:
 
     encoder: Encoder | None
     compared: frozenset[Modality] = frozenset()
+    _opened: set[Media] = field(default_factory=set, init=False, repr=False)
 
     def __call__(self, row: Rendered) -> Rendered:
         """The row with its shown media prepared for the encoder, but for those whose features are kept.
@@ -33,13 +36,20 @@ class MediaReader:
         """
         for span in row.spans:
             if span.media is not None and self._compares(span.modality) and isinstance(span.media.source, Path):
-                array_of(span.media)
+                self._open(span.media)
         return replace(row, slots=tuple(self._prepared(slot) for slot in row.slots))
 
     def files(self, row: Rendered) -> list[Media]:
         """The media of a row that are read from files, for this stage."""
         compared = [span.media for span in row.spans if span.media is not None and self._compares(span.modality)]
         return [m for m in [*(slot.media for slot in row.slots), *compared] if isinstance(m.source, Path)]
+
+    def _open(self, medium: Media) -> None:
+        """See that a medium can be read; the loss reads it itself, where its latents are not remembered."""
+        if medium not in self._opened:
+            array_of(medium)
+            if len(self._opened) < _REMEMBERED:
+                self._opened.add(medium)
 
     def _compares(self, modality: Modality) -> bool:
         return modality in self.compared

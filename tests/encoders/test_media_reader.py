@@ -40,6 +40,8 @@ def test_true_media_are_read_where_a_loss_compares_with_them_and_only_there(file
     assert compares(_row(made=[files["good"]])) == _row(made=[files["good"]])
     with pytest.raises(UserError, match=r"cut\.png: not a readable image"):
         compares(_row(made=[files["cut"]]))
+    files["good"].source.write_bytes(b"")  # opened once, it is not opened again
+    compares(_row(made=[files["good"]]))
     reads_none(_row(made=[files["cut"]]))
     assert compares.files(_row(made=[files["cut"]])) == [files["cut"]]
     assert reads_none.files(_row(made=[files["cut"]])) == []
