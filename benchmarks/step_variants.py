@@ -204,7 +204,7 @@ class Bare(Ours):
         self.stage.zero_grad()
         embeddings = self.embeddings.clone().requires_grad_()
         mask, labels = shifted_labels(self.batch.labels)
-        loss = F.cross_entropy(llm.logits(llm(embeddings, self.batch.attention_mask)[mask]).float(), labels)
+        loss = F.cross_entropy(llm.logits(llm(embeddings)[mask]).float(), labels)
         loss.backward()
         return float(loss.detach())
 

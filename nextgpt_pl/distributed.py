@@ -14,6 +14,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from nextgpt_pl.transfer import upload
+
 T = TypeVar("T")
 
 
@@ -91,8 +93,8 @@ def means(names: Sequence[str], sums: Mapping[str, tuple[Tensor, int]]) -> dict[
         return {name: Mean(part, part.detach(), sums[name][1]) for name, part in parts.items()}
     nothing = torch.zeros((), device=device)
     totals = [sums[name][0].detach().double() if name in sums else nothing.double() for name in names]
-    counts = torch.tensor([sums[name][1] if name in sums else 0 for name in names], dtype=torch.float64, device=device)
-    everywhere = summed(torch.cat([torch.stack(totals), counts]))
+    counts = torch.tensor([sums[name][1] if name in sums else 0 for name in names], dtype=torch.float64)
+    everywhere = summed(torch.cat([torch.stack(totals), upload(counts, device)]))
     found = {}
     for name, total, count in zip(names, *everywhere.chunk(2), strict=True):
         of_all = count.clamp(min=1)

@@ -17,11 +17,10 @@ from torch import Tensor
 
 from nextgpt_pl.batching import pad
 from nextgpt_pl.caption_spans import CaptionSpans, find_captions
-from nextgpt_pl.conversation import IGNORE
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
-from nextgpt_pl.samples import Batch, Rendered, SignalSpan
+from nextgpt_pl.samples import IGNORE, Batch, Rendered, SignalSpan
 from nextgpt_pl.shrinking_batch import write
 from nextgpt_pl.signal_spans import SpanRules, WholeSpans, find_spans
 
@@ -200,7 +199,8 @@ def caption_embeddings(network: NextGPT, rows: Sequence[Rendered]) -> list[list[
     for modality, spans in batch.spans.items():
         projected = network.project(modality, hidden, embeddings, spans)
         shape = network.decoders[modality].embedding_shape
-        for row, start, value in zip(spans.rows.tolist(), spans.starts.tolist(), projected, strict=True):
+        on_host = batch.on_host().spans[modality]
+        for row, start, value in zip(on_host.rows.tolist(), on_host.starts.tolist(), projected, strict=True):
             found[row, start] = value.view(shape)
     return [[found[index, span.start] for span in row.spans] for index, row in enumerate(rows)]
 

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nextgpt_pl.transfer import upload
+
 AlignmentLoss = Literal["mse", "l2"]
 DenoisingTarget = Literal["epsilon", "v", "sample", "flow"]
 
@@ -107,14 +109,15 @@ def spelling(log_probs: Tensor, captions: Sequence[Tensor], count: float | None 
 
     Args:
         log_probs: ``(N, P, V)``, shares of the words in the P tokens of each medium; those of a token sum to one.
-        captions: per medium its caption's word ids, one dimension, at least one word each.
+        captions: per medium its caption's word ids, one dimension, at least one word each; best on the CPU, where
+            reading them makes nobody wait.
         count: what the sum over words is divided by instead of their number; 1 for the sum.
 
     """
     media, tokens, _ = log_probs.shape
     words = [caption.unique_consecutive()[:tokens] for caption in captions]
     # of the LLM's whole vocabulary only the captions' words are looked at
-    used, places = torch.cat(words).unique(return_inverse=True)
+    used, places = (upload(x, log_probs.device) for x in torch.cat(words).unique(return_inverse=True))
     shares = log_probs[..., used]
     # the operation's gradient is right only where all shares sum to one: the other words are one more
     others = (1 - shares.exp().sum(-1, keepdim=True)).clamp(min=1e-8).log()

@@ -23,6 +23,7 @@ from nextgpt_pl.losses import spelling
 from nextgpt_pl.modality import GENERATED, MODALITIES, Modality, ids_behind
 from nextgpt_pl.projections import InputProjection, OutputProjection, WordInputProjection
 from nextgpt_pl.samples import Batch, MediaSlot, SpanTargets
+from nextgpt_pl.transfer import upload
 
 # key of the input projection where one serves all modalities
 _SHARED = "all"
@@ -227,7 +228,7 @@ class NextGPT(nn.Module):
             projected = self.input_projection(modality)(features.float())
             rows = torch.cat([torch.full((slot.stop - slot.start,), row) for row, slot in slots])
             positions = torch.cat([torch.arange(slot.start, slot.stop) for _, slot in slots])
-            where = (rows.to(embeddings.device), positions.to(embeddings.device))
+            where = (upload(rows, embeddings.device), upload(positions, embeddings.device))
             embeddings = embeddings.index_put(where, projected.flatten(0, 1).to(embeddings.dtype))
         return embeddings
 
@@ -252,14 +253,14 @@ class NextGPT(nn.Module):
         assert self.encoder is not None
         # what the words do not reach, such as their offset, is trained too: later, by the LLM
         total = untouched(self.input_projections.values(), torch.zeros((), device=device))
-        special = torch.tensor(self.llm.tokenizer.all_special_ids, device=device)
+        labels, special = batch.on_host().labels, torch.tensor(self.llm.tokenizer.all_special_ids)
         words = cut = 0
         for modality, slots in self._shown(batch).items():
             features = self.encoder.slot_features(modality, [slot for _, slot in slots], device)
             projection = self.input_projection(modality)
             if not isinstance(projection, WordInputProjection):
                 raise UserError(f"network.input_projection: {type(projection).__name__} knows no words to spell with")
-            captions = [_words(batch.labels[row], len(projection.words), special) for row, _ in slots]
+            captions = [_words(labels[row], len(projection.words), special) for row, _ in slots]
             if captions:
                 shares = projection.word_log_probs(features.float())
                 total = total + spelling(shares, captions, 1.0)
@@ -269,13 +270,17 @@ class NextGPT(nn.Module):
 
     def hidden_states(self, batch: Batch, embeddings: Tensor) -> Tensor:
         """The LLM's final hidden states ``(B, T, H)`` of :meth:`embed`'s embeddings."""
-        frozen_until = batch.attention_mask.sum(1)
-        entering = [(row, slot.start) for slots in batch.slots.values() for row, slot in slots]
+        return self.llm(embeddings, batch.lengths(), self._frozen_until(batch) if self.llm.frozen_prefix else None)
+
+    def _frozen_until(self, batch: Batch) -> list[int]:
+        """Per row, where the first embedding stands that may train."""
         # signal tokens: those of the assistant, also where they enclose a caption, and those of earlier turns
-        entering += (batch.input_ids >= self.llm.vocab_size).nonzero().tolist()
-        for row, start in entering:
-            frozen_until[row] = min(int(frozen_until[row]), start)
-        return self.llm(embeddings, batch.attention_mask, frozen_until)
+        signals = (batch.on_host().input_ids >= self.llm.vocab_size).int()
+        firsts = torch.where(signals.any(1), signals.argmax(1), signals.shape[1]).tolist()
+        found = [min(pair) for pair in zip(batch.lengths(), firsts, strict=True)]
+        for row, slot in (entry for slots in batch.slots.values() for entry in slots):
+            found[row] = min(found[row], slot.start)
+        return found
 
     def project(self, modality: Modality, hidden: Tensor, embeddings: Tensor, spans: SpanTargets) -> Tensor:
         """Projected signal tokens of all spans of a modality, ``(S, L, D)`` float32.

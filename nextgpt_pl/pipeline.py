@@ -17,14 +17,13 @@ import torch
 
 from nextgpt_pl.checkpoints import load_adapter
 from nextgpt_pl.context import TooLongError, shortened
-from nextgpt_pl.conversation import IGNORE
 from nextgpt_pl.distributed import of_first_process
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.generation import Decoding, caption_embeddings, check_seed, generate, spans_of
 from nextgpt_pl.messages import Messages, dialogue_of
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.model import NextGPT
-from nextgpt_pl.samples import Rendered, ReplyPart
+from nextgpt_pl.samples import IGNORE, Rendered, ReplyPart
 from nextgpt_pl.trust import instantiate
 from nextgpt_pl.yaml_files import read_yaml
 

@@ -7,13 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.samples import Dialogue, MediaPart, MediaSlot, Rendered, SignalSpan
+from nextgpt_pl.samples import IGNORE, Dialogue, MediaPart, MediaSlot, Rendered, SignalSpan
 from nextgpt_pl.template_tokens import MEDIUM, Piece, TemplateTokens, without_marks
 
 if TYPE_CHECKING:
     from nextgpt_pl.conversation import Conversation
-
-IGNORE = -100
 
 
 class RowWriter:

@@ -7,7 +7,7 @@ Readers yield :class:`CaptionedPair` and :class:`Dialogue`; ``conversation`` tur
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from nextgpt_pl.modality import Modality
+from nextgpt_pl.transfer import upload
 
+IGNORE = -100  # the label of a position without a loss
 Role = Literal["system", "user", "assistant"]
 
 
@@ -199,6 +201,15 @@ class SpanTargets:
     embeddings: list[Tensor | None] = field(default_factory=list)
     media: list[Media | None] = field(default_factory=list)
 
+    def to(self, device: torch.device | str) -> SpanTargets:
+        """These with their tensors on a device."""
+        return replace(
+            self,
+            rows=upload(self.rows, device),
+            starts=upload(self.starts, device),
+            embeddings=[e if e is None else upload(e, device) for e in self.embeddings],
+        )
+
 
 @dataclass
 class Batch:
@@ -213,6 +224,7 @@ class Batch:
         keys: names of the items, for messages and sample files.
         attributes: exact attributes per row, where the source knows them.
         notes: items that were skipped or shortened when the batch was made.
+        host: the batch on the CPU that this one was copied from; see :meth:`on_host`.
 
     """
 
@@ -224,31 +236,55 @@ class Batch:
     keys: Sequence[str] = ()
     attributes: Sequence[Mapping[str, Any] | None] = ()
     notes: Sequence[RowNote] = ()
+    host: Batch | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return self.input_ids.shape[0]
 
+    def on_host(self) -> Batch:
+        """The batch as it was collated: its numbers are read without waiting for a GPU."""
+        return self if self.host is None else self.host
+
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        return [int(length) for length in self.on_host().attention_mask.sum(1).tolist()]
+
+    def label_count(self) -> int:
+        """N, labels that a previous token predicts."""
+        return int((self.on_host().labels[:, 1:] != IGNORE).sum())
+
+    def predictions(self) -> tuple[Tensor, Tensor]:
+        """Which positions predict a label, and the labels, on the batch's device.
+
+        Returns:
+            Numbers ``(N,)`` of the positions in ``(B * T)`` whose *next* token has a label, and those labels ``(N,)``.
+
+        """
+        labels = self.on_host().labels
+        following = torch.full_like(labels, IGNORE)
+        following[:, :-1] = labels[:, 1:]
+        places = (following.flatten() != IGNORE).nonzero().squeeze(1)
+        return upload(places, self.labels.device), upload(following.flatten()[places], self.labels.device)
+
     def rows(self) -> Iterator[Rendered]:
         """The rows again, without padding and spans; what a prompt is cut from."""
-        for index, length in enumerate(self.attention_mask.sum(1).tolist()):
+        host = self.on_host()
+        for index, length in enumerate(self.lengths()):
             slots = [slot for of_modality in self.slots.values() for row, slot in of_modality if row == index]
             yield Rendered(
-                self.input_ids[index, :length].tolist(),
-                self.labels[index, :length].tolist(),
+                host.input_ids[index, :length].tolist(),
+                host.labels[index, :length].tolist(),
                 tuple(sorted(slots, key=lambda slot: slot.start)),
                 key=self.keys[index] if self.keys else "",
                 attributes=self.attributes[index] if self.attributes else None,
             )
 
-    def to(self, device: torch.device | str, **kwargs: Any) -> Batch:
-        """Move the tensors, in place; Lightning calls this for custom batch types."""
-        for name in ("input_ids", "attention_mask", "labels"):
-            setattr(self, name, getattr(self, name).to(device, **kwargs))
-        for target in self.spans.values():
-            target.rows = target.rows.to(device, **kwargs)
-            target.starts = target.starts.to(device, **kwargs)
-            target.embeddings = [e if e is None else e.to(device, **kwargs) for e in target.embeddings]
-        return self
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch with its tensors on a device; remembers the one on the CPU."""
+        names = ("input_ids", "attention_mask", "labels")
+        moved: dict[str, Any] = {name: upload(getattr(self, name), device) for name in names}
+        spans = {modality: targets.to(device) for modality, targets in self.spans.items()}
+        return replace(self, **moved, spans=spans, host=self.on_host())
 
 
 @dataclass(frozen=True)

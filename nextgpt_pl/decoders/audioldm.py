@@ -16,6 +16,7 @@ from nextgpt_pl.decoders.arguments import Arguments
 from nextgpt_pl.decoders.diffusion import DiffusionDecoder
 from nextgpt_pl.decoders.spectrogram import log_mel
 from nextgpt_pl.samples import Media
+from nextgpt_pl.transfer import upload
 
 _PIXELS_PER_SECOND = 100 * 64  # of a spectrogram
 
@@ -80,7 +81,12 @@ class AudioLDMDecoder(DiffusionDecoder):
         return (int(self._config("text_encoder")["projection_dim"]),)
 
     def _embed(self, encoder: Any, tokens: Any) -> Tensor:
-        return F.normalize(encoder(**tokens).text_embeds, dim=-1)
+        mask = tokens.attention_mask.bool()
+        if encoder.config._attn_implementation == "sdpa" and not mask.all():
+            # what the library makes of the mask; it would read it back from the device to see whether it can be left out
+            mask = mask[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
+        ids, mask = upload(tokens.input_ids, self.device), upload(mask, self.device)
+        return F.normalize(encoder(ids, attention_mask=mask).text_embeds, dim=-1)
 
     def _loaded(self) -> Any:
         pipeline = super()._loaded()

@@ -22,6 +22,7 @@ from nextgpt_pl.media import array_of
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.precision import own_precision
 from nextgpt_pl.samples import Media
+from nextgpt_pl.transfer import upload
 
 Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -97,12 +98,12 @@ def loss(
 
     """
     timesteps, alpha, sigma = noise_levels(scheduler, len(latents), generator)
-    noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+    noise = upload(torch.randn(latents.shape, generator=generator), latents.device)
     kind = target_kind(scheduler)
-    weights = min_snr_weights(alpha, sigma, kind, gamma).to(latents.device)
+    weights = upload(min_snr_weights(alpha, sigma, kind, gamma), latents.device)
     shape = (-1, *[1] * (latents.ndim - 1))
-    alpha, sigma = (x.to(latents.device).view(shape) for x in (alpha, sigma))
-    timesteps = timesteps.to(latents.device)
+    alpha, sigma = (upload(x, latents.device).view(shape) for x in (alpha, sigma))
+    timesteps = upload(timesteps, latents.device)
 
     def error(own: slice, embedding: Tensor) -> Tensor:
         clean, added, kept, drowned = latents[own], noise[own], alpha[own], sigma[own]

@@ -23,6 +23,7 @@ from nextgpt_pl.modality import Modality
 from nextgpt_pl.paths import resolve
 from nextgpt_pl.precision import compute_dtype, own_precision
 from nextgpt_pl.samples import Media
+from nextgpt_pl.transfer import upload
 
 _MEMORY_BYTES = 256 * 2**20
 _CHUNK = 4  # captions that are embedded at a time
@@ -165,7 +166,7 @@ class DiffusionDecoder(Decoder):
             self._store = self._caption_store()
         keys = [digest("caption", caption) for caption in captions]
         made = self._store.fetch(keys, lambda at: in_chunks([captions[i] for i in at], _CHUNK, self._embed_now))
-        return torch.stack(made).to(self.device)
+        return upload(torch.stack(made), self.device)
 
     def _caption_store(self) -> Store:
         if self.cache is None:
@@ -185,7 +186,7 @@ class DiffusionDecoder(Decoder):
         return {**own, "compute_dtype": compute_dtype(torch.float32), **folders}
 
     def _embed_now(self, captions: list[str]) -> Tensor:
-        return self._encode(captions).float().cpu()
+        return self._encode(captions).float()
 
     def _encode(self, captions: list[str]) -> Tensor:
         encoder, tokenizer = self._text_encoder()
@@ -195,15 +196,16 @@ class DiffusionDecoder(Decoder):
             max_length=self._text_length(tokenizer),
             truncation=True,
             return_tensors="pt",
-        ).to(self.device)
+        )
         return self._embed(encoder, tokens)
 
     def _text_length(self, tokenizer: Any) -> int:
         return int(tokenizer.model_max_length)
 
     def _embed(self, encoder: Any, tokens: Any) -> Tensor:
+        """Captions that were tokenised on the CPU as the text encoder reads them, on the decoder's device."""
         # Stable Diffusion and Zeroscope pass no attention mask: padding is part of what their UNets were trained on
-        return encoder(tokens.input_ids).last_hidden_state
+        return encoder(upload(tokens.input_ids, self.device)).last_hidden_state
 
     def _loaded(self) -> Any:
         """The diffusion networks, without text encoder and tokenizer: embeddings are given by us."""
@@ -291,12 +293,12 @@ class DiffusionDecoder(Decoder):
         found = self._latents.fetch(
             [media_name(m) for m in media], lambda at: torch.stack([self._latent(media[i]) for i in at])
         )
-        return torch.stack(found).to(self.device)
+        return upload(torch.stack(found), self.device)
 
     def _latent(self, medium: Media) -> Tensor:
         vae = self._loaded().vae
-        pixels = self._pixels(medium).to(self.device, next(vae.parameters()).dtype)
-        found = vae.encode(pixels).latent_dist.mode().float().cpu() * vae.config.scaling_factor
+        pixels = upload(self._pixels(medium), self.device).to(next(vae.parameters()).dtype)
+        found = vae.encode(pixels).latent_dist.mode().float() * vae.config.scaling_factor
         return found[0] if medium.modality is not Modality.VIDEO else found.transpose(0, 1)
 
     def _pixels(self, medium: Media) -> Tensor:

@@ -17,6 +17,7 @@ from nextgpt_pl.features.store import in_chunks
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.precision import compute_dtype, own_precision
 from nextgpt_pl.samples import Media, MediaSlot
+from nextgpt_pl.transfer import upload
 
 _MEMORY_BYTES = 512 * 2**20
 _CHUNK = 4  # media that are encoded at a time
@@ -152,7 +153,7 @@ class Encoder(nn.Module, ABC):
             self(modality, self.blank(modality).expand(_CHUNK, *[-1] * (self.blank(modality).ndim - 1)).to(device))
         if not media:
             return torch.empty(0, self.tokens(modality), self.output_dim, device=device)
-        return torch.stack(found).to(device)
+        return upload(torch.stack(found), device)
 
     def slot_features(self, modality: Modality, slots: Sequence[MediaSlot], device: torch.device | str) -> Tensor:
         """:meth:`features` of the media in slots, of which data-loader workers may have prepared some."""
@@ -167,7 +168,7 @@ class Encoder(nn.Module, ABC):
                 self.load()
             self.to(device)
         prepared = torch.stack([self.prepare(m) if given is None else given for m, given in media])
-        return self(modality, prepared.to(device)).float().cpu()
+        return self(modality, upload(prepared, device))
 
     def _store(self, modality: Modality) -> tuple[Store, Callable[[Media], Hashable]]:
         if self.cache is None:

@@ -55,11 +55,13 @@ class Store(ABC):
         found = {key: self.get(key) for key in dict.fromkeys(keys)}
         missing = self.missing(keys)
         if missing:
-            for key, value in zip([keys[i] for i in missing], make(missing), strict=True):
+            # one copy from the device for all of them
+            made = make(missing).detach().float().cpu()
+            for key, value in zip([keys[i] for i in missing], made, strict=True):
                 self.add(key, value)
                 kept = self.get(key)
                 # a memory that is full keeps nothing
-                found[key] = value.detach().float().cpu() if kept is None else kept
+                found[key] = value if kept is None else kept
         return [value for value in (found[key] for key in keys) if value is not None]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any
@@ -17,6 +18,7 @@ from nextgpt_pl.llm.head_loss import token_cross_entropy
 from nextgpt_pl.llm.lora import LoRA, inject_lora
 from nextgpt_pl.llm.pretrained import Attention, DType, Pretrained, Quantization
 from nextgpt_pl.llm.signal_rows import ExtendedEmbedding, ExtendedHead, initial_rows
+from nextgpt_pl.transfer import upload
 
 _LOGITS = 2**23  # at a time: 32 MiB in float32; of fewer, multiplying by the head takes up to twice as long
 
@@ -205,44 +207,45 @@ class CausalLM(nn.Module):
         """Token embeddings ``(B, T, H)``."""
         return self.model.get_input_embeddings()(ids)
 
-    def forward(self, inputs_embeds: Tensor, attention_mask: Tensor, frozen_until: Tensor | None = None) -> Tensor:
+    def forward(
+        self, inputs_embeds: Tensor, lengths: Sequence[int] | None = None, frozen_until: Sequence[int] | None = None
+    ) -> Tensor:
         """Hidden states ``(B, T, H)`` after the final norm; no logits and no other layer's states are kept.
+
+        Rows are padded on the right, where causal attention never looks from the left: no mask is needed, and kernels
+        without one are faster. States at the padding mean nothing.
 
         Args:
             inputs_embeds: ``(B, T, H)``.
-            attention_mask: ``(B, T)``, padding on the right.
-            frozen_until: ``(B,)``, how many leading positions of each row nothing trainable enters; unknown if absent.
+            lengths: B numbers of tokens without padding; by default T.
+            frozen_until: B numbers of leading positions that nothing trainable enters; unknown if absent.
 
         """
         if self.length_groups == 1 and not self.frozen_prefix:
-            return self._states(inputs_embeds, attention_mask, 0)
-        total = attention_mask.shape[1]
-        order = attention_mask.sum(1).argsort(descending=True, stable=True)
+            return self._states(inputs_embeds, 0)
+        count, total, _ = inputs_embeds.shape
+        lengths = [total] * count if lengths is None else lengths
+        order = torch.tensor(lengths).argsort(descending=True, stable=True)
+        frozen = frozen_until if self.frozen_prefix and not self._layers_train() else None
         found = []
-        for rows in order.tensor_split(min(self.length_groups, len(order))):
-            longest = int(attention_mask[rows].sum(1).max())
-            prefix = 0
-            if self.frozen_prefix and frozen_until is not None and not self._layers_train():
-                prefix = int(frozen_until[rows].min().clamp(max=longest - 1))
-            states = self._states(inputs_embeds[rows, :longest], attention_mask[rows, :longest], prefix)
+        for rows in order.tensor_split(min(self.length_groups, count)):
+            longest = max(lengths[i] for i in rows.tolist())
+            prefix = 0 if frozen is None else min(longest - 1, *(frozen[i] for i in rows.tolist()))
+            states = self._states(inputs_embeds[upload(rows, inputs_embeds.device), :longest], prefix)
             found.append(F.pad(states, (0, 0, 0, total - longest)))
-        return torch.cat(found)[order.argsort()]
+        return torch.cat(found)[upload(order.argsort(), inputs_embeds.device)]
 
-    def _states(self, inputs_embeds: Tensor, attention_mask: Tensor, prefix: int) -> Tensor:
+    def _states(self, inputs_embeds: Tensor, prefix: int) -> Tensor:
         """One pass; the first ``prefix`` positions of it without a graph."""
         self.complete()
         base, cache, first = self.model.base_model, {}, []
         if prefix:
             with torch.no_grad():
-                start = base(
-                    inputs_embeds=inputs_embeds[:, :prefix], attention_mask=attention_mask[:, :prefix], use_cache=True
-                )
+                start = base(inputs_embeds=inputs_embeds[:, :prefix], use_cache=True)
             # what transformers calls it differs between versions
             name = "cache" if "cache" in start else "past_key_values"
             cache, first = {name: start[name]}, [start.last_hidden_state]
-        rest = base(
-            inputs_embeds=inputs_embeds[:, prefix:], attention_mask=attention_mask, use_cache=bool(prefix), **cache
-        ).last_hidden_state
+        rest = base(inputs_embeds=inputs_embeds[:, prefix:], use_cache=bool(prefix), **cache).last_hidden_state
         return torch.cat([*first, rest], dim=1) if first else rest
 
     def blocks(self) -> list[nn.Module]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from nextgpt_pl.distributed import any_process, untouched
 from nextgpt_pl.encoders.media_reader import MediaReader
 from nextgpt_pl.errors import UserError, at_least
-from nextgpt_pl.losses import AlignmentLoss, caption_alignment, shifted_labels
+from nextgpt_pl.losses import AlignmentLoss, caption_alignment
 from nextgpt_pl.metrics.alignment import AlignmentQuality
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
@@ -173,7 +173,7 @@ class DecoderAlignment(Stage):
     def model_step(self, batch: Batch, split: str) -> Tensor:
         """Cross-entropy and alignment of one batch."""
         states = self._read(batch)
-        tokens = len(shifted_labels(batch.labels)[1])
+        tokens = batch.label_count()
         sums = {"loss_text": (states.text_loss, tokens), "signal_accuracy": (states.right, tokens)}
         # in one order on all processes and in every batch: denoising draws random numbers
         for modality in (m for m in self.network.decoders if m in batch.spans):
@@ -236,7 +236,7 @@ class DecoderAlignment(Stage):
         hidden = self.network.hidden_states(batch, embeddings)
         return {
             modality.value: {
-                "keys": [batch.keys[int(row)] for row in spans.rows],
+                "keys": [batch.keys[row] for row in batch.on_host().spans[modality].rows.tolist()],
                 "captions": spans.captions,
                 "embeddings": self.network.project(modality, hidden, embeddings, spans).cpu(),
             }

@@ -12,6 +12,7 @@ from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import SpanTargets
+from nextgpt_pl.transfer import upload
 
 _SEED = 0  # of noise and timesteps at validation: the same at each one
 
@@ -69,7 +70,7 @@ class Denoising:
         if not known or not self.weights[modality]:
             return None
         decoder = self.network.decoders[modality].to(predicted.device)
-        embeddings = predicted[[i for i, _ in known]]
+        embeddings = predicted[upload(torch.tensor([i for i, _ in known]), predicted.device)]
         if train and self.dropout:
             dropped = torch.rand(len(known), 1, 1, device=embeddings.device) < self.dropout
             embeddings = torch.where(dropped, self.network.null_signals[modality.value], embeddings)

@@ -11,7 +11,6 @@ from nextgpt_pl.conversation import Direction
 from nextgpt_pl.distributed import any_process
 from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.generation import Decoding, generate, prompt_of
-from nextgpt_pl.losses import shifted_labels
 from nextgpt_pl.metrics.caption_scores import CaptionScores
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import Batch
@@ -67,11 +66,11 @@ class EncoderAlignment(Stage):
         sums: dict[str, tuple[Tensor, int]] = {}
         if words_alone or self.word_weight or (self.word_steps and split != "train"):
             misspelled, cut, words = self.network.spelling(batch)
-            sums |= {"spelling": (misspelled, words), "words_cut": (misspelled.new_tensor(cut), words)}
+            sums |= {"spelling": (misspelled, words), "words_cut": (misspelled.new_full((), cut), words)}
         if not words_alone:
             hidden = self.network.hidden_states(batch, self.network.embed(batch))
-            mask, labels = shifted_labels(batch.labels)
-            loss, right = self.network.llm.cross_entropy(hidden[mask], labels)
+            places, labels = batch.predictions()
+            loss, right = self.network.llm.cross_entropy(hidden.flatten(0, 1)[places], labels)
             sums |= {"loss": (loss, len(labels)), "token_accuracy": (right, len(labels))}
         means = self.means(sums)
         self.log_split({name: (means[name].value, means[name].count) for name in sums}, split)

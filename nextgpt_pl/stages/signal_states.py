@@ -18,12 +18,12 @@ from nextgpt_pl.distributed import whole
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import Memory, Store
 from nextgpt_pl.features.keys import digest, folder_sha256
-from nextgpt_pl.losses import shifted_labels
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.paths import resolve
 from nextgpt_pl.precision import compute_dtype, own_precision
-from nextgpt_pl.samples import Batch, Rendered, SignalSpan
+from nextgpt_pl.samples import IGNORE, Batch, Rendered, SignalSpan
+from nextgpt_pl.transfer import upload
 
 _MEMORY_BYTES = 512 * 2**20
 
@@ -50,18 +50,18 @@ class RowStates:
 def read_rows(network: NextGPT, batch: Batch) -> RowStates:
     """One pass of the LLM over a batch."""
     hidden, at_signals = _pass(network, batch)
-    mask, labels = shifted_labels(batch.labels)
-    loss, right = network.llm.cross_entropy(hidden[mask], labels)
+    places, labels = batch.predictions()
+    loss, right = network.llm.cross_entropy(hidden.flatten(0, 1)[places], labels)
     return RowStates(loss, right, at_signals)
 
 
 def read_each(network: NextGPT, batch: Batch) -> tuple[Tensor, dict[Modality, Tensor]]:
     """The same with the text's loss and right labels row by row, ``(B, 2)``."""
     hidden, at_signals = _pass(network, batch)
-    rows = []
-    for states, row_labels in zip(hidden, batch.labels, strict=True):
-        mask, labels = shifted_labels(row_labels[None])
-        rows.append(torch.stack(network.llm.cross_entropy(states[None][mask], labels)))
+    places, labels = batch.predictions()
+    counts = (batch.on_host().labels[:, 1:] != IGNORE).sum(1).tolist()
+    parts = zip(hidden.flatten(0, 1)[places].split(counts), labels.split(counts), strict=True)
+    rows = [torch.stack(network.llm.cross_entropy(states, of_row)) for states, of_row in parts]
     return torch.stack(rows), at_signals
 
 
@@ -102,7 +102,9 @@ class SignalStates:
         """The batch's states, on its device."""
         rows = list(batch.rows())
         keys = [digest(torch.tensor([row.input_ids, row.labels]).numpy().tobytes()) for row in rows]
-        places = {m: list(zip(s.rows.tolist(), s.starts.tolist(), strict=True)) for m, s in batch.spans.items()}
+        places = {
+            m: list(zip(s.rows.tolist(), s.starts.tolist(), strict=True)) for m, s in batch.on_host().spans.items()
+        }
         span_keys = {m: [digest(keys[row], str(start)) for row, start in found] for m, found in places.items()}
         wanted = {i: row for i, row in enumerate(rows) if keys[i] not in self._store("text")}
         for modality, found in places.items():
@@ -110,14 +112,14 @@ class SignalStates:
             wanted |= {found[i][0]: rows[found[i][0]] for i in missing}
         made = self._read(wanted, places)
         text = self._store("text").fetch(keys, lambda at: torch.stack([made[i]["text"] for i in at]))
-        total = torch.stack(text).to(batch.labels.device).sum(0)
+        total = upload(torch.stack(text), batch.labels.device).sum(0)
         states = {}
         for modality, found in places.items():
             values = self._store(modality.value).fetch(
                 span_keys[modality],
                 lambda at, m=modality, f=found: torch.stack([made[f[i][0]][m, f[i][1]] for i in at]),  # type: ignore[misc]
             )
-            states[modality] = torch.stack(values).to(batch.labels.device)
+            states[modality] = upload(torch.stack(values), batch.labels.device)
         return RowStates(total[0], total[1], states)
 
     def _read(self, rows: dict[int, Rendered], places: dict[Modality, list[tuple[int, int]]]) -> dict[int, _Made]:
@@ -141,7 +143,7 @@ class SignalStates:
         made: dict[int, _Made] = {i: {"text": values} for i, values in zip(rows, text, strict=True)}
         numbers = list(rows)
         for modality, values in at_signals.items():
-            found = batch.spans[modality]
+            found = padded.spans[modality]
             for row, start, value in zip(found.rows.tolist(), found.starts.tolist(), values, strict=True):
                 made[numbers[row]][modality, start] = value
         return made

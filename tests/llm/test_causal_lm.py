@@ -28,7 +28,7 @@ def test_old_tokens_behave_as_before(llm):
     ids = torch.randint(0, llm.vocab_size, (2, 7))
     mask = torch.ones_like(ids, dtype=torch.bool)
     with torch.no_grad():
-        ours = llm.logits(llm(llm.embed(ids), mask))
+        ours = llm.logits(llm(llm.embed(ids)))
         theirs = plain(input_ids=ids).logits
     torch.testing.assert_close(ours[..., : llm.vocab_size], theirs, atol=1e-5, rtol=1e-5)
     assert ours.shape[-1] == llm.vocab_size + 5
@@ -36,7 +36,7 @@ def test_old_tokens_behave_as_before(llm):
 
 def test_new_tokens_reach_their_rows_alone(llm):
     ids = torch.tensor([[1, llm.vocab_size + 2]])
-    llm.logits(llm(llm.embed(ids), torch.ones_like(ids, dtype=torch.bool))).sum().backward()
+    llm.logits(llm(llm.embed(ids))).sum().backward()
     gradient = llm.model.get_input_embeddings().rows.grad
     assert gradient[2].abs().sum() > 0
     assert gradient[[0, 1, 3, 4]].abs().sum() == 0
@@ -53,9 +53,7 @@ def test_extended_matrix_equals_a_resized_one():
 
 def test_transformers_can_generate_new_tokens(llm):
     with torch.no_grad():
-        llm.model.get_output_embeddings().rows[3] = 100 * torch.sign(
-            llm(llm.embed(torch.tensor([[1]])), torch.ones(1, 1).bool())[0, 0]
-        )
+        llm.model.get_output_embeddings().rows[3] = 100 * torch.sign(llm(llm.embed(torch.tensor([[1]])))[0, 0])
     out = llm.model.generate(torch.tensor([[1]]), attention_mask=torch.ones(1, 1), max_new_tokens=1, do_sample=False)
     assert out[0, -1] == llm.vocab_size + 3
 
