@@ -9,9 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor
-
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import SignalSpan
 from nextgpt_pl.signal_spans import SpanRules
@@ -49,18 +46,20 @@ class CaptionSpans(SpanRules):
         opened = self.opened(ids)
         return [*ids, self.signal_ids[opened[0]][-1]] if opened else list(ids)
 
-    def restrict(self, scores: Tensor, ids: list[int]) -> None:
-        """Inside a span, its closing token alone of all signal tokens; outside, the opening ones that are allowed."""
+    def forbidden(self, ids: Sequence[int]) -> list[int]:
+        """All signal tokens but the closing one inside a span, outside but the opening ones that are allowed."""
         opened = self.opened(ids)
+        found: list[int] = list(self.end_ids) if opened else []
         for modality, span in self.signal_ids.items():
             kept: int | None = span[0] if modality in self.allowed else None
             if opened:
                 kept = span[-1] if modality is opened[0] else None
-            scores[[i for i in span if i != kept]] = -torch.inf
-        if opened:
-            scores[list(self.end_ids)] = -torch.inf
-        else:
-            self.postpone_end(scores, ids)
+            found += [i for i in span if i != kept]
+        return found
+
+    def may_end(self, ids: Sequence[int]) -> bool:
+        """Outside of a span."""
+        return self.opened(ids) is None
 
 
 def find_captions(

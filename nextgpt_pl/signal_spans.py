@@ -16,6 +16,7 @@ from transformers import LogitsProcessor
 
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import SignalSpan
+from nextgpt_pl.transfer import upload
 
 
 @dataclass
@@ -45,29 +46,50 @@ class SpanRules(LogitsProcessor):
         """``ids``, with the rest of a span that has begun."""
 
     @abstractmethod
-    def restrict(self, scores: Tensor, ids: list[int]) -> None:
-        """Forbid tokens after ``ids`` in ``scores (V,)``, in place; none has to follow."""
+    def forbidden(self, ids: Sequence[int]) -> list[int]:
+        """Tokens that may not come after ``ids``, where none has to."""
+
+    @abstractmethod
+    def may_end(self, ids: Sequence[int]) -> bool:
+        """Whether a reply could end after ``ids``, or a required medium begin."""
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores ``(N, V)`` after ``input_ids (N, T)``, which hold what was generated and no prompt."""
-        scores = scores.clone()
+        """Scores ``(N, V)`` after ``input_ids (N, T)``, which hold what was generated and no prompt.
+
+        The ids are read from the device once; what follows from them goes there in one copy per kind of rule.
+        """
+        forced, forbidden, postponed = [], [], []
         for row, ids in enumerate(input_ids.tolist()):
-            forced = self.following(ids)
-            if forced is None:
-                self.restrict(scores[row], ids)
-            else:
-                scores[row] = -torch.inf
-                scores[row, forced] = 0.0
+            token = self.following(ids)
+            if token is not None:
+                forced.append((row, token))
+                continue
+            forbidden += [(row, other) for other in self.forbidden(ids)]
+            first = self.missing(ids) if self.may_end(ids) else None
+            if first is not None:
+                postponed.append((row, first))
+        scores = scores.clone()
+        if forbidden:
+            scores[_places(forbidden, scores)] = -torch.inf
+        if postponed and self.end_ids:
+            self._postpone_end(scores, *_places(postponed, scores))
+        if forced:
+            rows, tokens = _places(forced, scores)
+            scores[rows] = -torch.inf
+            scores[rows, tokens] = 0.0
         return scores
 
-    def postpone_end(self, scores: Tensor, ids: Sequence[int]) -> None:
-        """Give what the end of the reply has to the first medium that must still come."""
-        missing = [m for m in self.required if self.signal_ids[m][0] not in ids]
-        if missing and self.end_ids:
-            first = self.signal_ids[missing[0]][0]
-            ends = list(self.end_ids)
-            scores[first] = torch.maximum(scores[first], scores[ends].max())
-            scores[ends] = -torch.inf
+    def missing(self, ids: Sequence[int]) -> int | None:
+        """The first token of the first required medium that does not occur in ``ids``."""
+        found = (self.signal_ids[m][0] for m in self.required)
+        return next((first for first in found if first not in ids), None)
+
+    def _postpone_end(self, scores: Tensor, rows: Tensor, firsts: Tensor) -> None:
+        """Give what the end of the reply has in some rows to a token of each, the first one of a medium."""
+        ends = upload(torch.tensor(self.end_ids), scores.device)
+        best = scores[rows.unsqueeze(1), ends].amax(1)
+        scores[rows, firsts] = torch.maximum(scores[rows, firsts], best)
+        scores[rows.unsqueeze(1), ends] = -torch.inf
 
     def whole_reply(self, ids: Sequence[int]) -> list[int]:
         """A reply up to its end token; what the length limit cut off is known: a span's rest, and required media."""
@@ -77,6 +99,12 @@ class SpanRules(LogitsProcessor):
             if self.signal_ids[modality][0] not in reply:
                 reply = self.completed([*reply, self.signal_ids[modality][0]])
         return reply
+
+
+def _places(entries: Sequence[tuple[int, int]], scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and tokens as an index into ``scores``."""
+    rows, tokens = upload(torch.tensor(entries).T, scores.device)
+    return rows, tokens
 
 
 @dataclass
@@ -90,10 +118,13 @@ class WholeSpans(SpanRules):
 
     separator: int | None = None
     _places: dict[int, tuple[Sequence[int], int]] = field(init=False)
+    _forbidden: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
         spans = self.signal_ids.values()
         self._places = {token: (ids, i) for ids in spans for i, token in enumerate(ids) if token != self.separator}
+        openings = {self.signal_ids[modality][0] for modality in self.allowed if modality in self.signal_ids}
+        self._forbidden = [token for token in self._places if token not in openings]
 
     def following(self, ids: Sequence[int]) -> int | None:
         """The next token of a span that has begun and not ended."""
@@ -113,12 +144,13 @@ class WholeSpans(SpanRules):
             whole.append(forced)
         return whole
 
-    def restrict(self, scores: Tensor, ids: list[int]) -> None:
-        """No signal token but the first ones of what is allowed."""
-        for modality, span in self.signal_ids.items():
-            tokens = [i for i in span if i != self.separator]
-            scores[tokens[1:] if modality in self.allowed else tokens] = -torch.inf
-        self.postpone_end(scores, ids)
+    def forbidden(self, ids: Sequence[int]) -> list[int]:
+        """All signal tokens but the first ones of what is allowed."""
+        return self._forbidden
+
+    def may_end(self, ids: Sequence[int]) -> bool:
+        """Between spans, always."""
+        return True
 
 
 def find_spans(ids: Sequence[int], signal_ids: Mapping[Modality, Sequence[int]], offset: int = 0) -> list[SignalSpan]:

@@ -83,7 +83,7 @@ class AudioLDMDecoder(DiffusionDecoder):
     def _embed(self, encoder: Any, tokens: Any) -> Tensor:
         mask = tokens.attention_mask.bool()
         if encoder.config._attn_implementation == "sdpa" and not mask.all():
-            # what the library makes of the mask; it would read it back from the device to see whether it can be left out
+            # what the library makes of it, which would wait for the device to see whether it can be left out
             mask = mask[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
         ids, mask = upload(tokens.input_ids, self.device), upload(mask, self.device)
         return F.normalize(encoder(ids, attention_mask=mask).text_embeds, dim=-1)

@@ -26,7 +26,6 @@ def test_old_tokens_behave_as_before(llm):
 
     plain = AutoModelForCausalLM.from_pretrained(resolve("pocket:llm"), dtype=torch.float32).eval()
     ids = torch.randint(0, llm.vocab_size, (2, 7))
-    mask = torch.ones_like(ids, dtype=torch.bool)
     with torch.no_grad():
         ours = llm.logits(llm(llm.embed(ids)))
         theirs = plain(input_ids=ids).logits

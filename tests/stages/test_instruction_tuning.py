@@ -68,7 +68,7 @@ def test_lora_starts_as_nothing_and_its_dropout_follows_the_mode():
     plain = _network()
     plain.load()
     stage.configure_model()
-    ids, mask = torch.arange(5, 15).unsqueeze(0), torch.ones(1, 10, dtype=torch.bool)
+    ids = torch.arange(5, 15).unsqueeze(0)
     states = [n.llm(n.llm.embed(ids)) for n in (plain, stage.network.eval())]
     torch.testing.assert_close(*states, atol=1e-5, rtol=1e-4)
     drops = [m for n, m in stage.network.llm.named_modules() if n.endswith("lora_dropout.default")]
