@@ -103,13 +103,13 @@ def means(names: Sequence[str], sums: Mapping[str, tuple[Tensor, int]]) -> dict[
     return found
 
 
-def largest(number: int, device: torch.device | str) -> int:
-    """The largest of the processes' numbers."""
+def largest(numbers: Sequence[int], device: torch.device | str) -> list[int]:
+    """The largest of the processes' numbers, for each of some numbers."""
     if processes() == 1:
-        return number
-    found = torch.tensor(number, device=device)
+        return list(numbers)
+    found = upload(torch.tensor(numbers), device)
     dist.all_reduce(found, dist.ReduceOp.MAX)
-    return int(found)
+    return [int(number) for number in found.tolist()]
 
 
 def any_process(flag: bool, device: torch.device | str) -> bool:

@@ -220,17 +220,21 @@ class NextGPT(nn.Module):
         used = {self._input_key(m) for m in batch.slots}
         unused = [p for name, p in self.input_projections.items() if name not in used]
         embeddings = embeddings + untouched(unused, embeddings)
-        for modality, slots in self._shown(batch).items():
-            assert self.encoder is not None
-            features = self.encoder.slot_features(modality, [slot for _, slot in slots], embeddings.device)
+        shown, features = self._shown(batch), self._features(batch)
+        for modality, slots in shown.items():
             if not slots:
                 continue
-            projected = self.input_projection(modality)(features.float())
+            projected = self.input_projection(modality)(features[modality])
             rows = torch.cat([torch.full((slot.stop - slot.start,), row) for row, slot in slots])
             positions = torch.cat([torch.arange(slot.start, slot.stop) for _, slot in slots])
             where = (upload(rows, embeddings.device), upload(positions, embeddings.device))
             embeddings = embeddings.index_put(where, projected.flatten(0, 1).to(embeddings.dtype))
         return embeddings
+
+    def _features(self, batch: Batch) -> dict[Modality, Tensor]:
+        """Of the media that are shown, by modality."""
+        shown = self._shown(batch)
+        return self.encoder.encode_slots(shown, batch.labels.device) if self.encoder is not None and shown else {}
 
     def _shown(self, batch: Batch) -> dict[Modality, list[tuple[int, MediaSlot]]]:
         """The slots by modality; with a sharded encoder, all modalities in one order: processes encode in step."""
@@ -255,14 +259,14 @@ class NextGPT(nn.Module):
         total = untouched(self.input_projections.values(), torch.zeros((), device=device))
         labels, special = batch.on_host().labels, torch.tensor(self.llm.tokenizer.all_special_ids)
         words = cut = 0
+        features = self._features(batch)
         for modality, slots in self._shown(batch).items():
-            features = self.encoder.slot_features(modality, [slot for _, slot in slots], device)
             projection = self.input_projection(modality)
             if not isinstance(projection, WordInputProjection):
                 raise UserError(f"network.input_projection: {type(projection).__name__} knows no words to spell with")
             captions = [_words(labels[row], len(projection.words), special) for row, _ in slots]
             if captions:
-                shares = projection.word_log_probs(features.float())
+                shares = projection.word_log_probs(features[modality])
                 total = total + spelling(shares, captions, 1.0)
                 words += sum(len(caption) for caption in captions)
                 cut += sum(max(0, len(caption.unique_consecutive()) - shares.shape[1]) for caption in captions)

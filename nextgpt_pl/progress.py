@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning.pytorch import Trainer
+import torch
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import convert_inf
 
@@ -13,8 +14,17 @@ class ResumingProgressBar(TQDMProgressBar):
     """Lightning's, which tells of a training that goes on in the middle of an epoch how far it is, too.
 
     Lightning sets a bar's length and count when an epoch starts; an epoch that is continued never starts again, so
-    its bar would have no end and a rate that counts the batches of before.
+    its bar would have no end and a rate that counts the batches of before. And it shows what a training step logs,
+    whose values it reads from the device when it is drawn, all at once.
     """
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """Also the values of the training step."""
+        values = {n: v for n, v in trainer.callback_metrics.items() if n.startswith("train/")}
+        if not trainer.training or not values:
+            return super().get_metrics(trainer, pl_module)
+        numbers = torch.stack([v.detach().float() for v in values.values()]).tolist()
+        return {**super().get_metrics(trainer, pl_module), **dict(zip(values, numbers, strict=True))}
 
     def on_train_start(self, trainer: Trainer, *args: Any) -> None:
         """Lightning's hook."""

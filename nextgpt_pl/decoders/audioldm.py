@@ -81,12 +81,9 @@ class AudioLDMDecoder(DiffusionDecoder):
         return (int(self._config("text_encoder")["projection_dim"]),)
 
     def _embed(self, encoder: Any, tokens: Any) -> Tensor:
-        mask = tokens.attention_mask.bool()
-        if encoder.config._attn_implementation == "sdpa" and not mask.all():
-            # what the library makes of it, which would wait for the device to see whether it can be left out
-            mask = mask[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
-        ids, mask = upload(tokens.input_ids, self.device), upload(mask, self.device)
-        return F.normalize(encoder(ids, attention_mask=mask).text_embeds, dim=-1)
+        mask = upload(_attention_mask(tokens.attention_mask.bool(), encoder), self.device)
+        embeddings = encoder(upload(tokens.input_ids, self.device), attention_mask=mask).text_embeds
+        return F.normalize(embeddings, dim=-1)
 
     def _loaded(self) -> Any:
         pipeline = super()._loaded()
@@ -115,3 +112,15 @@ class AudioLDMDecoder(DiffusionDecoder):
 
     def _arrays(self, output: Any) -> list[np.ndarray]:
         return [np.asarray(a, np.float32) for a in output.audios]
+
+
+def _attention_mask(mask: Tensor, encoder: Any) -> Tensor:
+    """A mask ``(N, L)`` of the CPU as a text encoder's attention wants it, ``(N, 1, L, L)``.
+
+    The library makes the same of it on the device, but waits for the device to see whether the mask can be left out.
+    """
+    allowed = mask[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
+    attention = encoder.config._attn_implementation
+    if attention == "eager":
+        return torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)
+    return allowed if attention == "sdpa" and not mask.all() else mask

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from nextgpt_pl.distributed import largest
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import FeatureCache, Memory, Store
 from nextgpt_pl.features.keys import media_key, media_name
-from nextgpt_pl.features.store import in_chunks
+from nextgpt_pl.features.store import complete, in_chunks
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.precision import compute_dtype, own_precision
 from nextgpt_pl.samples import Media, MediaSlot
@@ -117,50 +118,54 @@ class Encoder(nn.Module, ABC):
         store.look_again()  # a worker lives for many epochs, in which its parent fills the cache
         return key(media) in store
 
+    def features(self, modality: Modality, media: Sequence[Media], device: torch.device | str) -> Tensor:
+        """Features of media of one modality, ``(N, E, output_dim)``; see :meth:`encode`."""
+        return self.encode({modality: [(m, None) for m in media]}, device)[modality]
+
+    def encode_slots(
+        self, slots: Mapping[Modality, Sequence[tuple[int, MediaSlot]]], device: torch.device | str
+    ) -> dict[Modality, Tensor]:
+        """Features of a batch's media; see :meth:`encode`."""
+        return self.encode({m: [(slot.media, slot.inputs) for _, slot in of] for m, of in slots.items()}, device)
+
     @torch.no_grad()
     @own_precision()
-    def features(
-        self,
-        modality: Modality,
-        media: Sequence[Media],
-        device: torch.device | str,
-        inputs: Sequence[Tensor | None] | None = None,
-    ) -> Tensor:
-        """Features of media, ``(N, E, output_dim)`` float32, computed outside of autocast.
+    def encode(
+        self, media: Mapping[Modality, Sequence[tuple[Media, Tensor | None]]], device: torch.device | str
+    ) -> dict[Modality, Tensor]:
+        """Features ``(N, E, output_dim)`` float32 per modality, computed outside of autocast.
 
-        The encoder is frozen, so what it gave once is remembered: in the cache, or without one in memory.
+        The encoder is frozen, so what it gave once is remembered: in the cache, or without one in memory. Processes
+        that encode in step agree once, and the device is waited for once, whatever the number of modalities.
 
         Args:
-            modality: of the media.
-            media: N of them.
+            media: per modality N media, each with what :meth:`prepare` has given already; ``None`` where it has not.
             device: where features are computed and returned.
-            inputs: per medium what :meth:`prepare` has given already; ``None`` where it has not.
 
         """
-        given = inputs or [None] * len(media)
-        store, key = self._store(modality)
-        keys = [key(m) for m in media]
-        chunks = -(-len(store.missing(keys)) // _CHUNK)
+        lookups = []
+        for modality, wanted in media.items():
+            store, key = self._store(modality)
+            lookups.append(store.look_up([key(medium) for medium, _ in wanted]))
+        chunks = [-(-len(lookup.missing) // _CHUNK) for lookup in lookups]
         # agreed on before anything is encoded: with sharded weights encoding is communication
         together = largest(chunks, device) if self.in_step else chunks
+        made: list[Tensor | None] = []
+        for (modality, wanted), lookup, own, of_all in zip(media.items(), lookups, chunks, together, strict=True):
+            some = [wanted[i] for i in lookup.missing]
+            encode = partial(self._encode, modality, device)
+            made.append(in_chunks(some, _CHUNK, encode) if some else None)
+            for _ in range(of_all - own):
+                blank = self.blank(modality)
+                self(modality, blank.expand(_CHUNK, *[-1] * (blank.ndim - 1)).to(device))
+        found = zip(media, complete(lookups, made), strict=True)
+        return {m: upload(torch.stack(v), device) if v else self._none(m, device) for m, v in found}
 
-        def make(positions: list[int]) -> Tensor:
-            some = [(media[i], given[i]) for i in positions]
-            return in_chunks(some, _CHUNK, lambda chunk: self._encode(modality, chunk, device))
-
-        found = store.fetch(keys, make)
-        for _ in range(together - chunks):
-            self(modality, self.blank(modality).expand(_CHUNK, *[-1] * (self.blank(modality).ndim - 1)).to(device))
-        if not media:
-            return torch.empty(0, self.tokens(modality), self.output_dim, device=device)
-        return upload(torch.stack(found), device)
-
-    def slot_features(self, modality: Modality, slots: Sequence[MediaSlot], device: torch.device | str) -> Tensor:
-        """:meth:`features` of the media in slots, of which data-loader workers may have prepared some."""
-        return self.features(modality, [s.media for s in slots], device, [s.inputs for s in slots])
+    def _none(self, modality: Modality, device: torch.device | str) -> Tensor:
+        return torch.empty(0, self.tokens(modality), self.output_dim, device=device)
 
     def _encode(
-        self, modality: Modality, media: Sequence[tuple[Media, Tensor | None]], device: torch.device | str
+        self, modality: Modality, device: torch.device | str, media: Sequence[tuple[Media, Tensor | None]]
     ) -> Tensor:
         if not self.loaded:
             # a module's random initial weights are not the training's business

@@ -9,6 +9,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,19 +51,62 @@ class Store(ABC):
             first.setdefault(key, index)
         return [index for key, index in first.items() if key not in self]
 
-    def fetch(self, keys: Sequence[Hashable], make: Callable[[list[int]], Tensor]) -> list[Tensor]:
-        """One tensor per key; ``make(positions)`` computes those that are missing, each key once."""
+    def look_up(self, keys: Sequence[Hashable]) -> Lookup:
+        """What is there of some keys."""
         found = {key: self.get(key) for key in dict.fromkeys(keys)}
-        missing = self.missing(keys)
-        if missing:
-            # one copy from the device for all of them
-            made = make(missing).detach().float().cpu()
-            for key, value in zip([keys[i] for i in missing], made, strict=True):
-                self.add(key, value)
-                kept = self.get(key)
-                # a memory that is full keeps nothing
-                found[key] = value if kept is None else kept
-        return [value for value in (found[key] for key in keys) if value is not None]
+        return Lookup(self, keys, found, self.missing(keys))
+
+    def fetch(self, keys: Sequence[Hashable], make: Callable[[list[int]], Tensor]) -> list[Tensor]:
+        """One tensor per key, on the CPU; ``make(positions)`` computes those that are missing, each key once."""
+        lookup = self.look_up(keys)
+        return complete([lookup], [make(lookup.missing) if lookup.missing else None])[0]
+
+
+@dataclass
+class Lookup:
+    """Keys that were looked up in a store.
+
+    Attributes:
+        store: where.
+        keys: in the order that is asked for.
+        found: what is there by key, float32; ``None`` if it is not.
+        missing: positions of the keys that are not there, of equal ones the first.
+
+    """
+
+    store: Store
+    keys: Sequence[Hashable]
+    found: dict[Hashable, Tensor | None]
+    missing: list[int]
+
+
+def complete(lookups: Sequence[Lookup], made: Sequence[Tensor | None]) -> list[list[Tensor]]:
+    """Per lookup one tensor per key, on the CPU; what was missing is added to the stores.
+
+    Args:
+        lookups: one or several.
+        made: per lookup the tensors of its missing keys, ``(n, ...)`` on any device, which is waited for once; ``None``
+            where nothing is missing.
+
+    """
+    copied = iter(_on_host([values.detach().float() for values in made if values is not None]))
+    for lookup, values in zip(lookups, made, strict=True):
+        if values is None:
+            continue
+        for key, value in zip([lookup.keys[i] for i in lookup.missing], next(copied), strict=True):
+            lookup.store.add(key, value)
+            kept = lookup.store.get(key)
+            # a memory that is full keeps nothing
+            lookup.found[key] = value if kept is None else kept
+    return [[v for v in (lookup.found[key] for key in lookup.keys) if v is not None] for lookup in lookups]
+
+
+def _on_host(tensors: list[Tensor]) -> list[Tensor]:
+    """Copies on the CPU, of all tensors at once."""
+    if len(tensors) < 2 or all(t.device.type == "cpu" for t in tensors):
+        return [t.cpu() for t in tensors]
+    flat = torch.cat([t.flatten() for t in tensors]).cpu()
+    return [part.view(t.shape) for part, t in zip(flat.split([t.numel() for t in tensors]), tensors, strict=True)]
 
 
 class Memory(Store):

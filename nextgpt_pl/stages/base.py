@@ -258,20 +258,21 @@ class Stage(LightningModule, ABC):
         Args:
             values: per name, a mean over all processes and over how many items; one over none is not logged. With
                 several processes their number is read from the device only where something is written: between two
-                steps that log, the first value alone is shown.
+                steps that log, the first value alone is kept.
             split: ``train``, ``val`` or ``test``.
 
         """
+        # never prog_bar: Lightning reads such values from the device at every step; our bar reads what it shows
         train = split == "train"
         if train and processes() > 1 and not self._logs_this_step():
             name, (value, _) = next(iter(values.items()))
-            self.log(f"{split}/{name}", value, prog_bar=True)
+            self.log(f"{split}/{name}", value)
             return
         counts = torch.stack([torch.as_tensor(count) for _, count in values.values()]).tolist()
         for (name, (value, _)), count in zip(values.items(), counts, strict=True):
             if count > 0:
                 size = None if train else max(1, round(count))
-                self.log(f"{split}/{name}", value, prog_bar=train, on_epoch=not train, batch_size=size)
+                self.log(f"{split}/{name}", value, on_epoch=not train, batch_size=size)
 
     def _logs_this_step(self) -> bool:
         """Whether Lightning hands this training step's values to the loggers."""
@@ -286,9 +287,9 @@ class Stage(LightningModule, ABC):
 
     def fill_cache(self, batch: Batch, device: torch.device) -> None:
         """Compute what the cache does not have yet of what this stage asks frozen parts for."""
-        for modality, slots in batch.slots.items():
+        if batch.slots:
             assert self.network.encoder is not None
-            self.network.encoder.slot_features(modality, [slot for _, slot in slots], device)
+            self.network.encoder.encode_slots(batch.slots, device)
 
     def on_train_epoch_end(self) -> None:
         """Keep what this epoch has added to the cache, and take in what other processes have; report lost rows."""
