@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 from transformers import GroupViTVisionConfig
 from transformers.models.groupvit.modeling_groupvit import GroupViTStage
 
@@ -66,8 +67,13 @@ class GroupingInputProjection(InputProjection):
     def forward(self, features: Tensor) -> Tensor:
         """``(N, E, C)`` to ``(N, P, H)``."""
         x, tokens = self.in_fc(features), None
-        for stage in self.layers:
-            x, tokens = stage(x, tokens)[:2]
+        # the class draws from torch.distributions, whose checks wait for the device
+        Distribution.set_default_validate_args(False)
+        try:
+            for stage in self.layers:
+                x, tokens = stage(x, tokens)[:2]
+        finally:
+            Distribution.set_default_validate_args(__debug__)
         return self.out_fc(self.norm(x))
 
     def tokens(self, encoder_tokens: int) -> int:

@@ -37,7 +37,8 @@ def arguments(parts, file, *further):
     for name, sampling in SMALL.items():
         decoder = f"--model.network.decoders.{name}"
         found += [f"{decoder}.path={parts / name}", f"{decoder}.sampling={json.dumps(sampling)}"]
-        found.append(f"{decoder}.loss_size={json.dumps(sampling)}")
+        sizes = {k: v for k, v in sampling.items() if k not in ("num_inference_steps", "guidance_scale")}
+        found.append(f"{decoder}.loss_size={json.dumps(sizes)}")
     return [*found, *further]
 
 

@@ -22,12 +22,14 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from pretend_devices import CPU, GPU, Devices, Operations, place
 from torch import Tensor
+from torch.nn.utils import clip_grad
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
@@ -70,7 +72,7 @@ class PretendGPU:
     def __enter__(self) -> PretendGPU:
         # threads of transformers' loader would know nothing of the pretence
         self._stack.enter_context(patch.dict(os.environ, {"HF_DEACTIVATE_ASYNC_LOAD": "1"}))
-        for target, name, value in _patches():
+        for target, name, value in _patches(self.devices):
             self._stack.enter_context(patch.object(target, name, value))
         self._stack.enter_context(Operations(self.devices))
         self._stack.enter_context(PythonCalls(self.devices))
@@ -265,13 +267,19 @@ class _PretendAccelerator(CPUAccelerator):
         """Nothing to set up."""
 
 
-def _patches() -> list[tuple[Any, str, Any]]:
+def _patches(devices: Devices) -> list[tuple[Any, str, Any]]:
     """What of torch asks for a real GPU, and what to answer instead."""
     autocast = torch.amp.autocast_mode.autocast
     begin, enabled, dtype = autocast.__init__, torch.is_autocast_enabled, torch.get_autocast_dtype
 
     def real(device_type: str) -> str:
         return "cpu" if device_type == "cuda" else device_type
+
+    by_device = clip_grad._group_tensors_by_device_and_dtype
+
+    def grouped(lists: list[list[Tensor]], with_indices: bool = False) -> dict[Any, Any]:
+        found = by_device(lists, with_indices).items()
+        return {(GPU if devices.on_gpu(of[0][0][0]) else key[0], key[1]): of for key, of in found}
 
     def begin_autocast(self: Any, device_type: str, *args: Any, **kwargs: Any) -> None:
         begin(self, real(device_type), *args, **kwargs)
@@ -280,6 +288,10 @@ def _patches() -> list[tuple[Any, str, Any]]:
         (autocast, "__init__", begin_autocast),
         (torch, "is_autocast_enabled", lambda device_type="cuda": enabled(real(device_type))),
         (torch, "get_autocast_dtype", lambda device_type: dtype(real(device_type))),
+        (clip_grad, "_group_tensors_by_device_and_dtype", grouped),
+        # as NCCL would have it
+        (dist, "get_backend", lambda *_, **__: "nccl"),
+        (dist.distributed_c10d, "_get_object_coll_device", lambda *_: "cuda:0"),
         (torch.cuda, "current_device", lambda: 0),
         (torch.cuda, "set_device", lambda *_: None),
         (torch.cuda, "empty_cache", lambda: None),

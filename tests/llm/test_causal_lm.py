@@ -97,7 +97,7 @@ def test_length_groups_and_frozen_prefix_change_nothing():
         starts = lengths - 4
         for offset in range(3):
             ids[torch.arange(5), starts + offset] = model.vocab_size + offset
-        hidden = model(model.embed(ids), mask, starts)
+        hidden = model(model.embed(ids), lengths.tolist(), starts.tolist())
         weights = torch.randn(hidden.shape, generator=generator).double()
         (hidden * weights)[mask].sum().backward()
         return hidden.detach()[mask], model.model.get_input_embeddings().rows.grad

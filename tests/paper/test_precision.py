@@ -61,6 +61,7 @@ def _tensors(result):
     return [result]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", _STAGES)
 def test_frozen_parts_compute_outside_of_autocast(name, tiny, tmp_path, monkeypatch):
     exact, frozen = _run(name, "32-true", tiny, tmp_path, monkeypatch)
