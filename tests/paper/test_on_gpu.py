@@ -103,10 +103,9 @@ def test_processes_exchange_losses_and_flags_once_per_step(case, tiny, _two_proc
     with capsys.disabled():
         print(f"\n{case}: collectives per step {[exchanged.total() for _, exchanged in steps]}")
     assert len(steps) == 3
-    for waits, exchanged in steps[1:]:
+    for _, exchanged in steps:
         # sums of the losses; and whether to stop, with what is not finite
         assert exchanged.total() == 2, exchanged
-        assert waits.total() <= MOST, waits
 
 
 def test_decoders_draw_on_the_gpu_with_embeddings_from_files(tiny, official_data, tmp_path, monkeypatch):
@@ -139,7 +138,12 @@ def _tasks():
 @pytest.mark.slow
 def test_samples_and_tasks_at_a_validation(tiny):
     with PretendGPU() as gpu:
-        often = {"max_steps": 1, "limit_val_batches": 1, "callbacks": [ValidationTasks(_tasks())]}
+        often = {
+            "max_steps": 1,
+            "limit_val_batches": 1,
+            "val_check_interval": 1,
+            "callbacks": [ValidationTasks(_tasks())],
+        }
         _fit(gpu, tiny, "instruct", "--model.samples=1", *_NULL_SIGNALS, **often)
     lines = Path("validation/step_000001/predictions.jsonl").read_text().splitlines()
     assert len(lines) == 3

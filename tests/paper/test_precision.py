@@ -16,7 +16,7 @@ _STAGES = {
     "cached states": ["--model.train_signal_rows=false", "--model.denoising_weights=null"],
 }
 _FROZEN = [
-    (Encoder, "features"),
+    (Encoder, "encode"),
     (DiffusionDecoder, "embed_captions"),
     (DiffusionDecoder, "latents"),
     (signal_states.SignalStates, "__call__"),
@@ -58,7 +58,7 @@ def _run(name, precision, tiny_parts, folder, monkeypatch):
 def _tensors(result):
     if isinstance(result, signal_states.RowStates):
         return [result.text_loss, result.right, *result.at_signals.values()]
-    return [result]
+    return list(result.values()) if isinstance(result, dict) else [result]
 
 
 @pytest.mark.slow
