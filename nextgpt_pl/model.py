@@ -199,6 +199,14 @@ class NextGPT(nn.Module):
                 projection.use_words(self.llm.word_embeddings())
             self.input_projections[key] = projection.to(device)
 
+    def train(self, mode: bool = True) -> NextGPT:
+        """Projections that are frozen stay in evaluation mode: their dropout would only be noise."""
+        super().train(mode)
+        for projection in (*self.input_projections.values(), *self.output_projections.values()):
+            if not any(p.requires_grad for p in projection.parameters()):
+                projection.train(False)
+        return self
+
     def forward(self, function: Callable[..., Any], *args: Any) -> Any:
         """``function(*args)``. Where weights are sharded, those of the root are whole inside, and only there."""
         return function(*args)

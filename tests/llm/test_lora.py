@@ -28,7 +28,6 @@ def tuned(tiny_models, tmp_path):
 
 
 def _batch(data):
-    data.setup("fit")
     return next(iter(data.train_dataloader()))
 
 
