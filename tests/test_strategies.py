@@ -1,4 +1,7 @@
-"""Sharded runs of several processes against one process. Fresh processes: forked ones inherit the locks of threads."""
+"""Long runs of several processes, and their checkpoints. Fresh processes: forked ones inherit the locks of threads.
+
+Short runs of everything that may differ between processes are in ``test_process_matrix.py``.
+"""
 
 import json
 import os
@@ -9,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 HELPERS = Path(__file__).parent / "helpers"
 STAGES = ("EncoderAlignment", "DecoderAlignment", "InstructionTuning")
@@ -61,22 +63,6 @@ def _same_trainables(processes, alone, tolerance):
         torch.testing.assert_close(
             first[name], value, atol=tolerance, rtol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
         )
-
-
-def test_two_processes_with_sharded_weights_do_what_one_does(tiny_models, tmp_path):
-    """All stages, also through validation, where the first writes captions. Each process sees one item per step: most
-    modalities are missing on any one of them."""
-    runs = [{"stage": stage, "folder": str(tiny_models)} for stage in STAGES]
-    alone = _run(1, *({**run, "out": tmp_path / "one" / run["stage"]} for run in runs))
-    sharded = _run(2, *({**run, "out": tmp_path / "two" / run["stage"]} for run in runs))
-    for stage, (one,), both in zip(STAGES, alone, sharded, strict=True):
-        _same_losses(both[0], one)
-        _same_trainables(both, one, 1e-4)
-        for name, value in one["final"].items():
-            assert both[1]["final"][name] == pytest.approx(value, abs=1e-3, rel=1e-3), (stage, name)
-        left = [load_file(tmp_path / folder / stage / "adapter" / "adapter.safetensors") for folder in ("one", "two")]
-        assert left[0].keys() == left[1].keys() == one["trainables"].keys()
-        assert all(torch.equal(left[1][name], both[0]["trainables"][name]) for name in left[1])
 
 
 @pytest.mark.parametrize("file", sorted((HELPERS.parent.parent / "experiments" / "strategies").glob("*.yaml")))
