@@ -133,6 +133,7 @@ def test_two_processes_agree_and_do_what_one_does(cell, results):
     ours, other = (results.of(cell, rank) for rank in (0, 1))
     assert not difference(results.out, cell.name)
     assert other["steps"] == ours["steps"], "the ranks logged different losses"
+    assert other["final"] == ours["final"], "the ranks logged different validation values"
     for name, value in ours["trainables"].items():
         assert torch.equal(other["trainables"][name], value), f"the ranks hold different {name}"
     alone = results.of(cells.Cell(cell.stage, cell.feature))

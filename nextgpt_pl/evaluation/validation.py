@@ -13,6 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 
+from nextgpt_pl.distributed import of_first_process
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation.run import check_names, predict, score
 from nextgpt_pl.evaluation.tasks import Task
@@ -60,7 +61,8 @@ class ValidationTasks(Callback):
                 pl_module.network(self._answer, model, path, task)
                 act_on_signals(trainer, pl_module)  # a task may take longer than a scheduler waits
             record = score(self.tasks, path)
-        pl_module.log_dict(self._values(record), rank_zero_only=True)
+        # the same numbers in all processes: what watches them, such as early stopping, decides alike
+        pl_module.log_dict(of_first_process(self._values(record)))
 
     def _answer(self, model: AnyToAny, folder: Path, task: Task) -> None:
         predict(model, [task], folder, temperature=0.0, seed=self.seed)
