@@ -1,0 +1,193 @@
+"""Whatever a configuration or a data row says: an error of ours, or a run that can start. Never another exception."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nextgpt_pl.cli import build
+from nextgpt_pl.datamodules import Alpaca, OfficialDialogues, OfficialJSON
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.pipeline import network_of
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+BASES = ("enc_align.yaml", "dec_align.yaml", "instruct.yaml", "baselines/gallery.yaml")
+BOUNDED = settings(
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
+)
+
+TEXTS = st.one_of(
+    st.text(max_size=8),
+    st.sampled_from(
+        ["", "yes", "None", "0x10", "1e400", "a/b", "..", "nope.yaml", "pocket:llm", "/etc", "${x}", "${", "-"]
+    ),
+)
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 3),
+    st.sampled_from([-(10**9), 2**32, 10**9, 10**18, -0.0, 1e-300, 1e300, float("nan"), float("inf"), -0.5, 1.5]),
+    TEXTS,
+)
+NAMES = st.sampled_from(["lr", "width", "height", "path", "image", "class_path", "init_args", "nope"])
+SPECS = st.builds(
+    lambda name, arguments: {"class_path": name, "init_args": arguments},
+    st.sampled_from(
+        [
+            "subprocess.Popen",
+            "os.system",
+            "torch.nn.Linear",
+            "nextgpt_pl.llm.CausalLM",
+            "nextgpt_pl.encoders.ImageBindEncoder",
+            "nextgpt_pl.projections.MLPOutputProjection",
+            "nextgpt_pl.nowhere.Nothing",
+            "nope",
+        ]
+    ),
+    st.dictionaries(NAMES, SCALARS, max_size=2),
+)
+VALUES = st.one_of(
+    SCALARS,
+    st.lists(SCALARS, max_size=3),
+    st.dictionaries(NAMES, SCALARS, max_size=3),
+    SPECS,
+)
+
+
+def _whole(name):
+    """An experiment's YAML with the model that it includes."""
+    text = yaml.safe_load((EXPERIMENTS / ("instruct.yaml" if "baselines" in name else name)).read_text())
+    network = text["model"]["init_args"]["network"]
+    text["model"]["init_args"]["network"] = yaml.safe_load((EXPERIMENTS / network).read_text())
+    if "baselines" in name:
+        laid_over = yaml.safe_load((EXPERIMENTS / name).read_text())
+        decoders = laid_over["model"]["init_args"]["network"]["init_args"]["decoders"]
+        text["model"]["init_args"]["network"]["init_args"]["decoders"] = decoders
+    return text
+
+
+WHOLE = [_whole(name) for name in BASES]
+
+
+def _places(node, path=()):
+    """The paths of all values in a configuration."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        yield (*path, key)
+        yield from _places(value, (*path, key))
+
+
+PLACES = [list(_places(whole)) for whole in WHOLE]
+MUTATIONS = st.one_of(
+    st.tuples(st.just("set"), VALUES),
+    st.tuples(st.just("drop"), st.none()),
+    st.tuples(st.just("add"), VALUES),
+    st.tuples(st.just("rename"), st.one_of(NAMES, st.text(max_size=5))),
+)
+
+
+@st.composite
+def configurations(draw):
+    """An experiment with one to three values changed, dropped, added or renamed."""
+    index = draw(st.integers(0, len(WHOLE) - 1))
+    config = copy.deepcopy(WHOLE[index])
+    for _ in range(draw(st.integers(1, 3))):
+        *path, last = draw(st.sampled_from(PLACES[index]))
+        kind, value = draw(MUTATIONS)
+        try:
+            node = config
+            for key in path:
+                node = node[key]
+            if kind == "set":
+                node[last] = value
+            elif kind == "drop":
+                del node[last]
+            elif kind == "add" and isinstance(node[last], dict):
+                node[last][draw(NAMES)] = value
+            elif kind == "rename" and isinstance(node, dict):
+                node[value] = node.pop(last)
+        except (KeyError, IndexError, TypeError):
+            pass  # an earlier change has taken the place away
+    return config
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nope.yaml").write_text("{a: 1}")
+
+
+def _refusal(call, *arguments):
+    """What an error of ours says; empty where there is none. Any other exception fails the test."""
+    try:
+        call(*arguments)
+    except UserError as error:
+        return str(error) or "nothing"
+    return ""
+
+
+@settings(BOUNDED, max_examples=40)
+@given(config=configurations())
+def test_a_configuration_is_refused_by_name_or_can_be_built(config, tmp_path):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    assert _refusal(build, ["-c", "config.yaml"]) != "nothing"
+
+
+@settings(BOUNDED, max_examples=100)
+@given(config=configurations())
+def test_a_run_that_is_read_is_refused_by_name_or_can_be_built(config):
+    assert _refusal(network_of, config) != "nothing"
+
+
+ROWS = st.recursive(
+    st.one_of(SCALARS, st.sampled_from(["human", "gpt", "<image>", "a.png", "../x.png", "x" * 300, "\0"])),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(
+                [
+                    "conversations",
+                    "from",
+                    "value",
+                    "caption",
+                    "image_name",
+                    "input_image",
+                    "output_image",
+                    "image_captions",
+                    "image_caption_embeddings",
+                    "instruction",
+                    "input",
+                    "output",
+                    "id",
+                ]
+            ),
+            inner,
+            max_size=4,
+        ),
+    ),
+    max_leaves=8,
+)
+
+
+@settings(BOUNDED, max_examples=100)
+@given(
+    rows=st.one_of(st.lists(ROWS, max_size=3), ROWS), source=st.sampled_from([OfficialJSON, OfficialDialogues, Alpaca])
+)
+def test_a_row_is_used_or_named(rows, source, tmp_path):
+    (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
+    for on_error in ("raise", "skip"):
+        said = _refusal(source(tmp_path, ["rows.json"], on_error=on_error).read, "train", {})
+        assert not said or "rows.json" in said or "used 0 of 0" in said
+
+
+@pytest.mark.parametrize("whole", WHOLE, ids=BASES)
+def test_an_experiment_as_it_is_can_be_built(whole, tmp_path):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(whole))
+    assert all(build(["-c", "config.yaml"]))
