@@ -64,6 +64,8 @@ class ExperimentCLI(LightningCLI):
         """What concerns the whole process, and what would be found too late: after data and models are read."""
         config = self._verb_config()
         for section, target in {"trainer": Trainer, "run": RunConfig}.items():
+            if not isinstance(config[section], Namespace):
+                raise UserError(f"{section}: a mapping is expected, got {config[section]!r}")
             check_nulls(vars(config[section]), target, section)
         for section in ("model", "data"):
             check_nested_nulls(config.get(section), section)

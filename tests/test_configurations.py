@@ -84,23 +84,14 @@ def _places(node, path=()):
         yield from _places(value, (*path, key))
 
 
-PLACES = [list(_places(whole)) for whole in WHOLE]
-MUTATIONS = st.one_of(
-    st.tuples(st.just("set"), VALUES),
-    st.tuples(st.just("drop"), st.none()),
-    st.tuples(st.just("add"), VALUES),
-    st.tuples(st.just("rename"), st.one_of(NAMES, st.text(max_size=5))),
-)
-
-
 @st.composite
-def configurations(draw):
-    """An experiment with one to three values changed, dropped, added or renamed."""
-    index = draw(st.integers(0, len(WHOLE) - 1))
-    config = copy.deepcopy(WHOLE[index])
+def mutated(draw, wholes, values):
+    """One of some configurations or rows with one to three values changed, dropped, added or renamed."""
+    whole = draw(st.sampled_from(wholes))
+    places, config = list(_places(whole)), copy.deepcopy(whole)
     for _ in range(draw(st.integers(1, 3))):
-        *path, last = draw(st.sampled_from(PLACES[index]))
-        kind, value = draw(MUTATIONS)
+        *path, last = draw(st.sampled_from(places))
+        kind, value, name = draw(st.sampled_from(["set", "drop", "add", "rename"])), draw(values), draw(NAMES)
         try:
             node = config
             for key in path:
@@ -110,9 +101,9 @@ def configurations(draw):
             elif kind == "drop":
                 del node[last]
             elif kind == "add" and isinstance(node[last], dict):
-                node[last][draw(NAMES)] = value
+                node[last][name] = value
             elif kind == "rename" and isinstance(node, dict):
-                node[value] = node.pop(last)
+                node[name] = node.pop(last)
         except (KeyError, IndexError, TypeError):
             pass  # an earlier change has taken the place away
     return config
@@ -134,54 +125,40 @@ def _refusal(call, *arguments):
 
 
 @settings(BOUNDED, max_examples=40)
-@given(config=configurations())
+@given(config=mutated(WHOLE, VALUES))
 def test_a_configuration_is_refused_by_name_or_can_be_built(config, tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     assert _refusal(build, ["-c", "config.yaml"]) != "nothing"
 
 
 @settings(BOUNDED, max_examples=100)
-@given(config=configurations())
+@given(config=mutated(WHOLE, VALUES))
 def test_a_run_that_is_read_is_refused_by_name_or_can_be_built(config):
     assert _refusal(network_of, config) != "nothing"
 
 
-ROWS = st.recursive(
-    st.one_of(SCALARS, st.sampled_from(["human", "gpt", "<image>", "a.png", "../x.png", "x" * 300, "\0"])),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3),
-        st.dictionaries(
-            st.sampled_from(
-                [
-                    "conversations",
-                    "from",
-                    "value",
-                    "caption",
-                    "image_name",
-                    "input_image",
-                    "output_image",
-                    "image_captions",
-                    "image_caption_embeddings",
-                    "instruction",
-                    "input",
-                    "output",
-                    "id",
-                ]
-            ),
-            inner,
-            max_size=4,
-        ),
-    ),
-    max_leaves=8,
+TURNS = [{"from": "human", "value": "Draw <image>"}, {"from": "gpt", "value": "Here it is."}]
+ROWS = [
+    {"image_name": "a.png", "caption": "a star"},
+    {"input_image": "a.png", "conversations": TURNS},
+    {"output_image": ["a.png"], "image_captions": ["a star"], "conversations": TURNS},
+    {"output_image": "a.png", "image_captions": "a star", "image_caption_embeddings": "a.npy", "conversations": TURNS},
+    {"instruction": "Say hello.", "input": "loudly", "output": "Hello!"},
+]
+ROW_VALUES = st.one_of(
+    VALUES, st.sampled_from(["human", "gpt", "<image>", "<image><video>", "../x.png", "x" * 300, "a\0.png", "a.npy"])
 )
 
 
 @settings(BOUNDED, max_examples=100)
 @given(
-    rows=st.one_of(st.lists(ROWS, max_size=3), ROWS), source=st.sampled_from([OfficialJSON, OfficialDialogues, Alpaca])
+    rows=st.one_of(st.lists(mutated(ROWS, ROW_VALUES), max_size=3), VALUES),
+    source=st.sampled_from([OfficialJSON, OfficialDialogues, Alpaca]),
 )
 def test_a_row_is_used_or_named(rows, source, tmp_path):
     (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
+    (tmp_path / "images").mkdir(exist_ok=True)
+    (tmp_path / "images" / "a.png").touch()
     for on_error in ("raise", "skip"):
         said = _refusal(source(tmp_path, ["rows.json"], on_error=on_error).read, "train", {})
         assert not said or "rows.json" in said or "used 0 of 0" in said

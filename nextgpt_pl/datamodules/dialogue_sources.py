@@ -179,7 +179,7 @@ class Alpaca(JSONSource):
         """One exchange."""
         if not isinstance(row, dict):
             raise UserError(f"an object is expected, this is {row!r:.80}")
-        asked = "\n".join([*take(row, "instruction"), *([row["input"]] if row.get("input") else [])])
+        asked = "\n".join([*take(row, "instruction"), *(take(row, "input") if row.get("input") else [])])
         answer = take(row, "output")[0]
         return [Dialogue(where, (Message("user", (TextPart(asked),)), Message("assistant", (TextPart(answer),))))]
 
@@ -226,8 +226,8 @@ def _turns(row: Any, key: str) -> list[Any]:
 
 def _role(turn: Any) -> Role:
     name = turn.get("from") if isinstance(turn, dict) else None
-    if name not in _ROLES:
-        raise UserError(f"a turn from {name!r}: known are {', '.join(_ROLES)}")
+    if not isinstance(name, str) or name not in _ROLES:
+        raise UserError(f"a turn from {name!r:.80}: known are {', '.join(_ROLES)}")
     return _ROLES[name]
 
 

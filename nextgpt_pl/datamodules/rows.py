@@ -109,7 +109,11 @@ def inside(folder: Path, name: str) -> Path:
 
     """
     base = folder.resolve()
-    path = (base / name).resolve()
+    try:
+        path = (base / name).resolve()
+        path.exists()
+    except (OSError, ValueError) as error:  # too long, or with a zero byte
+        raise UserError(f"{name!r:.80} is no name of a file ({error})") from error
     if not path.is_relative_to(base):
         raise UserError(f"{name!r} leaves its folder {base}")
     return path
