@@ -137,6 +137,7 @@ def test_two_processes_agree_and_do_what_one_does(cell, results):
     for name, value in ours["trainables"].items():
         assert torch.equal(other["trainables"][name], value), f"the ranks hold different {name}"
     alone = results.of(cells.Cell(cell.stage, cell.feature))
+    assert ours["whole_weights"] == other["whole_weights"] == 0, "whole weights outlive sharding"
     assert ours["start"].keys() == other["start"].keys() == alone["start"].keys()
     for name, value in alone["start"].items():
         assert torch.equal(ours["start"][name], value), f"training starts with another {name} than one process"

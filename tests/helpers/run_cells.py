@@ -8,10 +8,12 @@ begins and ends. A cell that takes longer than SECONDS ends the process, with th
 
 import faulthandler
 import functools
+import gc
 import os
 import shutil
 import sys
 import traceback
+import weakref
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -74,9 +76,21 @@ class Logged(Callback):
         self.steps.append({k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("train/")})
 
 
+class Watched(ShardedStrategy):
+    """Counts the whole weights that outlive sharding."""
+
+    whole_weights = 0
+
+    def shard(self, network):
+        before = [weakref.ref(parameter) for parameter in network.parameters()]
+        super().shard(network)
+        gc.collect()
+        self.whole_weights = sum(reference() is not None for reference in before)
+
+
 def _strategy(cell):
     sharded = {"fsdp2": {}, "hsdp": {"replicas": 2}}
-    return ShardedStrategy(**sharded[cell.strategy]) if cell.strategy in sharded else _PLAIN[cell.strategy]
+    return Watched(**sharded[cell.strategy]) if cell.strategy in sharded else _PLAIN[cell.strategy]
 
 
 def _fit(cell, models, folder, logged, epochs=1, resumed=None):
@@ -114,6 +128,7 @@ def run(cell, models, out):
             trainer.save_checkpoint(folder / "half.ckpt")
             stage, trainer = _fit(cell, models, folder, logged, 2, folder / "half.ckpt")
     found = {
+        "whole_weights": getattr(trainer.strategy, "whole_weights", 0),
         "start": logged.start,
         "steps": logged.steps,
         "final": {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")},
