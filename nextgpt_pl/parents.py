@@ -42,11 +42,25 @@ def start_worker(_worker: int = 0) -> None:
     Schedulers send SIGTERM, and terminals Ctrl-C, to all processes; the first of them still needs its batches until its
     optimizer step is done.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     if parent is not None and parent.pid is not None:
+        _obey_alone(parent.pid)
         end_with(parent.pid)
+
+
+def _obey_alone(parent: int) -> None:
+    """End on SIGTERM if the parent sent it, as multiprocessing does at its end; ignore it from others."""
+    if not hasattr(signal, "sigwaitinfo"):  # nobody says who sent it: ending is the safe side
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # in the threads begun from here on, too
+
+    def wait() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+            pass
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def end_with(parent: int) -> None:

@@ -1,11 +1,13 @@
 """Processes end with the one that started them, even if it is killed."""
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,28 @@ def test_others_are_left_alone(monkeypatch):
     monkeypatch.setenv("NEXTGPT_PARENT_PROCESS", str(os.getpid()))  # alive, and not the parent of this one
     parents.end_with_starter()
     assert "NEXTGPT_PARENT_PROCESS" not in os.environ
+
+
+def _worker(ready):
+    parents.start_worker()
+    ready.send(True)
+    time.sleep(600)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the sender of a signal is known on Linux")
+def test_a_worker_ends_on_the_signal_of_its_parent_alone():
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    worker = context.Process(target=_worker, args=(there,), daemon=True)
+    worker.start()
+    assert here.recv()
+    for number in ("TERM", "INT"):
+        subprocess.run(["/bin/sh", "-c", f"kill -{number} {worker.pid}"], check=True)
+    worker.join(1)
+    assert worker.is_alive()
+    worker.terminate()
+    worker.join(60)
+    assert worker.exitcode == 0
 
 
 @pytest.mark.slow

@@ -84,6 +84,8 @@ def save_interrupted(trainer: Trainer, number: int) -> None:
             write_whole(run / REQUEUE_MARKER, f"{path}\n")
         where = f"in the validation behind step {step}" if in_validation else f"at step {step}"
         print(f"\ninterrupted {where}; to go on: the same command with --ckpt_path {path}", flush=True)
+        if in_validation and step == trainer.max_steps:  # Lightning begins no epoch behind the last step
+            print("it leaves the adapter; the validation is done again by: validate, with the same path", flush=True)
     # the first process to end may take the others with it
     trainer.strategy.barrier("interrupted")
 

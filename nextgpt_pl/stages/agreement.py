@@ -37,7 +37,8 @@ class StepAgreement(Callback):
     so a checkpoint that an interruption leaves is never without gradients of a part of them.
 
     Signals are handled where the trainer has a checkpoint callback. They are acted upon behind optimizer steps and
-    behind the batches and tasks of a validation, which a resumed run does again from its start.
+    behind the batches and tasks of a validation, which a resumed run does again from its start; behind the last step of
+    all, the verb ``validate`` does it.
 
     Args:
         on_nonfinite: ``raise`` stops the run with a :class:`UserError`; ``skip`` leaves the optimizer step out in every
