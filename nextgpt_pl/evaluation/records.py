@@ -27,7 +27,8 @@ class Prediction:
         task: name of the task.
         key: of the item, unique within the task.
         prompt: parts of the last question, ``{"type": "text", "text": ...}`` or ``{"type": "image"}``.
-        reply: parts in order; a medium's ``file`` is a path below the predictions' folder.
+        reply: parts in order; a medium's ``file`` is a path below the predictions' folder, and one that is a single
+            value throughout (a black picture, silence) is marked as ``constant``.
         references: right texts: captions, or answers of annotators.
         reference: a right medium, ``{"type": ..., "file": ...}``; its file lies below the predictions' folder, or
             below the task's own data folder where it has one.
@@ -41,7 +42,7 @@ class Prediction:
     prompt: list[dict[str, Any]]
     reply: list[dict[str, Any]]
     references: list[str] = field(default_factory=list)
-    reference: dict[str, str] | None = None
+    reference: dict[str, Any] | None = None
     expected: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     failed: str | None = None
 

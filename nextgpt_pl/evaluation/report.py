@@ -29,6 +29,9 @@ def rows(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
             theirs = ("", "") if paper is None else (f"{paper:g}", f"{ours.value - paper:+.4g}")
             found.append((task, name, f"{ours.value:.4g}", interval, *theirs, str(ours.count)))
         found += [(task, name, "not computed", why, "", "", "") for name, why in result["failed"].items()]
+        if result.get("constant"):
+            what = "black pictures, silence: one value throughout"
+            found.append((task, "constant media", str(result["constant"]), what, "", "", str(result["items"])))
         skipped = result.get("skipped", {})
         if skipped:
             key, why = next(iter(skipped.items()))

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from nextgpt_pl.atomic import clear_abandoned, write_whole
+from nextgpt_pl.decoders.base import constant
+from nextgpt_pl.distributed import of_first_process, processes, rank
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation import records
 from nextgpt_pl.evaluation.bootstrap import Estimate
 from nextgpt_pl.evaluation.readable import fault
 from nextgpt_pl.evaluation.records import Prediction
+from nextgpt_pl.evaluation.shares import together
 from nextgpt_pl.evaluation.tasks import Item, Task
 from nextgpt_pl.media import array_of
 from nextgpt_pl.media_files import save, save_video_exactly
@@ -40,28 +45,53 @@ def present(tasks: Sequence[Task]) -> tuple[list[Task], dict[str, list[str]]]:
     return [t for t in tasks if not missing[t.name]], {name: files for name, files in missing.items() if files}
 
 
-def predict(model: AnyToAny, tasks: Sequence[Task], folder: Path, *, temperature: float, seed: int) -> None:
+def predict(
+    model: AnyToAny, tasks: Sequence[Task], folder: Path, *, temperature: float, seed: int, shared: bool = False
+) -> None:
     """Write a prediction for each item of each task that ``folder`` does not have yet.
 
     An item's media depend on its number and ``seed`` alone, and at temperature 0 its text does too; so an interrupted
     run continues as if nothing had happened. An item whose files cannot be read is written as failed, and tried again
     by the next run.
+
+    Args:
+        model: answers.
+        tasks: to be answered.
+        folder: of the predictions; one file system for all processes.
+        temperature: of the text.
+        seed: of media and text.
+        shared: each process answers its part of the items and writes its media; the first one writes the predictions.
+
     """
-    clear_abandoned(folder)
-    written = records.read(folder) if (folder / records.FILE).is_file() else []
+    alone = not shared or processes() == 1
+    first = alone or rank() == 0
+    written = _begin(folder) if first else []
+    written = written if alone else of_first_process(written)
     known = {(p.task, p.key) for p in written if p.failed is None}
     failed = {(p.task, p.key): p.failed for p in written}
-    _drop_cut_line(folder / records.FILE)
-    with (folder / records.FILE).open("a", encoding="utf-8") as file:
+    count, own = (1, 0) if alone else (processes(), rank())
+    with (folder / records.FILE).open("a", encoding="utf-8") if first else nullcontext() as file:
         for task in tasks:
             items = [(n, item) for n, item in numbered(task) if (task.name, item.key) not in known]
-            bar = tqdm(total=len(items), desc=task.name)
-            for batch in _batches(items):
-                for prediction in _answer_readable(model, task, batch, folder, temperature, seed):
-                    if prediction.failed is None or prediction.failed != failed.get((task.name, prediction.key)):
+            bar = tqdm(total=len(items), desc=task.name, disable=not first)
+            batches = _batches(items)
+            for start in range(0, len(batches), count):
+                # processes take turns: the predictions stand in the order in which one process writes them
+                mine = [item for batch in batches[start : start + count][own : own + 1] for item in batch]
+                answer = partial(_answer_readable, model, task, mine, folder, temperature, seed)
+                for prediction in answer() if alone else together(answer):
+                    again = failed.get((task.name, prediction.key))
+                    if file is not None and (prediction.failed is None or prediction.failed != again):
                         records.write_line(prediction, file)
-                bar.update(len(batch))
+                bar.update(sum(map(len, batches[start : start + count])))
             bar.close()
+
+
+def _begin(folder: Path) -> list[Prediction]:
+    """What ``folder`` has already; leftovers of an interruption are cleared."""
+    clear_abandoned(folder)
+    _drop_cut_line(folder / records.FILE)
+    return records.read(folder) if (folder / records.FILE).is_file() else []
 
 
 def _drop_cut_line(file: Path) -> None:
@@ -161,7 +191,7 @@ def _answer(
     return found
 
 
-def _reference(item: Item, folder: Path, name: str) -> dict[str, str] | None:
+def _reference(item: Item, folder: Path, name: str) -> dict[str, Any] | None:
     """The right medium: a file of the task's data, or one that is written beside the reply's."""
     if item.reference is None:
         return None
@@ -171,7 +201,7 @@ def _reference(item: Item, folder: Path, name: str) -> dict[str, str] | None:
     return _written(ReplyPart(item.reference.modality.value, array=array, rate=rate), folder, name)
 
 
-def _written(part: ReplyPart, folder: Path, name: str) -> dict[str, str]:
+def _written(part: ReplyPart, folder: Path, name: str) -> dict[str, Any]:
     """A part as it stands in the file; media are written without loss, or they would be measured with it."""
     if part.type == "text":
         return {"type": "text", "text": part.text or ""}
@@ -184,7 +214,8 @@ def _written(part: ReplyPart, folder: Path, name: str) -> dict[str, str]:
         save_video_exactly(part.array, path, part.rate or 1.0)
     else:
         save(part.array, modality, path, part.rate)
-    return {"type": part.type, "file": str(path.relative_to(folder))}
+    file = {"type": part.type, "file": str(path.relative_to(folder))}
+    return {**file, "constant": True} if constant(part.array) else file
 
 
 def score(tasks: Sequence[Task], folder: Path) -> dict[str, Any]:
@@ -211,6 +242,7 @@ def score(tasks: Sequence[Task], folder: Path) -> dict[str, Any]:
             "scores": scores,
             "failed": failed,
             "skipped": skipped,
+            "constant": sum(bool(medium.get("constant")) for p in own for medium in p.media),
             "paper": task.paper,
         }
     unknown = sorted({p.task for p in predictions} - {t.name for t in tasks})

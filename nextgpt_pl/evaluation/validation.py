@@ -73,6 +73,8 @@ class ValidationTasks(Callback):
         for task, found in record["tasks"].items():
             for key, reason in found["skipped"].items():
                 rank_zero_warn(f"validation task {task!r}: {key} is skipped: {reason}")
+            if found["constant"]:
+                rank_zero_warn(f"validation task {task!r}: {found['constant']} media are one value throughout")
             for score_name, reason in found["failed"].items():
                 rank_zero_warn(f"validation task {task!r}: no {score_name}: {reason}")
             for name, estimate in found["scores"].items():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -27,22 +28,30 @@ _BATCH = 16
 class Extractor(ABC):
     """Features of media, and of captions where the network reads text.
 
+    Media are read, and features computed, for a few items at a time.
+
     Attributes:
         name: in tables.
+        device: where the network runs; by default on a GPU if there is one.
 
     """
 
     name: str
 
+    @cached_property
+    def device(self) -> torch.device:
+        """By default on a GPU if there is one."""
+        return device_of(None)
+
     @torch.no_grad()
     def media(self, media: Sequence[Media]) -> Tensor:
-        """``(N, D)`` float32 of media of one modality."""
-        return torch.cat([self._media(media[i : i + _BATCH]) for i in range(0, len(media), _BATCH)])
+        """``(N, D)`` float32 on the CPU, of media of one modality."""
+        return torch.cat([self._media(media[i : i + _BATCH]).cpu() for i in range(0, len(media), _BATCH)])
 
     @torch.no_grad()
     def captions(self, captions: Sequence[str]) -> Tensor:
-        """``(N, D)`` float32."""
-        return torch.cat([self._captions(captions[i : i + _BATCH]) for i in range(0, len(captions), _BATCH)])
+        """``(N, D)`` float32 on the CPU."""
+        return torch.cat([self._captions(captions[i : i + _BATCH]).cpu() for i in range(0, len(captions), _BATCH)])
 
     @abstractmethod
     def _media(self, media: Sequence[Media]) -> Tensor: ...
@@ -57,17 +66,18 @@ class PocketFeatures(Extractor):
     Args:
         logits: class logits instead of features, for the inception score and KL divergence: similarity to one caption
             of each training sound, the only medium with few enough scenes to be classes.
+        device: see :class:`Extractor`.
 
     """
 
-    def __init__(self, logits: bool = False) -> None:
-        self.name, self.logits = "pocket ImageBind", logits
+    def __init__(self, logits: bool = False, device: str | None = None) -> None:
+        self.name, self.logits, self.device = "pocket ImageBind", logits, device_of(device)
 
     @cached_property
     def _encoder(self) -> Any:
         from nextgpt_pl.pocket.pretrain.encoder import shipped_encoder
 
-        return shipped_encoder()
+        return shipped_encoder().to(self.device)
 
     @cached_property
     def _classes(self) -> Tensor:
@@ -83,7 +93,7 @@ class PocketFeatures(Extractor):
 
         model, modality = self._encoder.model, media[0].modality
         inputs = tower_input([array_of(m)[0] for m in media], modality, model.config)
-        found = F.normalize(model(TOWER[modality], inputs, scale=False), dim=1)
+        found = F.normalize(model(TOWER[modality], inputs.to(self.device), scale=False), dim=1)
         return found @ self._classes.T * 20 if self.logits else found
 
     def _captions(self, captions: Sequence[str]) -> Tensor:
@@ -96,18 +106,21 @@ class ClipFeatures(Extractor):
     Args:
         model: hub id or folder.
         frames: of a video, spread evenly.
+        device: see :class:`Extractor`.
 
     """
 
-    def __init__(self, model: str = "openai/clip-vit-base-patch16", frames: int = 8) -> None:
-        self.name, self.model, self.frames = f"CLIP {model}", model, frames
+    def __init__(self, model: str = "openai/clip-vit-base-patch16", frames: int = 8, device: str | None = None) -> None:
+        self.name, self.model, self.frames, self.device = f"CLIP {model}", model, frames, device_of(device)
 
     @cached_property
     def _parts(self) -> tuple[Any, Any]:
         from transformers import AutoProcessor, CLIPModel
 
         folder = resolve(self.model)
-        return CLIPModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+        return CLIPModel.from_pretrained(folder).to(self.device).eval(), AutoProcessor.from_pretrained(
+            folder, trust_remote_code=False
+        )
 
     def _media(self, media: Sequence[Media]) -> Tensor:
         model, processor = self._parts
@@ -119,13 +132,13 @@ class ClipFeatures(Extractor):
                 chosen = list(array[np.linspace(0, len(array) - 1, min(self.frames, len(array))).round().astype(int)])
             frames += chosen
             lengths.append(len(chosen))
-        pixels = processor(images=frames, return_tensors="pt").pixel_values
+        pixels = processor(images=frames, return_tensors="pt").pixel_values.to(self.device)
         features = F.normalize(_tensor(model.get_image_features(pixel_values=pixels)), dim=1)
         return torch.stack([part.mean(0) for part in features.split(lengths)])
 
     def _captions(self, captions: Sequence[str]) -> Tensor:
         model, processor = self._parts
-        encoded = processor(text=list(captions), return_tensors="pt", padding=True, truncation=True)
+        encoded = processor(text=list(captions), return_tensors="pt", padding=True, truncation=True).to(self.device)
         return F.normalize(_tensor(model.get_text_features(**encoded)), dim=1)
 
 
@@ -134,28 +147,34 @@ class ClapFeatures(Extractor):
 
     Args:
         model: hub id or folder.
+        device: see :class:`Extractor`.
 
     """
 
-    def __init__(self, model: str = "laion/clap-htsat-unfused") -> None:
-        self.name, self.model = f"CLAP {model}", model
+    def __init__(self, model: str = "laion/clap-htsat-unfused", device: str | None = None) -> None:
+        self.name, self.model, self.device = f"CLAP {model}", model, device_of(device)
 
     @cached_property
     def _parts(self) -> tuple[Any, Any]:
         from transformers import AutoProcessor, ClapModel
 
         folder = resolve(self.model)
-        return ClapModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+        return ClapModel.from_pretrained(folder).to(self.device).eval(), AutoProcessor.from_pretrained(
+            folder, trust_remote_code=False
+        )
 
     def _media(self, media: Sequence[Media]) -> Tensor:
         model, processor = self._parts
-        inputs = torch.stack([clap_input(*array_of(medium), processor.feature_extractor) for medium in media])
-        whole = torch.zeros(len(inputs), 1, dtype=torch.bool)
+        read = [clap_input(*array_of(medium), processor.feature_extractor) for medium in media]
+        inputs = torch.stack(read).to(self.device)
+        whole = torch.zeros(len(inputs), 1, dtype=torch.bool, device=self.device)
         return F.normalize(_tensor(model.get_audio_features(input_features=inputs, is_longer=whole)), dim=1)
 
     def _captions(self, captions: Sequence[str]) -> Tensor:
         model, processor = self._parts
-        encoded = processor.tokenizer(list(captions), return_tensors="pt", padding=True, truncation=True)
+        encoded = processor.tokenizer(list(captions), return_tensors="pt", padding=True, truncation=True).to(
+            self.device
+        )
         return F.normalize(_tensor(model.get_text_features(**encoded)), dim=1)
 
 
@@ -164,11 +183,12 @@ class InceptionFeatures(Extractor):
 
     Args:
         logits: for the inception score.
+        device: see :class:`Extractor`.
 
     """
 
-    def __init__(self, logits: bool = False) -> None:
-        self.name, self.logits = "Inception v3", logits
+    def __init__(self, logits: bool = False, device: str | None = None) -> None:
+        self.name, self.logits, self.device = "Inception v3", logits, device_of(device)
 
     @cached_property
     def _network(self) -> Any:
@@ -177,11 +197,11 @@ class InceptionFeatures(Extractor):
         except ImportError as error:
             raise UserError(f"{self.name}: pip install torch-fidelity ({error})") from error
         feature = "logits_unbiased" if self.logits else "2048"
-        return NoTrainInceptionV3(name="inception-v3-compat", features_list=[feature])
+        return NoTrainInceptionV3(name="inception-v3-compat", features_list=[feature]).to(self.device)
 
     def _media(self, media: Sequence[Media]) -> Tensor:
-        images = [torch.from_numpy(np.array(array_of(m)[0])).permute(2, 0, 1)[None] for m in media]
-        return torch.cat([self._network(image).float() for image in images])
+        images = [torch.from_numpy(np.array(array_of(m)[0])).permute(2, 0, 1) for m in media]
+        return _in_equal_batches(lambda batch: self._network(batch).float(), images, self.device)
 
 
 class ModuleFeatures(Extractor):
@@ -191,21 +211,38 @@ class ModuleFeatures(Extractor):
         module: an ``nn.Module``, by ``class_path`` in a YAML.
         name: in tables.
         sample_rate: that sounds are brought to; ``None``: as they are.
+        device: see :class:`Extractor`.
 
     """
 
-    def __init__(self, module: torch.nn.Module, name: str = "features", sample_rate: int | None = None) -> None:
-        self.name, self.module, self.sample_rate = name, module.eval(), sample_rate
+    def __init__(
+        self, module: torch.nn.Module, name: str = "features", sample_rate: int | None = None, device: str | None = None
+    ) -> None:
+        self.name, self.sample_rate, self.device = name, sample_rate, device_of(device)
+        self.module = module.to(self.device).eval()
 
     def _media(self, media: Sequence[Media]) -> Tensor:
-        found = []
+        tensors = []
         for medium in media:
             array, rate = array_of(medium)
             tensor = torch.from_numpy(np.array(array)).float()
             if medium.modality is Modality.AUDIO and self.sample_rate and rate and rate != self.sample_rate:
                 tensor = resample(tensor, int(rate), self.sample_rate)
-            found.append(self.module(tensor[None]))
-        return torch.cat(found).flatten(1).float()
+            tensors.append(tensor)
+        return _in_equal_batches(lambda batch: self.module(batch).flatten(1).float(), tensors, self.device)
+
+
+def device_of(name: str | None) -> torch.device:
+    """By default a GPU if there is one."""
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _in_equal_batches(network: Callable[[Tensor], Tensor], tensors: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Features ``(N, D)`` of tensors; neighbours of one shape run together."""
+    found: list[Tensor] = []
+    for _, group in groupby(tensors, key=lambda tensor: tensor.shape):
+        found.append(network(torch.stack(list(group)).to(device)))
+    return torch.cat(found)
 
 
 def _tensor(output: Any) -> Tensor:

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from nextgpt_pl.atomic import write_whole
-from nextgpt_pl.decoders.base import Decoder
+from nextgpt_pl.decoders.base import Decoder, constant
 from nextgpt_pl.escaping import one_line, spreadsheet_cell
 from nextgpt_pl.media_files import save_comparison
 from nextgpt_pl.modality import MODALITIES, Modality
@@ -75,6 +75,9 @@ class SampleWriter:
             torch.stack([k[1] for k in kept]).reshape(shape), seed=SEED, negative=self.negatives.get(modality)
         )
         theirs = decoder.generate(torch.stack([k[2] for k in kept]).reshape(shape), seed=SEED)
+        blank = sum(map(constant, [*ours, *theirs]))
+        if blank:
+            rank_zero_warn(f"{blank} of {2 * len(kept)} {modality} samples at step {step} are one value throughout")
         folder.mkdir(parents=True, exist_ok=True)
         captions = [k[0] for k in kept]
         files = save_comparison(folder, modality, captions, theirs, ours, decoder.rate)

@@ -45,27 +45,34 @@ def _parsed(parser: Any, argv: Sequence[str]) -> Any:
 
 
 def test(argv: Sequence[str]) -> int:
-    """Answer what is not answered yet, then score and report."""
+    """Answer what is not answered yet, then score and report; under torchrun or srun all processes answer."""
     parser = _parser("test")
     config = _parsed(parser, argv[1:])
     if config.run is None:
         raise UserError("--run: give the folder of a run, such as outputs/instruct/RUN")
     given = Path(config.config[-1].relative).stem if config.config else "tasks"
     folder = config.out or config.run / "eval" / given
-    from nextgpt_pl.evaluation import run
+    from nextgpt_pl.distributed import rank
+    from nextgpt_pl.evaluation import run, shares
     from nextgpt_pl.pipeline import AnyToAny
 
     tasks = _tasks(parser, config)
+    found, missing = run.present(tasks)
+    with shares.joined() as device:
+        shares.by_first(partial(_start, parser, config, folder, missing))
+        if not found:
+            raise UserError("none of the tasks has its data; nothing was asked")
+        model = AnyToAny.from_run(config.run, device=device, trust=config.trust)
+        run.predict(model, found, folder, temperature=config.temperature, seed=config.seed, shared=True)
+        if rank() == 0:
+            _score(found, missing, config, folder)
+    return 0
+
+
+def _start(parser: Any, config: Any, folder: Path, missing: Mapping[str, list[str]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _pin(parser, config, folder)
-    found, missing = run.present(tasks)
     _print_missing(missing)
-    if not found:
-        raise UserError("none of the tasks has its data; nothing was asked")
-    model = AnyToAny.from_run(config.run, trust=config.trust)
-    run.predict(model, found, folder, temperature=config.temperature, seed=config.seed)
-    _score(found, missing, config, folder)
-    return 0
 
 
 def evaluate(argv: Sequence[str]) -> int:

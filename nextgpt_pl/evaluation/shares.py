@@ -1,0 +1,79 @@
+"""Several processes of one launch (torchrun, srun) that answer the items of tasks together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from nextgpt_pl.distributed import gathered, of_first_process, rank
+from nextgpt_pl.errors import UserError
+
+T = TypeVar("T")
+_PATIENCE = timedelta(hours=12)  # the slowest process's batch may hold videos
+
+
+@contextmanager
+def joined() -> Iterator[str | None]:
+    """Join the processes of this launch, by gloo, and give this process's own GPU; alone, nothing is done."""
+    environment = _environment()
+    if environment is None:
+        yield None
+        return
+    address = f"tcp://{environment.main_address}:{environment.main_port}"
+    # torchrun has a store at that address already
+    method = "env://" if dist.is_torchelastic_launched() else address
+    ranks = {"rank": environment.global_rank(), "world_size": environment.world_size()}
+    dist.init_process_group("gloo", init_method=method, timeout=_PATIENCE, **ranks)
+    try:
+        gpus = torch.cuda.device_count()
+        yield f"cuda:{environment.local_rank() % gpus}" if gpus else None
+    finally:
+        dist.destroy_process_group()
+
+
+def _environment() -> Any:
+    """Lightning's view of the launch, if it has several processes."""
+    from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+
+    found: Any = None
+    if TorchElasticEnvironment.detect():
+        found = TorchElasticEnvironment()
+    elif int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and SLURMEnvironment.detect():
+        found = SLURMEnvironment()
+    return found if found is not None and found.world_size() > 1 else None
+
+
+def by_first(function: Callable[[], None]) -> None:
+    """Let the first process alone do it; its :class:`UserError` is raised by all."""
+    reason = None
+    if rank() == 0:
+        try:
+            function()
+        except UserError as error:
+            reason = str(error)
+    reason = of_first_process(reason)
+    if reason is not None:
+        raise UserError(reason)
+
+
+def together(function: Callable[[], list[T]]) -> list[T]:
+    """What all processes found, in their order; where one fails, all do."""
+    found: list[T] = []
+    own: Exception | None = None
+    try:
+        found = function()
+    except Exception as error:  # the others wait, and have to be told
+        own = error
+    everyone = gathered((found, None if own is None else f"{type(own).__name__}: {own}"))
+    if own is not None:
+        raise own
+    for _, reason in everyone:
+        if reason is not None:
+            raise UserError(f"another process stopped: {reason}")
+    return [one for part, _ in everyone for one in part]
