@@ -1,4 +1,3 @@
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -66,12 +65,16 @@ def test_numbers_are_cut_as_in_the_paper():
 
 
 @pytest.mark.slow
-def test_the_papers_model_in_half_a_minute(capsys):
-    started = time.process_time()
+def test_the_papers_model(capsys):
     assert main(["summary", "-c", str(EXPERIMENTS / "paper" / "instruct.yaml"), "--gpus", "4"]) == 0
-    assert time.process_time() - started < 30
     printed = capsys.readouterr().out
-    for part in ("memory on each of 4 GPUs (replicated), 4 rows of 512 tokens", "TFLOP", "hours on 4 GPUs", "cache of"):
+    for part in (
+        "memory on each of 4 GPUs (replicated), 4 rows of 512 tokens",
+        "fake tensors",
+        "fits 80 GB",
+        "TFLOP",
+        "cache of",
+    ):
         assert part in printed
 
 
