@@ -4,7 +4,8 @@ import torch
 from nextgpt_pl.checkpoints.io import AtomicCheckpointIO, newest
 from nextgpt_pl.errors import UserError
 
-VERSION = {"pytorch-lightning_version": "2.6.0"}  # without which a file is no checkpoint
+# without these a file is no checkpoint of a run
+WHOLE = {"pytorch-lightning_version": "2.6.0", "state_dict": {}, "manifest": "{}"}
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,7 @@ VERSION = {"pytorch-lightning_version": "2.6.0"}  # without which a file is no c
 )
 def test_a_checkpoint_that_is_not_finite_is_not_read(checkpoint, named, tmp_path):
     path = tmp_path / "a.ckpt"
-    torch.save({**checkpoint, **VERSION}, path)
+    torch.save({**WHOLE, **checkpoint}, path)
     with pytest.raises(UserError, match=rf"a\.ckpt'.* not finite: {named}"):
         AtomicCheckpointIO().load_checkpoint(path)
 
@@ -27,7 +28,7 @@ def test_a_checkpoint_that_is_not_finite_is_not_read(checkpoint, named, tmp_path
 def test_what_is_no_weight_may_be_infinite(tmp_path):
     """Such as the score of the best checkpoint before there is one."""
     path = tmp_path / "a.ckpt"
-    AtomicCheckpointIO().save_checkpoint({"callbacks": {"best": torch.tensor(float("inf"))}, **VERSION}, path)
+    AtomicCheckpointIO().save_checkpoint({**WHOLE, "callbacks": {"best": torch.tensor(float("inf"))}}, path)
     assert AtomicCheckpointIO().load_checkpoint(path)["callbacks"]["best"] == float("inf")
 
 
