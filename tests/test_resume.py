@@ -68,12 +68,13 @@ def test_the_same_command_goes_on_and_keeps_the_last_and_the_best(tmp_path, capf
 def test_a_checkpoint_is_whole_or_not_there(tmp_path, monkeypatch):
     writer = AtomicCheckpointIO()
     path = tmp_path / "a.ckpt"
-    writer.save_checkpoint({"global_step": 1}, path)
+    whole = {"global_step": 1, "pytorch-lightning_version": "2.0", "state_dict": {}, "manifest": "{}"}
+    writer.save_checkpoint(whole, path)
     monkeypatch.setattr(torch, "save", lambda _, file: file.write(b"half") and (_ for _ in ()).throw(OSError("full")))
     with pytest.raises(OSError, match="full"):
         writer.save_checkpoint({"global_step": 2}, path)
     assert [p.name for p in tmp_path.iterdir()] == ["a.ckpt"]
-    assert writer.load_checkpoint(path) == {"global_step": 1}
+    assert writer.load_checkpoint(path) == whole
     assert newest(tmp_path) == (path, 1)
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(UserError, match=r"a\.ckpt' is no readable checkpoint"):
