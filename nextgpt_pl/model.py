@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nextgpt_pl.compiled import compile_module
 from nextgpt_pl.conversation import Conversation, Direction, MediaAs
 from nextgpt_pl.decoders.base import Decoder
 from nextgpt_pl.distributed import untouched, whole
@@ -54,6 +55,7 @@ class NextGPT(nn.Module):
         media_as: ``signals``, or as a baseline ``captions``: the LLM writes a caption between the first and last signal
             token of a medium, which the decoder's own text encoder reads. Then nothing is projected for the decoders.
         cache: where features of frozen parts are kept between runs; without one they are remembered in memory only.
+        compile_projections: compile input and output projections (``torch.compile``).
 
     """
 
@@ -70,8 +72,10 @@ class NextGPT(nn.Module):
         null_signals: bool = False,
         media_as: MediaAs = "signals",
         cache: FeatureCache | None = None,
+        compile_projections: bool = False,
     ) -> None:
         super().__init__()
+        self.compile_projections = compile_projections
         self.llm, self.encoder = llm, encoder
         self.decoders = {_modality(name, "decoders"): d for name, d in (decoders or {}).items()}
         for key, factory in {"output_projection": output_projection, "input_projection": input_projection}.items():
@@ -184,7 +188,7 @@ class NextGPT(nn.Module):
             length, dim = decoder.projection_shape
             with drawn_on_cpu():
                 output = self.output_projection_factory(self.llm.hidden_size, len(spans[modality]), length, dim)
-            self.output_projections[modality.value] = output.to(device)
+            self.output_projections[modality.value] = self._compiled(output.to(device))
             if self.has_null_signals:
                 self.null_signals[modality.value] = nn.Parameter(torch.zeros(length, dim))
         if self.encoder is None or self.input_projection_factory is None:
@@ -197,7 +201,12 @@ class NextGPT(nn.Module):
                 projection = self.input_projection_factory(self.encoder.output_dim, self.llm.hidden_size)
             if isinstance(projection, WordInputProjection):
                 projection.use_words(self.llm.word_embeddings())
-            self.input_projections[key] = projection.to(device)
+            self.input_projections[key] = self._compiled(projection.to(device))
+
+    def _compiled(self, projection: nn.Module) -> nn.Module:
+        if self.compile_projections:
+            compile_module(projection)
+        return projection
 
     def train(self, mode: bool = True) -> NextGPT:
         """Projections that are frozen stay in evaluation mode: their dropout would only be noise."""
