@@ -25,7 +25,7 @@ def _graphs():
     return torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @needs_compiler
 def test_a_compiled_layer_gives_the_same_states_and_gradients_and_is_eager_with_a_cache(tiny_models):
     eager, compiled = _llm(tiny_models), _llm(tiny_models)
@@ -47,7 +47,7 @@ def test_a_compiled_layer_gives_the_same_states_and_gradients_and_is_eager_with_
     assert _graphs() == graphs
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @needs_compiler
 def test_a_compiled_projection_gives_the_same_numbers_under_the_same_names():
     torch.manual_seed(0)
