@@ -3,6 +3,7 @@
 import inspect
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from nextgpt_pl.decoders import AudioLDMDecoder, DiffusionDecoder, PrecomputedEm
 from nextgpt_pl.decoders.arguments import check, declared, sampling_types
 from nextgpt_pl.decoders.gallery import GalleryDecoder
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.pipeline import AnyToAny
 
 SD = "StableDiffusionPipeline"
 
@@ -156,3 +159,15 @@ def test_the_command_line_refuses_them_without_a_traceback(key, value, named, ca
     assert "error: " in error
     assert named in error
     assert not list(tmp_path.iterdir())
+
+
+def test_the_pipelines_options_are_checked_before_it_writes():
+    chat = object.__new__(AnyToAny)
+    chat.network = SimpleNamespace(decoders={Modality.IMAGE: _decoder()})
+    for options, message in (
+        ({"image": {"num_inference_stepz": 2}}, "did you mean 'num_inference_steps'"),
+        ({"image": 5}, "image=5: want a dictionary"),
+        ({"video": {"num_frames": 8}}, "video: there is no decoder"),
+    ):
+        with pytest.raises(UserError, match=message):
+            chat.batch([[{"role": "user", "content": "Draw."}]], **options)
