@@ -14,7 +14,7 @@ from nextgpt_pl.atomic import whole_file
 from nextgpt_pl.checkpoints.finite import check_finite, tensors_of
 from nextgpt_pl.errors import UserError
 
-_KEYS = ("pytorch-lightning_version", "state_dict", "manifest")
+_VERSION = "pytorch-lightning_version"  # which every checkpoint of a trainer has
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -36,7 +36,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """The checkpoint, on the CPU.
 
         Raises:
-            UserError: it is missing, cut short, holds more than tensors and plain data, or weights that are not finite.
+            UserError: it is missing, cut short, holds more than tensors and plain data, or weights that are not finite,
+                or is of no trainer.
 
         """
         if not Path(path).is_file():
@@ -47,10 +48,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise UserError(
                 f"ckpt_path={str(path)!r} is no readable checkpoint ({str(error).splitlines()[0]})"
             ) from error
-        for key in _KEYS:
-            if key not in checkpoint:
-                raise UserError(f"ckpt_path={str(path)!r} is no checkpoint of a run: it has no {key}")
         check_finite(tensors_of(checkpoint), f"ckpt_path={str(path)!r}")
+        if _VERSION not in checkpoint:
+            raise UserError(f"ckpt_path={str(path)!r} is no checkpoint of a run: it has no {_VERSION}")
         return checkpoint
 
 
