@@ -1,10 +1,19 @@
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from nextgpt_pl.conversation import IGNORE, Conversation, pair_to_dialogue, parts_of
+from nextgpt_pl.conversation import IGNORE, Conversation, Direction, pair_to_dialogue, parts_of
+from nextgpt_pl.datamodules import PocketDialogues, PocketWorld
+from nextgpt_pl.encoders import ImageBindEncoder
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.llm import CausalLM
+from nextgpt_pl.modality import GENERATED, Modality
+from nextgpt_pl.model import NextGPT
+from nextgpt_pl.pocket.pretrain.quality import pocket_decoder
+from nextgpt_pl.projections import MLPOutputProjection, WordInputProjection
 from nextgpt_pl.samples import CaptionedPair, Dialogue, Media, MediaPart, Message, TextPart
 
 SHOWN = Media(Modality.IMAGE, Path("x.png"))
@@ -104,3 +113,22 @@ def test_other_chat_templates(pocket_tokenizer):
     tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
     with pytest.raises(UserError, match="row 7: the chat template refuses the messages: roles must alternate"):
         conversation(CaptionedPair("row 7", Modality.IMAGE, "a red circle"))
+
+
+def test_pocket_rows_have_the_ids_that_the_pocket_weights_were_trained_on():
+    """A digest over dialogues of every route and pairs of both directions, recorded when they were trained."""
+    network = NextGPT(
+        llm=CausalLM("pocket:llm"),
+        encoder=ImageBindEncoder("pocket:encoder", video_clips=4, audio_clips=1),
+        input_projection=partial(WordInputProjection, width=16, expand=2),
+        decoders={m.value: pocket_decoder(m) for m in GENERATED},
+        output_projection=partial(MLPOutputProjection, width=16),
+    )
+    found = sha256()
+    for direction in get_args(Direction):
+        render = network.conversation(direction)
+        for item in [*PocketDialogues(train_size=12).read("train", {}), *PocketWorld(train_size=40).read("train", {})]:
+            row = render(item)
+            places = [(p.start, p.stop) for p in (*row.slots, *row.spans)]
+            found.update(repr((row.input_ids, row.labels, places)).encode())
+    assert found.hexdigest() == "0ce0338d7a7a2a4d22a13785dfb759fe5ed2c1b0b2f47ed2165ba3af6b3bd5e0"
