@@ -77,7 +77,7 @@ def _nameable(root):
         for target in sorted(_subclasses(base), key=lambda c: c.__qualname__):
             if target.__module__.startswith("nextgpt_pl.") and not inspect.isabstract(target):
                 bases.setdefault(target, base)
-                todo += _kinds(target)[1]
+                todo += sorted(_kinds(target)[1], key=lambda c: c.__qualname__)
     return bases
 
 
