@@ -6,6 +6,7 @@ Shapes: B rows, T tokens, H LLM width, S spans of one modality, K signal tokens 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -34,6 +35,22 @@ _MOST_SIGNAL_TOKENS = 4096  # of one medium; a span of them must fit the LLM's c
 
 InputProjectionFactory = Callable[[int, int], InputProjection]
 OutputProjectionFactory = Callable[[int, int, int, int], OutputProjection]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A unit of sharding.
+
+    Attributes:
+        module: the block.
+        recompute: whether its activations are computed again in the backward pass.
+        own_dtype: whether it computes in the dtype of its weights alone, as a part does whose features are kept.
+
+    """
+
+    module: nn.Module
+    recompute: bool
+    own_dtype: bool
 
 
 class NextGPT(nn.Module):
@@ -220,10 +237,12 @@ class NextGPT(nn.Module):
         """``function(*args)``. Where weights are sharded, those of the root are whole inside, and only there."""
         return function(*args)
 
-    def blocks(self) -> list[tuple[nn.Module, bool]]:
-        """The repeated parts of LLM and encoder, most of all weights; and whether activations are computed again."""
-        found = [(block, self.llm.gradient_checkpointing) for block in self.llm.blocks()]
-        return found + [(block, False) for block in (self.encoder.blocks() if self.encoder is not None else [])]
+    def blocks(self) -> list[Block]:
+        """The repeated parts of LLM and encoder, which hold most of all weights."""
+        recompute = self.llm.gradient_checkpointing
+        found = [Block(block, recompute, own_dtype=False) for block in self.llm.blocks()]
+        encoder = self.encoder.blocks() if self.encoder is not None else []
+        return found + [Block(block, recompute=False, own_dtype=True) for block in encoder]
 
     def prepare_for_sharding(self) -> None:
         """Make every process run every block equally often, whatever is in its batch."""

@@ -50,7 +50,8 @@ class ShardedStrategy(ModelParallelStrategy):
     ``gradient_checkpointing``.
 
     Args:
-        block_dtype: what the blocks compute in; by default what they are stored in (``llm.dtype``).
+        block_dtype: what the LLM's blocks compute in; by default what they are stored in (``llm.dtype``). The encoder's
+            compute in the dtype of their weights.
         reduce_dtype: what gradients are summed over processes in.
         reshard_after_forward: let go of a block's whole weights after its forward pass, and gather them again in the
             backward pass. ``false`` is faster and takes more memory.
@@ -162,14 +163,15 @@ class ShardedStrategy(ModelParallelStrategy):
         cut = partial(fully_shard, mesh=self._weights_mesh, offload_policy=offload)
         dtype = getattr(torch, self.block_dtype) if self.block_dtype else None
         reduce_dtype = getattr(torch, self.reduce_dtype)
-        for block, recompute in blocks:
+        for block in blocks:
+            module = block.module
             if sender is not None:
-                sender.send(block)
-            if recompute:
+                sender.send(module)
+            if block.recompute:
                 # inside of FSDP's hooks: what is computed again finds its weights gathered already
-                block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-            policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=reduce_dtype)
-            cut(block, mp_policy=policy, reshard_after_forward=self.reshard_after_forward)
+                module.forward = partial(checkpoint, module.forward, use_reentrant=False)
+            policy = MixedPrecisionPolicy(param_dtype=None if block.own_dtype else dtype, reduce_dtype=reduce_dtype)
+            cut(module, mp_policy=policy, reshard_after_forward=self.reshard_after_forward)
         if sender is not None:
             sender.send(network)
         # the rest computes in its own dtype: projections are small, and float32

@@ -88,3 +88,24 @@ def test_a_process_that_cannot_build_the_network_stops_all(failing, monkeypatch)
     with pytest.raises(UserError, match=wanted):
         strategy.build(network, build)
     assert devices == ["meta", "cpu"]
+
+
+def test_block_dtype_is_of_the_llms_blocks_alone(tiny_models, monkeypatch):
+    """Features of the encoder are kept: they must not depend on how the run computes."""
+    stage, _ = tiny.stage_and_data("EncoderAlignment", tiny_models, 2)
+    stage.configure_model()
+    dtypes = {}
+    monkeypatch.setattr(strategies, "agree_on_layout", lambda _: None)
+    monkeypatch.setattr(strategies, "Sender", lambda _: SimpleNamespace(send=lambda _: None))
+    monkeypatch.setattr(ShardedStrategy, "world_size", 1)
+    monkeypatch.setattr(ShardedStrategy, "root_device", torch.device("cpu"))
+
+    def cut(module, *, mp_policy, **_):
+        dtypes[id(module)] = mp_policy.param_dtype
+
+    monkeypatch.setattr(strategies, "fully_shard", cut)
+    network = stage.network
+    ShardedStrategy(block_dtype="bfloat16").shard(network)
+    assert {dtypes[id(block)] for block in network.llm.blocks()} == {torch.bfloat16}
+    assert {dtypes[id(block)] for block in network.encoder.blocks()} == {None}
+    assert dtypes[id(network)] is None
