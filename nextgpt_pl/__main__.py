@@ -23,7 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("nextgpt_pl.verbs.evaluation:evaluate", "the scores anew, without the model:  evaluate FOLDER"),
     "data": (
         "nextgpt_pl.verbs.data:main",
-        "open every file; what is missing, broken or too long:  data check -c FILE [--workers N]",
+        "open every file and report missing, broken and too long items:  data check -c FILE [--workers N]",
     ),
     "summary": (
         "nextgpt_pl.verbs.summary:main",
@@ -67,10 +67,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "make the pocket weights from nothing:  pocket pretrain [--part image]",
     ),
 }
-# verbs of Lightning's that another one does here
+# verbs of Lightning that have another name here
 ELSEWHERE = {
     "predict": "predictions of a run, as JSONL and media, are written by"
-    " test -c experiments/eval/pocket.yaml --run RUN, of one message by generate --run RUN",
+    " test -c experiments/eval/pocket.yaml --run RUN; the reply to one message by generate --run RUN",
 }
 
 
@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not is_disk_full(error):
             raise
-        full = DiskFullError(full_path(error) or Path.cwd(), ". Make room and give the same command again")
+        full = DiskFullError(full_path(error) or Path.cwd(), ". Free some space and run the same command again")
         print(f"error: {full}", file=sys.stderr)
         return 2
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, whenever the process dies."""
+"""Atomic file writes: a killed process never leaves a partial file under the final name."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pathlib import Path
 from nextgpt_pl.storage import DiskFullError, is_disk_full
 
 _SUFFIX = ".partial"
-_ABANDONED_AFTER = 24 * 3600.0  # seconds; a file that is being written is younger
+_ABANDONED_AFTER = 24 * 3600.0  # seconds without a change; a file that is still being written changes more often
 
 
 def scratch_name(path: Path) -> Path:
-    """A hidden name beside ``path``; unique over processes and machines that share the folder."""
+    """A hidden file name in the folder of ``path``; unique across processes and machines that share the folder."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:16]}{_SUFFIX}")
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A name to write to, in the same folder; the file takes the wanted one when it is complete.
+    """Yield a temporary path in the same folder; on success the file is renamed to ``path``.
 
     Raises:
-        DiskFullError: there is no room; nothing is left behind, and a file that had the name before is as it was.
+        DiskFullError: the disk is full. The temporary file is deleted and an existing file at ``path`` is unchanged.
 
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,13 +41,13 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file in UTF-8; it appears whole or not at all."""
+    """Write a UTF-8 text file atomically."""
     with whole_file(path) as scratch:
         scratch.write_text(text, encoding="utf-8")
 
 
 def clear_abandoned(folder: Path) -> int:
-    """Delete what killed processes left half-written in a folder and those below, once it is a day old.
+    """Delete the temporary files of killed processes in a folder and its subfolders once they are a day old.
 
     Returns:
         How many files were deleted.
@@ -59,6 +59,6 @@ def clear_abandoned(folder: Path) -> int:
             if time.time() - partial.lstat().st_mtime > _ABANDONED_AFTER:
                 partial.unlink()
                 deleted += 1
-        except FileNotFoundError:  # another process was faster
+        except FileNotFoundError:  # another process deleted it first
             continue
     return deleted

@@ -1,4 +1,4 @@
-"""A disk without room: recognised in whatever form a library reports it, and said in one sentence."""
+"""Full disks: recognise the errors that libraries raise for them, and report them in one sentence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from nextgpt_pl.errors import UserError
 
 _CODES = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
-# safetensors and torch report the system's error as text, torch's writer of archives not even that
+# safetensors and torch report the system's error as text only; torch's archive writer reports only that it failed
 _TEXTS = re.compile(
     r"No space left on device|File too large|Disk quota exceeded|os error (28|27|122)\b"
     r"|PytorchStreamWriter failed writing|inline_container\.cc.*(unexpected pos|write)",
@@ -19,21 +19,21 @@ _TEXTS = re.compile(
 
 
 class DiskFullError(UserError):
-    """A file could not be written for want of room.
+    """A file could not be written because the disk is full or a quota is exceeded.
 
     Args:
-        path: of the file.
-        more: sentences that say what is whole, and how to go on.
+        path: the file that could not be written.
+        more: appended to the message; says how to continue.
 
     """
 
     def __init__(self, path: Path, more: str = "") -> None:
-        super().__init__(f"{path}: the disk is full, or a quota is used up; what was complete before is whole{more}")
+        super().__init__(f"{path}: the disk is full or a quota is exceeded; files written before are complete{more}")
         self.path = path
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and all that led to it."""
+    """An error and its chain of causes and contexts."""
     seen: set[int] = set()
     waiting = [error]
     while waiting:
@@ -53,12 +53,12 @@ def _says_full(error: BaseException) -> bool:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error, or one that led to it, says that there is no room."""
+    """Whether an error or one of its causes reports a full disk."""
     return any(_says_full(e) for e in _chain(error))
 
 
 def full_path(error: BaseException) -> Path | None:
-    """The file that had no room, where the error names one."""
+    """The file that could not be written, if the error names it."""
     for e in _chain(error):
         if isinstance(e, DiskFullError):
             return e.path

@@ -208,7 +208,9 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on():
         seen += chunk
     process.send_signal(signal.SIGINT)
     seen += process.communicate(timeout=120)[0]
-    found = re.search(r"interrupted at step (\d+); to go on: the same command with --ckpt_path (\S+)", seen.decode())
+    found = re.search(
+        r"interrupted at step (\d+); to resume, run the same command with --ckpt_path (\S+)", seen.decode()
+    )
     assert found, seen.decode()
     assert "Traceback" not in seen.decode()
     steps = int(found[1]) + 1

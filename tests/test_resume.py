@@ -77,7 +77,7 @@ def test_a_checkpoint_is_whole_or_not_there(tmp_path, monkeypatch):
     assert writer.load_checkpoint(path) == whole
     assert newest(tmp_path) == (path, 1)
     path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(UserError, match=r"a\.ckpt' is no readable checkpoint"):
+    with pytest.raises(UserError, match=r"a\.ckpt' is not a readable checkpoint"):
         writer.load_checkpoint(path)
 
 

@@ -53,7 +53,7 @@ def save_adapter(
 ) -> None:
     """Write the parameters named ``keys`` and the manifest.
 
-    With several processes all have to call this: sharded parameters are put together, and the first process writes.
+    Collective: all ranks call this. Sharded parameters are gathered as full tensors, and rank 0 writes.
 
     Raises:
         UserError: a weight is not finite; nothing is written.
@@ -64,11 +64,11 @@ def save_adapter(
     if rank() == 0:
         write_adapter(folder, tensors, manifest_of(network, tensors, stage, history or []))
     else:
-        check_finite(tensors, f"{folder}: not written")  # as the first process does: all stop, or none
+        check_finite(tensors, f"{folder}: not written")  # the same check as on rank 0, so that all ranks stop or none
 
 
 def write_adapter(folder: Path, tensors: dict[str, Tensor], manifest: dict[str, Any]) -> None:
-    """Write both files; each appears whole or not at all.
+    """Write both files, each atomically.
 
     Raises:
         UserError: a weight is not finite; nothing is written.
@@ -84,7 +84,7 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Manifest and tensors of an adapter.
 
     Raises:
-        UserError: the folder is no adapter, its file cannot be read, or a weight in it is not finite.
+        UserError: the folder is not an adapter, its file cannot be read, or a weight in it is not finite.
 
     """
     if not (folder / MANIFEST).is_file() or not (folder / WEIGHTS).is_file():
@@ -98,17 +98,17 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of an adapter, without its weights."""
+    """The manifest of an adapter; its weights are not read."""
     return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
 
 
 def load_adapter(folder: Path, network: NextGPT) -> dict[str, Any]:
     """Copy an adapter's weights into a loaded network and return its manifest.
 
-    Of a network on the meta device the weights are not read, only what they add to it.
+    If the network is on the meta device, the modules that the manifest describes are added but no weights are read.
 
     Raises:
-        UserError: the folder is no adapter, or its weights do not fit this network; the message names each key.
+        UserError: the folder is not an adapter, or its weights do not fit this network; the message names each key.
 
     """
     if any(p.is_meta for p in network.parameters()):

@@ -1,4 +1,4 @@
-"""Weights that are not finite are neither written nor read."""
+"""Checks for NaN and infinity in weights before they are written and after they are read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAMED = 5
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Names of the floating-point tensors that hold a NaN or an infinity; one wait per device, not per tensor."""
+    """Names of the floating-point tensors that hold NaN or infinity; one host synchronisation per device."""
     flags: dict[torch.device, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         own = tensor.detach()
@@ -31,12 +31,15 @@ def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str, hint: str | Callable[[], str] = "") -> None:
-    """Raise a :class:`UserError` that names the tensors with a NaN or an infinity.
+    """Refuse tensors that hold NaN or infinity.
 
     Args:
-        tensors: by name.
-        where: begins the message.
-        hint: ends the message; a function is called for it then only.
+        tensors: tensors by name.
+        where: start of the message.
+        hint: end of the message; a function is called only if the check fails.
+
+    Raises:
+        UserError: a tensor is not finite; the message names up to five of them.
 
     """
     names = not_finite(tensors)
@@ -63,7 +66,7 @@ def _tensors(prefix: str, value: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def last_checkpoint(run: Path) -> str:
-    """A sentence that names a run's last checkpoint, from which training can go on."""
+    """A sentence that names a run's last checkpoint, from which training can be resumed."""
     from nextgpt_pl.checkpoints.io import newest
 
     found = newest(run / "checkpoints")

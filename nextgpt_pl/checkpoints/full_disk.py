@@ -1,4 +1,4 @@
-"""A run whose disk is full ends with a sentence: where, what is whole, and how it goes on."""
+"""Full disks during training: one error message with the path and the command that resumes the run."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from nextgpt_pl.storage import DiskFullError, full_path, is_disk_full
 
 @contextmanager
 def explaining_full_disk(run_folder: Callable[[], str | None]) -> Iterator[None]:
-    """Turn whatever a library raises on a full disk into one error.
+    """Convert the errors that libraries raise on a full disk to :class:`DiskFullError`.
 
     Args:
-        run_folder: gives the run's folder; ``None`` while there is none.
+        run_folder: returns the run's folder, or ``None`` if it does not exist yet.
 
     Raises:
-        DiskFullError: there is no room; names the file, the newest checkpoint, and the command that goes on.
+        DiskFullError: the disk is full; the message names the file, the newest checkpoint and how to resume.
 
     """
     try:
@@ -28,7 +28,7 @@ def explaining_full_disk(run_folder: Callable[[], str | None]) -> Iterator[None]
             raise
         folder = run_folder()
         found = None if folder is None else newest(Path(folder) / "checkpoints")
-        more = ". Make room and give the same command again"
+        more = ". Free some space and run the same command again"
         if found is not None:
             more += f", with --ckpt_path {found[0]} (step {found[1]})"
         raise DiskFullError(full_path(error) or Path(folder or "."), more) from error

@@ -1,4 +1,4 @@
-"""A run that is told to stop by a signal: the signals, and the checkpoint that it leaves."""
+"""Stopping a run by SIGTERM or SIGINT: signal handlers and the checkpoint that is saved."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from lightning.pytorch import Trainer
 
 from nextgpt_pl.atomic import write_whole
 
-#: in the run's folder; job scripts put the job back into the queue if it is there
+#: file in the run's folder; job scripts requeue the job if it exists
 REQUEUE_MARKER = "requeue"
 
 
 class Signals:
-    """Notes SIGTERM (schedulers send it before they kill) and SIGINT (Ctrl-C) instead of ending the process.
+    """Records SIGTERM (sent by schedulers before they kill a job) and SIGINT (Ctrl-C) instead of ending the process.
 
-    Lightning's own handler of SIGTERM talks to the other processes from inside the signal handler, which can hang, and
-    saves nothing. A second Ctrl-C interrupts at once.
+    Lightning's own SIGTERM handler communicates with the other ranks inside the signal handler, which can hang, and
+    saves nothing. A second Ctrl-C interrupts immediately.
 
     Attributes:
-        received: number of the signal that came first; ``None`` before.
+        received: number of the first signal; ``None`` until one arrives.
 
     """
 
@@ -33,10 +33,10 @@ class Signals:
         self._before: dict[int, Any] = {}
 
     def take_over(self, *, announces: bool) -> None:
-        """Handle both signals from now on, where this is possible: in the main thread.
+        """Install the handlers of both signals. Python allows this in the main thread only; elsewhere do nothing.
 
         Args:
-            announces: say that a signal has arrived.
+            announces: print a message when a signal arrives.
 
         """
         self.received, self._announces = None, announces
@@ -52,26 +52,26 @@ class Signals:
             raise KeyboardInterrupt
         self.received = number
         if self._announces:
-            # print() could be interrupted in the middle of another print()
-            os.write(2, b"\nstopping behind this optimizer step or validation batch; Ctrl-C again stops at once\n")
+            # the signal may arrive during a print(), which must not be entered again
+            os.write(2, b"\nstopping after this optimizer step or validation batch; press Ctrl-C again to stop now\n")
 
     def give_back(self) -> None:
-        """Restore the handlers of before."""
+        """Restore the previous handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
 
 
 def clear_marker(trainer: Trainer) -> None:
-    """Remove the marker of an earlier start."""
+    """Remove the requeue marker of an earlier job."""
     if trainer.is_global_zero:
         (Path(trainer.default_root_dir) / REQUEUE_MARKER).unlink(missing_ok=True)
 
 
 def save_interrupted(trainer: Trainer, number: int) -> None:
-    """Leave ``checkpoints/interrupted.ckpt``, say how to go on and, behind SIGTERM, leave the requeue marker.
+    """Save ``checkpoints/interrupted.ckpt``, print how to resume and, after SIGTERM, write the requeue marker.
 
-    All processes call this.
+    Collective: all ranks call this.
     """
     run, step = Path(trainer.default_root_dir), trainer.global_step
     path = run / "checkpoints" / "interrupted.ckpt"
@@ -82,18 +82,18 @@ def save_interrupted(trainer: Trainer, number: int) -> None:
     if trainer.is_global_zero:
         if number == signal.SIGTERM:
             write_whole(run / REQUEUE_MARKER, f"{path}\n")
-        where = f"in the validation behind step {step}" if in_validation else f"at step {step}"
-        print(f"\ninterrupted {where}; to go on: the same command with --ckpt_path {path}", flush=True)
-        if in_validation and step == trainer.max_steps:  # Lightning begins no epoch behind the last step
-            print("it leaves the adapter; the validation is done again by: validate, with the same path", flush=True)
-    # the first process to end may take the others with it
+        where = f"in the validation after step {step}" if in_validation else f"at step {step}"
+        print(f"\ninterrupted {where}; to resume, run the same command with --ckpt_path {path}", flush=True)
+        if in_validation and step == trainer.max_steps:  # Lightning starts no epoch after the last step
+            print("this only writes the adapter; to repeat the validation, run validate with this path", flush=True)
+    # launchers may end all ranks as soon as the first one exits
     trainer.strategy.barrier("interrupted")
 
 
 def _begin_validation_anew(trainer: Trainer) -> None:
-    """Set the validation's counters to the start of its first batch: a resumed run then does all of it again.
+    """Reset the progress counters of the validation, so that a resumed run repeats the whole validation.
 
-    With any other counters Lightning regards the validation as done, or as begun, and leaves batches out.
+    With any other counters Lightning treats the validation as finished or started, and skips batches.
     """
     progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
     before = progress.total.completed - progress.current.completed

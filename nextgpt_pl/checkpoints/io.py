@@ -14,7 +14,7 @@ from nextgpt_pl.atomic import whole_file
 from nextgpt_pl.checkpoints.finite import check_finite, tensors_of
 from nextgpt_pl.errors import UserError
 
-_VERSION = "pytorch-lightning_version"  # which every checkpoint of a trainer has
+_VERSION = "pytorch-lightning_version"  # a key of every Lightning checkpoint
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -36,8 +36,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """The checkpoint, on the CPU.
 
         Raises:
-            UserError: it is missing, cut short, holds more than tensors and plain data, or weights that are not finite,
-                or is of no trainer.
+            UserError: the file is missing or truncated, holds objects other than tensors and plain data, holds weights
+                that are not finite, or is not a Lightning checkpoint.
 
         """
         if not Path(path).is_file():
@@ -46,16 +46,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             checkpoint = dict(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:
             raise UserError(
-                f"ckpt_path={str(path)!r} is no readable checkpoint ({str(error).splitlines()[0]})"
+                f"ckpt_path={str(path)!r} is not a readable checkpoint ({str(error).splitlines()[0]})"
             ) from error
         check_finite(tensors_of(checkpoint), f"ckpt_path={str(path)!r}")
         if _VERSION not in checkpoint:
-            raise UserError(f"ckpt_path={str(path)!r} is no checkpoint of a run: it has no {_VERSION}")
+            raise UserError(f"ckpt_path={str(path)!r} is not a checkpoint of a run: it has no key {_VERSION!r}")
         return checkpoint
 
 
 def newest(folder: Path) -> tuple[Path, int] | None:
-    """The checkpoint in a run's ``checkpoints/`` behind the most steps, and how many; ``None`` without any.
+    """The checkpoint with the most steps in a run's ``checkpoints/``, and its steps; ``None`` if there is none.
 
     Raises:
         UserError: one of them cannot be read.
@@ -71,5 +71,5 @@ def _step(path: Path) -> int:
         return int(torch.load(path, map_location="cpu", mmap=True, weights_only=True)["global_step"])
     except Exception as error:
         raise UserError(
-            f"{path} is no readable checkpoint ({str(error).splitlines()[0]}); move it away to go on from another"
+            f"{path} is not a readable checkpoint ({str(error).splitlines()[0]}); move it away to resume from another"
         ) from error

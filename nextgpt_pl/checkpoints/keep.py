@@ -20,7 +20,7 @@ class LastCheckpoints(Checkpoint):
 
     Args:
         keep: how many.
-        every: steps between checkpoints; ``None``: behind each validation. The end of the training is saved as well.
+        every: steps between checkpoints; ``None``: after each validation. The end of the training is saved as well.
 
     """
 
@@ -38,12 +38,12 @@ class LastCheckpoints(Checkpoint):
             self._save(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Behind each validation, unless steps are counted."""
+        """Save after each validation, unless ``every`` is given."""
         if not self.every and not trainer.sanity_checking and trainer.state.fn == "fit":
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """At the end; and behind each epoch where nothing else says when."""
+        """Save at the end of the training, and after each epoch if neither ``every`` nor a validation does."""
         ended = trainer.fit_loop.epoch_loop._is_training_done or trainer.fit_loop.done
         if ended or not (self.every or sum(trainer.num_val_batches)):
             self._save(trainer)
@@ -68,7 +68,7 @@ class LastCheckpoints(Checkpoint):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Saves behind validations alone: without any, there is no best checkpoint, and no error."""
+    """Saves after validations only: without a validation there is no best checkpoint, and no error."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Nothing."""

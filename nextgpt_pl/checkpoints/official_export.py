@@ -42,8 +42,8 @@ def export_official(
         The files written.
 
     Raises:
-        UserError: the adapter holds what the format has no place for, the vocabulary is not to be had, or a weight is
-            not finite in ``dtype``.
+        UserError: the adapter holds weights that the format cannot store, the LLM's vocabulary cannot be read, or a
+            weight is not finite in ``dtype``.
 
     """
     folder = adapter / "adapter" if (adapter / "adapter").is_dir() else adapter
@@ -53,7 +53,7 @@ def export_official(
     state = to_official(tensors, kind)
     if dtype is not None:
         state = {key: tensor.to(dtype) for key, tensor in state.items()}
-        check_finite(state, f"{out}: not written in {dtype}")  # what is too large for half precision
+        check_finite(state, f"{out}: not written in {dtype}")  # large weights overflow in half precision
     out.mkdir(parents=True, exist_ok=True)
     if kind == "legacy":
         frozen = set(manifest.get("official", {}).get("frozen", []))

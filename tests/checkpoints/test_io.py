@@ -4,7 +4,7 @@ import torch
 from nextgpt_pl.checkpoints.io import AtomicCheckpointIO, newest
 from nextgpt_pl.errors import UserError
 
-# without these a file is no checkpoint of a run
+# the keys of every checkpoint of a run
 WHOLE = {"pytorch-lightning_version": "2.6.0", "state_dict": {}, "manifest": "{}"}
 
 
@@ -37,7 +37,7 @@ def test_a_run_with_a_damaged_checkpoint_says_which(tmp_path):
         AtomicCheckpointIO().save_checkpoint({"global_step": step}, tmp_path / f"step_{step}.ckpt")
     damaged = tmp_path / "step_2.ckpt"
     damaged.write_bytes(damaged.read_bytes()[:99])
-    with pytest.raises(UserError, match=r"step_2\.ckpt is no readable checkpoint .*; move it away"):
+    with pytest.raises(UserError, match=r"step_2\.ckpt is not a readable checkpoint .*; move it away"):
         newest(tmp_path)
     damaged.unlink()
     assert newest(tmp_path) == (tmp_path / "step_1.ckpt", 1)

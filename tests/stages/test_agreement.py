@@ -187,7 +187,7 @@ def test_an_interruption_among_accumulated_batches_waits_for_the_optimizer_step(
     assert signal.getsignal(number) is before
     path, step = newest(tmp_path / "cut" / "checkpoints")
     assert step == 2
-    assert "stopping behind this optimizer step" in capfd.readouterr().err
+    assert "stopping after this optimizer step" in capfd.readouterr().err
     assert (tmp_path / "cut" / "requeue").is_file() == (number == signal.SIGTERM)
     parts = _weights(_fit(tmp_path / "cut", tiny_models, resume=path, **options))
     assert whole.keys() == parts.keys()
