@@ -30,7 +30,7 @@ from nextgpt_pl.samples import (
     Rendered,
     TextPart,
 )
-from nextgpt_pl.template_tokens import CLOSE, MARKS, MEDIUM, OPEN, Piece, TemplateTokens, without_marks
+from nextgpt_pl.template_tokens import CLOSE, MARKS, MEDIUM, OPEN, Piece, TemplateTokens, check_text, without_marks
 
 _BORDERS = re.compile(f"[{OPEN}{CLOSE}]")
 _PLACEHOLDER = re.compile("(" + "|".join(re.escape(spec.placeholder) for spec in MODALITIES.values()) + ")")
@@ -73,7 +73,7 @@ def _question(pair: CaptionedPair) -> str:
     """One of a few ways to ask for a caption; a medium is asked about in the same way, whatever its row's number."""
     source = pair.media.source if pair.media is not None else None
     name = source.name if isinstance(source, Path) else pair.key
-    return _QUESTIONS[zlib.crc32(name.encode()) % len(_QUESTIONS)].format(pair.modality)
+    return _QUESTIONS[zlib.crc32(name.encode("utf-8", "surrogatepass")) % len(_QUESTIONS)].format(pair.modality)
 
 
 def parts_of(text: str, media: Sequence[MediaPart], key: str) -> tuple[Part, ...]:
@@ -144,6 +144,8 @@ class Conversation:
 
     def render(self, dialogue: Dialogue, *, add_generation_prompt: bool = False) -> Rendered:
         """Token ids, labels on what the assistant writes (with the token that ends a turn), slots and spans."""
+        for part in (part for message in dialogue.messages for part in message.parts):
+            check_text((part.text if isinstance(part, TextPart) else part.caption) or "", dialogue.key)
         writer = RowWriter(self, dialogue)
         media = [p for m in dialogue.messages for p in m.parts if isinstance(p, MediaPart)]
         message = medium = -1

@@ -331,9 +331,21 @@ def network_of(config: Mapping[str, Any], trust: Sequence[str] = ()) -> NextGPT:
         network = config["model"]["init_args"]["network"]
     except (KeyError, TypeError):
         raise UserError("config.yaml has no model.init_args.network") from None
-    if isinstance(network, Mapping) and isinstance(given := network.get("init_args"), Mapping):
-        # of the machine that trained it: a folder to write to
-        network = {**network, "init_args": {k: v for k, v in given.items() if k != "cache"}}
+    if isinstance(network, Mapping):
+        network = _without_cache(network)
     found = instantiate(network, NextGPT, "model.network", trust)
     assert isinstance(found, NextGPT)
     return found
+
+
+def _without_cache(network: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A network's block without its cache: a folder to write to, of the machine that trained it.
+
+    The arguments are in ``init_args``, or are the block itself.
+    """
+    if not network.keys() & {"class_path", "init_args"}:
+        return {key: value for key, value in network.items() if key != "cache"}
+    given = network.get("init_args")
+    if not isinstance(given, Mapping):
+        return network
+    return {**network, "init_args": {key: value for key, value in given.items() if key != "cache"}}

@@ -53,7 +53,9 @@ class RowNotes:
         found = {**_written(folder / FILE), **self.found}
         if found:
             lines = [json.dumps(asdict(note), ensure_ascii=False) + "\n" for note in found]
-            write_whole(folder / FILE, "".join(lines))
+            # bytes of a file's name that are no UTF-8, as JSON writes them
+            text = "".join(lines).encode("utf-8", "backslashreplace").decode("utf-8")
+            write_whole(folder / FILE, text)
 
 
 def _written(file: Path) -> dict[RowNote, None]:

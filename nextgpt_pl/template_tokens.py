@@ -17,6 +17,8 @@ from typing import Any
 
 from tokenizers import AddedToken, models
 
+from nextgpt_pl.errors import UserError
+
 # private-use characters: no tokenizer's vocabulary and no sensible text holds them. A chat template may move them.
 OPEN, CLOSE, MEDIUM = "\ue000", "\ue001", "\ue002"
 MARKS = re.compile(f"([{OPEN}{CLOSE}{MEDIUM}])")
@@ -28,6 +30,20 @@ _NO_TEXT = re.compile(f"[{OPEN}{CLOSE}{MEDIUM}{_STAND_INS[0]}-{_NO}]")
 def without_marks(text: str) -> str:
     """A message's text without the characters that mean something here."""
     return _NO_TEXT.sub("", text)
+
+
+def check_text(text: str, where: str) -> None:
+    """Refuse a text that no tokenizer takes: one with half of a character, which JSON may hold.
+
+    Raises:
+        UserError: it has a lone surrogate; names ``where`` and the first one's position.
+
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = text[error.start].encode("unicode_escape").decode()
+        raise UserError(f"{where}: the text has half of a character, {half}, at position {error.start}") from error
 
 
 @dataclass(frozen=True)

@@ -132,3 +132,10 @@ def test_pocket_rows_have_the_ids_that_the_pocket_weights_were_trained_on():
             places = [(p.start, p.stop) for p in (*row.slots, *row.spans)]
             found.update(repr((row.input_ids, row.labels, places)).encode())
     assert found.hexdigest() == "0ce0338d7a7a2a4d22a13785dfb759fe5ed2c1b0b2f47ed2165ba3af6b3bd5e0"
+
+
+@pytest.mark.parametrize("part", [TextPart("so \ud83d"), MediaPart(Modality.IMAGE, caption="so \ud83d")])
+def test_half_of_a_character_is_named(conversation, part):
+    dialogue = Dialogue("row 7", (Message("user", (TextPart("x"),)), Message("assistant", (part,))))
+    with pytest.raises(UserError, match=r"^row 7: the text has half of a character, \\ud83d, at position 3$"):
+        conversation.render(dialogue)

@@ -236,9 +236,10 @@ def test_what_the_caller_trusts_is_made(tmp_path):
         network_of(config, trust=["Encoder"])
 
 
-def test_the_cache_of_a_run_is_left_out(tmp_path):
-    cache = {"folder": str(tmp_path / "elsewhere")}
-    found = network_of({"model": {"init_args": {"network": _network(cache=cache)}}})
+@pytest.mark.parametrize("short", [False, True])
+def test_the_cache_of_a_run_is_left_out(short, tmp_path):
+    network = _network(cache={"folder": str(tmp_path / "elsewhere")})
+    found = network_of({"model": {"init_args": {"network": network["init_args"] if short else network}}})
     assert found.cache is None
     assert found.encoder.cache is None
 

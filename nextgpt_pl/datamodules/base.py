@@ -89,9 +89,15 @@ class ItemData(LightningDataModule):
         """
         assert self.trainer is not None
         module: Any = self.trainer.lightning_module
-        self._check_length(module.network.llm.context_length)
+        self.check_length(module.network.llm.context_length)
 
-    def _check_length(self, context: int | None) -> None:
+    def check_length(self, context: int | None) -> None:
+        """Refuse a ``max_length`` beyond an LLM's context, in tokens; ``None``: it has no bound.
+
+        Raises:
+            UserError: it is; names both.
+
+        """
         if context is not None and self.max_length > context:
             raise UserError(f"data.max_length={self.max_length}: the LLM's context is {context} tokens")
 
@@ -164,7 +170,7 @@ class ItemData(LightningDataModule):
 
     def rows(self, split: Split) -> UsableRows:
         """The items of a split as rows."""
-        self._check_length(self.conversation().context_length)
+        self.check_length(self.conversation().context_length)
         items = self.items(split)
         make = RowMaker(self.conversation(), self.max_length, self.media_reader())
         return UsableRows(items, self._groups(split), self._starts[split], make, split)

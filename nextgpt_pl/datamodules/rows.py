@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.samples import CaptionedPair, Dialogue, MediaPart
+from nextgpt_pl.template_tokens import check_text
 
 _LISTED = 20
 
@@ -89,6 +90,22 @@ def check_answer(item: CaptionedPair | Dialogue) -> None:
         raise UserError("no turn of the assistant: there is nothing to learn")
     if not any(isinstance(p, MediaPart) or p.text.strip() for message in answers for p in message.parts):
         raise UserError("every answer is empty: there is nothing to learn")
+
+
+def check_texts(item: CaptionedPair | Dialogue) -> None:
+    """Refuse an item with a text that no tokenizer takes.
+
+    Raises:
+        UserError: a text has half of a character.
+
+    """
+    if isinstance(item, CaptionedPair):
+        texts = [(n, getattr(item, n)) for n in ("caption", "instruction", "question", "response", "description")]
+    else:
+        parts = [(number, part) for number, message in enumerate(item.messages) for part in message.parts]
+        texts = [(f"message {n}", p.caption if isinstance(p, MediaPart) else p.text) for n, p in parts]
+    for name, text in texts:
+        check_text(text or "", name)
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, Any]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nextgpt_pl.datamodules.hold_out import held_out, row_key
-from nextgpt_pl.datamodules.rows import RowReport, array_shape, check_answer, inside
+from nextgpt_pl.datamodules.rows import RowReport, array_shape, check_answer, check_texts, inside
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.samples import CaptionedPair, Dialogue, Media
@@ -93,6 +93,7 @@ class FileSource(Source):
                 items = self.items(file, row, where, embedding_shapes)
                 for item in items:
                     check_answer(item)
+                    check_texts(item)
             except UserError as error:
                 self.report.broken.append(f"{where}: {error}")
                 lost += here

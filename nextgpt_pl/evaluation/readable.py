@@ -13,6 +13,7 @@ from nextgpt_pl.evaluation.tasks import Item
 from nextgpt_pl.media import array_of
 from nextgpt_pl.modality import modality_of_file
 from nextgpt_pl.samples import Media
+from nextgpt_pl.template_tokens import check_text
 
 
 def shown(item: Item) -> Iterator[Media]:
@@ -40,8 +41,17 @@ def reference(item: Item, root: Path | None) -> Iterator[Media]:
             raise UserError(str(error)) from error
 
 
+def _check_texts(item: Item) -> None:
+    for message in item.messages:
+        content = message["content"]
+        for text in [content] if isinstance(content, str) else [part.get("text") for part in content]:
+            check_text(text or "", item.key)
+    for text in item.references:
+        check_text(text, item.key)
+
+
 def fault(item: Item, root: Path | None, *, question: bool = True) -> str | None:
-    """Why an item's files cannot be read; ``None`` if they can.
+    """Why an item's files or texts cannot be read; ``None`` if they can.
 
     Args:
         item: of a task.
@@ -50,6 +60,7 @@ def fault(item: Item, root: Path | None, *, question: bool = True) -> str | None
 
     """
     try:
+        _check_texts(item)
         for medium in [*(shown(item) if question else ()), *reference(item, root)]:
             array_of(medium)
     except UserError as error:
@@ -60,6 +71,7 @@ def fault(item: Item, root: Path | None, *, question: bool = True) -> str | None
 def check_item(item: Item, checked: CheckedMedia, root: Path | None) -> Checked:
     """Open an item's files for ``data check``."""
     try:
+        _check_texts(item)
         files = tuple(checked.open(medium) for medium in [*shown(item), *reference(item, root)])
     except UserError as error:
         return Checked(item.key, f"{item.key}: {error}")

@@ -65,7 +65,9 @@ class Prediction:
 
 def write_line(prediction: Prediction, file: Any) -> None:
     """Add a prediction to an open file, at once: an interrupted run loses none."""
-    file.write(json.dumps(asdict(prediction), ensure_ascii=False) + "\n")
+    # halves of characters, which UTF-8 has no bytes for, as JSON writes them
+    line = json.dumps(asdict(prediction), ensure_ascii=False).encode("utf-8", "backslashreplace")
+    file.write(line.decode("utf-8") + "\n")
     file.flush()
 
 

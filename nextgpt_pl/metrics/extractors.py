@@ -233,8 +233,16 @@ class ModuleFeatures(Extractor):
 
 
 def device_of(name: str | None) -> torch.device:
-    """By default a GPU if there is one."""
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    """By default a GPU if there is one.
+
+    Raises:
+        UserError: the name is no device's.
+
+    """
+    try:
+        return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise UserError(f"device={name!r}: no such device; cpu, cuda and cuda:1 are some") from error
 
 
 def _in_equal_batches(network: Callable[[Tensor], Tensor], tensors: Sequence[Tensor], device: torch.device) -> Tensor:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 from argparse import ArgumentParser
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-import yaml
-
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from nextgpt_pl.datamodules.checked_media import OpenedFile
@@ -85,10 +85,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _has_tasks(files: Sequence[Path]) -> bool:
     for file in files:
-        try:
-            found = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UserError(f"{file}: not a readable YAML ({error})") from error
+        found = read_yaml(file)
         if isinstance(found, dict) and "tasks" in found:
             return True
     return False
@@ -110,20 +107,44 @@ def _check_experiment(arguments: list[str], name: str, folder: Path, workers: in
 
     stage, data = build(arguments)
     data.renderer = stage.renderer
+    data.check_length(data.conversation().context_length)
+    usable = Counter[tuple[str, Hashable]]()
     with tallied(name, folder) as tally:
         for source in data.sources:
-            _check_source(stage, data, source, tally, folder / DATABASE, workers)
+            usable.update(_check_source(stage, data, source, tally, folder / DATABASE, workers))
         if tally.stops:
             print("fit will stop at these: mend them, or set on_error: skip")
+        else:
+            _check_groups(data, usable, tally)
     return 2 if tally.stops else 0
 
 
-def _check_source(stage: Any, data: Any, source: Any, tally: Tally, database: Path, workers: int) -> None:
+def _check_groups(data: Any, usable: Mapping[tuple[str, Hashable], int], tally: Tally) -> None:
+    """A split without an item, or with a group of which none can be used, stops a run whatever is skipped."""
+    for split in ("train", "val"):
+        groups = {group: count for (side, group), count in usable.items() if side == split}
+        try:
+            shares = data.shares(list(groups)) if split == "train" and groups else None
+        except UserError as error:
+            wrong = [str(error)]
+        else:
+            drawn = [group for group in groups if shares is None or shares.get(group)]
+            wrong = [f"none of the items of {group} can be used" for group in drawn if not groups[group]]
+        for reason in wrong if groups else ["no source gives an item for it"]:
+            print(f"{split}: {reason}: fit will stop")
+            tally.stops = True
+
+
+def _check_source(
+    stage: Any, data: Any, source: Any, tally: Tally, database: Path, workers: int
+) -> Counter[tuple[str, Hashable]]:
+    """Check a source's items; gives how many of each split and group can be used."""
     from nextgpt_pl.datamodules.check import ItemCheck, check_all
     from nextgpt_pl.datamodules.usable import RowMaker
 
     skips, shapes = source.on_error == "skip", dict(data.conversation().embedding_shapes)
     check = ItemCheck(RowMaker(data.conversation(), data.max_length), skips, stage.reader.files)
+    usable = Counter[tuple[str, Hashable]]()
     # without a share held out, validation has the training rows
     splits = ("train", "val") if getattr(source, "val_fraction", None) != 0 else ("train",)
     for split in splits:
@@ -132,13 +153,15 @@ def _check_source(stage: Any, data: Any, source: Any, tally: Tally, database: Pa
         except UserError as error:
             print(f"{split}: {error}")
             tally.stops = True
-            return
+            return usable
         print(f"{split}: {source.report.message()}", flush=True)
         if split == "train":
             for reason in source.report.broken:
                 tally.note(split, "rows broken", reason.split(": ")[0], reason)
         title = f"{split} {source.name or type(source).__name__}"
-        for one in check_all(items, check, database, workers, title):
+        for item, one in zip(items, check_all(items, check, database, workers, title), strict=True):
+            for side in (split,) if len(splits) > 1 else ("train", "val"):
+                usable[side, data.group(item, source.name)] += one.fault is None
             tally.files([*one.files, *one.unread])
             if one.fault:
                 tally.note(split, "items that cannot be used", one.key, one.fault)
@@ -149,3 +172,4 @@ def _check_source(stage: Any, data: Any, source: Any, tally: Tally, database: Pa
             for file in one.unread:
                 if file.fault and not one.fault:
                     tally.note(split, "broken files that this stage does not read", one.key, f"{one.key}: {file.fault}")
+    return usable

@@ -7,6 +7,9 @@ from nextgpt_pl.conversation import Conversation, pair_to_dialogue
 from nextgpt_pl.datamodules import Alpaca, CaptionedPairs, CaptionFolder, OfficialDialogues, OfficialJSON
 from nextgpt_pl.datamodules.hold_out import held_out, row_key
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.row_notes import RowNotes
+from nextgpt_pl.samples import CaptionedPair, Media, RowNote
 
 
 def _write(path, rows):
@@ -149,3 +152,21 @@ def test_a_blank_answer_or_caption_is_broken_in_every_source(tmp_path):
     (tmp_path / "m.jsonl").write_text('{"file": "0.png", "caption": " "}\n')
     with pytest.raises(UserError, match="row 0: the caption is empty"):
         CaptionFolder(tmp_path, "m.jsonl", val_fraction=0).read("train", {})
+
+
+def test_half_of_a_character_is_broken_and_other_names_are_read(tmp_path):
+    rows = [{"instruction": "say", "output": answer} for answer in ("yes", "n\ud83d")]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    with pytest.raises(UserError, match=r"a\.json, row 1: message 1: the text has half of a character, \\ud83d"):
+        Alpaca(tmp_path, ["a.json"]).read("train", {})
+    assert len(Alpaca(tmp_path, ["a.json"], on_error="skip").read("train", {})) == 1
+    name = b"pic\xff.png".decode("utf-8", "surrogateescape")  # as file systems may hold it
+    pair = CaptionedPair(name, Modality.IMAGE, "a circle", Media(Modality.IMAGE, tmp_path / name))
+    assert pair_to_dialogue(pair, "comprehension").messages[1].parts[0].text == "a circle"
+    notes = RowNotes()
+    notes.take([RowNote("train", "skipped", name, f"{name}: damaged")])
+    notes.exchange()
+    notes.write(tmp_path)
+    notes.write(tmp_path)
+    (line,) = (tmp_path / "skipped_rows.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["key"] == name

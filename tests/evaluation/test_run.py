@@ -296,3 +296,19 @@ def test_what_is_no_items_fault_still_stops(tmp_path):
     task = Captioning("tell", CaptionManifest(tmp_path, "image"), [VqaAccuracy()], "What is it?")
     with pytest.raises(UserError, match="no encoder reads image"):
         run.predict(Refusing(), [task], tmp_path, temperature=0.0, seed=0)
+
+
+def test_an_item_with_half_of_a_character_costs_the_others_nothing(tmp_path):
+    for number in range(3):
+        save_image(np.full((8, 8, 3), 8 * number, np.uint8), tmp_path / f"{number}.png")
+    lines = [{"file": f"{n}.png", "captions": ["a red circle" + "\ud83d" * (n == 1)]} for n in range(3)]
+    (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    layout = CaptionManifest(tmp_path, "image")
+    tasks = [
+        Captioning("tell", layout, [VqaAccuracy()], "What is it?"),
+        Generating("make", layout, [Frechet(_Means(), "FID")], "{caption}"),
+    ]
+    run.predict(_Captions(), tasks, tmp_path, temperature=0.0, seed=0)
+    for record in run.score(tasks, tmp_path)["tasks"].values():
+        assert record["items"] == 2
+        assert "half of a character" in record["skipped"]["1.png"]

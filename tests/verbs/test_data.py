@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -141,6 +142,30 @@ def test_mistakes_are_named(tmp_path, capsys):
     assert main(["data", "check"]) == 2
     assert "give the YAML" in capsys.readouterr().err
     assert main(["data", "check", "-c", str(tmp_path / "none.yaml")]) == 2
-    assert "none.yaml: not a readable YAML" in capsys.readouterr().err
+    assert "none.yaml: no such file" in capsys.readouterr().err
     assert main(["data", "check", "-c", "experiments/eval/pocket.yaml", "--workers=-1"]) == 2
     assert "--workers=-1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda source, data: source.update(val_fraction=0.0001), "val: no source gives an item for it"),
+        (lambda source, data: source.update(manifest="sounds.jsonl"), "val: none of the items of audio can be used"),
+        (lambda source, data: data.update(weights={"depth": 1.0}), "train: data.weights gives a share only to"),
+        (lambda source, data: data.update(max_length=4096), "data.max_length=4096: the LLM's context is"),
+    ],
+    ids=["no validation", "no usable sound", "no item with a share", "beyond the context"],
+)
+def test_what_stops_a_run_whatever_is_skipped_is_exit_2(change, reason, folder, tiny_models, tmp_path, capsys):
+    rows = (folder / "all.jsonl").read_text().splitlines()
+    (folder / "sounds.jsonl").write_text("\n".join(r for r in rows if ".png" in r or '"3.wav' in r))
+    config = yaml.safe_load(Path(_config(folder, tiny_models, "skip")).read_text())
+    data = config["data"]["init_args"]
+    data["sources"][0]["init_args"]["val_fraction"] = 0.0
+    change(data["sources"][0]["init_args"], data)
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(config))
+    command = ["data", "check", "-c", str(tmp_path / "x.yaml"), "--checked", str(tmp_path / "c"), "--workers", "0"]
+    assert main(command) == 2
+    printed = capsys.readouterr()
+    assert reason in printed.out + printed.err
