@@ -336,12 +336,12 @@ def test_what_is_remembered_of_many_pictures_and_captions_is_bounded(model):
     big = torch.zeros(256, 1024)
     encoder._encode = lambda modality, media, device: big.expand(len(media), 256, 1024)
     decoder = model.network.decoders[Modality.IMAGE]
-    decoder._encode = lambda captions: torch.zeros(len(captions), 77, 1024)
+    decoder.captions.encode = lambda captions: torch.zeros(len(captions), 77, 1024)
     for number in range(300):
         source = lambda number=number: np.full((64, 64, 3), number % 256, np.uint8)  # noqa: E731
         encoder.features(Modality.IMAGE, [Media(Modality.IMAGE, source, fps=float(number))], "cpu")
         decoder.embed_captions([f"caption {number}"])
-    kept = [encoder._memory, decoder._store]
+    kept = [encoder._memory, decoder.captions._store]
     assert sum(v.nbytes for memory in kept for v in memory._values.values()) <= sum(m.bytes for m in kept) < 20e6
     assert all(isinstance(key, bytes) for memory in kept for key in memory._values)
 

@@ -68,6 +68,23 @@ def check(values: Mapping[str, Any], known: Mapping[str, Any], where: str, owner
         _check(values[name], known[name], f"{where}.{name}", name)
 
 
+def check_options(batch: int | None, loss_batch: int, dtype: str, fps: float | None) -> None:
+    """Check a decoder's own options.
+
+    Raises:
+        UserError: one is out of bounds; see :class:`~nextgpt_pl.decoders.diffusion.DiffusionDecoder`.
+
+    """
+    if batch is not None and batch < 1:
+        raise UserError(f"decoder batch={batch}: at least 1, or null for as many as memory allows")
+    if loss_batch < 1:
+        raise UserError(f"decoder loss_batch={loss_batch}: at least 1")
+    if dtype not in get_args(Dtype):
+        raise UserError(f"decoder dtype={dtype!r}: one of {', '.join(get_args(Dtype))}")
+    if fps is not None and not 0 < fps < math.inf:
+        raise UserError(f"decoder fps={fps}: above 0")
+
+
 def _check(value: Any, wanted: Any, where: str, name: str) -> None:
     if not _fits(value, wanted):
         raise UserError(f"{where}={value!r:.80}: want {_described(wanted)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,28 @@ from torch import Tensor
 
 from nextgpt_pl.decoders import denoising
 from nextgpt_pl.decoders.arguments import Arguments
+from nextgpt_pl.decoders.captions import CaptionEncoder
 from nextgpt_pl.decoders.diffusion import DiffusionDecoder
 from nextgpt_pl.decoders.spectrogram import log_mel
 from nextgpt_pl.samples import Media
 from nextgpt_pl.transfer import upload
 
 _PIXELS_PER_SECOND = 100 * 64  # of a spectrogram
+
+
+class ClapCaptionEncoder(CaptionEncoder):
+    """CLAP's pooled text embedding, L2-normalised."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(D,)``."""
+        return (int(self.files.json("config.json", "text_encoder")["projection_dim"]),)
+
+    def encode_tokens(self, encoder: Any, tokens: Any) -> Tensor:
+        """See :meth:`CaptionEncoder.encode_tokens`; with the attention mask."""
+        mask = upload(_attention_mask(tokens.attention_mask.bool(), encoder), self.device)
+        embeddings = encoder(upload(tokens.input_ids, self.device), attention_mask=mask).text_embeds
+        return F.normalize(embeddings, dim=-1)
 
 
 class AudioLDMDecoder(DiffusionDecoder):
@@ -43,6 +60,11 @@ class AudioLDMDecoder(DiffusionDecoder):
     ) -> None:
         super().__init__(pipeline, path, sampling, fps=None, **kwargs)
         self.spectrogram = spectrogram
+
+    @cached_property
+    def captions(self) -> CaptionEncoder:
+        """CLAP."""
+        return ClapCaptionEncoder(self.files, type(self).__name__)
 
     def seconds(self) -> float:
         """Of sounds in the denoising loss."""
@@ -74,16 +96,6 @@ class AudioLDMDecoder(DiffusionDecoder):
     def rate(self) -> float:
         """The vocoder's sample rate."""
         return float(self._config("vocoder")["sampling_rate"])
-
-    @property
-    def embedding_shape(self) -> tuple[int, ...]:
-        """``(D,)``."""
-        return (int(self._config("text_encoder")["projection_dim"]),)
-
-    def _embed(self, encoder: Any, tokens: Any) -> Tensor:
-        mask = upload(_attention_mask(tokens.attention_mask.bool(), encoder), self.device)
-        embeddings = encoder(upload(tokens.input_ids, self.device), attention_mask=mask).text_embeds
-        return F.normalize(embeddings, dim=-1)
 
     def _loaded(self) -> Any:
         pipeline = super()._loaded()

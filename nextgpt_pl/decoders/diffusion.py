@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nextgpt_pl.decoders import denoising, guidance
-from nextgpt_pl.decoders.arguments import Arguments, Dtype, check, declared, sampling_types
+from nextgpt_pl.decoders.arguments import Arguments, Dtype, check, check_options, declared, sampling_types
 from nextgpt_pl.decoders.base import Decoder, item_seeds
+from nextgpt_pl.decoders.captions import MEMORY_BYTES, CaptionEncoder
+from nextgpt_pl.decoders.drawing import at_once, finite_medium, pixels_of
 from nextgpt_pl.decoders.files import PipelineFiles
 from nextgpt_pl.decoders.set_up import Offload, SetUp, denoiser_name
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.features import Memory, Store
-from nextgpt_pl.features.keys import digest, folder_sha256, media_name
-from nextgpt_pl.features.store import in_chunks
+from nextgpt_pl.features import Memory
+from nextgpt_pl.features.keys import media_name
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.paths import resolve
-from nextgpt_pl.precision import compute_dtype, own_precision
+from nextgpt_pl.precision import own_precision
 from nextgpt_pl.samples import Media
 from nextgpt_pl.transfer import upload
 
-_MEMORY_BYTES = 256 * 2**20
-_CHUNK = 4  # captions that are embedded at a time
 _SIZES = ("height", "width", "num_frames", "audio_length_in_s")
-# drawn at a time; where the size is not given, a picture's side and a video's frames are assumed
-_PIXELS_AT_ONCE, _MOST_AT_ONCE, _SIDE, _FRAMES = 2**22, 32, 512, 16
 
 
 class DiffusionDecoder(Decoder):
@@ -61,8 +58,7 @@ class DiffusionDecoder(Decoder):
 
     """
 
-    #: parts of the pipeline that turn captions into embeddings, and optional ones that are never needed
-    text_parts: tuple[str, ...] = ("text_encoder", "tokenizer")
+    #: optional parts of the pipeline that are never needed
     unused_parts: tuple[str, ...] = ("safety_checker", "feature_extractor", "image_encoder")
 
     def __init__(
@@ -84,14 +80,7 @@ class DiffusionDecoder(Decoder):
         loss_batch: int = 1,
     ) -> None:
         # mistakes are named before any weights are read
-        if batch is not None and batch < 1:
-            raise UserError(f"decoder batch={batch}: at least 1, or null for as many as memory allows")
-        if loss_batch < 1:
-            raise UserError(f"decoder loss_batch={loss_batch}: at least 1")
-        if dtype not in get_args(Dtype):
-            raise UserError(f"decoder dtype={dtype!r}: one of {', '.join(get_args(Dtype))}")
-        if fps is not None and not 0 < fps < math.inf:
-            raise UserError(f"decoder fps={fps}: above 0")
+        check_options(batch, loss_batch, dtype, fps)
         self.batch, self.loss_batch, self.fps = batch, loss_batch, fps
         self.gradient_checkpointing = gradient_checkpointing
         self.parts = dict(parts or {})
@@ -107,9 +96,12 @@ class DiffusionDecoder(Decoder):
         self.set_up = SetUp(scheduler, dict(scheduler_args or {}), offload, compile)
         self.device = torch.device("cpu")
         self._pipeline: Any = None
-        self._text: tuple[Any, Any] | None = None
-        self._latents = Memory(_MEMORY_BYTES)
-        self._store: Store | None = None
+        self._latents = Memory(MEMORY_BYTES)
+
+    @cached_property
+    def captions(self) -> CaptionEncoder:
+        """The pipeline's text encoder."""
+        return CaptionEncoder(self.files, type(self).__name__)
 
     def check_sampling(self, sampling: Mapping[str, Any]) -> None:
         """See :meth:`Decoder.check_sampling`; against the signature of the pipeline's call."""
@@ -139,73 +131,19 @@ class DiffusionDecoder(Decoder):
 
     @property
     def embedding_shape(self) -> tuple[int, ...]:
-        """``(L, D)``: the tokenizer's length and the text encoder's width."""
-        length = min(
-            int(self._config("tokenizer", "tokenizer_config.json")["model_max_length"]),
-            int(self._config("text_encoder")["max_position_embeddings"]),
-        )
-        return length, int(self._config("text_encoder")["hidden_size"])
-
-    def _text_encoder(self) -> tuple[Any, Any]:
-        if self._text is None:
-            import transformers
-
-            encoder_class = self.files.part_class("text_encoder")
-            encoder = encoder_class.from_pretrained(self.files.folder("text_encoder"), dtype=torch.float32)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
-                self.files.folder("tokenizer"), trust_remote_code=False
-            )
-            self._text = encoder.to(self.device).eval().requires_grad_(False), tokenizer
-        return self._text
+        """Of the pipeline's text encoder; reads no weights."""
+        return self.captions.shape
 
     @torch.no_grad()
     @own_precision()
     def embed_captions(self, captions: Sequence[str]) -> Tensor:
         """``(N, *embedding_shape)`` float32, outside of autocast. What was embedded lately is remembered."""
-        if self._store is None:
-            self._store = self._caption_store()
-        keys = [digest("caption", caption) for caption in captions]
-        made = self._store.fetch(keys, lambda at: in_chunks([captions[i] for i in at], _CHUNK, self._embed_now))
-        return upload(torch.stack(made), self.device)
-
-    def _caption_store(self) -> Store:
-        if self.cache is None:
-            return Memory(_MEMORY_BYTES)
-        return self.cache.store("captions", self.files.source("text_encoder"), self.producer())
+        return self.captions.embed(captions, self.cache)
 
     def remember(self, max_bytes: int) -> None:
         """See :meth:`Decoder.remember`."""
         if self.cache is None:
-            self._store = Memory(max_bytes, evict=True)
-
-    def producer(self) -> dict[str, Any]:
-        """All that caption embeddings depend on but for the captions, as plain data."""
-        present = self.files.index()
-        folders = {part: folder_sha256(self.files.folder(part)) for part in self.text_parts if part in present}
-        own = {"class": type(self).__name__, "shape": list(self.embedding_shape)}
-        return {**own, "compute_dtype": compute_dtype(torch.float32), **folders}
-
-    def _embed_now(self, captions: list[str]) -> Tensor:
-        return self._encode(captions).float()
-
-    def _encode(self, captions: list[str]) -> Tensor:
-        encoder, tokenizer = self._text_encoder()
-        tokens = tokenizer(
-            captions,
-            padding="max_length",
-            max_length=self._text_length(tokenizer),
-            truncation=True,
-            return_tensors="pt",
-        )
-        return self._embed(encoder, tokens)
-
-    def _text_length(self, tokenizer: Any) -> int:
-        return int(tokenizer.model_max_length)
-
-    def _embed(self, encoder: Any, tokens: Any) -> Tensor:
-        """Captions that were tokenised on the CPU as the text encoder reads them, on the decoder's device."""
-        # Stable Diffusion and Zeroscope pass no attention mask: padding is part of what their UNets were trained on
-        return encoder(upload(tokens.input_ids, self.device)).last_hidden_state
+            self.captions.remember(max_bytes)
 
     def _loaded(self) -> Any:
         """The diffusion networks, without text encoder and tokenizer: embeddings are given by us."""
@@ -225,7 +163,7 @@ class DiffusionDecoder(Decoder):
     def _given_parts(self, dtype: torch.dtype) -> dict[str, Any]:
         """What the pipeline is not to read from its own folder: parts that are never needed, and shared ones."""
         index = self.files.index()
-        given: dict[str, Any] = dict.fromkeys(p for p in (*self.text_parts, *self.unused_parts) if p in index)
+        given: dict[str, Any] = dict.fromkeys(p for p in (*self.captions.parts, *self.unused_parts) if p in index)
         for part in self.parts.keys() - given.keys():
             part_class = self.files.part_class(part)
             given[part] = part_class.from_pretrained(self.files.folder(part), dtype=dtype)
@@ -255,11 +193,10 @@ class DiffusionDecoder(Decoder):
 
     def _at_once(self, sampling: Mapping[str, Any]) -> int:
         """Media that are drawn at a time where the YAML gives no number."""
-        return min(_MOST_AT_ONCE, max(1, _PIXELS_AT_ONCE // self._pixels_each(sampling)))
+        return at_once(self._pixels_each(sampling))
 
     def _pixels_each(self, sampling: Mapping[str, Any]) -> int:
-        height, width = sampling.get("height") or _SIDE, sampling.get("width") or _SIDE
-        return int(height * width * (sampling.get("num_frames") or (1 if self.fps is None else _FRAMES)))
+        return pixels_of(sampling, moving=self.fps is not None)
 
     def _drawn(
         self, embeddings: Tensor, seeds: list[int], negative: Tensor, sampling: dict[str, Any]
@@ -276,7 +213,7 @@ class DiffusionDecoder(Decoder):
                 output_type="np",
                 **sampling,
             )
-        return [_finite_medium(array, self.path) for array in self._arrays(output)]
+        return [finite_medium(array, self.path) for array in self._arrays(output)]
 
     def _conditions(self, embeddings: Tensor, negative: Tensor) -> dict[str, Any]:
         """The pipeline's arguments that the embeddings are."""
@@ -359,13 +296,5 @@ class DiffusionDecoder(Decoder):
         if self._pipeline is not None and moved:
             self._pipeline.remove_all_hooks()
             self.set_up.place(self._pipeline, self.device)
-        if self._text is not None:
-            self._text[0].to(self.device)
+        self.captions.to(self.device)
         return self
-
-
-def _finite_medium(array: np.ndarray, path: str) -> np.ndarray:
-    """Pictures as uint8, sounds as float32. A black picture or silence is a medium too."""
-    if not np.isfinite(array).all():
-        raise UserError(f"decoder {path!r} gave numbers that are not finite; try dtype=float32, or bfloat16 on a GPU")
-    return np.rint(array * 255).clip(0, 255).astype(np.uint8) if array.ndim > 1 else array.clip(-1, 1)

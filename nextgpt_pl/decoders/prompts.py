@@ -11,11 +11,63 @@ import torch
 from torch import Tensor
 
 from nextgpt_pl.decoders.arguments import Arguments
+from nextgpt_pl.decoders.captions import CaptionEncoder
 from nextgpt_pl.decoders.diffusion import DiffusionDecoder
+from nextgpt_pl.decoders.files import PipelineFiles
 from nextgpt_pl.decoders.layout import TextLayout, read_layout
 from nextgpt_pl.errors import UserError
 
-_TEXT_PARTS = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "text_encoder_3", "tokenizer_3")
+
+class PromptCaptionEncoder(CaptionEncoder):
+    """The pipeline's own ``encode_prompt``, with its text parts alone.
+
+    Args:
+        files, owner: see :class:`CaptionEncoder`.
+        max_length: tokens of a caption; ``None``: the pipeline's own number.
+
+    """
+
+    parts = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "text_encoder_3", "tokenizer_3")
+
+    def __init__(self, files: PipelineFiles, owner: str, max_length: int | None) -> None:
+        super().__init__(files, owner)
+        self.max_length = max_length
+
+    @cached_property
+    def layout(self) -> TextLayout:
+        """Read from the pipeline's signature and its parts' configurations; no weights are read."""
+        encoders = {p: self.files.json("config.json", p) for p in self.files.index() if p.startswith("text_encoder")}
+        tokenizer = self.files.json("tokenizer_config.json", "tokenizer")
+        return read_layout(self.files.pipeline_class(), encoders, tokenizer, self.max_length)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the packed embedding."""
+        return self.layout.shape
+
+    def _read(self) -> tuple[Any, Any]:
+        """The pipeline with its text parts alone, and nothing."""
+        given: dict[str, Any] = dict.fromkeys(self.files.index())
+        for part in [p for p in given if p in self.parts]:
+            read = self._read_tokenizer if part.startswith("tokenizer") else self._read_encoder
+            given[part] = read(part)
+        return self._text_only(given), None
+
+    def _text_only(self, parts: dict[str, Any]) -> Any:
+        return self.files.pipeline_class()(**parts)
+
+    def encode(self, captions: list[str]) -> Tensor:
+        """See :meth:`CaptionEncoder.encode`."""
+        pipeline, _ = self.load()
+        wanted = {
+            "prompt": captions,
+            "device": self.device,
+            "do_classifier_free_guidance": False,
+            "max_sequence_length": self.layout.length,
+        }
+        known = inspect.signature(pipeline.encode_prompt).parameters
+        outputs = pipeline.encode_prompt(**{name: value for name, value in wanted.items() if name in known})
+        return self.layout.from_outputs(outputs, len(captions))
 
 
 class PromptDecoder(DiffusionDecoder):
@@ -29,8 +81,6 @@ class PromptDecoder(DiffusionDecoder):
         max_length: tokens of a caption instead of the pipeline's own number; fewer are quicker to learn.
 
     """
-
-    text_parts = _TEXT_PARTS
 
     def __init__(
         self,
@@ -47,47 +97,14 @@ class PromptDecoder(DiffusionDecoder):
         self.max_length = max_length
 
     @cached_property
-    def layout(self) -> TextLayout:
-        """Read from the pipeline's signature and its parts' configurations; no weights are read."""
-        encoders = {p: self._config(p) for p in self.files.index() if p.startswith("text_encoder")}
-        tokenizer = self._config("tokenizer", "tokenizer_config.json")
-        return read_layout(self.files.pipeline_class(), encoders, tokenizer, self.max_length)
+    def captions(self) -> PromptCaptionEncoder:
+        """The pipeline's ``encode_prompt``."""
+        return PromptCaptionEncoder(self.files, type(self).__name__, self.max_length)
 
     @property
-    def embedding_shape(self) -> tuple[int, ...]:
-        """Of the packed embedding."""
-        return self.layout.shape
-
-    def _text_encoder(self) -> tuple[Any, Any]:
-        """The pipeline with its text parts alone, and nothing."""
-        if self._text is None:
-            import transformers
-
-            given: dict[str, Any] = dict.fromkeys(self.files.index())
-            for part in [p for p in given if p in self.text_parts]:
-                folder = self.files.folder(part)
-                if part.startswith("tokenizer"):
-                    given[part] = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-                else:
-                    encoder = self.files.part_class(part).from_pretrained(folder, dtype=torch.float32)
-                    given[part] = encoder.eval().requires_grad_(False)
-            self._text = self._text_only(given).to(self.device), None
-        return self._text
-
-    def _text_only(self, parts: dict[str, Any]) -> Any:
-        return self.files.pipeline_class()(**parts)
-
-    def _encode(self, captions: list[str]) -> Tensor:
-        pipeline, _ = self._text_encoder()
-        wanted = {
-            "prompt": captions,
-            "device": self.device,
-            "do_classifier_free_guidance": False,
-            "max_sequence_length": self.layout.length,
-        }
-        known = inspect.signature(pipeline.encode_prompt).parameters
-        outputs = pipeline.encode_prompt(**{name: value for name, value in wanted.items() if name in known})
-        return self.layout.from_outputs(outputs, len(captions))
+    def layout(self) -> TextLayout:
+        """Of the embeddings; no weights are read."""
+        return self.captions.layout
 
     def _conditions(self, embeddings: Tensor, negative: Tensor) -> dict[str, Any]:
         # some pipelines' negative prompt is "" by default, which excludes its embedding
@@ -97,22 +114,32 @@ class PromptDecoder(DiffusionDecoder):
         return {name: value for name, value in found.items() if name in known}
 
 
+class StableAudioCaptionEncoder(PromptCaptionEncoder):
+    """T5 states with their mask."""
+
+    def _text_only(self, parts: dict[str, Any]) -> Any:
+        return _Texts(parts["text_encoder"], parts["tokenizer"])
+
+    def encode(self, captions: list[str]) -> Tensor:
+        """See :meth:`CaptionEncoder.encode`."""
+        texts, _ = self.load()
+        # encode_prompt gives projected states, which the pipeline would project again
+        states, mask = texts.states(captions, self.layout.length, self.device)
+        return self.layout.pack(states, mask)
+
+
 class StableAudioDecoder(PromptDecoder):
     """Stable Audio: T5 states with their mask; the pipeline itself projects them and adds the length in seconds."""
+
+    @cached_property
+    def captions(self) -> PromptCaptionEncoder:
+        """T5."""
+        return StableAudioCaptionEncoder(self.files, type(self).__name__, self.max_length)
 
     @property
     def rate(self) -> float:
         """The autoencoder's sample rate."""
         return float(self._config("vae")["sampling_rate"])
-
-    def _text_only(self, parts: dict[str, Any]) -> Any:
-        return _Texts(parts["text_encoder"], parts["tokenizer"])
-
-    def _encode(self, captions: list[str]) -> Tensor:
-        texts, _ = self._text_encoder()
-        # encode_prompt gives projected states, which the pipeline would project again
-        states, mask = texts.states(captions, self.layout.length, self.device)
-        return self.layout.pack(states, mask)
 
     def _arrays(self, output: Any) -> list[np.ndarray]:
         return [np.asarray(a, np.float32).mean(0) for a in output.audios]  # stereo to mono

@@ -25,7 +25,7 @@ def test_shapes_are_known_before_weights_are_read(image, audio):
     assert audio.embedding_shape == (128,)
     assert audio.projection_shape == (1, 128)
     assert image._pipeline is None
-    assert image._text is None
+    assert not image.captions.loaded
 
 
 def test_embeddings_are_those_of_the_pipelines_own_text_encoder(image, audio):
@@ -102,7 +102,7 @@ def test_audio_is_two_seconds_and_repeatable(audio):
 
 def test_a_caption_is_embedded_once(image, monkeypatch):
     image.embed_captions(["a red circle"])
-    monkeypatch.setattr(image, "_embed", lambda *_: pytest.fail("embedded again"))
+    monkeypatch.setattr(image.captions, "encode_tokens", lambda *_: pytest.fail("embedded again"))
     image.embed_captions(["a red circle", "a red circle"])
 
 

@@ -192,7 +192,7 @@ def test_the_layout_is_read_without_weights(case):
     name, _, decoder, shape = case
     fresh = type(decoder)(name, decoder.path, max_length=LENGTH)
     assert fresh.embedding_shape == fresh.projection_shape == shape
-    assert fresh._text is None
+    assert not fresh.captions.loaded
     assert fresh._pipeline is None
 
 

@@ -27,7 +27,7 @@ def test_losses_are_those_without_a_cache_and_a_full_cache_loads_no_encoder(name
     filled, stage = _losses(name, tiny_models, tmp_path, FeatureCache(tmp_path / "exact", "float32"))
     assert filled == plain
     assert not stage.network.encoder.loaded
-    assert all(decoder._text is None for decoder in stage.network.decoders.values())
+    assert not any(decoder.captions.loaded for decoder in stage.network.decoders.values())
     half, _ = _losses(name, tiny_models, tmp_path, FeatureCache(tmp_path / "half"))
     for ours, theirs in zip(half, plain, strict=True):
         assert ours == pytest.approx(theirs, rel=2e-2, abs=2e-3)

@@ -1,0 +1,119 @@
+"""A pipeline's text encoder: captions to embeddings, each of which is computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nextgpt_pl.decoders.files import PipelineFiles
+from nextgpt_pl.features import FeatureCache, Memory, Store
+from nextgpt_pl.features.keys import digest, folder_sha256
+from nextgpt_pl.features.store import in_chunks
+from nextgpt_pl.precision import compute_dtype
+from nextgpt_pl.transfer import upload
+
+MEMORY_BYTES = 256 * 2**20
+_CHUNK = 4  # captions that are embedded at a time
+
+
+class CaptionEncoder:
+    """Text encoder and tokenizer of Stable Diffusion and Zeroscope, read when the first unknown caption comes.
+
+    Args:
+        files: of the pipeline.
+        owner: class name of the decoder, which is part of the key of cached embeddings.
+
+    """
+
+    #: parts of the pipeline that turn captions into embeddings
+    parts: tuple[str, ...] = ("text_encoder", "tokenizer")
+
+    def __init__(self, files: PipelineFiles, owner: str) -> None:
+        self.files, self.owner = files, owner
+        self.device = torch.device("cpu")
+        self._text: tuple[Any, Any] | None = None
+        self._store: Store | None = None
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the weights have been read."""
+        return self._text is not None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(L, D)`` of one embedding: the tokenizer's length and the text encoder's width; reads no weights."""
+        length = int(self.files.json("tokenizer_config.json", "tokenizer")["model_max_length"])
+        config = self.files.json("config.json", "text_encoder")
+        return min(length, int(config["max_position_embeddings"])), int(config["hidden_size"])
+
+    def embed(self, captions: Sequence[str], cache: FeatureCache | None) -> Tensor:
+        """``(N, *shape)`` float32 on the device; only captions that are neither remembered nor cached are encoded."""
+        if self._store is None:
+            self._store = self._open(cache)
+        keys = [digest("caption", caption) for caption in captions]
+        made = self._store.fetch(keys, lambda at: in_chunks([captions[i] for i in at], _CHUNK, self._embed_now))
+        return upload(torch.stack(made), self.device)
+
+    def remember(self, max_bytes: int) -> None:
+        """Keep the embeddings of the captions that were given last in so many bytes of memory."""
+        self._store = Memory(max_bytes, evict=True)
+
+    def _open(self, cache: FeatureCache | None) -> Store:
+        if cache is None:
+            return Memory(MEMORY_BYTES)
+        return cache.store("captions", self.files.source("text_encoder"), self.producer())
+
+    def producer(self) -> dict[str, Any]:
+        """All that caption embeddings depend on but for the captions, as plain data."""
+        present = self.files.index()
+        folders = {part: folder_sha256(self.files.folder(part)) for part in self.parts if part in present}
+        own = {"class": self.owner, "shape": list(self.shape)}
+        return {**own, "compute_dtype": compute_dtype(torch.float32), **folders}
+
+    def _embed_now(self, captions: list[str]) -> Tensor:
+        return self.encode(captions).float()
+
+    def encode(self, captions: list[str]) -> Tensor:
+        """``(N, *shape)``, computed."""
+        encoder, tokenizer = self.load()
+        tokens = tokenizer(
+            captions,
+            padding="max_length",
+            max_length=int(tokenizer.model_max_length),
+            truncation=True,
+            return_tensors="pt",
+        )
+        return self.encode_tokens(encoder, tokens)
+
+    def encode_tokens(self, encoder: Any, tokens: Any) -> Tensor:
+        """Captions that were tokenised on the CPU as the text encoder reads them, on the device."""
+        # Stable Diffusion and Zeroscope pass no attention mask: padding is part of what their UNets were trained on
+        return encoder(upload(tokens.input_ids, self.device)).last_hidden_state
+
+    def load(self) -> tuple[Any, Any]:
+        """What encodes, on the device, and the tokenizer; their weights are read once."""
+        if self._text is None:
+            encoder, tokenizer = self._read()
+            self._text = encoder.to(self.device), tokenizer
+        return self._text
+
+    def _read(self) -> tuple[Any, Any]:
+        return self._read_encoder("text_encoder"), self._read_tokenizer("tokenizer")
+
+    def _read_encoder(self, part: str) -> Any:
+        encoder = self.files.part_class(part).from_pretrained(self.files.folder(part), dtype=torch.float32)
+        return encoder.eval().requires_grad_(False)
+
+    def _read_tokenizer(self, part: str) -> Any:
+        import transformers
+
+        return transformers.AutoTokenizer.from_pretrained(self.files.folder(part), trust_remote_code=False)
+
+    def to(self, device: torch.device) -> None:
+        """Move what is loaded; the rest goes there when it is read."""
+        self.device = device
+        if self._text is not None:
+            self._text[0].to(device)
