@@ -46,7 +46,9 @@ def start_worker(_worker: int = 0) -> None:
     parent = parent_process()
     if parent is not None and parent.pid is not None:
         _obey_alone(parent.pid)
-        end_with(parent.pid)
+        # with forkserver, the system's parent is a server, which ends with the process that asked for the worker
+        served = os.getppid() != parent.pid and _exists(parent.pid)
+        end_with(os.getppid() if served else parent.pid)
 
 
 def _obey_alone(parent: int) -> None:

@@ -84,6 +84,14 @@ def test_a_worker_ends_on_the_signal_of_its_parent_alone():
     assert worker.exitcode == 0
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such start method")
+def test_a_worker_that_a_server_has_started_is_left_alone():
+    worker = multiprocessing.get_context("forkserver").Process(target=parents.start_worker)
+    worker.start()
+    worker.join(60)
+    assert worker.exitcode == 0
+
+
 @pytest.mark.slow
 def test_all_processes_of_a_run_end_when_the_first_is_killed(tmp_path):
     arguments = ["--trainer.accelerator=cpu", "--trainer.devices=3", f"--run.root={tmp_path}", "--model.samples=0"]
