@@ -274,6 +274,7 @@ class CausalLM(nn.Module):
 
     def run_once_per_batch(self) -> None:
         """One pass over each batch, however long its rows are; processes that share their weights do it together."""
+        self.complete()  # layers that are read later would be set up as for one process
         self.length_groups, self.frozen_prefix, self.in_step = 1, False, True
         # what shards the layers recomputes them too: the library's way, around the layer, would gather weights twice
         self.model.gradient_checkpointing_disable()

@@ -121,3 +121,12 @@ def test_nothing_is_a_frozen_prefix_once_a_layer_trains():
 def test_frozen_prefix_excludes_gradient_checkpointing():
     with pytest.raises(UserError, match="exclude each other"):
         CausalLM("pocket:llm", frozen_prefix=True, gradient_checkpointing=True)
+
+
+def test_layers_that_were_put_off_are_there_before_all_processes_run_in_step():
+    model = CausalLM("pocket:llm", gradient_checkpointing=True)
+    model.layers_on_demand = True
+    model.load(5)
+    model.run_once_per_batch()
+    assert model.blocks()
+    assert not model.model.is_gradient_checkpointing
