@@ -26,6 +26,8 @@ from nextgpt_pl.transfer import upload
 
 Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
 
+_SLOPES = 16  # elements of media over which a scaled loss is a mean
+
 _KINDS: dict[str, DenoisingTarget] = {
     "epsilon": "epsilon",
     "v_prediction": "v",
@@ -114,7 +116,10 @@ def loss(
         return share * denoising_loss(predicted, denoising_target(kind, clean, added, kept, drowned), weights[own])
 
     keep = torch.is_grad_enabled() and embeddings.requires_grad
-    return cast(Tensor, _InParts.apply(error, at_once, keep, embeddings))
+    # under autocast the embeddings may be in float16: the gradient is kept, and weighted, in float32.
+    # the mean's slope at one element of a large medium is too small for float16; a power of two rounds nothing
+    scale = 2.0 ** max(0, (latents.numel() // _SLOPES).bit_length() - 1)
+    return cast(Tensor, _InParts.apply(error, at_once, keep, scale, embeddings.float()))
 
 
 class _InParts(torch.autograd.Function):
@@ -122,9 +127,9 @@ class _InParts(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, error: Callable[[slice, Tensor], Tensor], at_once: int, keep: bool, embeddings: Tensor
+        ctx: Any, error: Callable[[slice, Tensor], Tensor], at_once: int, keep: bool, scale: float, embeddings: Tensor
     ) -> Tensor:
-        """``error``: loss of a part, given its place and its embeddings."""
+        """``error``: loss of a part, given its place and its embeddings; ``scale``: on its way back."""
         total = torch.zeros((), device=embeddings.device)
         gradient = torch.zeros_like(embeddings) if keep else None
         # frozen networks run in their own dtype: forward, and backward too
@@ -135,7 +140,7 @@ class _InParts(torch.autograd.Function):
                 loss = error(place, part)
                 total += loss.detach()
                 if gradient is not None:
-                    (gradient[place],) = torch.autograd.grad(loss, part)
+                    gradient[place] = torch.autograd.grad(loss * scale, part)[0] / scale
         ctx.save_for_backward(gradient)
         return total
 
@@ -143,7 +148,7 @@ class _InParts(torch.autograd.Function):
     def backward(ctx: Any, weight: Tensor) -> Any:
         """The gradients by the loss's own weight."""
         (gradient,) = ctx.saved_tensors
-        return None, None, None, weight.to(gradient.dtype) * gradient
+        return None, None, None, None, weight.to(gradient.dtype) * gradient
 
 
 def pictures(media: Media, height: int, width: int, frames: int) -> Tensor:

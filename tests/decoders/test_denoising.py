@@ -188,3 +188,25 @@ def test_log_mel_rises_with_a_tones_pitch():
 def test_decoders_without_a_network_say_so():
     with pytest.raises(UserError, match="PrecomputedEmbeddings has no network to be trained through"):
         PrecomputedEmbeddings([4]).latents([])
+
+
+@pytest.mark.parametrize("embedded", [torch.float32, torch.float16])
+def test_gradients_through_a_network_in_half_precision_do_not_vanish(embedded):
+    """Of a mean over a large medium, each element's share of the gradient is below what float16 can tell from zero."""
+    from diffusers import DDIMScheduler
+
+    latents = torch.randn(2, 4, 128, 128, generator=torch.Generator().manual_seed(0))
+    start = torch.tensor([[0.5, -0.5], [1.0, 0.25]])
+
+    def gradient(dtype, embedded=torch.float32):
+        def denoise(noisy, _timesteps, embedding):
+            own = embedding.to(dtype).sum(1).view(-1, 1, 1, 1).expand(noisy.shape)
+            return noisy.to(dtype) * 0.5 + own * 1e-3
+
+        embeddings = start.to(embedded).clone().requires_grad_(True)
+        generator = torch.Generator().manual_seed(0)
+        # as a gradient scaler does it
+        denoising.loss(denoise, DDIMScheduler(), embeddings, latents, 5.0, generator).mul(2.0**16).backward()
+        return embeddings.grad.float() / 2.0**16
+
+    torch.testing.assert_close(gradient(torch.float16, embedded), gradient(torch.float32), rtol=0.05, atol=0)
