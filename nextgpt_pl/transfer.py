@@ -7,8 +7,8 @@ from torch import Tensor
 
 
 def upload(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """A tensor of the CPU on a device; the host goes on while it is copied.
+    """A tensor of the CPU on a device; the host goes on while it is copied to a CUDA GPU.
 
-    Safe towards a GPU only: what is copied to the CPU must have arrived before it is read.
+    CUDA alone keeps the source until it is copied: on other devices, memory that is freed at once could be copied.
     """
-    return tensor.to(device, non_blocking=torch.device(device).type != "cpu")
+    return tensor.to(device, non_blocking=torch.device(device).type == "cuda")
