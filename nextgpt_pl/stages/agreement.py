@@ -27,6 +27,7 @@ from nextgpt_pl.errors import UserError
 OnNonFinite = Literal["raise", "skip"]
 
 _NAMED = 32  # items per process in a message
+_OVERFLOWS = 64  # in a row: a gradient scaler has halved its scale to nothing by then
 
 
 class StepAgreement(Callback):
@@ -55,6 +56,7 @@ class StepAgreement(Callback):
         self.on_nonfinite, self.give_up_after = on_nonfinite, give_up_after
         self.signals = Signals()
         self.skipped = self.skipped_in_a_row = 0
+        self._overflows = 0  # of scaled gradients, in a row
         self._stop = False
         self._keys: Sequence[str] = ()
         self._losses: list[tuple[Sequence[str], Tensor]] = []  # of the batches of this optimizer step
@@ -85,22 +87,23 @@ class StepAgreement(Callback):
 
         """
         losses, self._losses = self._losses, []
-        # a gradient scaler (16-mixed) expects gradients that overflow, and leaves such steps out by itself
-        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
-        gradients = [] if scaled else _gradients(optimizer)
-        told = self.signals.received is not None
+        told, gradients = self.signals.received is not None, _gradients(optimizer)
         stop, bad_loss, bad_gradient = _agreed(told, [loss for _, loss in losses], gradients, pl_module.device)
         self._stop = stop
+        if getattr(trainer.precision_plugin, "scaler", None) is not None and not bad_loss:
+            # a gradient scaler (16-mixed) expects gradients that overflow, and leaves such steps out by itself
+            self._overflows = self._overflows + 1 if bad_gradient else 0
+            bad_gradient = self._overflows >= _OVERFLOWS
         if not (bad_loss or bad_gradient):
             self.skipped_in_a_row = 0
             return
         self.skipped_in_a_row += 1
         report = _report(trainer, pl_module, losses, bad_gradient)
-        if self.on_nonfinite == "raise" or self.skipped_in_a_row >= self.give_up_after:
-            _refuse(trainer, report, self.skipped_in_a_row)
+        hopeless = self.skipped_in_a_row >= self.give_up_after or self._overflows >= _OVERFLOWS
+        if self.on_nonfinite == "raise" or hopeless:
+            _refuse(trainer, report, max(self.skipped_in_a_row, self._overflows))
         self.skipped += 1
-        if not scaled:
-            optimizer.zero_grad(set_to_none=True)  # without gradients an optimizer moves nothing
+        optimizer.zero_grad(set_to_none=True)  # without gradients an optimizer moves nothing
         pl_module.log("train/steps_skipped", float(self.skipped))
         rank_zero_warn(f"optimizer step {trainer.global_step + 1} left out: {report}")
 

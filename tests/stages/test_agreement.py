@@ -256,3 +256,53 @@ def test_processes_agree_on_steps_that_are_not_finite(tiny_models, tmp_path):
         if run["policy"] == "raise":
             assert "rank 1: " in one["message"], name
             assert all(key in one["message"] for key in two["keys"]), name
+
+
+def _half_precision():
+    from lightning.pytorch.plugins.precision import MixedPrecision
+
+    # Lightning takes no 16-mixed on a CPU by its name
+    return MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**10))
+
+
+def _fit_scaled(folder, models, poison, steps=4, **policy):
+    stage, data = tiny.stage_and_data("DecoderAlignment", models, 2)
+    for name, value in policy.items():
+        setattr(stage.step_agreement, name, value)
+    weights = []
+
+    class Look(Callback):
+        def on_train_batch_end(self, trainer, pl_module, *_):
+            weights.append(_weights(pl_module))
+
+    trainer = tiny.quiet_trainer(
+        folder, max_steps=steps, limit_val_batches=0, callbacks=[poison, Look()], plugins=[_half_precision()]
+    )
+    trainer.fit(stage, data)
+    return stage, weights
+
+
+class NoSlope(Poison):
+    """Makes some losses not finite by what has no gradient, such as the text's loss of a frozen LLM."""
+
+    def on_train_start(self, trainer, pl_module):
+        step = pl_module.model_step
+        at = trainer.fit_loop.epoch_loop
+        pl_module.model_step = lambda batch, split: (
+            step(batch, split) + (float("nan") if at.total_batch_idx in self.batches else 0.0)
+        )
+
+
+def test_with_a_gradient_scaler_a_skipped_step_moves_nothing_though_gradients_are_finite(tiny_models, tmp_path):
+    stage, weights = _fit_scaled(tmp_path, tiny_models, NoSlope([2]), on_nonfinite="skip")
+    assert stage.step_agreement.skipped == 1
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[2].items())
+    assert any(not torch.equal(value, weights[2][name]) for name, value in weights[3].items())
+
+
+def test_scaled_gradients_may_overflow_but_not_for_ever(tiny_models, tmp_path, monkeypatch):
+    monkeypatch.setattr("nextgpt_pl.stages.agreement._OVERFLOWS", 3)
+    stage, _ = _fit_scaled(tmp_path, tiny_models, Poison([1, 2], "gradient"))
+    assert stage.step_agreement.skipped == 0
+    with pytest.raises(UserError, match=r"not finite \(3 steps in a row\): rank 0: gradient of network\."):
+        _fit_scaled(tmp_path, tiny_models, Poison([1, 2, 3], "gradient"))
