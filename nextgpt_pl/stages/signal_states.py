@@ -164,9 +164,15 @@ class SignalStates:
         path = Path(resolve(llm.path))
         commit = getattr(llm.config, "_commit_hash", None)
         added = [p for name, p in llm.named_parameters() if name.endswith(".rows") or "lora_" in name]
+        extra = len(llm.extra_tokens)
+        if extra:  # drawn, not read from the files
+            matrices = (llm.model.get_input_embeddings().base.weight, llm.model.get_output_embeddings().base.weight)
+            added += [matrix[-extra:] for matrix in matrices]
         values = [whole(p.detach(), torch.device("cpu")).float().contiguous().numpy().tobytes() for p in added]
         return {
             "weights": folder_sha256(path) if path.is_dir() else f"{llm.path}@{commit}",
+            # a folder may hold several, such as of other bits
+            **({} if llm.pretrained.gguf_file is None else {"gguf_file": llm.pretrained.gguf_file}),
             "compute_dtype": compute_dtype(llm.dtype_name),
             "quantization": str(llm.quantization),
             # rows that were read together differ in the last bits from those that were read alone

@@ -100,6 +100,24 @@ def test_states_of_an_llm_in_another_dtype_are_kept_apart(tiny_models, tmp_path)
     assert stores[0] != stores[1]
 
 
+def test_states_of_other_extra_tokens_and_of_another_gguf_file_are_kept_apart(tiny_models, tmp_path):
+    producers = []
+    for seed in (0, 1):
+        network = tiny.network(tiny_models, FeatureCache(tmp_path, "float32"), extra_tokens=["<Img>"])
+        torch.manual_seed(seed)
+        network.load()
+        for rows in (p for name, p in network.llm.named_parameters() if name.endswith(".rows")):
+            torch.nn.init.ones_(rows)
+        states = DecoderAlignment(network, samples=0, train_signal_rows=False).signal_states
+        producers.append(states._producer())
+    assert producers[0]["added"] != producers[1]["added"]
+    files = []
+    for file in ("q4.gguf", "q8.gguf"):  # which may lie in one folder
+        network.llm.pretrained.gguf_file = file
+        files.append(states._producer())
+    assert files[0] != files[1]
+
+
 def test_where_rows_or_the_llm_train_nothing_is_remembered(tiny_models):
     stage, _ = tiny.stage_and_data("DecoderAlignment", tiny_models, 6)
     assert stage.signal_states is None
