@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nextgpt_pl.atomic import write_whole
 from nextgpt_pl.escaping import markdown, markdown_target
 from nextgpt_pl.modality import Modality, modality_of_file
 
@@ -96,9 +97,10 @@ class Document:
         """Write ``stem.md`` and ``stem.html``; returns the latter."""
         self.folder.mkdir(parents=True, exist_ok=True)
         text = "\n\n".join([f"# {markdown(self.title)}", *(_markdown(block, self.folder) for block in self.blocks)])
-        (self.folder / f"{stem}.md").write_text(text + "\n", encoding="utf-8")
+        # whole or not at all, and never through a link that a folder of others holds
+        write_whole(self.folder / f"{stem}.md", text + "\n")
         page = self.folder / f"{stem}.html"
-        page.write_text(html_page(self.title, [_html(b, self.folder) for b in self.blocks]), encoding="utf-8")
+        write_whole(page, html_page(self.title, [_html(b, self.folder) for b in self.blocks]))
         return page
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nextgpt_pl.analysis.document import Document, Heading, Medium, Table
+from nextgpt_pl.datamodules.rows import inside
 from nextgpt_pl.evaluation import records
 from nextgpt_pl.evaluation.bootstrap import Estimate
 from nextgpt_pl.evaluation.records import Prediction
@@ -65,10 +66,10 @@ def _parts(prediction: Prediction, folder: Path) -> Iterator[str | Medium]:
         if part["type"] == "text":
             yield part["text"]
             continue
-        path = folder / part["file"]
+        path = inside(folder, str(part["file"]))
         if part["type"] == Modality.VIDEO.value:
             frames, rate = array_of(records.as_media(folder, part))
-            path = folder / "report" / f"{path.parent.name}_{path.stem}.gif"
+            path = inside(folder, f"report/{path.parent.name}_{path.stem}.gif")
             path.parent.mkdir(exist_ok=True)
             save_video(frames, path, rate or 1.0)
         yield Medium(path)

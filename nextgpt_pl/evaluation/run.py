@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from nextgpt_pl.atomic import clear_abandoned, write_whole
 from nextgpt_pl.decoders.base import constant
-from nextgpt_pl.distributed import of_first_process, processes, rank
+from nextgpt_pl.distributed import gathered, processes, rank
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation import records
 from nextgpt_pl.evaluation.bootstrap import Estimate
@@ -40,8 +40,10 @@ def check_names(tasks: Sequence[Task]) -> None:
 
 
 def present(tasks: Sequence[Task]) -> tuple[list[Task], dict[str, list[str]]]:
-    """Tasks whose data are there, and of the others what is missing."""
-    missing = {task.name: task.missing() for task in tasks}
+    """Tasks whose data are there, and of the others what is missing; all processes together."""
+    # where one process lacks them, none asks: all must take the same steps
+    everywhere = gathered({task.name: task.missing() for task in tasks})
+    missing = {t.name: list(dict.fromkeys(file for one in everywhere for file in one[t.name])) for t in tasks}
     return [t for t in tasks if not missing[t.name]], {name: files for name, files in missing.items() if files}
 
 
@@ -65,8 +67,8 @@ def predict(
     """
     alone = not shared or processes() == 1
     first = alone or rank() == 0
-    written = _begin(folder) if first else []
-    written = written if alone else of_first_process(written)
+    begin: Callable[[], list[Prediction]] = partial(_begin, folder) if first else list
+    written = begin() if alone else together(begin)
     known = {(p.task, p.key) for p in written if p.failed is None}
     failed = {(p.task, p.key): p.failed for p in written}
     count, own = (1, 0) if alone else (processes(), rank())

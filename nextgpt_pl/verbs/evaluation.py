@@ -57,8 +57,8 @@ def test(argv: Sequence[str]) -> int:
     from nextgpt_pl.pipeline import AnyToAny
 
     tasks = _tasks(parser, config)
-    found, missing = run.present(tasks)
     with shares.joined() as device:
+        found, missing = run.present(tasks)
         shares.by_first(partial(_start, parser, config, folder, missing))
         if not found:
             raise UserError("none of the tasks has its data; nothing was asked")
@@ -70,9 +70,19 @@ def test(argv: Sequence[str]) -> int:
 
 
 def _start(parser: Any, config: Any, folder: Path, missing: Mapping[str, list[str]]) -> None:
+    if config.out is None and not folder.resolve().is_relative_to(config.run.resolve()):
+        raise UserError(f"{folder}: a link out of the run's folder; give the predictions' folder as --out")
     folder.mkdir(parents=True, exist_ok=True)
+    _refuse_links(folder)
     _pin(parser, config, folder)
     _print_missing(missing)
+
+
+def _refuse_links(folder: Path) -> None:
+    """The folder may be a stranger's: what is written into it must stay there."""
+    link = next((path for path in folder.rglob("*") if path.is_symlink()), None)
+    if link is not None:
+        raise UserError(f"{link}: a link, through which nothing is written; remove it")
 
 
 def evaluate(argv: Sequence[str]) -> int:
@@ -86,6 +96,7 @@ def evaluate(argv: Sequence[str]) -> int:
     folder = options.folder
     if not (folder / _CONFIG).is_file():
         raise UserError(f"{folder}: no {_CONFIG} there; give a folder that `test` made")
+    _refuse_links(folder)
     config, tasks = _read(folder / _CONFIG, options.trust)
     _score(tasks, {}, config, folder)
     return 0

@@ -312,3 +312,48 @@ def test_an_item_with_half_of_a_character_costs_the_others_nothing(tmp_path):
     for record in run.score(tasks, tmp_path)["tasks"].values():
         assert record["items"] == 2
         assert "half of a character" in record["skipped"]["1.png"]
+
+
+def test_nothing_is_written_through_the_links_of_a_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("nextgpt_pl.pipeline.AnyToAny.from_run", lambda _, **__: _Oracle("text->image"))
+    (tmp_path / "tiny.yaml").write_text(
+        "tasks:\n"
+        "  - class_path: nextgpt_pl.evaluation.PocketRoute\n"
+        "    init_args: {route: text->image, count: 2, scores: [{class_path: nextgpt_pl.evaluation.JudgedRight}]}\n"
+    )
+    outside, folder = tmp_path / "outside", tmp_path / "run"
+    outside.mkdir()
+    folder.mkdir()
+    (folder / "eval").symlink_to(outside)
+    argv = ["test", "-c", str(tmp_path / "tiny.yaml"), "--run", str(folder)]
+    with pytest.raises(UserError, match=r"eval/tiny: a link out of the run's folder; .* --out"):
+        evaluation.test(argv)
+    assert not list(outside.iterdir())
+    (folder / "eval").unlink()
+    assert evaluation.test(argv) == 0
+    for name in (records.FILE, "report.md"):
+        mine, file = outside / name, folder / "eval" / "tiny" / name
+        mine.write_text("mine")
+        file.unlink()
+        file.symlink_to(mine)
+        for verb, words in ((evaluation.test, argv), (evaluation.evaluate, ["evaluate", str(file.parent)])):
+            with pytest.raises(UserError, match=f"{name}: a link, through which nothing is written"):
+                verb(words)
+        assert mine.read_text() == "mine"
+        file.unlink()
+
+
+def test_a_report_shows_no_file_of_another_folder(tmp_path):
+    part = {"type": "image", "file": "../mine.png"}
+    with (tmp_path / records.FILE).open("w") as file:
+        records.write_line(records.Prediction("t", "k", [{"type": "text", "text": "x"}], [part]), file)
+    with pytest.raises(UserError, match="leaves its folder"):
+        report.write({"tasks": {"t": {"scores": {}, "paper": {}, "failed": {}}}}, {}, tmp_path)
+
+
+def test_a_task_that_one_process_has_no_data_for_is_asked_by_none(tmp_path, monkeypatch):
+    task = Captioning("tell", CaptionManifest(tmp_path, "image"), [VqaAccuracy()], "What is it?")
+    (tmp_path / "captions.jsonl").write_text("{}")
+    assert run.present([task]) == ([task], {})
+    monkeypatch.setattr(run, "gathered", lambda own: [own, {"tell": ["captions.jsonl"]}])
+    assert run.present([task]) == ([], {"tell": ["captions.jsonl"]})
