@@ -27,19 +27,20 @@ _NF4_BITS, _NF4_DOUBLE_QUANT_BITS = 4.5, 4.127
 
 @dataclass
 class Workload:
-    """What one step and one run are.
+    """Sizes of one training step and of one run.
 
     Args:
         batch: samples per GPU and step.
-        tokens: tokens of a row.
-        labels: of them, those that are learned.
-        gpus: how many.
-        strategy: ``replicated`` (each GPU holds all weights) or ``sharded`` (all but the decoders' are divided).
+        tokens: tokens per row.
+        labels: tokens per row with a loss.
+        gpus: number of GPUs.
+        strategy: ``replicated`` (each GPU holds all weights) or ``sharded`` (all weights except the decoders' are
+            sharded).
         items: samples per modality in one epoch; ``text`` for those without a medium.
         shown: whether samples show their medium to the encoder.
         made: whether the assistant makes media.
-        denoised: modalities whose media are denoised by the frozen UNet.
-        autocast: whether trained parts and the LLM compute in bfloat16 under autocast; frozen decoders never do.
+        denoised: modalities with a denoising loss.
+        autocast: whether trained parts and the LLM run under bfloat16 autocast; frozen decoders never do.
 
     """
 
@@ -161,10 +162,10 @@ def memory(network: NextGPT, trains: int, found: Mapping[str, Cost], work: Workl
 
 
 def activations(found: Mapping[str, Cost], modality: Modality | None) -> int:
-    """Bytes that a step holds beside weights and optimizer where all samples are of one modality, or of text alone.
+    """Bytes of activations of a step whose samples are all of one modality, or all text (``None``).
 
-    A batch may hold any mixture: none needs more than the worst one. When a part runs, forward or backward, the parts
-    before it hold what they keep.
+    The maximum over modalities is an upper bound for any mixed batch. While a part runs, forward or backward, the
+    tensors that the parts before it saved for the backward pass are held too.
     """
     order = [f"{modality} encoder", f"{modality} input projection", "llm"]
     order += [f"{modality} output projection", f"{modality} denoising"]

@@ -28,7 +28,7 @@ class CaptionSpans(SpanRules):
         self._closing = frozenset(span[-1] for span in self.signal_ids.values())
 
     def opened(self, ids: Sequence[int]) -> tuple[Modality, int] | None:
-        """The modality of the span that is open behind ``ids``, and how many tokens its caption has."""
+        """The modality of the span that is open after ``ids``, and the number of its caption's tokens so far."""
         for back, token in enumerate(reversed(ids)):
             if token in self._closing:
                 return None
@@ -47,7 +47,7 @@ class CaptionSpans(SpanRules):
         return [*ids, self.signal_ids[opened[0]][-1]] if opened else list(ids)
 
     def forbidden(self, ids: Sequence[int]) -> list[int]:
-        """All signal tokens but the closing one inside a span, outside but the opening ones that are allowed."""
+        """Inside a span all signal tokens except its closing one; outside all except the allowed opening ones."""
         opened = self.opened(ids)
         found: list[int] = list(self.end_ids) if opened else []
         for modality, span in self.signal_ids.items():
@@ -58,7 +58,7 @@ class CaptionSpans(SpanRules):
         return found
 
     def may_end(self, ids: Sequence[int]) -> bool:
-        """Outside of a span."""
+        """Whether no span is open after ``ids``."""
         return self.opened(ids) is None
 
 

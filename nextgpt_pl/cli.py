@@ -31,7 +31,7 @@ from nextgpt_pl.signatures import check_nested_nulls, check_nulls
 from nextgpt_pl.usage_errors import check_seed, check_trainer, trainer_errors
 from nextgpt_pl.yaml_files import check_files
 
-_LAST_WORDS = 120.0  # seconds that the other processes have to end behind the first one
+_LAST_WORDS = 120.0  # seconds that rank 0 waits for the other ranks to exit
 _FOLDER_VARIABLE = "NEXTGPT_RUN_FOLDER"
 
 
@@ -42,12 +42,12 @@ class ExperimentCLI(LightningCLI):
     config_files: ClassVar[list[Path]] = []
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Read the command line and the files that it names; what does not fit is an error of the user's."""
+        """Parse the command line and the files that it names; invalid values raise a :class:`UserError`."""
         with parse_errors(_known_keys()):
             super().parse_arguments(parser, args)
 
     def _parse_ckpt_path(self) -> None:
-        """A checkpoint holds weights and states; it says nothing of which classes are made and with which arguments."""
+        """Do not read hyperparameters from the checkpoint: classes and arguments come from the YAML only."""
 
     def _set_seed(self) -> None:
         check_seed(self._verb_config().seed_everything)
@@ -61,7 +61,7 @@ class ExperimentCLI(LightningCLI):
         return self.config[self.subcommand] if self.subcommand else self.config
 
     def before_instantiate_classes(self) -> None:
-        """What concerns the whole process, and what would be found too late: after data and models are read."""
+        """Process-wide settings, and checks that must run before data and models are read."""
         config = self._verb_config()
         for section, target in {"trainer": Trainer, "run": RunConfig}.items():
             if not isinstance(config[section], Namespace):
@@ -187,7 +187,7 @@ def parsed(argv: list[str], cli_class: type[ExperimentCLI] = ExperimentCLI, **ar
 def run(argv: list[str]) -> int:
     """Parse ``VERB -c FILE ...``, run it, and return the exit code."""
     cli = parsed(argv)
-    # processes that this one has started end with it: let them come to their own end first
+    # the processes that this one started are killed when it exits: wait until they have finished
     for process in getattr(cli.trainer.strategy.launcher, "procs", ()):
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_LAST_WORDS)

@@ -1,4 +1,4 @@
-"""``torch.compile`` for repeated parts and projections, as YAMLs switch it on."""
+"""``torch.compile`` for decoder layers and projections, enabled by ``llm.compile`` and ``compile_projections``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import nn
 def compile_layers(layers: Iterable[nn.Module]) -> None:
     """Compile decoder layers for training, in place.
 
-    Lengths of rows vary, so shapes are dynamic. Passes with a key-value cache (generation, frozen prefixes) stay eager:
-    each of their tokens would be another shape.
+    Row lengths vary, so shapes are dynamic. Passes with a key-value cache (generation, frozen prefixes) stay eager,
+    because the cache has another shape at each token.
     """
     for layer in layers:
         layer.forward = _without_cache(layer.forward, torch.compile(layer.forward, dynamic=True))
@@ -21,7 +21,7 @@ def compile_layers(layers: Iterable[nn.Module]) -> None:
 
 def _without_cache(eager: Callable[..., Any], compiled: Callable[..., Any]) -> Callable[..., Any]:
     def forward(*args: Any, **kwargs: Any) -> Any:
-        # what transformers calls it differs between versions
+        # the argument's name depends on the version of transformers
         cached = kwargs.get("cache") is not None or kwargs.get("past_key_values") is not None
         return (eager if cached else compiled)(*args, **kwargs)
 

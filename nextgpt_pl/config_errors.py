@@ -22,7 +22,7 @@ _CALLABLE = re.compile(r"Got value: Namespace\(class_path='([^']+)'")
 _TYPE = re.compile(r"Expected an? (.+?)\. Got value: (.+)")
 _NO_FILE = re.compile(r"Expected a path but (\S+) either not accessible")
 _UNION = re.compile(r"^\s*-?\s*Expected an? (<class '[^']+'>|typing\.\w+\[.+\])\s*$", re.MULTILINE)
-# a line of the parser's report that says more than which types were tried
+# a line of the parser's report that gives a reason, not only the types that were tried
 _REASON = re.compile(
     r"^(?!\s*$|\s*(- *)?(Parser key|Problem with given class_path|Does not validate|Subtypes:|Errors:|Expected an? "
     r"|Given value))",
@@ -45,13 +45,13 @@ def config_files(argv: Sequence[str]) -> list[Path]:
 
 @contextmanager
 def parse_errors(known_keys: Sequence[str] = ()) -> Iterator[None]:
-    """What a parser raises, as a :class:`UserError` of one sentence; for blocks that parse and make nothing.
+    """Convert a parser's exceptions to a :class:`UserError`; the block must only parse, not instantiate anything.
 
     Args:
         known_keys: see :func:`explain`.
 
     """
-    # values are checked against types by trying: what goes wrong in it is of many types
+    # jsonargparse checks a value by converting it to each type, which may raise any of these
     wrong = (ArgumentError, TypeError, ValueError, KeyError, AttributeError, RecursionError, ImportError)
     try:
         yield
@@ -88,7 +88,7 @@ def explain(message: str, known_keys: Sequence[str] = ()) -> str:
 
 
 def _about_value(message: str, path: str) -> str:
-    """Which type a value should have been of; empty where the report is about something else."""
+    """The expected type of a value; empty if the report is about something else."""
     return _about_one(message, path) or _about_union(message, path)
 
 
@@ -109,7 +109,7 @@ def _about_union(message: str, path: str) -> str:
     if not (path and kinds and given) or _REASON.search(message):
         return ""
     if given[1].startswith("Namespace("):
-        return f"{path}: a key of it alone cannot be set on the command line; give the mapping as a whole"
+        return f"{path}: a single key of it cannot be set on the command line; give the whole mapping"
     known = dict.fromkeys(_plain_type(kind) for kind in kinds)
     return f"{path}: {' or '.join(known)} is expected, got {given[1]!r:.80}"
 

@@ -1,4 +1,4 @@
-"""Conversations that are longer than a number of tokens lose their oldest exchanges, never a part of a message."""
+"""Shorten conversations to a maximum number of tokens by dropping their oldest exchanges, never parts of a message."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from nextgpt_pl.samples import Dialogue, Rendered
 
 
 class TooLongError(UserError):
-    """The last exchange of a dialogue alone is too long."""
+    """The last exchange of a dialogue does not fit by itself."""
 
 
 def exchanges(roles: Sequence[str]) -> list[list[int]]:
-    """Positions of the messages of each exchange: what the user says in a row, and all that follows it.
+    """Positions of the messages of each exchange: consecutive user messages and the replies that follow them.
 
-    System messages are in none. What the assistant says before the user has said anything is an exchange of its own.
+    System messages belong to no exchange. Assistant messages before the first user message are an exchange.
     """
     found: list[list[int]] = []
     previous = None
@@ -34,18 +34,18 @@ def exchanges(roles: Sequence[str]) -> list[list[int]]:
 def shortened(
     dialogue: Dialogue, render: Callable[[Dialogue], Rendered], max_tokens: int
 ) -> tuple[Rendered, tuple[int, ...]]:
-    """Render a dialogue without as many of its oldest exchanges as it takes to fit; system messages stay.
+    """Render a dialogue and drop its oldest exchanges until it fits; system messages are kept.
 
     Args:
-        dialogue: in training, or with the user's message at its end.
-        render: to token ids.
-        max_tokens: longest row.
+        dialogue: a training dialogue, or one that ends with the user's message.
+        render: renders a dialogue as token ids.
+        max_tokens: maximum length of the row.
 
     Returns:
-        The row, and the positions of the messages that were dropped, ascending.
+        The row, and the positions of the dropped messages, ascending.
 
     Raises:
-        TooLongError: the last exchange alone is longer; the message names both numbers.
+        TooLongError: the last exchange alone is longer; the message names its length and the maximum.
 
     """
     row = render(dialogue)
@@ -60,7 +60,7 @@ def shortened(
         return render(replace(dialogue, messages=kept)), dropped
 
     counts = range(1, len(groups))
-    # rows get shorter with each exchange that is dropped
+    # each dropped exchange makes the row shorter, so binary search applies
     fitting = bisect_left(counts, True, key=lambda count: len(without(count)[0].input_ids) <= max_tokens)
     if fitting == len(counts):
         alone = without(len(groups) - 1)[0] if len(groups) > 1 else row

@@ -1,9 +1,9 @@
 """Conversations as token ids: chat template, label mask, media slots and signal spans.
 
-The chat template is rendered with marks around each message and at each medium, and tokenised whole: the ids are those
-of the template applied without marks, special tokens that a message spells aside. A prompt is tokenised the same in
-training and in generation: it ends before the blanks in front of the reply, which many tokenizers join to the word that
-follows.
+The chat template is rendered with marks around each message and at each medium, then tokenised as one string. The ids
+equal those of the template without marks, except that special tokens spelled inside a message are plain text. A prompt
+has the same ids in training and in generation: it ends before the spaces in front of the reply, since many tokenizers
+merge them with the next word.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def pair_to_dialogue(pair: CaptionedPair, direction: Direction) -> Dialogue:
 
 
 def _question(pair: CaptionedPair) -> str:
-    """One of a few ways to ask for a caption; a medium is asked about in the same way, whatever its row's number."""
+    """A question that asks for a caption, chosen by a hash of the medium's file name, not by the row number."""
     source = pair.media.source if pair.media is not None else None
     name = source.name if isinstance(source, Path) else pair.key
     return _QUESTIONS[zlib.crc32(name.encode("utf-8", "surrogatepass")) % len(_QUESTIONS)].format(pair.modality)
@@ -102,7 +102,7 @@ def parts_of(text: str, media: Sequence[MediaPart], key: str) -> tuple[Part, ...
 
 @dataclass
 class Conversation:
-    """Turns items into :class:`Rendered`; the data modules' collate function calls it in their workers.
+    """Renders items as :class:`Rendered`; called in data-loader workers.
 
     Attributes:
         tokenizer: with a chat template.
@@ -111,7 +111,7 @@ class Conversation:
         embedding_shapes: caption embedding shapes that the decoders expect, per modality.
         direction: how a captioned pair is read.
         media_as: whether the assistant's media are signal spans, or captions between the first and last signal token.
-        context_length: tokens that the LLM can read, the reply included; ``None``: any number.
+        context_length: maximum number of tokens of the LLM, reply included; ``None``: unlimited.
 
     """
 
@@ -143,7 +143,7 @@ class Conversation:
         return TemplateTokens(self.tokenizer)
 
     def render(self, dialogue: Dialogue, *, add_generation_prompt: bool = False) -> Rendered:
-        """Token ids, labels on what the assistant writes (with the token that ends a turn), slots and spans."""
+        """Token ids, slots, spans, and labels on the assistant's turns including the token that ends each."""
         for part in (part for message in dialogue.messages for part in message.parts):
             check_text((part.text if isinstance(part, TextPart) else part.caption) or "", dialogue.key)
         writer = RowWriter(self, dialogue)
@@ -185,7 +185,7 @@ class Conversation:
 
         marked = applied(lambda text: f"{OPEN}{text}{CLOSE}")
         if any(text != text.strip() for text in contents):
-            # marks keep a template from trimming messages: where it does, trim them first
+            # marks prevent a template from stripping messages; if it strips, strip them before marking
             plain, trimmed = applied(str), applied(lambda text: f"{OPEN}{text.strip()}{CLOSE}")
             if _BORDERS.sub("", marked) != plain == _BORDERS.sub("", trimmed):
                 return trimmed

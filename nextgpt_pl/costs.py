@@ -30,13 +30,13 @@ _ATTENTION = "nextgpt_pl_meta"
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one part of a step.
+    """Operations and memory of one part of a step.
 
     Attributes:
         forward: floating-point operations of the forward pass.
         backward: those of the backward pass.
-        kept: bytes that are kept until the step's backward pass.
-        passing: most bytes that are held only while the part itself runs, and freed before another one does.
+        kept: bytes that are saved for the backward pass.
+        passing: peak of the temporary bytes that are freed before the next part runs.
 
     """
 
@@ -59,7 +59,7 @@ class Cost:
         )
 
     def times(self, factor: float) -> Cost:
-        """Of so many, one after the other."""
+        """The cost of ``factor`` such parts, run one after the other."""
         forward, backward, kept = (int(value * factor) for value in (self.forward, self.backward, self.kept))
         return Cost(forward, backward, kept, self.passing)
 
@@ -82,7 +82,7 @@ def measure(step: Callable[[], Tensor], weights: nn.Module) -> Cost:
         return tensor
 
     live = LiveBytes()
-    live.count(list(weights.parameters()))  # views of them are no new bytes
+    live.count(list(weights.parameters()))  # views of weights allocate nothing
     start = live.now
     with FlopCounterMode(display=False) as counter, live:
         with torch.autograd.graph.saved_tensors_hooks(remember, lambda t: t):
@@ -141,12 +141,12 @@ def fused() -> Iterator[None]:
 
 
 def _in_half(module: Any) -> Any:
-    """A copy whose activations are those under autocast."""
+    """A bfloat16 copy, whose activations have the dtype that they have under autocast."""
     return copy.deepcopy(module).to(torch.bfloat16)
 
 
 def _cast_bytes(module: nn.Module) -> int:
-    """Of the weights that autocast casts; the backward pass needs them."""
+    """Bytes of the bfloat16 copies of weights that autocast makes and the backward pass needs."""
     single = [p for p in module.parameters() if p.dtype == torch.float32 and p.ndim > 1]
     return torch.bfloat16.itemsize * sum(p.numel() for p in single)
 
@@ -154,8 +154,9 @@ def _cast_bytes(module: nn.Module) -> int:
 def llm_cost(network: NextGPT, batch: int, tokens: int, labels: int, autocast: bool = False) -> Cost:
     """The LLM's layers on ``batch`` rows of ``tokens``, its head and the cross-entropy on ``labels`` positions.
 
-    Layers are alike: one and two are measured. With gradient checkpointing they run forward twice, and only their
-    inputs and one layer's states are kept. The head's logits are held for a part of the positions at a time.
+    All layers are equal, so the cost is extrapolated from one and two layers. With gradient checkpointing layers run
+    forward twice, and only their inputs and one layer's states are kept. Logits are computed for a chunk of positions
+    at a time.
     """
     llm = network.llm
     count, casts = int(llm.config.num_hidden_layers), _cast_bytes(llm.blocks()[0]) if autocast else 0
@@ -177,7 +178,7 @@ def llm_cost(network: NextGPT, batch: int, tokens: int, labels: int, autocast: b
     layer = two + one.times(-1)
     around = one + layer.times(-1)
     layer = layer + Cost(kept=casts)
-    # the gradient of the labels' states is made with the loss
+    # the loss also computes the gradient of the states at the labels
     part = int((top.kept + top.passing) * min(1.0, llm.logits_at_once / labels))
     top = Cost(top.forward, top.backward, labels * llm.hidden_size * dtype.itemsize, part)
     if llm.gradient_checkpointing:
@@ -224,7 +225,7 @@ def input_projection_costs(network: NextGPT, media: int, autocast: bool = False)
     known: dict[tuple[int, int], Cost] = {}
     found = {}
     for modality in encoder.modalities:
-        own = network.input_projection(modality).eval()  # sampled groups cost the same as the best ones
+        own = network.input_projection(modality).eval()  # in training, groups cost the same
         key = (id(own), encoder.tokens(modality))
         if key not in known:
             projection = _in_half(own) if autocast else own
@@ -256,9 +257,9 @@ def output_projection_cost(network: NextGPT, modality: Modality, spans: int, aut
 
 
 def denoising_cost(decoder: DiffusionDecoder, modality: Modality) -> Cost:
-    """The frozen UNet on one medium, forward and backward into the embedding; ``loss_batch`` media are held at a time.
+    """The frozen UNet on one medium, forward and backward into the embedding, in chunks of ``loss_batch`` media.
 
-    With gradient checkpointing its blocks run forward twice, and what is held is their inputs and the largest block.
+    With gradient checkpointing its blocks run forward twice; memory is that of their inputs and the largest block.
     """
     unet: Any = decoder.files.empty_part("unet")
     unet.requires_grad_(False).to(getattr(torch, decoder.dtype_name))

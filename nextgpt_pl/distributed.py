@@ -25,13 +25,13 @@ def processes() -> int:
 
 
 def rank() -> int:
-    """The number of this one."""
+    """The rank of this process; 0 without a process group."""
     return dist.get_rank() if processes() > 1 else 0
 
 
 def communication_device() -> torch.device | None:
     """Where tensors must be for processes to exchange them; ``None`` if it does not matter."""
-    # with cpu_offload it is cuda:nccl,cpu:gloo
+    # with cpu_offload the backend is "cuda:nccl,cpu:gloo"
     if processes() > 1 and "nccl" in dist.get_backend():
         return torch.device("cuda", torch.cuda.current_device())
     return None
@@ -47,7 +47,7 @@ def summed(values: Tensor) -> Tensor:
 
 
 def gathered(value: T) -> list[T]:
-    """Every process's value, a small picklable object, in the order of processes."""
+    """The values of all ranks in order (all-gather of small picklable objects)."""
     if processes() == 1:
         return [value]
     found: list[T | None] = [None] * processes()
@@ -57,14 +57,14 @@ def gathered(value: T) -> list[T]:
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over the items of all processes.
+    """A mean over the items of all ranks.
 
     Attributes:
-        part: this process's part, a scalar with its gradient. Averaged over processes it is the mean over all items,
-            and so are its gradients, which FSDP and DDP average. A process's own mean would give items of a process
-            that has few of them more weight than one process alone gives them.
-        value: the mean itself, a scalar without a gradient; 0 where no process has an item.
-        count: items of all processes: a number, or with several processes a scalar on the device of the sums.
+        part: this rank's term, a scalar with a gradient. Its average over ranks is the mean over all items, and so is
+            the gradient that FSDP and DDP average. The average of each rank's own mean would weight items by the number
+            of items on their rank.
+        value: the mean, a scalar without a gradient; 0 if no rank has an item.
+        count: items of all ranks: a number, or with several ranks a scalar on the device of the sums.
 
     """
 
@@ -74,19 +74,19 @@ class Mean:
 
 
 def means(names: Sequence[str], sums: Mapping[str, tuple[Tensor, int]]) -> dict[str, Mean]:
-    """Means over all processes, with one exchange of sums and counts.
+    """Means over all ranks with one all-reduce of sums and counts.
 
     Args:
-        names: what is exchanged, in this order: the same on every process, whatever is in its batch.
-        sums: per name, the sum over this process's items and their number; a name that is not there has no items here.
+        names: names of the means, in the same order on all ranks, whatever their batches hold.
+        sums: per name, the sum over this rank's items and their number; a missing name has no items on this rank.
 
     Raises:
-        ValueError: a name that is not exchanged, or no sum at all.
+        ValueError: ``sums`` has a name that is not in ``names``, or is empty.
 
     """
     unknown = sums.keys() - set(names)
     if unknown or not sums:
-        raise ValueError(f"sums of {sorted(sums)}, but processes exchange {list(names)}")
+        raise ValueError(f"sums={sorted(sums)}: expected at least one, and only names of {list(names)}")
     device = next(iter(sums.values()))[0].device
     if processes() == 1:
         parts = {name: total.float() / max(1, count) for name, (total, count) in sums.items()}
@@ -104,7 +104,7 @@ def means(names: Sequence[str], sums: Mapping[str, tuple[Tensor, int]]) -> dict[
 
 
 def largest(numbers: Sequence[int], device: torch.device | str) -> list[int]:
-    """The largest of the processes' numbers, for each of some numbers."""
+    """Element-wise maximum of the ranks' numbers (all-reduce)."""
     if processes() == 1:
         return list(numbers)
     found = upload(torch.tensor(numbers), device)
@@ -118,7 +118,7 @@ def any_process(flag: bool, device: torch.device | str) -> bool:
 
 
 def of_first_process(value: T) -> T:
-    """The first process's value, such as text, for all."""
+    """The value of rank 0 on all ranks (broadcast of a picklable object)."""
     sent = [value]
     if processes() > 1:
         dist.broadcast_object_list(sent)

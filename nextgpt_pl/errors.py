@@ -12,14 +12,14 @@ class UserError(ValueError):
 
 
 def at_least(least: float, **values: float | None) -> None:
-    """Refuse numbers that are smaller or not finite; ``None`` passes.
+    """Refuse numbers that are smaller than ``least`` or not finite; ``None`` is accepted.
 
     Args:
-        least: the smallest number that is right.
-        values: by name; a double underscore stands for a dot.
+        least: the smallest valid number.
+        values: numbers by name; a double underscore stands for a dot.
 
     Raises:
-        UserError: naming the value and the smallest that is right.
+        UserError: a number is invalid; the message names it, its value and ``least``.
 
     """
     for name, value in values.items():

@@ -1,4 +1,4 @@
-"""Text of others in files that a program interprets: Markdown, and tables that a spreadsheet opens.
+"""Escape untrusted text for Markdown and for tables that are opened in a spreadsheet.
 
 HTML is escaped by ``html.escape``.
 """
@@ -10,42 +10,42 @@ import re
 from typing import Any
 from urllib.parse import quote
 
-# what begins a formula in spreadsheets, the wide forms of East Asian keyboards too; tab and carriage return are skipped
+# spreadsheets take a cell that begins so as a formula: = + - @, their full-width forms, also after tabs and line breaks
 _FORMULA = re.compile(r"'*\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|'*[\t\r\n]")
-_TABLE_MARK = "'"  # spreadsheets take what follows as text
+_TABLE_MARK = "'"  # spreadsheets read a cell that begins with it as text
 
 
 class Markdown(str):
-    """Text that is Markdown already; :func:`markdown` leaves it alone."""
+    """Text that is already Markdown; :func:`markdown` does not escape it."""
 
     __slots__ = ()
 
 
 def one_line(text: str) -> str:
-    """The text with a blank for each line break and tab."""
+    """The text with a space in place of each line break and tab."""
     return " ".join(text.replace("\t", " ").splitlines())
 
 
 def markdown(text: object) -> Markdown:
-    """Text as Markdown that shows it as it is, in one line.
+    """Escape text for Markdown, in one line.
 
-    HTML, tables, links, pictures, emphasis, code, mathematics, headings and lists in it are shown, not interpreted.
+    HTML, tables, links, pictures, emphasis, code, mathematics, headings and lists are shown literally.
     """
     if isinstance(text, Markdown):
         return text
     shown = html.escape(one_line(str(text)).replace("\\", "\\\\"), quote=False)
-    shown = shown.replace("-&gt;", "->")  # an arrow opens nothing
+    shown = shown.replace("-&gt;", "->")  # a lone ">" cannot open a tag
     shown = re.sub(r"([`*\[\]|~$])", r"\\\1", shown)
-    shown = re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", shown)  # inside a word it is no emphasis
+    shown = re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", shown)  # an underscore inside a word is not emphasis
     shown = re.sub(r"://", "&#58;//", re.sub(r"(?i)\bwww\.", lambda m: m[0][:-1] + "&#46;", shown))
     shown = re.sub(r"^(\s*)(#|[-+=](?=[\s\-=+]))", r"\1\\\2", shown)
     return Markdown(re.sub(r"^(\s*\d+)([.)])(?=\s)", r"\1\\\2", shown))
 
 
 def markdown_code(text: object) -> Markdown:
-    """Text in the typeface of code, in one line of a paragraph or a table."""
+    """Text as inline code, in one line; valid in paragraphs and tables."""
     shown = one_line(str(text))
-    # a row of backquotes that is longer than any inside
+    # the fence must be longer than any run of backquotes in the text
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
     pad = " " if shown.startswith("`") or shown.endswith("`") or not shown else ""
     return Markdown(f"{fence}{pad}{shown}{pad}{fence}".replace("|", "\\|"))
@@ -57,15 +57,15 @@ def markdown_target(path: str) -> str:
 
 
 def spreadsheet_cell(value: Any) -> Any:
-    """A cell of a CSV or TSV table: text that a spreadsheet would run as a formula is marked as text.
+    """A cell of a CSV or TSV table; text that a spreadsheet would evaluate as a formula gets a leading apostrophe.
 
-    Numbers stay what they are, also those that are written as text.
+    Numbers are unchanged, also numbers given as text.
     """
     return _TABLE_MARK + value if isinstance(value, str) and _FORMULA.match(value) and not _is_number(value) else value
 
 
 def plain_cell(value: str) -> str:
-    """The text of a cell that :func:`spreadsheet_cell` wrote."""
+    """The original text of a cell that :func:`spreadsheet_cell` wrote."""
     text = value.removeprefix(_TABLE_MARK)
     return text if text != value and _FORMULA.match(text) and not _is_number(text) else value
 

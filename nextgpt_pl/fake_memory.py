@@ -1,7 +1,7 @@
-"""Memory of a training step, measured with fake tensors: the step runs forward and backward, on shapes alone.
+"""Peak memory of a training step, measured by a forward and backward pass on fake tensors.
 
-Fake tensors have shapes, dtypes and a device, but no data. Each operation allocates what it would allocate on a device;
-the bytes that are alive, saved activations among them, are added up as they come and go.
+Fake tensors have a shape, a dtype and a device, but no data. The bytes that each operation would allocate and free on a
+real device are counted, saved activations included.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from nextgpt_pl.model import NextGPT
 
 
 def activation_peak(network: NextGPT, work: Workload, modality: Modality | None = None) -> int:
-    """Most bytes that a step of ``work.batch`` samples of one modality holds beside weights and optimizer.
+    """Peak bytes of a step of ``work.batch`` samples of one modality, without weights and optimizer states.
 
-    The step: input projection, the LLM's layers, its head on the labels, output projection and denoising loss, forward
-    and backward, under the trainer's autocast. Its tensors are on ``cuda`` where there is a driver, since without one
-    torch runs no backward pass there, and on ``cpu`` elsewhere.
+    The step consists of input projection, the LLM's layers, its head on the labels, output projection and denoising
+    loss, forward and backward, under the trainer's autocast. Fake tensors are on ``cuda`` if a driver is installed,
+    which torch needs for a backward pass there, else on ``cpu``.
 
     Args:
-        network: on the meta device; left as it is.
-        work: of one GPU.
-        modality: of all samples; ``None``: text alone.
+        network: on the meta device; not modified.
+        work: sizes of the step on one GPU.
+        modality: modality of all samples; ``None``: text only.
 
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -50,7 +50,7 @@ def activation_peak(network: NextGPT, work: Workload, modality: Modality | None 
 
 
 class _Step:
-    """The parts of a step that hold memory, as copies on another device."""
+    """Copies of the parts that a step runs, on another device."""
 
     def __init__(self, network: NextGPT, work: Workload, modality: Modality | None, device: str) -> None:
         self.network, self.work, self.modality, self.device = network, work, modality, device
@@ -71,10 +71,10 @@ class _Step:
             )
 
     def materialize(self) -> None:
-        """Move the weights to the device; within a fake tensor mode."""
+        """Move the weights to the device; must be called in a fake tensor mode."""
         for module in self.modules.values():
             module.to_empty(device=self.device).train()
-        # recomputed blocks are those of the trained LLM; frozen networks stay in evaluation mode
+        # the LLM recomputes activations in training mode only; input projection and UNet run in evaluation mode
         for name in ("input", "unet"):
             if name in self.modules:
                 self.modules[name].eval()
@@ -111,7 +111,7 @@ class _Step:
             return total
         assert isinstance(decoder, DiffusionDecoder)
         shape = decoder.latent_shape(self.modality is Modality.VIDEO)
-        # the parts of the loss are alike; that the second one finds the memory of the first one free is seen of two
+        # all chunks of the loss are equal; two are enough, since the second one reuses the memory of the first
         count = min(self.work.batch, 2 * decoder.loss_batch)
         latents = torch.empty(count, *shape, device=self.device)
         shaped = predicted[:count].view(-1, *decoder.embedding_shape)

@@ -24,7 +24,7 @@ from nextgpt_pl.samples import IGNORE, Batch, Rendered, SignalSpan
 from nextgpt_pl.shrinking_batch import write
 from nextgpt_pl.signal_spans import SpanRules, WholeSpans, find_spans
 
-_SEEDS = 2**62  # media of a reply are drawn from seeds above it
+_SEEDS = 2**62  # seeds above are used for the media of a reply
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Decoding:
             model, an empty list forbids all.
 
     Raises:
-        UserError: one of the numbers is none, or out of its bounds.
+        UserError: a value is not a number or out of its bounds.
 
     """
 
@@ -67,7 +67,7 @@ class Decoding:
 
 
 def check_seed(seed: object, name: str = "seed") -> None:
-    """Raises a :class:`UserError` where something is no seed."""
+    """Raise a :class:`UserError` if a value is not a valid seed."""
     if not _is_integer(seed) or not 0 <= int(seed) < _SEEDS:  # type: ignore[call-overload]
         raise UserError(f"{name}={seed!r}: a whole number from 0 to {_SEEDS - 1}")
 
@@ -102,11 +102,11 @@ def _batch(network: NextGPT, rows: Sequence[Rendered]) -> Batch:
 def generate(network: NextGPT, prompts: Sequence[Rendered], decoding: Decoding | None = None) -> list[list[int]]:
     """Token ids of the reply to each prompt, without the token that ended it.
 
-    No reply goes beyond the LLM's context: behind a prompt that nearly fills it, all replies of the batch are shorter
-    than ``max_new_tokens``.
+    Prompt and reply never exceed the LLM's context length. If the longest prompt leaves fewer than ``max_new_tokens``
+    tokens, all replies of the batch are limited to that number.
 
     Raises:
-        UserError: a prompt leaves no room at all.
+        UserError: a prompt fills the LLM's context.
 
     """
     decoding = decoding or Decoding()
@@ -135,7 +135,7 @@ def generate(network: NextGPT, prompts: Sequence[Rendered], decoding: Decoding |
 
 
 def _room(network: NextGPT, prompts: Sequence[Rendered], wanted: int) -> int:
-    """How many tokens the replies to prompts may have."""
+    """The maximum number of tokens of the replies."""
     context = network.llm.context_length
     if context is None:
         return wanted

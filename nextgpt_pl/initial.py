@@ -1,4 +1,4 @@
-"""Where the random numbers of initial weights come from: the CPU's generator, whatever device the weights go to."""
+"""Random initialisation on the CPU's generator, independent of the device that the weights are moved to."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import torch
 
 
 def drawn_on_cpu() -> AbstractContextManager[object]:
-    """What is built inside is on the CPU, to be moved afterwards; under the meta device it stays there.
+    """A context that builds modules on the CPU, to be moved afterwards; inside ``torch.device("meta")`` it is a no-op.
 
-    Lightning builds the model under the root device. A GPU has a generator of its own, so weights drawn there would
-    differ from those of a run on the CPU, and depend on what else was drawn there before.
+    Lightning builds the model under the root device. A GPU has its own generator, so weights drawn on it would differ
+    from those of a run on the CPU.
     """
     return nullcontext() if torch.get_default_device().type == "meta" else torch.device("cpu")
 
 
 @contextmanager
 def isolated(number: int) -> Iterator[None]:
-    """Random numbers of their own: what is initialised afterwards does not depend on whether a part was loaded.
+    """Isolate a part's random numbers, so that later initialisation does not depend on whether the part was built.
 
     Args:
-        number: of the part; each has its own seed, from that of the run.
+        number: number of the part; its seed is that of the run plus this number.
 
     """
     device = torch.get_default_device()

@@ -1,4 +1,4 @@
-"""How many bytes are alive while tensors come and go: on the meta device, or fake ones."""
+"""Count the live bytes of meta or fake tensors."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of storages that operations make, until they are freed.
+    """Counts the bytes of storages that operations allocate and free.
 
     Attributes:
-        now: bytes that are alive.
-        peak: most bytes that were alive at a time.
+        now: bytes that are allocated at present.
+        peak: maximum of ``now`` so far.
 
     """
 
@@ -25,13 +25,13 @@ class LiveBytes(TorchDispatchMode):
         self._known = weakref.WeakKeyDictionary[Any, int]()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Torch's hook: what an operation gives is alive."""
+        """Torch's hook: count the outputs of each operation."""
         found = func(*args, **(kwargs or {}))
         self.count(found)
         return found
 
     def count(self, tensors: Any) -> None:
-        """Count tensors, nested as they may be, that were made before."""
+        """Count existing tensors, in any nested structure."""
         for tensor in tree_leaves(tensors):
             if isinstance(tensor, Tensor):
                 self._count(tensor.untyped_storage())

@@ -27,7 +27,7 @@ def caption_alignment(
         target: same shape.
         kind: ``mse``, the mean squared difference (paper, section 4.2), or ``l2``, the official code's Euclidean
             distance over the last axis.
-        count: what the sum over spans is divided by instead of S; 1 for the sum.
+        count: divisor of the sum over spans; S by default, 1 for the sum.
 
     Raises:
         ValueError: the shapes differ; broadcasting would train on nonsense.
@@ -109,9 +109,9 @@ def spelling(log_probs: Tensor, captions: Sequence[Tensor], count: float | None 
 
     Args:
         log_probs: ``(N, P, V)``, shares of the words in the P tokens of each medium; those of a token sum to one.
-        captions: per medium its caption's word ids, one dimension, at least one word each; best on the CPU, where
-            reading them makes nobody wait.
-        count: what the sum over words is divided by instead of their number; 1 for the sum.
+        captions: per medium its caption's word ids, one dimension, at least one word each; on a GPU, reading them is a
+            host synchronisation.
+        count: divisor of the sum over words; the number of words by default, 1 for the sum.
 
     """
     media, tokens, _ = log_probs.shape

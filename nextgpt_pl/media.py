@@ -153,10 +153,10 @@ def _load_audio_stream(path: Path, max_seconds: float) -> tuple[np.ndarray, int]
 
 
 def finite(array: np.ndarray, modality: Modality, where: str) -> np.ndarray:
-    """The array itself, if all of its values are finite; integers always are.
+    """Return the array if all of its values are finite.
 
     Raises:
-        UserError: they are not; names ``where``, how many, and the first one's position.
+        UserError: values are not finite; the message names ``where``, their number and the first one's position.
 
     """
     if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -204,7 +204,7 @@ def readings(array: np.ndarray, modality: Modality, where: str) -> np.ndarray:
 
 
 def array_of(media: Media) -> tuple[np.ndarray, float | None]:
-    """A medium's array and its rate: frames per second, hertz, or ``None`` for images and where nothing says it.
+    """A medium's array and its rate in frames per second or hertz; ``None`` for images and if it is unknown.
 
     Raises:
         UserError: its file is missing, unreadable or too large, or its values are not finite.
@@ -224,7 +224,7 @@ def as_array(source: Any, modality: Modality, where: str = "") -> tuple[np.ndarr
     """A medium given as bytes of a file, a PIL image, or an array, and its rate where the bytes say one.
 
     Raises:
-        UserError: it is none of these, an array of another shape, or not finite.
+        UserError: it is none of these, an array of another shape, or has values that are not finite.
 
     """
     if isinstance(source, (bytes, bytearray)):
@@ -237,9 +237,9 @@ def as_array(source: Any, modality: Modality, where: str = "") -> tuple[np.ndarr
         array = np.asarray(source)
     except UserError:
         raise
-    except Exception as error:  # a file that Pillow reads only here, or rows of several lengths
+    except Exception as error:  # Pillow decodes lazily, and numpy refuses nested lists of unequal lengths
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{where}: {type(source).__name__} is not to be read as {modality} ({reason})") from error
+        raise UserError(f"{where}: {type(source).__name__} cannot be read as {modality} ({reason})") from error
     if modality in ARRAYS:
         return readings(array, modality, where), None
     if modality is Modality.AUDIO:
@@ -262,5 +262,5 @@ def _from_bytes(data: bytes, modality: Modality, where: str) -> tuple[np.ndarray
         file.flush()
         try:
             return array_of(Media(modality, Path(file.name)))
-        except UserError as error:  # nobody knows the file by its name
+        except UserError as error:  # the temporary file's name means nothing to the user
             raise UserError(str(error).replace(file.name, where or f"bytes of {modality}")) from None

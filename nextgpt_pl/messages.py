@@ -1,4 +1,4 @@
-"""Chat messages as dialogues, each mistake named.
+"""Convert chat messages to dialogues and validate them.
 
 Messages are those of transformers' any-to-any pipeline: ``{"role": "user", "content": [parts]}``, where a part is
 ``{"type": "text", "text": ...}``, or ``{"type": "image" | "video" | "audio", TYPE: ...}`` with a path, the bytes of a
@@ -26,10 +26,10 @@ _TYPES = ("text", *(m.value for m in Modality))
 
 
 def dialogue_of(messages: Messages) -> Dialogue:
-    """Chat messages as a dialogue that ends with the user.
+    """Convert chat messages to a dialogue that ends with the user.
 
     Raises:
-        UserError: a message or part is not of the format; the message names it.
+        UserError: a message or part has another format; the error names its position.
 
     """
     found = []
@@ -74,7 +74,7 @@ def _part(part: Any, where: str) -> Part:
         return MediaPart(modality, Media(modality, Path(source)), caption=caption)
     rate = part.get("rate")
     if isinstance(source, tuple) and len(source) == 2 and modality in (Modality.AUDIO, Modality.VIDEO):
-        rate, source = source  # as scipy and gradio give sounds
+        rate, source = source  # the order in which scipy and gradio give sounds
     array, own_rate = as_array(source, modality, where)
     if rate is not None:
         _check_rate(rate, where)
@@ -91,7 +91,7 @@ def _check_rate(rate: Any, where: str) -> None:
 
 
 class _Held:
-    """An array as a source of media; one object is one medium."""
+    """An array as a source of media; media are identified by the object, not by the values."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.array = array

@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them, however it ends."""
+"""Child processes that end when their parent ends, also if the parent is killed."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from pathlib import Path
 
 _VARIABLE = "NEXTGPT_PARENT_PROCESS"
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
-_POLL = 1.0  # seconds, where the system cannot tell
+_POLL = 1.0  # seconds between looks at the parent's id where prctl is missing
 
 
 def child_environment() -> dict[str, str]:
-    """What a process that is to end with this one finds in its environment, beside the rest of it."""
+    """Environment variables for a child process that shall end with this one, to be added to its environment."""
     return {_VARIABLE: str(os.getpid())}
 
 
 def forget_children() -> None:
-    """Remove it from this process's own environment."""
+    """Remove the variable of :func:`child_environment` from this process's environment."""
     os.environ.pop(_VARIABLE, None)
 
 
 def end_with_starter() -> None:
-    """End when the process ends whose :func:`child_environment` this one was given; without one, do nothing.
+    """End this process when the one ends whose :func:`child_environment` it has; without the variable do nothing.
 
-    To be called first of all: a starter that ended in between ends this process at once.
+    Call this first in a program. If the parent has already ended, this process ends immediately.
     """
     starter = os.environ.pop(_VARIABLE, "")
     if starter.isdigit() and (os.getppid() == int(starter) or not _exists(int(starter))):
@@ -37,10 +37,10 @@ def end_with_starter() -> None:
 
 
 def start_worker(_worker: int = 0) -> None:
-    """For a data loader's workers (``worker_init_fn``): end with the process that started them, and on its word alone.
+    """Set up a data-loader worker (``worker_init_fn``): it ends with its parent and ignores signals of other processes.
 
-    Schedulers send SIGTERM, and terminals Ctrl-C, to all processes; the first of them still needs its batches until its
-    optimizer step is done.
+    Schedulers send SIGTERM, and terminals SIGINT, to all processes of a job; a training process still needs batches
+    until its optimizer step is done.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
@@ -52,10 +52,10 @@ def start_worker(_worker: int = 0) -> None:
 
 
 def _obey_alone(parent: int) -> None:
-    """End on SIGTERM if the parent sent it, as multiprocessing does at its end; ignore it from others."""
-    if not hasattr(signal, "sigwaitinfo"):  # nobody says who sent it: ending is the safe side
+    """End on a SIGTERM of the parent, which multiprocessing sends at shutdown; ignore that of other processes."""
+    if not hasattr(signal, "sigwaitinfo"):  # without it the sender is unknown: keep the default, which ends the worker
         return
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # in the threads begun from here on, too
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # threads that are started later inherit the mask
 
     def wait() -> None:
         while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
@@ -66,10 +66,10 @@ def _obey_alone(parent: int) -> None:
 
 
 def end_with(parent: int) -> None:
-    """Be killed when the parent process ends. Its death is no moment to talk to other processes: nothing is saved."""
+    """Kill this process when its parent ends. Nothing is saved: other ranks may not answer a collective any more."""
     if not _ask_kernel():
         threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-    if os.getppid() != parent:  # it had ended before
+    if os.getppid() != parent:  # the parent ended before prctl was called
         _end()
 
 
@@ -93,7 +93,7 @@ def _end() -> None:
 
 
 def _exists(process: int) -> bool:
-    """Whether a process runs; one that has ended, but was not waited for yet, does not."""
+    """Whether a process is running; a zombie is not."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -102,6 +102,6 @@ def _exists(process: int) -> bool:
         return True
     try:
         status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:  # another system than Linux
+    except OSError:  # not on Linux
         return True
     return status.rpartition(")")[2].split()[0] not in ("Z", "X")

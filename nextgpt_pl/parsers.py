@@ -1,6 +1,6 @@
-"""How jsonargparse reads values, in every verb: within bounds, and never a class where the type says nothing of one.
+"""Settings of jsonargparse for all verbs: bounded YAML, and no classes in values whose type does not declare one.
 
-Import this module in place of making parsers from jsonargparse alone; its settings are the process's.
+Create parsers from this module instead of jsonargparse; the settings are global to the process.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser, get_loader, set_loader, set_parsing_set
 
 from nextgpt_pl.yaml_files import check_bounds
 
-# no class inside a value of type Any; no process, file or import of Python's own library as a class or function
+# no classes in values of type Any; an empty import_path_denylist enables jsonargparse's default one (os, ...)
 set_parsing_settings(instantiate_subclass_spec_in_any=False, import_path_denylist=[])
 
 _read = get_loader("yaml")
@@ -20,13 +20,13 @@ _read = get_loader("yaml")
 
 def _read_bounded(text: str) -> Any:
     if text == "None":
-        # so W&B's agents write null on command lines, and so jsonargparse hands it on to nested keys
+        # W&B's agents write null as None on command lines, and jsonargparse passes it to nested keys as None
         return None
     check_bounds(text)
     return _read(text)
 
 
-#: resolves ${...} after the command line was read; omegaconf resolves before: a sweep would lie
+#: parser mode that resolves ${...} after command-line overrides; mode "omegaconf" would resolve it before them
 INTERPOLATING = "omegaconf+"
 
 for _mode in ("yaml", INTERPOLATING):

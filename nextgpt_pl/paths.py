@@ -20,7 +20,7 @@ def resolve(name: str) -> str:
     if kind == "pocket":
         return _pocket(name, rest)
     if kind == "wheel":
-        # of a dotted name, the part in front would be imported
+        # find_spec imports the parent package of a dotted name
         spec = importlib.util.find_spec(rest) if rest.isidentifier() else None
         if spec is None or not spec.submodule_search_locations:
             package = rest.replace("_", "-")

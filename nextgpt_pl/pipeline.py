@@ -51,10 +51,10 @@ class AnyToAny:
         Args:
             network: loaded.
             device: where it and its decoders run.
-            placed: the network is where it belongs and is not moved. That of a training is its strategy's: moving it
-                would undo sharding and offloading.
-            memory: bytes in which features of the media that were shown last are remembered, and as many for each
-                decoder's caption embeddings; ``None`` leaves what the network remembers as it is.
+            placed: whether the network is already on its devices and must not be moved. A strategy places the network
+                in training; moving it would undo sharding and offloading.
+            memory: size in bytes of the memory for features of recently shown media, and of one for each decoder's
+                caption embeddings; ``None`` does not change the network's own.
 
         """
         self.network = (network if placed else network.to(device)).eval()
@@ -69,8 +69,8 @@ class AnyToAny:
     def from_run(cls, run: str | Path, device: str | torch.device | None = None, trust: Sequence[str] = ()) -> AnyToAny:
         """The model that a run trained, from its folder's ``config.yaml`` and ``adapter/``.
 
-        The folder is data: it runs no code but that of this package (see :mod:`nextgpt_pl.trust`). Its feature cache is
-        not used.
+        The folder is treated as data: only code of this package is run (see :mod:`nextgpt_pl.trust`). Its feature cache
+        is not used.
 
         Args:
             run: the folder.
@@ -79,7 +79,7 @@ class AnyToAny:
                 ``my_package.MyEncoder``.
 
         Raises:
-            UserError: the folder is no run, names what is not trusted, or its adapter does not fit.
+            UserError: the folder is not a run, names code that is not trusted, or its adapter does not fit.
 
         """
         folder = Path(run)
@@ -195,13 +195,13 @@ class AnyToAny:
         return replies
 
     def write(self, conversations: Sequence[Messages], decoding: Decoding | None = None) -> list[Rendered]:
-        """Prompts with the replies that the LLM writes, signal spans and all, but nothing drawn.
+        """Prompts with the LLM's replies, signal spans included; no media are generated.
 
-        A conversation that leaves no room for the reply in the LLM's context loses its oldest exchanges, with a
-        :class:`ContextWarning`.
+        If a conversation leaves fewer than ``max_new_tokens`` tokens in the LLM's context, its oldest exchanges are
+        dropped with a :class:`ContextWarning`.
 
         Raises:
-            UserError: its last message alone leaves none.
+            UserError: the last exchange alone does not fit.
 
         """
         decoding = decoding or Decoding()
@@ -214,7 +214,7 @@ class AnyToAny:
                 warnings.warn(which + dropped_note(len(dropped)), ContextWarning, stacklevel=2)
         replies = generate(self.network, prompts, decoding)
         if self.network.llm.in_step:
-            # a last bit may decide between two tokens, and what follows is communication: one reply for all processes
+            # rounding may differ between ranks and change a token; with sharded weights all ranks need equal replies
             replies = of_first_process(replies)
         written = []
         for prompt, ids in zip(prompts, replies, strict=True):
@@ -224,17 +224,17 @@ class AnyToAny:
         return written
 
     def within_context(self, messages: Messages, max_new_tokens: int = Decoding.max_new_tokens) -> Messages:
-        """The messages without as many of the oldest exchanges as it takes to leave room for a reply.
+        """The messages without the oldest exchanges that leave no room for a reply in the LLM's context.
 
         Raises:
-            UserError: the last message alone leaves no room.
+            UserError: the last exchange alone does not fit.
 
         """
         dropped = set(self._prompt(messages, Decoding(max_new_tokens).max_new_tokens)[1])
         return [message for position, message in enumerate(messages) if position not in dropped]
 
     def _prompt(self, messages: Messages, max_new_tokens: int) -> tuple[Rendered, tuple[int, ...]]:
-        """The prompt of a conversation, and the positions of the messages that it leaves out."""
+        """The prompt of a conversation, and the positions of the dropped messages."""
         render = partial(self.conversation.render, add_generation_prompt=True)
         dialogue = dialogue_of(messages)
         context = self.conversation.context_length
@@ -308,23 +308,23 @@ class AnyToAny:
 
 
 class ContextWarning(UserWarning):
-    """A conversation has outgrown the LLM's context."""
+    """A conversation is longer than the LLM's context; its oldest messages were dropped."""
 
 
 def dropped_note(count: int) -> str:
-    """What is said where so many of a conversation's messages were left out."""
+    """The message for ``count`` dropped messages."""
     return f"the conversation is longer than the LLM's context; its {count} oldest messages are left out"
 
 
 def network_of(config: Mapping[str, Any], trust: Sequence[str] = ()) -> NextGPT:
-    """The network of a run's resolved configuration, not loaded; a feature cache in it is left out.
+    """The network of a run's resolved configuration, without weights and without its feature cache.
 
     Args:
-        config: read from YAML; it is data, see :mod:`nextgpt_pl.trust`.
+        config: mapping read from YAML; untrusted, see :mod:`nextgpt_pl.trust`.
         trust: dotted names of classes and functions outside this package that it may name.
 
     Raises:
-        UserError: it has no network, or names what is not trusted.
+        UserError: it has no network, or names code that is not trusted.
 
     """
     try:

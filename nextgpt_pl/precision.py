@@ -1,4 +1,4 @@
-"""In what precision trained and frozen parts compute. Imports no Lightning."""
+"""Compute precision of trained and frozen parts. Imports no Lightning."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nextgpt_pl.errors import UserError
 
 MatmulPrecision = Literal["highest", "high", "medium"]
 
-#: ``trainer.precision`` under which trained weights stay float32
+#: values of ``trainer.precision`` that keep trained weights in float32
 TRAINER_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 _DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
@@ -20,10 +20,10 @@ _DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
 
 @contextmanager
 def own_precision() -> Iterator[None]:
-    """A context, and as ``@own_precision()`` a decorator, in which autocast is off on every device.
+    """Disable autocast on every device; a context manager, or a decorator as ``@own_precision()``.
 
-    Frozen parts compute in the dtype of their weights. So what they give is the same whatever ``trainer.precision`` is,
-    and a feature that was cached in one run is right in another.
+    Frozen parts compute in the dtype of their weights. Their outputs do not depend on ``trainer.precision``, so cached
+    features are valid across runs.
     """
     with ExitStack() as stack:
         for device_type in _DEVICE_TYPES:
@@ -33,9 +33,9 @@ def own_precision() -> Iterator[None]:
 
 
 def compute_dtype(weights: str | torch.dtype) -> str:
-    """What a frozen part with such weights computes in, for the key of its cached features.
+    """The compute precision of a frozen part with weights of this dtype; part of the key of its cached features.
 
-    Float32 products depend on ``torch.set_float32_matmul_precision`` too.
+    In float32 it includes the setting of ``torch.set_float32_matmul_precision``.
     """
     name = str(weights).removeprefix("torch.")
     products = torch.get_float32_matmul_precision()
@@ -43,20 +43,20 @@ def compute_dtype(weights: str | torch.dtype) -> str:
 
 
 def check_trainer_precision(precision: object) -> None:
-    """Refuse what would turn trained weights, targets or frozen parts into another dtype.
+    """Refuse precisions that convert trained weights, targets or frozen parts to another dtype.
 
     Args:
-        precision: of the trainer, as Lightning spells it or as it may be configured (``32``, ``bf16``, ...).
+        precision: ``trainer.precision``, in Lightning's long or short spelling (``32``, ``bf16``, ...).
 
     Raises:
-        UserError: the message names the precisions that work.
+        UserError: the precision is not supported; the message names those that are.
 
     """
     aliases = {"None": "32-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
     found = aliases.get(str(precision), str(precision))
     if found not in TRAINER_PRECISIONS:
         raise UserError(
-            f"trainer.precision={precision}: trained weights and targets are float32; use"
+            f"trainer.precision={precision}: trained weights and targets must be float32; use"
             f" {', '.join(TRAINER_PRECISIONS[:-1])} or {TRAINER_PRECISIONS[-1]}."
-            " Frozen parts have a dtype of their own: llm.dtype and decoders.*.dtype"
+            " The dtype of frozen parts is set by llm.dtype and decoders.*.dtype"
         )

@@ -11,15 +11,15 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import convert_inf
 
 
 class ResumingProgressBar(TQDMProgressBar):
-    """Lightning's, which tells of a training that goes on in the middle of an epoch how far it is, too.
+    """Lightning's progress bar, corrected for resumed epochs and with fewer host synchronisations.
 
-    Lightning sets a bar's length and count when an epoch starts; an epoch that is continued never starts again, so
-    its bar would have no end and a rate that counts the batches of before. And it shows what a training step logs,
-    whose values it reads from the device when it is drawn, all at once.
+    Lightning sets a bar's length and count at the start of an epoch. A resumed epoch has no start, so its bar would
+    have no length, and a rate that includes the batches before the interruption. The logged values of training steps
+    are read from the device only when the bar is drawn, all at once.
     """
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """Also the values of the training step."""
+        """Lightning's metrics and the logged values of the training step."""
         values = {n: v for n, v in trainer.callback_metrics.items() if n.startswith("train/")}
         if not trainer.training or not values:
             return super().get_metrics(trainer, pl_module)

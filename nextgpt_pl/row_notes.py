@@ -1,4 +1,4 @@
-"""Rows that were skipped or shortened while batches were made, gathered over batches, workers and processes."""
+"""Rows that were skipped or shortened by data-loader workers, gathered from all batches and ranks."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _LISTED = 20
 
 
 class RowNotes:
-    """Each row once per split, however often it was drawn.
+    """Collects notes; each row counts once per split, however often it was drawn.
 
     Attributes:
-        found: of all processes, as of the last :meth:`exchange`; bounded by the number of rows that are not whole.
+        found: notes of all ranks as of the last :meth:`exchange`; at most one per skipped or shortened row.
 
     """
 
@@ -30,11 +30,11 @@ class RowNotes:
         self._new: dict[RowNote, None] = {}
 
     def take(self, notes: Sequence[RowNote]) -> None:
-        """Of one batch of this process."""
+        """Add the notes of one batch of this rank."""
         self._new.update(dict.fromkeys(note for note in notes if note not in self.found))
 
     def exchange(self) -> list[RowNote]:
-        """What no process had told before; the same on every process, all of which call this together."""
+        """Gather the notes of all ranks and return the new ones. Collective: all ranks call this."""
         new = [note for of_process in gathered(list(self._new)) for note in of_process]
         new = [note for note in dict.fromkeys(new) if note not in self.found]
         self.found.update(dict.fromkeys(new))
@@ -42,13 +42,13 @@ class RowNotes:
         return new
 
     def counts(self) -> Counter[tuple[str, str]]:
-        """Rows per split and kind."""
+        """Number of rows per split and kind."""
         return Counter((note.split, note.kind) for note in self.found)
 
     def write(self, folder: Path) -> None:
-        """All of them, and those that the run had found before it was resumed, as ``skipped_rows.jsonl``.
+        """Write ``skipped_rows.jsonl``: all notes, and those in the file of a run that is resumed.
 
-        No file where there is none.
+        Without notes no file is written.
         """
         found = {**_written(folder / FILE), **self.found}
         if found:
@@ -65,7 +65,7 @@ def _written(file: Path) -> dict[RowNote, None]:
 
 
 def listed(new: Sequence[RowNote]) -> list[str]:
-    """The first twenty as lines for people, under a line with their number."""
+    """Text that lists the number of rows per kind, and up to twenty of them."""
     lines = []
     for kind in ("skipped", "shortened"):
         reasons = [note.reason for note in new if note.kind == kind]
@@ -78,10 +78,10 @@ def listed(new: Sequence[RowNote]) -> list[str]:
 
 @runtime_checkable
 class ReportsRows(Protocol):
-    """What a stage asks of its data module, where that counts rows."""
+    """Interface between a stage and a data module that counts rows."""
 
     def rows_used(self) -> dict[str, int]:
-        """Rows per split and what became of them."""
+        """Number of rows per split, by outcome (used, skipped, shortened)."""
 
     def report_rows(self) -> RowNotes:
-        """Print what is new; all processes together."""
+        """Print the new notes. Collective: all ranks call this."""

@@ -1,4 +1,4 @@
-"""Pieces of a rendered chat template and what stands in the place of its media, written as one row of token ids."""
+"""Assemble the text pieces and media of a rendered chat template into one row of token ids."""
 
 from __future__ import annotations
 
@@ -15,21 +15,26 @@ if TYPE_CHECKING:
 
 
 class RowWriter:
-    """Collects pieces of one dialogue, and what stands in the place of its media."""
+    """Collects the text pieces and media of one dialogue."""
 
     def __init__(self, conversation: Conversation, dialogue: Dialogue) -> None:
         self.conversation, self.key = conversation, dialogue.key
         self.pieces: list[Piece] = []
-        self.borders: list[int] = []  # pieces at which a reply begins and ends, in turn
-        self.media: list[tuple[MediaPart, Sequence[int]]] = []  # token ids of signals, none of what is shown
+        self.borders: list[int] = []  # piece indices at which replies begin and end, alternating
+        self.media: list[tuple[MediaPart, Sequence[int]]] = []  # with signal ids; empty for input media
 
     def border(self, *, opens: bool) -> None:
-        """A reply begins or ends; the blanks in front of it are the model's to write."""
+        """Mark the begin or end of a reply. The model also learns to write the spaces in front of a reply."""
         blanks = opens and self.without_blanks(keep=True)
         self.borders.append(len(self.pieces) - blanks)
 
     def without_blanks(self, *, keep: bool = False) -> bool:
-        """Take the blanks off the last piece; whether there were any. ``keep``: as a piece of their own."""
+        """Strip trailing spaces from the last piece; with ``keep`` they become a separate piece.
+
+        Returns:
+            Whether there were any.
+
+        """
         last = self.pieces.pop() if self.pieces else Piece("")
         text = last.text.rstrip(" ")
         found = len(last.text) - len(text)
@@ -37,10 +42,10 @@ class RowWriter:
         return found > 0
 
     def medium(self, part: MediaPart, produced: bool) -> None:
-        """A medium that the assistant produces, or that the user shows.
+        """Add a medium that the assistant produces or the user shows.
 
         Raises:
-            UserError: no decoder makes it or no encoder reads it, or it has no caption or no file.
+            UserError: no decoder or encoder handles its modality, or it has no caption or no file.
 
         """
         if not produced:
@@ -67,11 +72,11 @@ class RowWriter:
         self.media.append((part, signal_ids))
 
     def rendered(self, dialogue: Dialogue, tokens: TemplateTokens) -> Rendered:
-        """The pieces tokenised, with slots and spans in the place of the media."""
+        """Tokenise the pieces and insert slots and signal spans for the media."""
         found, borders = tokens(self.pieces, self.borders)
         learned: set[int] = set()
         for start, stop in zip(borders[::2], borders[1::2], strict=True):
-            learned.update(range(start, stop + 1))  # with the token that ends the turn
+            learned.update(range(start, stop + 1))  # includes the token that ends the turn
         row = Rendered([], [], key=dialogue.key, attributes=dialogue.attributes)
         media = iter(self.media)
         slots: list[MediaSlot] = []

@@ -17,7 +17,7 @@ from nextgpt_pl.atomic import clear_abandoned
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.precision import MatmulPrecision
 
-_LONGEST = 200  # bytes of a folder's name; systems take 255, a second run of the name is given a number
+_LONGEST = 200  # bytes of a folder's name; file systems allow 255, and a suffix is added if the name exists
 
 
 @dataclass
@@ -31,7 +31,7 @@ class RunConfig:
         resume: go on in the run's own folder from its newest checkpoint, if there is one. So the same command starts a
             run and, after an interruption, continues it. Needs ``name``.
         keep_last: how many of the last checkpoints are kept, beside the best.
-        checkpoint_every: steps between checkpoints; by default they are saved behind each validation.
+        checkpoint_every: steps between checkpoints; by default they are saved after each validation.
         float32_matmul_precision: ``torch.set_float32_matmul_precision``. ``high`` lets GPUs multiply float32 matrices
             in TF32, several times as fast and with 10 bits of precision instead of 23.
 
@@ -59,9 +59,9 @@ class RunConfig:
 
 
 def _check_name(key: str, name: str) -> None:
-    """Refuse what is no name of one folder."""
+    """Refuse a name that is not a single folder's."""
     if name in ("", ".", "..") or any(c in "/\\" or ord(c) < 32 for c in name):
-        raise UserError(f"run.{key}={name!r}: the name of a folder is expected, without slashes")
+        raise UserError(f"run.{key}={name!r}: expected the name of a folder, without slashes")
     if len(name.encode("utf-8", "surrogatepass")) > _LONGEST:
         raise UserError(f"run.{key}={name[:40]!r}...: a folder's name has at most {_LONGEST} bytes")
 
@@ -71,7 +71,7 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"run.root: no run folder can be made in {folder}: {error.strerror}") from error
+        raise UserError(f"run.root: cannot create a run folder in {folder}: {error.strerror}") from error
 
 
 def first_process() -> bool:

@@ -115,7 +115,7 @@ class Dialogue:
 class SignalSpan:
     """Where one generated medium is asked for: token positions ``start:stop`` of a row hold its signal tokens.
 
-    ``media`` is the true medium, where the item has it. ``embedding`` is what ``caption_embedding`` holds, once read.
+    ``media`` is the true medium, if the item has one. ``embedding`` is the content of ``caption_embedding`` once read.
     """
 
     modality: Modality
@@ -131,7 +131,7 @@ class SignalSpan:
 class MediaSlot:
     """Where one input medium enters: its embeddings replace the token positions ``start:stop`` of a row.
 
-    ``inputs`` is the medium as the encoder's ``prepare`` gives it, where a data-loader worker has read it already.
+    ``inputs`` is the output of the encoder's ``prepare``, if a data-loader worker has already read the medium.
     """
 
     modality: Modality
@@ -143,13 +143,13 @@ class MediaSlot:
 
 @dataclass(frozen=True)
 class RowNote:
-    """An item that was not used, or not whole.
+    """An item that was skipped or shortened.
 
     Attributes:
         split: ``train`` or ``val``.
-        kind: ``skipped``: another item took its place; ``shortened``: it lost its oldest exchanges.
+        kind: ``skipped`` (replaced by another item) or ``shortened`` (without its oldest exchanges).
         key: the item's name.
-        reason: what was wrong, for people; begins with the name.
+        reason: human-readable reason; begins with the key.
 
     """
 
@@ -165,7 +165,7 @@ class Rendered:
 
     Attributes:
         input_ids: T token ids.
-        labels: T ids, ``-100`` where no loss stands; not shifted.
+        labels: T ids, ``-100`` where there is no loss; not shifted.
         slots: where input media enter, in order.
         spans: where the assistant's media are asked for, in order.
         key: the item's name.
@@ -202,7 +202,7 @@ class SpanTargets:
     media: list[Media | None] = field(default_factory=list)
 
     def to(self, device: torch.device | str) -> SpanTargets:
-        """These with their tensors on a device."""
+        """A copy with its tensors on ``device``."""
         return replace(
             self,
             rows=upload(self.rows, device),
@@ -218,13 +218,13 @@ class Batch:
     Attributes:
         input_ids: ``(B, T)`` int64, padded on the right.
         attention_mask: ``(B, T)`` bool.
-        labels: ``(B, T)`` int64, ``-100`` where no loss stands; not shifted.
+        labels: ``(B, T)`` int64, ``-100`` where there is no loss; not shifted.
         spans: per modality, the media that the assistant produces.
         slots: per modality, where input media enter.
         keys: names of the items, for messages and sample files.
         attributes: exact attributes per row, where the source knows them.
         notes: items that were skipped or shortened when the batch was made.
-        host: the batch on the CPU that this one was copied from; see :meth:`on_host`.
+        host: the CPU batch that this one was copied from; see :meth:`on_host`.
 
     """
 
@@ -242,22 +242,23 @@ class Batch:
         return self.input_ids.shape[0]
 
     def on_host(self) -> Batch:
-        """The batch as it was collated: its numbers are read without waiting for a GPU."""
+        """The batch on the CPU, as collated; reading its values needs no host synchronisation."""
         return self if self.host is None else self.host
 
     def lengths(self) -> list[int]:
-        """Tokens of each row."""
+        """Number of tokens of each row, without padding."""
         return [int(length) for length in self.on_host().attention_mask.sum(1).tolist()]
 
     def label_count(self) -> int:
-        """N, labels that a previous token predicts."""
+        """Number N of labels that are predicted from a previous token."""
         return int((self.on_host().labels[:, 1:] != IGNORE).sum())
 
     def predictions(self) -> tuple[Tensor, Tensor]:
-        """Which positions predict a label, and the labels, on the batch's device.
+        """Positions that predict a label, and the labels, on the batch's device.
 
         Returns:
-            Numbers ``(N,)`` of the positions in ``(B * T)`` whose *next* token has a label, and those labels ``(N,)``.
+            Indices ``(N,)`` into the flattened ``(B * T)`` positions whose *next* token has a label, and these labels
+            ``(N,)``.
 
         """
         labels = self.on_host().labels
@@ -280,7 +281,7 @@ class Batch:
             )
 
     def to(self, device: torch.device | str) -> Batch:
-        """The batch with its tensors on a device; remembers the one on the CPU."""
+        """A copy with its tensors on ``device``; :attr:`host` refers to the CPU batch."""
         names = ("input_ids", "attention_mask", "labels")
         moved: dict[str, Any] = {name: upload(getattr(self, name), device) for name in names}
         spans = {modality: targets.to(device) for modality, targets in self.spans.items()}

@@ -1,7 +1,7 @@
-"""Weights that one process has read, sent to all others, so that a file is read once and held whole once.
+"""Broadcast the weights that rank 0 has read, so that only one process reads files and holds all full tensors.
 
-The other processes have built the same network on the meta device. Everything that is a tensor is sent: parameters,
-buffers, persistent or not (the rotary frequencies), and plain attributes.
+The other ranks build the same network on the meta device. All tensors are broadcast: parameters, buffers (also
+non-persistent ones such as rotary frequencies), and tensors in plain attributes.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Kind = Literal["parameter", "buffer", "attribute"]
 
 
 def agree_on_layout(network: NextGPT) -> None:
-    """Compare the network's tensors with those of the first process, and take over what only files say.
+    """Compare names and shapes of the network's tensors with those of rank 0, and adopt its settings from files.
 
-    Taken over are dtypes (some weights are kept in float32 whatever ``llm.dtype`` says) and the generation defaults.
+    These are dtypes (transformers keeps some weights in float32 whatever ``llm.dtype`` is) and generation defaults.
 
     Raises:
-        UserError: a tensor is missing, is superfluous, or has another shape.
+        UserError: a tensor is missing, unexpected, or has another shape than on rank 0.
 
     """
     own = {name: (tuple(t.shape), t.dtype) for name, _, _, _, t in _tensors(network)}
@@ -37,10 +37,10 @@ def agree_on_layout(network: NextGPT) -> None:
     problems += [name for name in own if name in layout and own[name][0] != layout[name][0]]
     if problems or list(own) != list(layout):
         raise UserError(
-            "the files of the frozen parts hold other tensors than their configurations say, so they cannot be sent"
-            f" from one process to the others: {', '.join(problems[:5])}"
+            "the weight files of the frozen parts do not match their configurations, so rank 0 cannot broadcast them:"
+            f" {', '.join(problems[:5])}"
         )
-    cast: dict[int, Tensor] = {}  # by the tensor that several modules share
+    cast: dict[int, Tensor] = {}  # by id: several modules may share a tensor
     for name, owner, kind, key, tensor in list(_tensors(network)):
         if tensor.is_meta and tensor.dtype != layout[name][1]:
             if id(tensor) not in cast:
@@ -49,19 +49,19 @@ def agree_on_layout(network: NextGPT) -> None:
 
 
 class Sender:
-    """Sends the tensors of modules; all processes call it for the same modules in the same order.
+    """Broadcasts the tensors of modules from rank 0. Collective: the same modules in the same order on all ranks.
 
     Args:
-        device: where processes exchange tensors, and where these are afterwards.
+        device: device of the process group, where the tensors stay.
 
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._sent: dict[int, Tensor] = {}  # by the tensor that several modules share
+        self._sent: dict[int, Tensor] = {}  # by id: several modules may share a tensor
 
     def send(self, module: nn.Module) -> None:
-        """All tensors of a module that are not sharded yet; the first process's are the right ones."""
+        """Replace all tensors of a module that are not sharded yet by those of rank 0."""
         self._sent.clear()
         for _, owner, kind, key, tensor in list(_tensors(module)):
             if isinstance(tensor, DTensor):
@@ -77,14 +77,14 @@ class Sender:
                 whole = torch.empty(tensor.shape, dtype=tensor.dtype, device=self.device)
             else:
                 whole = tensor.detach().to(self.device).contiguous()
-            # as bytes: whatever the dtype, and to the last bit
+            # as bytes, since backends do not support every dtype
             if whole.numel():
                 dist.broadcast(whole.view(-1).view(torch.uint8), 0)
         return _like(tensor, whole)
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, nn.Module, Kind, str, Tensor]]:
-    """Name, owner, kind and key of each tensor, in the order of the modules; shared ones at each of their places."""
+    """Name, owner, kind, key and value of each tensor, in the order of the modules; shared tensors repeatedly."""
     for path, owner in module.named_modules(remove_duplicate=True):
         kinds: tuple[tuple[Kind, Any], ...] = (
             ("parameter", owner._parameters),

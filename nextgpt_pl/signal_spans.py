@@ -47,16 +47,16 @@ class SpanRules(LogitsProcessor):
 
     @abstractmethod
     def forbidden(self, ids: Sequence[int]) -> list[int]:
-        """Tokens that may not come after ``ids``, where none has to."""
+        """Tokens that may not follow ``ids``; only used where :meth:`following` gives none."""
 
     @abstractmethod
     def may_end(self, ids: Sequence[int]) -> bool:
-        """Whether a reply could end after ``ids``, or a required medium begin."""
+        """Whether the reply may end, or a required medium may begin, after ``ids``."""
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores ``(N, V)`` after ``input_ids (N, T)``, which hold what was generated and no prompt.
+        """Constrain the scores ``(N, V)`` of the next token; ``input_ids (N, T)`` are the generated ids, no prompt.
 
-        The ids are read from the device once; what follows from them goes there in one copy per kind of rule.
+        One host synchronisation per call reads the ids; each kind of rule uploads its result in one copy.
         """
         forced, forbidden, postponed = [], [], []
         for row, ids in enumerate(input_ids.tolist()):
@@ -85,7 +85,7 @@ class SpanRules(LogitsProcessor):
         return next((first for first in found if first not in ids), None)
 
     def _postpone_end(self, scores: Tensor, rows: Tensor, firsts: Tensor) -> None:
-        """Give what the end of the reply has in some rows to a token of each, the first one of a medium."""
+        """In some rows, move the score of the end tokens to the first token of a medium."""
         ends = upload(torch.tensor(self.end_ids), scores.device)
         best = scores[rows.unsqueeze(1), ends].amax(1)
         scores[rows, firsts] = torch.maximum(scores[rows, firsts], best)
@@ -102,7 +102,7 @@ class SpanRules(LogitsProcessor):
 
 
 def _places(entries: Sequence[tuple[int, int]], scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows and tokens as an index into ``scores``."""
+    """Pairs of row and token as index tensors on the device of ``scores``."""
     rows, tokens = upload(torch.tensor(entries).T, scores.device)
     return rows, tokens
 
@@ -145,7 +145,7 @@ class WholeSpans(SpanRules):
         return whole
 
     def forbidden(self, ids: Sequence[int]) -> list[int]:
-        """All signal tokens but the first ones of what is allowed."""
+        """All signal tokens except the opening ones of allowed modalities."""
         return self._forbidden
 
     def may_end(self, ids: Sequence[int]) -> bool:

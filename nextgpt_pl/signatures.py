@@ -1,4 +1,4 @@
-"""What constructors take: declared types of a class's arguments, as a configuration's values are checked against."""
+"""Declared argument types of classes and functions, which a configuration's values are checked against."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _CONTAINERS = (list, tuple, set, frozenset, dict)
 
 
 def arguments(target: Any) -> dict[str, Any]:
-    """Declared types of a class's or function's arguments, with those that ``**kwargs`` hands on to the base.
+    """Declared types of a class's or function's arguments, including those that ``**kwargs`` passes to base classes.
 
-    Empty where an annotation cannot be resolved: then all arguments are plain.
+    Empty if an annotation cannot be resolved; all arguments then count as plain values.
     """
     classes = target.__mro__ if inspect.isclass(target) else ()
     makers = [vars(c)["__init__"] for c in classes if "__init__" in vars(c) and c is not object] or [target]
@@ -38,7 +38,7 @@ def arguments(target: Any) -> dict[str, Any]:
 
 
 def names_code(kind: Any) -> bool:
-    """Whether a value of this type names a class or a function, itself or inside."""
+    """Whether values of this type name a class or a function, at the top level or nested."""
     if typing.get_origin(kind) is typing.Literal:
         return False
     if typing.get_origin(kind) is Callable:
@@ -49,7 +49,7 @@ def names_code(kind: Any) -> bool:
 
 
 def takes_text(kind: Any) -> bool:
-    """Whether a text is a value of this type."""
+    """Whether a string is a value of this type."""
     if typing.get_origin(kind) is typing.Literal or kind in (object, Any):
         return True
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
@@ -67,7 +67,7 @@ def takes_none(kind: Any) -> bool:
 
 
 def check_nulls(settings: Mapping[str, Any], target: Any, where: str) -> None:
-    """Refuse null where a class's or function's argument takes none: the parser lets it pass for any type.
+    """Refuse null for arguments whose type does not include it; the parser accepts null for any type.
 
     Args:
         settings: arguments by name.
@@ -86,7 +86,7 @@ def check_nulls(settings: Mapping[str, Any], target: Any, where: str) -> None:
 
 
 def check_nested_nulls(value: Any, where: str) -> None:
-    """The same for the arguments of every ``class_path`` in a value.
+    """:func:`check_nulls` for the arguments of every ``class_path`` in a value.
 
     Raises:
         UserError: naming the key.
@@ -105,7 +105,7 @@ def check_nested_nulls(value: Any, where: str) -> None:
 
 
 def _items(value: Any) -> Mapping[str, Any]:
-    """Of a mapping or one of the parser's namespaces; of anything else, nothing."""
+    """The items of a mapping or a parser's namespace; empty for any other value."""
     if isinstance(value, Mapping):
         return value
     return vars(value) if type(value).__name__ == "Namespace" else {}

@@ -4,10 +4,10 @@ The units are the LLM's and the encoder's blocks; what is left (embeddings, head
 All parameters, frozen ones too, are cut into as many pieces as there are processes; a unit is put together while it
 computes. The decoders' text encoders are no modules of the network: each process has its own.
 
-The first process alone reads weights, into its main memory; the others build the network on the meta device. Unit by
-unit the weights are sent and cut, so that no device holds more whole weights than one unit. Not so with quantized
-layers, which bitsandbytes packs on each process's own GPU: every process reads them. Encoders that are read late, for a
-feature that the cache does not have, are read by the process that needs them.
+Only rank 0 reads weights, into its main memory; the other ranks build the network on the meta device. Weights are
+broadcast and sharded unit by unit, so no device holds full tensors of more than one unit. Quantized layers are an
+exception: bitsandbytes packs them on the GPU, so every rank reads them. An encoder that is loaded lazily, because the
+cache misses a feature, is read by the rank that needs it.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ class ShardedStrategy(ModelParallelStrategy):
     ``gradient_checkpointing``.
 
     Args:
-        block_dtype: what the LLM's blocks compute in; by default what they are stored in (``llm.dtype``). The encoder's
-            compute in the dtype of their weights.
+        block_dtype: compute dtype of the LLM's blocks; by default that of their weights (``llm.dtype``). The encoder's
+            blocks compute in the dtype of their weights.
         reduce_dtype: what gradients are summed over processes in.
         reshard_after_forward: let go of a block's whole weights after its forward pass, and gather them again in the
             backward pass. ``false`` is faster and takes more memory.
         cpu_offload: keep the pieces in main memory; where they are exchanged there, by gloo.
-        replicas: how many times all processes together hold the weights (HSDP): the processes of one replica shard them
-            and exchange pieces in every step, replicas exchange gradients alone. ``nodes``: one per node, since
-            machines are joined more slowly than the GPUs in them.
-        process_group_backend: such as ``nccl`` or ``gloo``; by default the device's, and with ``cpu_offload``
+        replicas: number of copies of the weights (HSDP). The ranks of a replica shard the weights; only gradients are
+            all-reduced between replicas. ``nodes``: one replica per node, since the network between nodes is slower
+            than that within a node.
+        process_group_backend: such as ``nccl`` or ``gloo``; by default the device's, with ``cpu_offload``
             ``cuda:nccl,cpu:gloo``.
 
     """
@@ -74,7 +74,7 @@ class ShardedStrategy(ModelParallelStrategy):
         process_group_backend: str | None = None,
     ) -> None:
         if isinstance(replicas, int) and replicas < 1:
-            raise UserError(f"trainer.strategy.replicas={replicas}: at least 1, or nodes")
+            raise UserError(f"trainer.strategy.replicas={replicas}: expected at least 1, or nodes")
         super().__init__(
             tensor_parallel_size=1, save_distributed_checkpoint=False, process_group_backend=process_group_backend
         )
@@ -84,10 +84,10 @@ class ShardedStrategy(ModelParallelStrategy):
         self._weights_mesh: DeviceMesh | None = None
 
     def setup_environment(self) -> None:
-        """All processes are one data-parallel group.
+        """Put all ranks into one data-parallel group.
 
         Raises:
-            UserError: the processes do not divide into ``replicas``.
+            UserError: the number of processes is not divisible by ``replicas``.
 
         """
         self._data_parallel_size = self.num_nodes * self.num_processes
@@ -97,16 +97,16 @@ class ShardedStrategy(ModelParallelStrategy):
             self._weights_mesh = self.device_mesh["data_parallel"]
             return
         if self.world_size % count:
-            raise UserError(f"trainer.strategy.replicas={count}: {self.world_size} processes do not divide into these")
+            raise UserError(f"trainer.strategy.replicas={count}: {self.world_size} processes are not divisible by it")
         shape = (count, self.world_size // count)
         names = ("replicate", "shard")
         self._weights_mesh = init_device_mesh(self.root_device.type, shape, mesh_dim_names=names)
 
     def _get_process_group_backend(self) -> str:
-        """Gloo besides NCCL where pieces in main memory are exchanged: gradient clipping sums their norms there.
+        """Add gloo to NCCL for shards in main memory: gradient clipping all-reduces their norms on the CPU.
 
         Raises:
-            UserError: ``process_group_backend`` names a backend that cannot.
+            UserError: ``process_group_backend`` has no backend for CPU tensors.
 
         """
         given = self._process_group_backend
@@ -114,22 +114,22 @@ class ShardedStrategy(ModelParallelStrategy):
             return super()._get_process_group_backend()
         if given is not None and "gloo" not in given:
             raise UserError(
-                f"trainer.strategy.process_group_backend={given}: with cpu_offload also tensors in main memory are"
-                " exchanged; leave it out, or give cuda:nccl,cpu:gloo"
+                f"trainer.strategy.process_group_backend={given}: cpu_offload needs a backend for CPU tensors too;"
+                " leave it out, or set cuda:nccl,cpu:gloo"
             )
         return given or "cuda:nccl,cpu:gloo"
 
     # -- sharding -------------------------------------------------------------------------------------------------
 
     def build(self, network: NextGPT, build: Callable[[], None]) -> None:
-        """Build the network, with weights in the first process and on the meta device in the others.
+        """Build the network with weights on rank 0 and on the meta device on the other ranks.
 
         Args:
-            network: not loaded; where it is quantized, every process reads weights.
-            build: loads it and adds to it.
+            network: not loaded; if it is quantized, every rank reads weights.
+            build: loads the network and adds trainable parts.
 
         Raises:
-            UserError: it failed, in any process: then it fails in all, which would wait for one another otherwise.
+            UserError: ``build`` failed on another rank. All ranks fail together, since the others would wait forever.
 
         """
         reads = self.global_rank == 0 or bool(network.llm.quantization)
@@ -145,10 +145,10 @@ class ShardedStrategy(ModelParallelStrategy):
             raise failure
         for number, reason in enumerate(found):
             if reason is not None:
-                raise UserError(f"process {number} could not build the network: {reason}")
+                raise UserError(f"rank {number} could not build the network: {reason}")
 
     def shard(self, network: NextGPT) -> None:
-        """Send a loaded network's weights and cut them into pieces; :meth:`Stage.configure_model` calls this."""
+        """Broadcast a loaded network's weights and shard them; called by :meth:`Stage.configure_model`."""
         if isinstance(network, FSDPModule):
             return
         network.prepare_for_sharding()
@@ -179,9 +179,9 @@ class ShardedStrategy(ModelParallelStrategy):
         rank_zero_info(f"sharded over {self.world_size} processes: {len(blocks)} blocks and the rest")
 
     def model_to_device(self) -> None:
-        """Sharded parameters are where they belong: moving the stage would undo the offloading.
+        """Move only buffers with ``cpu_offload``: moving sharded parameters would undo the offloading.
 
-        It computes on the root device all the same: buffers go there, and :attr:`LightningModule.device` says so.
+        Computation is on the root device, which :attr:`LightningModule.device` must give.
         """
         if not self.cpu_offload:
             super().model_to_device()
@@ -190,7 +190,7 @@ class ShardedStrategy(ModelParallelStrategy):
         for module in self.model.modules():
             for name, buffer in module.named_buffers(recurse=False):
                 setattr(module, name, buffer.to(self.root_device))
-        # Lightning's own way for modules that are not moved as a whole
+        # a helper of Lightning for modules that are not moved as a whole
         _update_properties(self.model, device=self.root_device)
 
     # -- checkpoints: whole tensors under the names that one process has ---------------------------------------------

@@ -1,8 +1,8 @@
-"""Token ids of a rendered chat template: one string, tokenised whole, in which marks stand for the media.
+"""Token ids of a rendered chat template, tokenised as one string with marks in the place of media.
 
-A tokenizer that puts a blank in front of each text (SentencePiece), or merges across the border of two texts, gives
-other ids to pieces than to the whole. So pieces are never tokenised apart: where a piece begins in the ids is found by
-tokenising what stands before it.
+Pieces are never tokenised separately: tokenizers add a space in front of each text (SentencePiece) or merge across the
+border of two pieces, so the ids of the pieces would differ from those of the whole. The token position of a piece is
+found by tokenising the text before it.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from tokenizers import AddedToken, models
 
 from nextgpt_pl.errors import UserError
 
-# private-use characters: no tokenizer's vocabulary and no sensible text holds them. A chat template may move them.
+# private-use characters: in no tokenizer's vocabulary and in no ordinary text; a chat template copies them like text
 OPEN, CLOSE, MEDIUM = "\ue000", "\ue001", "\ue002"
 MARKS = re.compile(f"([{OPEN}{CLOSE}{MEDIUM}])")
-# stand for the template's special tokens where a message spells some, too: noncharacters, which no text holds
+# Unicode noncharacters; they replace the template's special tokens if a message also spells special tokens
 _STAND_INS, _NO = tuple(chr(code) for code in range(0xFDD0, 0xFDEF)), "\ufdef"
 _NO_TEXT = re.compile(f"[{OPEN}{CLOSE}{MEDIUM}{_STAND_INS[0]}-{_NO}]")
 
 
 def without_marks(text: str) -> str:
-    """A message's text without the characters that mean something here."""
+    """A message's text without the characters that are used as marks here."""
     return _NO_TEXT.sub("", text)
 
 
 def check_text(text: str, where: str) -> None:
-    """Refuse a text that no tokenizer takes: one with half of a character, which JSON may hold.
+    """Refuse a text with a lone surrogate, which JSON may contain and no tokenizer accepts.
 
     Raises:
-        UserError: it has a lone surrogate; names ``where`` and the first one's position.
+        UserError: the text has a lone surrogate; the message names ``where`` and the first one's position.
 
     """
     try:
@@ -48,11 +48,11 @@ def check_text(text: str, where: str) -> None:
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of a rendered template.
+    """A part of a rendered template.
 
     Attributes:
-        text: with :data:`MEDIUM` where a medium stands.
-        typed: of a message: special tokens in it are plain text.
+        text: text, or :data:`MEDIUM` in the place of a medium.
+        typed: whether it is a message's text, in which special tokens are plain text.
 
     """
 
@@ -61,10 +61,10 @@ class Piece:
 
 
 class TemplateTokens:
-    """Tokenises rendered templates with any tokenizer of transformers, fast or slow.
+    """Tokenises rendered templates with a fast or slow tokenizer of transformers.
 
     Args:
-        tokenizer: is copied; the copy knows :data:`MEDIUM`.
+        tokenizer: a tokenizer; it is copied, and :data:`MEDIUM` is added to the copy.
 
     """
 
@@ -75,7 +75,7 @@ class TemplateTokens:
             self._special.setdefault(text, AddedToken(text, special=True, normalized=False))
         self._stand_ins: dict[str, str] = {}
         self._unlearned = False
-        self._meant: dict[int, int] = {}  # id of a stand-in to that of its special token
+        self._meant: dict[int, int] = {}  # stand-in's id -> special token's id
         self.medium_id = self._add(AddedToken(MEDIUM, normalized=False))
 
     def _add(self, token: AddedToken) -> int:
@@ -88,15 +88,15 @@ class TemplateTokens:
         return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
     def __call__(self, pieces: Sequence[Piece], cuts: Sequence[int] = ()) -> tuple[list[int], list[int]]:
-        """Token ids of the pieces as one string, and where some of the pieces begin in them.
+        """Token ids of the joined pieces, and the token positions of some pieces.
 
         Args:
-            pieces: of one rendered template, in order.
-            cuts: numbers of pieces; ``len(pieces)`` is the end.
+            pieces: the pieces of one rendered template, in order.
+            cuts: indices of pieces; ``len(pieces)`` is the end.
 
         Returns:
-            The ids, :attr:`medium_id` where a medium stands; and for each cut, how many of them are the same without
-            the pieces from there on. A token that reaches over the cut is not among them.
+            The ids, with :attr:`medium_id` for each medium, and for each cut the number of leading ids that belong to
+            the pieces before it. A token that spans the cut is not counted.
 
         """
         spelled = self._spells_special(pieces)
@@ -107,25 +107,25 @@ class TemplateTokens:
         return [self._meant.get(i, i) for i in whole], [_shared(whole, ids) for ids in before]
 
     def _spells_special(self, pieces: Sequence[Piece]) -> bool:
-        """Whether a message holds the text of a special token, or makes one up together with what stands beside it."""
+        """Whether a message's text contains a special token, or forms one together with the text next to it."""
         meant = sum(len(self._specials.findall(p.text)) for p in pieces if not p.typed)
         found = self._specials.findall("".join(p.text for p in pieces))
         return len(found) != meant or any(p.typed and self._specials.search(p.text) for p in pieces)
 
     def _unlearn_special(self) -> None:
-        """Let a Unigram model, whose vocabulary holds the special tokens, never choose one for text that spells it."""
+        """Rename special tokens in a Unigram model's vocabulary, so that it never chooses one for plain text."""
         if self._unlearned or not self._tokenizer.is_fast:
             return
         self._unlearned = True
         backend = self._tokenizer.backend_tokenizer
         if isinstance(backend.model, models.Unigram):
             model = json.loads(backend.to_str())["model"]
-            # another score would change that of unknown characters
+            # scores stay, since the score of unknown characters depends on the lowest one
             vocabulary = [(text if text not in self._special else _NO + text, score) for text, score in model["vocab"]]
             backend.model = models.Unigram(vocabulary, model["unk_id"], model.get("byte_fallback", False))
 
     def _stand_in(self, text: str) -> str:
-        """The template's special tokens as added tokens that are found where those are read as text."""
+        """Replace the template's special tokens by added tokens that are recognised while special tokens are text."""
         for special in self._specials.findall(text):
             if special not in self._stand_ins:
                 token, mark = self._special[special], _STAND_INS[len(self._stand_ins)]
@@ -136,12 +136,13 @@ class TemplateTokens:
         return self._specials.sub(lambda match: self._stand_ins[match.group()], text)
 
     def _tokenise(self, texts: list[str], *, plain: bool) -> list[list[int]]:
-        """``plain``: special tokens are text."""
+        """Token ids of each text; ``plain``: special tokens in it are plain text."""
         options = {"add_special_tokens": False, "split_special_tokens": plain, "verbose": False}
         if not plain or self._tokenizer.is_fast:
             found: list[list[int]] = self._tokenizer(texts, **options).input_ids
             return found
-        # slow tokenizers would not look for added tokens either; they tokenise what stands between two apart anyway
+        # with split_special_tokens slow tokenizers ignore all added tokens, so the text is split at them here; slow
+        # tokenizers always tokenise the text between two added tokens separately
         marks = {mark: self._tokenizer.convert_tokens_to_ids(mark) for mark in (MEDIUM, *self._stand_ins.values())}
         split = re.compile(f"([{''.join(marks)}])")
         return [
@@ -155,5 +156,5 @@ class TemplateTokens:
 
 
 def _shared(ids: Sequence[int], others: Sequence[int]) -> int:
-    """How many ids two sequences begin with alike."""
+    """Length of the longest common prefix of two sequences of ids."""
     return next((n for n, (i, other) in enumerate(zip(ids, others)) if i != other), min(len(ids), len(others)))  # noqa: B905

@@ -1,4 +1,4 @@
-"""Copies to a GPU that do not make the host wait."""
+"""Asynchronous copies from host to GPU."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from torch import Tensor
 
 
 def upload(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """A tensor of the CPU on a device; the host goes on while it is copied to a CUDA GPU.
+    """Copy a CPU tensor to a device; copies to a CUDA GPU need no host synchronisation.
 
-    CUDA alone keeps the source until it is copied: on other devices, memory that is freed at once could be copied.
+    Copies to other devices are synchronous: only CUDA keeps the source's memory alive until the copy is done.
     """
     return tensor.to(device, non_blocking=torch.device(device).type == "cuda")

@@ -1,8 +1,8 @@
-"""Configurations of others are data: which classes and functions they may name, checked before anything is imported.
+"""Instantiate untrusted configurations; names of classes and functions are checked before anything is imported.
 
-A run's ``config.yaml`` and an evaluation's ``evaluation.yaml`` may come from strangers. They may name classes of this
-package that are of the declared base, the functions in :data:`FUNCTIONS`, and what the caller trusts by name. All other
-values are plain: texts, numbers, lists and mappings. Nothing is looked up in other files or in the environment.
+A run's ``config.yaml`` and an evaluation's ``evaluation.yaml`` may come from a third party. They may name subclasses of
+the declared types in this package, the functions in :data:`FUNCTIONS`, and the names that the caller trusts. All other
+values must be plain: strings, numbers, lists and mappings. No other files or environment variables are read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nextgpt_pl.signatures import arguments, imported, names_code, takes_none, t
 from nextgpt_pl.yaml_files import parse_yaml
 
 PACKAGE = "nextgpt_pl"
-#: functions of this package that a configuration of others may name; they compute and have no side effects
+#: functions of this package that an untrusted configuration may name; they have no side effects
 FUNCTIONS = ("nextgpt_pl.decoders.spectrogram.log_mel", "nextgpt_pl.pocket.pretrain.mel.compressed_mel")
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
@@ -28,16 +28,16 @@ _SPEC = {"class_path", "init_args"}
 
 
 def instantiate(value: Any, kind: Any, where: str, trust: Sequence[str] = ()) -> Any:
-    """What a configuration of others describes.
+    """Instantiate the objects that an untrusted configuration describes.
 
     Args:
-        value: read from YAML.
+        value: value read from YAML.
         kind: declared type, such as ``NextGPT`` or ``list[Task]``.
         where: key of the value, for messages.
         trust: dotted names of classes and functions outside this package that it may name.
 
     Raises:
-        UserError: it names anything else, or does not fit the type.
+        UserError: it names other classes or functions, or does not fit the type.
 
     """
     from jsonargparse import ArgumentError
@@ -58,7 +58,7 @@ def instantiate(value: Any, kind: Any, where: str, trust: Sequence[str] = ()) ->
 
 
 def add_trust(parser: Any) -> None:
-    """The option ``--trust`` of verbs that read a run."""
+    """Add the option ``--trust`` of verbs that read a run."""
     parser.add_argument(
         "--trust",
         type=str,
@@ -70,7 +70,7 @@ def add_trust(parser: Any) -> None:
 
 
 def checked(value: Any, kind: Any, where: str, trust: Sequence[str] = ()) -> Any:
-    """The value with every class spelled ``class_path`` and ``init_args`` and every function as itself.
+    """The value with every class in the form ``class_path`` and ``init_args``, and every function resolved.
 
     Raises:
         UserError: it names a class or function that is not allowed, or its shape does not fit ``kind``.
@@ -102,7 +102,7 @@ class _Check:
         return self.container(value, origin, inner[-1], where)
 
     def container(self, value: Any, origin: type, kind: Any, where: str) -> Any:
-        """A mapping or a list whose members name classes."""
+        """Check a mapping or list whose members name classes."""
         if issubclass(origin, Mapping):
             if not isinstance(value, Mapping):
                 raise UserError(f"{where}: a mapping is expected, got {value!r:.80}")
@@ -112,7 +112,7 @@ class _Check:
         return [self.value(item, kind, f"{where}[{index}]") for index, item in enumerate(value)]
 
     def plain(self, value: Any, where: str, text: bool = True) -> Any:
-        """Texts, numbers, lists and mappings alone; ``text``: whether the value itself may be a text."""
+        """Check a value of strings, numbers, lists and mappings; ``text``: whether it may itself be a string."""
         if isinstance(value, Mapping):
             if "class_path" in value:
                 raise UserError(f"{where}: a plain value is expected here, not a class ({value['class_path']!r:.80})")
@@ -120,7 +120,7 @@ class _Check:
         if isinstance(value, list):
             return [self.plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
         if isinstance(value, str):
-            # the parser reads texts as YAML where the type is no text, or as the name of a file
+            # the parser reads a string as YAML or as a file name if the type is not a string
             if not text and not _NUMBER.fullmatch(value) and value not in ("true", "false", "null"):
                 raise UserError(f"{where}: a text is not expected here, got {value!r:.80}")
             if _hides_class(value):
@@ -130,7 +130,7 @@ class _Check:
         return value
 
     def instance(self, value: Any, base: type, where: str) -> dict[str, Any]:
-        """A class with its arguments."""
+        """Check a class and its arguments."""
         if isinstance(value, str):
             value = {"class_path": value}
         if not isinstance(value, Mapping):
@@ -148,7 +148,7 @@ class _Check:
         return {"class_path": f"{target.__module__}.{target.__qualname__}", "init_args": found}
 
     def callable(self, value: Any, returned: Any, where: str) -> Any:
-        """A class whose instances are made later, or a function."""
+        """Check a class that is instantiated later, or a function."""
         name = value.get("class_path") if isinstance(value, Mapping) else value
         if isinstance(value, str) and (value in FUNCTIONS or value in self.trust):
             found = imported(value, where)
@@ -160,7 +160,7 @@ class _Check:
         raise self.refused(name, where, f"one of {', '.join(FUNCTIONS)} is expected")
 
     def target(self, name: Any, base: type, where: str) -> Any:
-        """The class of a name; what is not allowed is refused before it is imported."""
+        """The class of a name; names that are not allowed are refused before anything is imported."""
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise self.refused(name, where, "a dotted name is expected")
         if name in self.trust:
@@ -168,7 +168,7 @@ class _Check:
         if not name.startswith(f"{PACKAGE}."):
             raise self.refused(name, where)
         found = imported(name, where)
-        # not what a module of this package has imported from elsewhere
+        # refuse names that a module of this package imports from other packages
         if not inspect.isclass(found) or not found.__module__.startswith(f"{PACKAGE}."):
             raise self.refused(name, where, f"a class of {PACKAGE} is expected")
         if not issubclass(found, base):
@@ -183,7 +183,7 @@ class _Check:
 
 
 def _hides_class(value: Any) -> bool:
-    """Whether a text is read as YAML that names a class."""
+    """Whether a string, read as YAML, names a class."""
     if isinstance(value, str):
         try:
             meant = parse_yaml(value)
@@ -197,5 +197,5 @@ def _hides_class(value: Any) -> bool:
 
 def _key(key: Any, where: str) -> str:
     if not isinstance(key, str):
-        raise UserError(f"{where}: keys are texts, got {key!r:.80}")
+        raise UserError(f"{where}: keys must be strings, got {key!r:.80}")
     return key

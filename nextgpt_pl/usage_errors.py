@@ -1,6 +1,6 @@
-"""Settings of Lightning's Trainer that do not work, as user errors: what it raises, and what it takes silently.
+"""Report invalid settings of Lightning's Trainer as user errors, including those that Lightning accepts silently.
 
-Only an exception that Lightning itself raises about a setting is translated; all others keep their traceback.
+Only exceptions that Lightning itself raises about a setting are converted; all others keep their traceback.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nextgpt_pl.errors import UserError
 
 _LIGHTNING = Path(lightning.__file__).parent
 _COMPLAINTS = (MisconfigurationException, ValueError, TypeError, ImportError)
-# what Lightning takes, and divides by, or never comes to: the least value that works
+# least valid values of settings that Lightning does not check
 _LEAST = {
     "accumulate_grad_batches": 1,
     "check_val_every_n_epoch": 1,
@@ -36,49 +36,49 @@ _LEAST = {
     "num_sanity_val_steps": -1,
 }
 _SEEDS = 2**32
-# folders of Lightning's code and the setting that they make something of
+# folders of Lightning's code, and the setting that the code in them handles
 _FOLDERS = {"accelerators": "accelerator", "strategies": "strategy", "loggers": "logger", "profilers": "profiler"}
 
 
 def check_seed(seed: Any) -> None:
-    """Refuse what is no seed of numpy's.
+    """Refuse a value that is not a seed of numpy.
 
     Raises:
-        UserError: it is out of bounds.
+        UserError: the seed is out of bounds.
 
     """
     if not isinstance(seed, bool) and isinstance(seed, int) and not 0 <= seed < _SEEDS:
-        raise UserError(f"seed_everything={seed}: from 0 to {_SEEDS - 1}, or true for a random one")
+        raise UserError(f"seed_everything={seed}: expected 0 to {_SEEDS - 1}, or true for a random seed")
 
 
 def check_trainer(settings: Mapping[str, Any]) -> None:
-    """Refuse values that Lightning would take and fail on in training.
+    """Refuse values that Lightning accepts but that fail during training.
 
     Raises:
-        UserError: naming the key, its value and the least one that works.
+        UserError: a value is invalid; the message names the key, the value and the least valid one.
 
     """
     for key, least in _LEAST.items():
         value = settings.get(key)
-        # written so that a NaN is refused too
+        # "not >=" also refuses NaN
         if isinstance(value, (int, float)) and not isinstance(value, bool) and not value >= least:
             raise UserError(f"trainer.{key}={value}: at least {least}")
     interval = settings.get("val_check_interval")
     if isinstance(interval, (int, float)) and not interval > 0:
-        raise UserError(f"trainer.val_check_interval={interval}: a share of an epoch above 0, or steps, at least 1")
+        raise UserError(f"trainer.val_check_interval={interval}: a fraction of an epoch above 0, or at least 1 step")
 
 
 @contextmanager
 def trainer_errors(settings: Mapping[str, Any], *, making: bool = False) -> Iterator[None]:
-    """Translate what Lightning raises about the Trainer's settings.
+    """Convert Lightning's exceptions about the Trainer's settings to user errors.
 
     Args:
-        settings: of the Trainer.
-        making: the Trainer is being made: then every complaint is about its settings. Otherwise only one that names a
-            setting which is not the default.
+        settings: arguments of the Trainer.
+        making: whether the block creates the Trainer. If so, every exception is about its settings; otherwise only one
+            that names a setting with another value than the default.
 
     Raises:
-        UserError: naming the setting and its value, with Lightning's reason.
+        UserError: Lightning refused a setting; the message names the setting, its value and Lightning's reason.
 
     """
     try:
@@ -99,7 +99,7 @@ def _raised_by_lightning(error: Exception) -> bool:
 
 
 def _named(error: Exception, settings: Mapping[str, Any], making: bool) -> dict[str, Any]:
-    """The settings that an error is about: those that it names, or whose value it names, or whose code raised it."""
+    """The settings that an error is about: named by key or by value in its message, or handled by the raising code."""
     message = str(error)
     changed = {key: value for key, value in settings.items() if key in _DEFAULTS and value != _DEFAULTS[key]}
     plain = {k: v for k, v in changed.items() if isinstance(v, (bool, int, float, str)) and k != "default_root_dir"}

@@ -1,4 +1,4 @@
-"""YAML that others wrote: read without executing anything, and within bounds."""
+"""Read untrusted YAML: plain values only, of bounded size."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import yaml
 
 from nextgpt_pl.errors import UserError
 
-_PATH = 1024  # letters
+_PATH = 1024  # characters
 _BYTES = 4 * 2**20
-#: values of one file once aliases (``*name``) are written out; a thousand times a large experiment
+#: maximum number of values in a file with its aliases (``*name``) expanded; far above that of any experiment
 LIMIT = 200_000
 
 
 def parse_yaml(text: str) -> Any:
-    """The plain value that a text describes.
+    """Parse YAML to a plain value.
 
     Raises:
-        UserError: it is no YAML, names objects of Python, or is too large once its aliases are written out.
+        UserError: the text is not valid YAML, names Python objects, or is too large with its aliases expanded.
 
     """
     loader = yaml.SafeLoader(text)
@@ -33,19 +33,19 @@ def parse_yaml(text: str) -> Any:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"no valid YAML: {_short(error)}") from error
+        raise UserError(f"not valid YAML: {_short(error)}") from error
     finally:
         loader.dispose()
 
 
 def check_bounds(text: str) -> None:
-    """Refuse a text whose aliases, written out, exceed :data:`LIMIT`.
+    """Refuse a text with more than :data:`LIMIT` values when its aliases are expanded.
 
     Raises:
-        yaml.YAMLError: it does, or it is no YAML.
+        yaml.YAMLError: there are more, or the text is not valid YAML.
 
     """
-    if "&" not in text or "*" not in text:  # no alias without an anchor
+    if "&" not in text or "*" not in text:  # an alias needs an anchor
         return
     loader = yaml.SafeLoader(text)
     try:
@@ -59,10 +59,10 @@ def check_bounds(text: str) -> None:
 
 
 def read_yaml(path: Path) -> Any:
-    """The plain value in a file.
+    """Parse a YAML file to a plain value.
 
     Raises:
-        UserError: as :func:`parse_yaml`, or the file is missing, too large or no UTF-8; the message names it.
+        UserError: as :func:`parse_yaml`, or the file is missing, too large or not UTF-8; the message names the file.
 
     """
     text = read_text(path)
@@ -73,7 +73,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def check_files(path: Path) -> None:
-    """Read a configuration and those that it includes (values that name a YAML file), to say what is wrong with which.
+    """Read a configuration and the YAML files that its values name, so that an error names the file that is at fault.
 
     Raises:
         UserError: as :func:`read_yaml`.
@@ -101,29 +101,29 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def read_text(path: Path) -> str:
-    """A text file.
+    """Read a text file.
 
     Raises:
-        UserError: it is missing, too large for a configuration, or no UTF-8; the message names it.
+        UserError: it is missing, too large for a configuration, or not UTF-8; the message names the file.
 
     """
     if not path.is_file():
         raise UserError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
     try:
         if path.stat().st_size > _BYTES:
-            raise UserError(f"{path}: larger than {_BYTES // 2**20} MiB; this is no configuration")
+            raise UserError(f"{path}: larger than {_BYTES // 2**20} MiB; expected a configuration")
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: no UTF-8 at byte {error.start}; save it as UTF-8") from error
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     if "\0" in text:
-        raise UserError(f"{path}: holds zero bytes; this is no text in UTF-8")
+        raise UserError(f"{path}: holds zero bytes; expected UTF-8 text")
     return text
 
 
 def _bound(root: yaml.Node) -> None:
-    """Refuse what grows beyond :data:`LIMIT` when aliases are written out, or contains itself."""
+    """Refuse a document with more than :data:`LIMIT` values when aliases are expanded, or one that contains itself."""
     sizes: dict[int, int] = {}
     opened: set[int] = set()
     stack: list[tuple[yaml.Node, bool]] = [(root, False)]
@@ -133,10 +133,10 @@ def _bound(root: yaml.Node) -> None:
             opened.discard(id(node))
             sizes[id(node)] = 1 + sum(sizes[id(child)] for child in _children(node))
             if sizes[id(node)] > LIMIT:
-                raise UserError(f"more than {LIMIT:,} values once its aliases (*name) are written out")
+                raise UserError(f"more than {LIMIT:,} values when its aliases (*name) are expanded")
         elif id(node) not in sizes:
             if id(node) in opened:
-                raise UserError(f"an alias (*name) in line {node.start_mark.line + 1} contains itself")
+                raise UserError(f"an alias (*name) on line {node.start_mark.line + 1} contains itself")
             opened.add(id(node))
             stack.append((node, True))
             stack += [(child, False) for child in _children(node)]

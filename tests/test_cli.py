@@ -103,10 +103,10 @@ def test_interpolations_see_overrides(tmp_path):
         (["--seed_everything=-1"], "seed_everything=-1: from 0 to"),
         (["--trainer.accumulate_grad_batches=0"], "trainer.accumulate_grad_batches=0: at least 1"),
         (["--trainer.accelerator=gpu"], "trainer.accelerator='gpu': No supported gpu backend found!"),
-        (["--run.name=a/b"], "run.name='a/b': the name of a folder is expected"),
+        (["--run.name=a/b"], "run.name='a/b': expected the name of a folder"),
         ([f"--run.name={'x' * 300}"], "a folder's name has at most 200 bytes"),
         (["--run.experiment=../x"], "run.experiment='..'"),
-        (["--run.root=/proc/nowhere"], "run.root: no run folder can be made in /proc/nowhere"),
+        (["--run.root=/proc/nowhere"], "run.root: cannot create a run folder in /proc/nowhere"),
     ],
 )
 def test_mistakes_give_one_message(arguments, message, capsys):
@@ -130,7 +130,7 @@ def test_mistakes_give_one_message(arguments, message, capsys):
         ("max_steps: 600", "max_steps: ${fit.trainer.stepz}", "fit.trainer.max_steps: Interpolation key"),
         ("lr: 2.0e-3", "lr: null", "model.lr: null is not expected"),
         ("lr: 2.0e-3", "lr: &a [*a]", "contains itself"),
-        ("lr: 2.0e-3", "lr: [1", "bad.yaml: no valid YAML: expected"),
+        ("lr: 2.0e-3", "lr: [1", "bad.yaml: not valid YAML: expected"),
     ],
 )
 def test_mistakes_in_a_yaml(old, new, message, tmp_path, capsys):

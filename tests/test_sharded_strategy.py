@@ -80,7 +80,7 @@ def test_a_process_that_cannot_build_the_network_stops_all(failing, monkeypatch)
         if failing == 1:
             raise UserError("does not fit")
 
-    wanted = "process 0 could not build the network: OSError: no such file" if failing == 0 else "does not fit"
+    wanted = "rank 0 could not build the network: OSError: no such file" if failing == 0 else "does not fit"
     with pytest.raises(UserError, match=wanted):
         strategy.build(network, build)
     assert devices == ["meta"]

@@ -56,7 +56,7 @@ def test_what_lightning_takes_and_cannot_use(key, value):
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_seeds_are_those_of_numpy(seed):
-    with pytest.raises(UserError, match=f"seed_everything={seed}: from 0 to 4294967295"):
+    with pytest.raises(UserError, match=f"seed_everything={seed}: expected 0 to 4294967295"):
         check_seed(seed)
     for right in (0, 2**32 - 1, True, False):
         check_seed(right)

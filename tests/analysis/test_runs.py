@@ -46,5 +46,5 @@ def test_mistakes_are_named(tmp_path, make_run):
         find_runs([tmp_path / "empty"])
     folder = make_run("a/one")
     (folder / "config.yaml").write_text("a: [")
-    with pytest.raises(UserError, match="no valid YAML"):
+    with pytest.raises(UserError, match="not valid YAML"):
         _ = find_runs([folder])[0].config
