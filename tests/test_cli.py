@@ -100,7 +100,7 @@ def test_interpolations_see_overrides(tmp_path):
         (["--data.weights={image: 0.0}"], "all shares are 0"),
         (["--model.network.num_signal_tokens.image=1000000000"], "num_signal_tokens.image=1000000000: from 1 to 4096"),
         (["--model.network.signal_separator=99999"], "network.signal_separator=99999: the LLM's token ids are 0 to "),
-        (["--seed_everything=-1"], "seed_everything=-1: from 0 to"),
+        (["--seed_everything=-1"], "seed_everything=-1: expected 0 to"),
         (["--trainer.accumulate_grad_batches=0"], "trainer.accumulate_grad_batches=0: at least 1"),
         (["--trainer.accelerator=gpu"], "trainer.accelerator='gpu': No supported gpu backend found!"),
         (["--run.name=a/b"], "run.name='a/b': expected the name of a folder"),

@@ -33,7 +33,7 @@ class ItemData(LightningDataModule):
         sources: where the items come from.
         batch_size: items per process and step.
         val_batch_size: the same for validation; by default as in training.
-        max_length: longest row in tokens. A longer one is an error that names the item; where its source says
+        max_length: maximum number of tokens per row. A longer row is an error that names the item; if its source sets
             ``on_error: skip``, a dialogue loses its oldest exchanges and a pair is skipped.
         num_workers: processes that render batches.
         seed: of the order.
@@ -60,7 +60,7 @@ class ItemData(LightningDataModule):
         self.reader: MediaReader | None = None
         self._items: dict[str, list[Item]] = {}
         self._origins: dict[str, list[str]] = {}
-        self._starts: dict[str, list[tuple[int, OnError]]] = {}  # of each source: its first item, and its policy
+        self._starts: dict[str, list[tuple[int, OnError]]] = {}  # per source: index of its first item, and its policy
         self._rows: dict[str, dict[str, int]] = {}  # of each split that was read: used and skipped
         self._notes = RowNotes()
 
@@ -81,10 +81,10 @@ class ItemData(LightningDataModule):
         return self.renderer
 
     def setup(self, stage: str) -> None:
-        """Lightning's hook: refuse rows that the LLM cannot read, before any weights are read.
+        """Lightning's hook: check ``max_length`` before any weights are read.
 
         Raises:
-            UserError: ``max_length`` is beyond the LLM's context.
+            UserError: ``max_length`` exceeds the LLM's context length.
 
         """
         assert self.trainer is not None
@@ -102,7 +102,7 @@ class ItemData(LightningDataModule):
             raise UserError(f"data.max_length={self.max_length}: the LLM's context is {context} tokens")
 
     def media_reader(self) -> Callable[[Rendered], Rendered] | None:
-        """What reads the media files of rows: the stage's; outside a Trainer, the one that was set by hand, or none."""
+        """The stage's reader of media files; without a Trainer, the one that was assigned, or ``None``."""
         if self.reader is None and self.trainer is not None:
             self.reader = getattr(self.trainer.lightning_module, "reader", None)
         if self.reader is not None and self.reader.encoder is not None:
@@ -143,10 +143,9 @@ class ItemData(LightningDataModule):
         return [self.group(item, origin) for item, origin in pairs]
 
     def rows_used(self) -> dict[str, int]:
-        """Rows used, skipped and shortened of each split that was read, over all sources; the stage logs them.
+        """Number of used, skipped and shortened rows per split that was read, over all sources; the stage logs them.
 
-        Rows that turned out to be unusable when batches were made are counted as of the last :meth:`report_rows`, each
-        item of a row by itself.
+        Items that were found to be unusable while batches were made are counted as of the last :meth:`report_rows`.
         """
         counts = self._notes.counts()
         found = {}
@@ -158,18 +157,18 @@ class ItemData(LightningDataModule):
         return found
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Lightning's hook: note which rows the batch could not be made of."""
+        """Lightning's hook: record the rows that were skipped or shortened for this batch."""
         self._notes.take(batch.notes)
         return batch
 
     def report_rows(self) -> RowNotes:
-        """Print which rows were skipped or shortened since the last time; all processes together."""
+        """Print the rows that were skipped or shortened since the last call. Collective: all ranks call this."""
         for line in listed(self._notes.exchange()):
             rank_zero_info(line)
         return self._notes
 
     def rows(self, split: Split) -> UsableRows:
-        """The items of a split as rows."""
+        """A dataset of the rows of a split."""
         self.check_length(self.conversation().context_length)
         items = self.items(split)
         make = RowMaker(self.conversation(), self.max_length, self.media_reader())
@@ -220,10 +219,10 @@ def _no_items(split: Split, sources: Sequence[Source]) -> str:
 
 
 def not_negative(key: str, weights: Mapping[str, float]) -> None:
-    """Refuse a share that is negative or not finite; the message names ``data.key`` and the name."""
+    """Refuse a weight that is negative or not finite; the message names ``data.key`` and the name."""
     for name, weight in weights.items():
         if not 0 <= weight < math.inf:
-            raise UserError(f"data.{key}.{name}={weight}: a share is finite and not negative")
+            raise UserError(f"data.{key}.{name}={weight}: expected a finite number, at least 0")
 
 
 def interleaved(items: Sequence[T], groups: Sequence[Hashable]) -> list[T]:

@@ -1,4 +1,4 @@
-"""Every item of a data set as training or ``test`` would meet it, in parallel: which ones cannot be used, and why."""
+"""Check all items of a data set in parallel, with the same code as training and ``test``, and report unusable ones."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from nextgpt_pl.datamodules.usable import RowMaker
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.samples import CaptionedPair, Media, MediaPart, Rendered
 
-_TOGETHER = 16  # items that a worker hands over at a time
+_TOGETHER = 16  # items per batch of a worker
 
 
 @dataclass(frozen=True)
 class Checked:
-    """One item.
+    """Result for one item.
 
     Attributes:
-        key: its name.
+        key: name of the item.
         fault: why it cannot be used; ``None`` if it can.
-        shortened: messages that it loses because it is too long.
-        files: of its media that are read, what came of each.
-        unread: the same of those that are not read by this stage.
+        shortened: number of messages that are dropped because it is too long.
+        files: results for the media files that this stage reads.
+        unread: results for its other media files.
 
     """
 
@@ -45,9 +45,9 @@ class ItemCheck:
     """Checks an item of a training source.
 
     Attributes:
-        make: makes items rows; reads no media.
-        skips: whether the source skips and shortens what it cannot use.
-        read: the media of a row that the stage reads.
+        make: renders an item as a row; reads no media.
+        skips: whether the source skips or shortens unusable items.
+        read: gives the media of a row that the stage reads.
 
     """
 
@@ -56,7 +56,7 @@ class ItemCheck:
     read: Callable[[Rendered], Sequence[Media]]
 
     def __call__(self, item: Item, checked: CheckedMedia) -> Checked:
-        """Its length, its caption embeddings, then all its files."""
+        """Check the row's length, its caption embeddings, and all media files."""
         media = files_of(item)
         try:
             row, dropped = self.make.rendered(item, shorten=self.skips)
@@ -83,7 +83,7 @@ def _first_fault(key: str, row: Rendered, files: Sequence[OpenedFile]) -> str | 
 
 
 def files_of(item: Item) -> list[Media]:
-    """An item's media that lie in files, each once."""
+    """An item's media that are files, without repetitions."""
     if isinstance(item, CaptionedPair):
         media = [item.media]
     else:
@@ -92,7 +92,7 @@ def files_of(item: Item) -> list[Media]:
 
 
 class _Checks(Dataset[Checked]):
-    """An item's check, by its number."""
+    """The result for each item, by index."""
 
     def __init__(self, items: Sequence[Any], check: Callable[[Any, CheckedMedia], Checked], file: Path) -> None:
         self.items, self.check, self.file = items, check, file
@@ -102,7 +102,7 @@ class _Checks(Dataset[Checked]):
         return len(self.items)
 
     def __getitem__(self, index: int) -> Checked:
-        if self._checked is None:  # in the worker: a connection does not survive a fork
+        if self._checked is None:  # opened in the worker, since a connection must not be used after a fork
             self._checked = CheckedMedia(self.file)
         return self.check(self.items[index], self._checked)
 
@@ -110,7 +110,7 @@ class _Checks(Dataset[Checked]):
 def check_all(
     items: Sequence[Any], check: Callable[[Any, CheckedMedia], Checked], file: Path, workers: int, title: str
 ) -> Iterator[Checked]:
-    """Check all items, in order, with a progress bar; what is opened is kept in the database ``file`` as it goes."""
+    """Check all items in order, with a progress bar; results are added to the database ``file`` after each batch."""
     checked = CheckedMedia(file)
     loader = DataLoader(
         _Checks(items, check, file), batch_size=_TOGETHER, num_workers=workers, collate_fn=list, prefetch_factor=None

@@ -1,4 +1,4 @@
-"""Which media files were opened before, and what came of it: a small database that outlives an interruption."""
+"""Database of the media files that ``data check`` has opened, so that an interrupted check can be continued."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from nextgpt_pl.features.keys import code_sha256
 from nextgpt_pl.media import array_of
 from nextgpt_pl.samples import Media
 
-_SECONDS = 60.0  # that a reader waits for the writer
+_SECONDS = 60.0  # timeout of a reader that waits for the writer
 
 
 @dataclass(frozen=True)
 class OpenedFile:
-    """What came of opening a medium's file.
+    """Result of opening a media file.
 
     Attributes:
-        path: of the file.
-        kind: the modality it was read as.
-        size: in bytes; -1 of a file that is not there.
-        changed: its time of change, in nanoseconds.
+        path: path of the file.
+        kind: modality as which it was read.
+        size: size in bytes; -1 if the file is missing.
+        changed: modification time in nanoseconds.
         fault: why it cannot be read; ``None`` if it can.
-        anew: whether it was opened now, or is known from before.
+        anew: whether the file was opened in this call; otherwise the result is from the database.
 
     """
 
@@ -39,16 +39,16 @@ class OpenedFile:
 
 
 class CheckedMedia:
-    """The database; one process writes, others read. Connections are opened where they are used.
+    """The database; one process writes, others read. Each process opens its own connection.
 
     Args:
-        file: of the database; made where it is missing.
+        file: the database file; created if it is missing.
 
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.version = code_sha256(reading)  # what another version of the reading code found does not count
+        self.version = code_sha256(reading)  # results of another version of the reading code are ignored
         self._connection: sqlite3.Connection | None = None
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -58,7 +58,9 @@ class CheckedMedia:
                     " changed INTEGER, fault TEXT, PRIMARY KEY (path, kind))"
                 )
         except sqlite3.DatabaseError as error:
-            raise UserError(f"{file}: no database of checked media ({error}); delete it, or give another") from error
+            raise UserError(
+                f"{file}: not a database of checked media ({error}); delete it, or choose another folder with --checked"
+            ) from error
         self.close()
 
     def _open(self) -> sqlite3.Connection:
@@ -67,13 +69,13 @@ class CheckedMedia:
         return self._connection
 
     def close(self) -> None:
-        """Let the connection go: it must not be passed to another process."""
+        """Close the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     def open(self, medium: Media) -> OpenedFile:
-        """Open a medium's file, unless it is known and has the same size and time of change."""
+        """Open a media file, unless the database has a result for the same size and modification time."""
         assert isinstance(medium.source, Path)
         path, kind = str(medium.source), medium.modality.value
         try:
@@ -98,7 +100,7 @@ class CheckedMedia:
         return OpenedFile(path, kind, size, changed, None)
 
     def add(self, files: Iterable[OpenedFile]) -> None:
-        """Keep what was opened anew; written at once."""
+        """Add the results of files that were opened, and commit."""
         rows = [(f.path, f.kind, self.version, f.size, f.changed, f.fault) for f in files if f.anew and f.size >= 0]
         if rows:
             with self._open() as database:

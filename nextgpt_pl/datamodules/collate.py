@@ -1,4 +1,4 @@
-"""Rows to batches. Runs in data-loader workers."""
+"""Collate rows to batches. Runs in data-loader workers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nextgpt_pl.samples import Batch
 
 @dataclass
 class Collator:
-    """Makes a :class:`Batch` of rows.
+    """Collates rows to a :class:`Batch`.
 
     Attributes:
         pad_token_id: fills rows on the right.
@@ -22,7 +22,7 @@ class Collator:
     pad_token_id: int
 
     def __call__(self, rows: Sequence[UsableRow]) -> Batch:
-        """Pad; what was found while the rows were made goes along."""
+        """Pad the rows; their notes are added to the batch."""
         batch = pad([usable.row for usable in rows], self.pad_token_id)
         batch.notes = [note for usable in rows for note in usable.notes]
         return batch

@@ -1,4 +1,4 @@
-"""Which rows are kept for validation: decided by a hash of each row's key, whatever other rows there are."""
+"""Held-out split by a hash of each row's key, independent of all other rows."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _BYTES = 8
 
 
 def held_out(key: str, fraction: float) -> bool:
-    """Whether the row of this key is for validation.
+    """Whether the row with this key belongs to the validation split.
 
-    The same on every machine, in every process and Python version; adding rows moves none.
+    Deterministic across machines, processes and Python versions. Adding rows does not move other rows.
 
     Args:
-        key: of the row; rows of equal keys are on the same side.
-        fraction: expected share of the keys for validation, from 0 to below 1.
+        key: key of the row; rows with equal keys are in the same split.
+        fraction: expected fraction of keys in the validation split, from 0 to below 1.
 
     """
     number = int.from_bytes(blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_BYTES).digest(), "big")
@@ -27,9 +27,9 @@ def held_out(key: str, fraction: float) -> bool:
 
 
 def row_key(row: Any) -> str:
-    """A row's key for :func:`held_out`: the name of the first medium that it names, or else all that it says.
+    """A row's key for :func:`held_out`: the name of its first medium, or the whole row if it names none.
 
-    So rows about the same medium stay together, and neither the row's number nor its file's place is part of the key.
+    Rows about the same medium are in the same split. The key contains neither the row number nor the file's path.
     """
     if isinstance(row, Mapping):
         for name in _medium_keys():
@@ -41,6 +41,6 @@ def row_key(row: Any) -> str:
 
 
 def _medium_keys() -> list[str]:
-    """The row keys that name media, those of shown media first."""
+    """Names of the columns that name media, input media first."""
     shown = [key for m in MODALITIES for key in (f"input_{m}", m.value)]
     return [*shown, *(f"{m}_name" for m in MODALITIES), "file", "file_name", *(f"output_{m}" for m in MODALITIES)]

@@ -57,7 +57,7 @@ class OfficialJSON(JSONSource):
         plain_embeddings: see above.
         need_media: check that the media files exist.
         on_error: stop at broken rows, naming them all, or skip and count them.
-        val_fraction: share of the rows that is kept for validation, of each file; see :class:`JSONSource`; 0: validate
+        val_fraction: fraction of each file's rows in the held-out split; see :class:`JSONSource`; 0: validate
             on the training rows.
 
     """
@@ -121,7 +121,7 @@ class CaptionFolder(FileSource):
         manifest: a JSONL file in it with ``file`` (or ``file_name``) and ``caption`` (or ``text``) per line; without
             one, side files are used.
         on_error: stop at broken rows, naming them all, or skip and count them.
-        val_fraction: share of the rows that is kept for validation, of each file; see :class:`JSONSource`; 0: validate
+        val_fraction: fraction of each file's rows in the held-out split; see :class:`JSONSource`; 0: validate
             on the training rows.
 
     """

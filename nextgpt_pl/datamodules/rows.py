@@ -21,14 +21,14 @@ _LISTED = 20
 
 @dataclass
 class RowReport:
-    """What a reader used and what it could not use.
+    """Counts of used and broken rows of a source.
 
     Attributes:
         source: where the rows are.
-        used: rows that were read.
-        broken: what was wrong with each other row.
-        notes: what else is worth knowing.
-        of_split: of ``used`` and of ``broken``, how many belong to the split that was asked for; ``None``: all of them.
+        used: number of rows that were read.
+        broken: a message for each row that could not be used.
+        notes: further messages.
+        of_split: how many of ``used`` and of ``broken`` belong to the requested split; ``None``: all of them.
 
     """
 
@@ -40,11 +40,11 @@ class RowReport:
 
     @property
     def split_counts(self) -> tuple[int, int]:
-        """Rows of the split that were read, and broken ones."""
+        """Number of used and of broken rows of the split."""
         return (self.used, len(self.broken)) if self.of_split is None else self.of_split
 
     def message(self) -> str:
-        """One line, and one more per broken row (the first twenty) and note."""
+        """One line with the counts, then one per broken row (at most twenty) and per note."""
         total = self.used + len(self.broken)
         lines = [f"used {self.used} of {total} rows of {self.source}"]
         if self.broken:
@@ -75,10 +75,10 @@ def take(row: dict[str, Any], key: str, *, optional: bool = False) -> list[str]:
 
 
 def check_answer(item: CaptionedPair | Dialogue) -> None:
-    """Refuse an item that gives nothing to learn.
+    """Refuse an item without a training target.
 
     Raises:
-        UserError: a dialogue without an answer, or a pair without a caption.
+        UserError: a dialogue has no answer, or a pair no caption.
 
     """
     if isinstance(item, CaptionedPair):
@@ -129,8 +129,8 @@ def inside(folder: Path, name: str) -> Path:
     try:
         path = (base / name).resolve()
         path.exists()
-    except (OSError, ValueError) as error:  # too long, or with a zero byte
-        raise UserError(f"{name!r:.80} is no name of a file ({error})") from error
+    except (OSError, ValueError) as error:  # the name is too long or contains a zero byte
+        raise UserError(f"{name!r:.80} is not a file name ({error})") from error
     if not path.is_relative_to(base):
         raise UserError(f"{name!r} leaves its folder {base}")
     return path

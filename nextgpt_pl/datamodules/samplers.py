@@ -71,13 +71,13 @@ class MixedSampler(Sampler[list[int]]):
 
 
 class RowLoader(DataLoader):
-    """A DataLoader whose workers' errors that are meant for people arrive as what was said, without a traceback."""
+    """A DataLoader that re-raises the workers' :class:`UserError` with its own message, without the traceback."""
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         try:
             yield from super().__iter__()
         except UserError as error:
-            # torch raises the worker's error anew, with the worker's traceback as its message
+            # torch re-raises a worker's error with the worker's traceback as its message
             raise UserError(str(error).rsplit(f"{UserError.__name__}: ", 1)[-1].strip()) from error
 
 

@@ -27,9 +27,9 @@ class Source(ABC):
     """A source of items; ``report`` counts what the last :meth:`read` used and skipped.
 
     Attributes:
-        name: of the data set, for its share.
-        on_error: what becomes of an item that turns out to be unusable when it is rendered or its media are read:
-            ``raise`` ends the run, ``skip`` lets another item take its place and counts it.
+        name: name of the data set, for its weight.
+        on_error: policy for an item that is found to be unusable when it is rendered or its media are read: ``raise``
+            ends the run, ``skip`` replaces it by another item and counts it.
 
     """
 
@@ -78,7 +78,7 @@ class FileSource(Source):
         return items
 
     def _of_file(self, file: Path, split: Split, embedding_shapes: Shapes) -> list[Item]:
-        """The items of a file's rows that are on this side of the split; all rows are checked and counted."""
+        """The items of a file's rows that belong to the split; all rows are checked and counted."""
         name = file.relative_to(self.root) if file.is_relative_to(self.root) else file
         found: list[Item] = []
         used = chosen = lost = 0
@@ -86,7 +86,7 @@ class FileSource(Source):
             where = f"{name}, row {index}"
             if isinstance(row, UserError):
                 self.report.broken.append(f"{name}: {row}")
-                lost += 1  # of no known side, so of both
+                lost += 1  # its split is unknown, so it counts in both
                 continue
             here = not self.val_fraction or held_out(row_key(row), self.val_fraction) == (split == "val")
             try:
@@ -159,8 +159,8 @@ class JSONSource(FileSource):
         embeddings: folder of the caption embeddings, relative to root.
         need_media: check that the media files exist.
         on_error: stop at broken rows, naming them all, or skip and count them.
-        val_fraction: share of each file's rows that is kept for validation, chosen by a hash of the row's first medium
-            (or of the whole row); 0: validate on the training rows.
+        val_fraction: fraction of each file's rows in the held-out split, chosen by a hash of the row's first medium (or
+            of the whole row); 0: validate on the training rows.
 
     """
 
@@ -184,7 +184,7 @@ class JSONSource(FileSource):
                     raise UserError(f"files: {file.relative_to(self.root)}: {self._missing(file)}")
 
     def _missing(self, file: Path) -> str:
-        # not the whole tree below: it may be a disk
+        # not recursive: the folder may be a whole disk
         known = [str(p.relative_to(self.root)) for p in file.parent.glob("*.json")]
         return f"no such file{nearest(str(file.relative_to(self.root)), known)}"
 

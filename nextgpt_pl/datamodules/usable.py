@@ -1,8 +1,8 @@
-"""Items as rows that a batch can hold: rendered, their files read. Runs in data-loader workers.
+"""Render items as rows and read their files; replace unusable items. Runs in data-loader workers.
 
-Whether an item can be used is known only here: it may be too long, or its media may not be readable. Where its source
-says ``on_error: skip``, another item takes its place, so every batch of every process has its full size. Which one
-depends on the item's number alone: a resumed run gets the same.
+An item may turn out to be unusable only here: its row is too long, or its media cannot be read. With ``on_error: skip``
+another item replaces it, so all batches on all ranks have full size. The replacement depends on the item's index only,
+so a resumed run draws the same.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _TRIES = 100
 
 @dataclass
 class RowMaker:
-    """Makes one item a row.
+    """Converts an item to a row.
 
     Attributes:
-        render: item to token ids, of the model.
-        max_length: longest row in tokens.
-        read: reads the files that the row's media are in, of the stage; ``None`` leaves them unread.
+        render: renders an item as token ids.
+        max_length: maximum number of tokens per row.
+        read: the stage's reader of a row's media files; ``None``: files are not read.
 
     """
 
@@ -39,15 +39,15 @@ class RowMaker:
     read: Callable[[Rendered], Rendered] | None = None
 
     def __call__(self, item: Item, *, shorten: bool) -> tuple[Rendered, int]:
-        """The row, and how many messages it lost.
+        """The row, and the number of messages that were dropped.
 
         Args:
             item: a pair or a dialogue.
-            shorten: whether a dialogue that is too long loses its oldest exchanges, instead of being an error.
+            shorten: drop the oldest exchanges of a dialogue that is too long, instead of raising an error.
 
         Raises:
-            UserError: the row is too long or teaches nothing, or a file is missing, unreadable or not finite; names
-                the item.
+            UserError: the row is too long or has no label, or a file is missing, unreadable or not finite; the message
+                names the item.
 
         """
         row, dropped = self.rendered(item, shorten=shorten)
@@ -62,7 +62,7 @@ class RowMaker:
             raise UserError(f"{item.key}: {error}") from error
 
     def rendered(self, item: Item, *, shorten: bool) -> tuple[Rendered, int]:
-        """The same without reading any file."""
+        """The row without its files, and the number of dropped messages."""
         row, dropped = self.render(item), 0
         if len(row.input_ids) > self.max_length:
             if not shorten or isinstance(item, CaptionedPair):
@@ -70,13 +70,13 @@ class RowMaker:
             row, positions = shortened(item, self.render, self.max_length)
             dropped = len(positions)
         if max(row.labels, default=-1) < 0:
-            raise UserError(f"{item.key}: no token is to be learned")
+            raise UserError(f"{item.key}: no token has a label, so there is nothing to learn")
         return row, dropped
 
 
 @dataclass(frozen=True)
 class UsableRow:
-    """A row, and what was found on the way to it."""
+    """A row, and notes on the items that were skipped or shortened for it."""
 
     row: Rendered
     notes: tuple[RowNote, ...] = ()
@@ -86,12 +86,11 @@ class UsableRows(Dataset[UsableRow]):
     """One row per item of a split.
 
     Args:
-        items: of the split.
-        groups: what each is mixed by; an item's place is taken by one of its group.
-        policies: what becomes of items that cannot be used: the first item's number and the policy, for each run of
-            items of one source, ascending.
-        make: makes an item a row.
-        split: named in notes.
+        items: items of the split.
+        groups: sampling group of each item; an unusable item is replaced by one of the same group.
+        policies: per source, the index of its first item and its policy for unusable items, in ascending order.
+        make: converts an item to a row.
+        split: name of the split, for notes.
 
     """
 
@@ -116,10 +115,10 @@ class UsableRows(Dataset[UsableRow]):
         return self._skips[bisect_right(self._starts, index) - 1]
 
     def __getitem__(self, index: int) -> UsableRow:
-        """The item's row, or that of another one of its group, with the reasons.
+        """The item's row, or the row of a replacement with notes on the unusable items.
 
         Raises:
-            UserError: the item cannot be used and its source says ``raise``, or nearly its whole group cannot be used.
+            UserError: the item is unusable and its source sets ``raise``, or no replacement was found in 100 draws.
 
         """
         notes: list[RowNote] = []
@@ -143,7 +142,7 @@ class UsableRows(Dataset[UsableRow]):
         )
 
     def _substitute(self, index: int, attempt: int) -> int:
-        """The number of another item of the group, drawn by the item's number: neighbours are often broken alike."""
+        """Index of another item of the group, drawn with the item's index as seed; neighbours often fail together."""
         group = self.groups[index]
         if group not in self._members:
             self._members[group] = np.array([i for i, g in enumerate(self.groups) if g == group], np.int64)

@@ -1,4 +1,4 @@
-"""Plain values of a YAML that become arguments of diffusers: checked against its signatures before weights are read."""
+"""Check arguments that are passed on to diffusers against its signatures, before weights are read."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from nextgpt_pl.errors import UserError, nearest
 
-# text stands first: the command line's parser would read the text "0x10" as a number where a number comes before it
+# str comes first: the parser would otherwise convert the text "0x10" to a number
 Plain = str | bool | int | float | list[int | float] | None
 Arguments = dict[str, Plain]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 _POSITIVE = ("num_inference_steps", "height", "width", "num_frames", "audio_length_in_s", "max_sequence_length")
 _SIDES, _SIDE_MULTIPLE = ("height", "width"), 8
-# given by the decoder itself
+# set by the decoder itself
 _OWN_ENDS = ("prompt", "prompt_2", "prompt_3", "embeds", "mask", "_per_prompt")
 _OWN = ("self", "generator", "latents", "output_type", "return_dict")
 _SIMPLE: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 def sampling_types(pipeline_class: Any) -> dict[str, Any]:
-    """Arguments of a pipeline's call that a YAML may set, with their types."""
+    """Names and types of the arguments of a pipeline's call that a YAML may set."""
     found = declared(pipeline_class.__call__)
     given = {name for name in found if name in _OWN or name.endswith(_OWN_ENDS) or "callback" in name}
     return {name: wanted for name, wanted in found.items() if name not in given and _described(wanted)}
@@ -33,7 +33,7 @@ def sampling_types(pipeline_class: Any) -> dict[str, Any]:
 
 @lru_cache
 def declared(function: Callable[..., Any]) -> Mapping[str, Any]:
-    """Names and types of a function's arguments; a default's own type is allowed whatever the annotation says."""
+    """Names and types of a function's arguments; the type of a default value is always accepted."""
     try:
         hints = get_type_hints(function)
     except (NameError, TypeError):  # an annotation that cannot be resolved
@@ -55,8 +55,8 @@ def check(values: Mapping[str, Any], known: Mapping[str, Any], where: str, owner
     Args:
         values: name to plain value.
         known: names and types, see :func:`declared`.
-        where: key of the YAML that holds them.
-        owner: whose arguments they are.
+        where: YAML key that holds the values.
+        owner: name of the class that takes the arguments, for messages.
 
     Raises:
         UserError: a name is unknown, or a value is of another type, not finite or out of bounds.
@@ -93,7 +93,7 @@ def _check(value: Any, wanted: Any, where: str, name: str) -> None:
     if value <= 0:
         raise UserError(f"{where}={value!r}: above 0")
     if name in _SIDES and value % _SIDE_MULTIPLE:
-        raise UserError(f"{where}={value!r}: a multiple of {_SIDE_MULTIPLE} pixels")
+        raise UserError(f"{where}={value!r}: expected a multiple of {_SIDE_MULTIPLE} pixels")
 
 
 def _fits(value: Any, wanted: Any) -> bool:
@@ -108,7 +108,7 @@ def _fits(value: Any, wanted: Any) -> bool:
 
 
 def _is_scalar(value: Any, wanted: Any) -> bool:
-    """Of the type ``wanted``; a truth value is no number, and a number is finite."""
+    """Whether a value has the type ``wanted``; a bool is not a number, and numbers must be finite."""
     if isinstance(value, float) and not math.isfinite(value):
         return False
     if wanted is Any:
@@ -125,7 +125,7 @@ def _elements_fit(values: Collection[Any], origin: Any, parameters: tuple[Any, .
 
 
 def _described(wanted: Any) -> str:
-    """In words; nothing where no plain value is of this type."""
+    """The type in words; empty if no plain value has this type."""
     origin, parameters = get_origin(wanted), get_args(wanted)
     if origin in (Union, types.UnionType):
         shown = [text for text in map(_described, parameters) if text]

@@ -127,9 +127,9 @@ class AudioLDMDecoder(DiffusionDecoder):
 
 
 def _attention_mask(mask: Tensor, encoder: Any) -> Tensor:
-    """A mask ``(N, L)`` of the CPU as a text encoder's attention wants it, ``(N, 1, L, L)``.
+    """Expand a padding mask ``(N, L)`` on the CPU to the attention mask ``(N, 1, L, L)`` of a text encoder.
 
-    The library makes the same of it on the device, but waits for the device to see whether the mask can be left out.
+    transformers would do this on the device, with a host synchronisation to find out whether the mask can be omitted.
     """
     allowed = mask[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
     attention = encoder.config._attn_implementation

@@ -95,7 +95,7 @@ class Decoder(ABC):
         raise UserError(f"model.denoising_weights: {type(self).__name__} has no network to be trained through")
 
     def remember(self, max_bytes: int) -> None:  # noqa: B027 (not every decoder remembers any)
-        """Without a cache: remember the embeddings of the captions that were given last, in so many bytes."""
+        """Without a feature cache, keep the embeddings of recent captions in a memory of at most ``max_bytes``."""
 
     def parameter_counts(self) -> dict[str, int]:
         """Parameters per network that it consists of, all frozen; known without reading weights."""
@@ -107,7 +107,7 @@ class Decoder(ABC):
 
 
 def constant(array: np.ndarray) -> bool:
-    """Whether a medium is one value throughout: a black picture, silence."""
+    """Whether all values of a medium are equal (a black picture, silence)."""
     return array.size == 0 or bool(array.max() == array.min())
 
 

@@ -85,18 +85,18 @@ def loss(
 ) -> Tensor:
     """Mean over media of the min-SNR-weighted denoising error.
 
-    The network is frozen and only the gradient of the embeddings is wanted. So a part's gradient is computed with its
-    loss, and its activations are freed: memory does not grow with the number of media. Without gradients none is kept.
+    The network is frozen; only the gradient of the embeddings is needed. It is computed chunk by chunk together with
+    the loss, so the activations of one chunk are freed before the next and memory does not grow with N.
 
     Args:
-        denoise: noisy latents ``(n, C, ...)``, timesteps ``(n,)`` and embeddings ``(n, *embedding_shape)`` of a part
-            to the prediction, all on the latents' device.
+        denoise: maps noisy latents ``(n, C, ...)``, timesteps ``(n,)`` and embeddings ``(n, *embedding_shape)`` of a
+            chunk to the prediction, all on the latents' device.
         scheduler: of the pipeline; says what is predicted and how much noise there is.
         embeddings: ``(N, *embedding_shape)``; gradients flow into them.
         latents: ``(N, C, ...)`` float32.
         gamma: of min-SNR.
         generator: on the CPU, of timesteps and noise.
-        at_once: media in a part.
+        at_once: media per chunk.
 
     """
     timesteps, alpha, sigma = noise_levels(scheduler, len(latents), generator)
@@ -110,7 +110,7 @@ def loss(
     def error(own: slice, embedding: Tensor) -> Tensor:
         clean, added, kept, drowned = latents[own], noise[own], alpha[own], sigma[own]
         predicted = denoise(kept * clean + drowned * added, timesteps[own], embedding).float()
-        # some networks also predict a variance, in further channels
+        # some networks also predict a variance in additional channels
         predicted = predicted[:, : clean.shape[1]]
         share = len(clean) / len(latents)
         return share * denoising_loss(predicted, denoising_target(kind, clean, added, kept, drowned), weights[own])
@@ -123,16 +123,16 @@ def loss(
 
 
 class _InParts(torch.autograd.Function):
-    """Sum of the parts' losses; the gradient of a part is computed before the next part runs."""
+    """Sum of the chunks' losses; the gradient of a chunk is computed before the next chunk runs."""
 
     @staticmethod
     def forward(
         ctx: Any, error: Callable[[slice, Tensor], Tensor], at_once: int, keep: bool, scale: float, embeddings: Tensor
     ) -> Tensor:
-        """``error``: loss of a part, given its place and its embeddings; ``scale``: on its way back."""
+        """``error`` computes the loss of a chunk from its slice and its embeddings; ``scale`` is the gradient's scale."""
         total = torch.zeros((), device=embeddings.device)
         gradient = torch.zeros_like(embeddings) if keep else None
-        # frozen networks run in their own dtype: forward, and backward too
+        # no autocast in forward and backward: frozen networks compute in their own dtype
         with own_precision(), torch.set_grad_enabled(keep):
             for start in range(0, len(embeddings), at_once):
                 place = slice(start, start + at_once)
@@ -146,7 +146,7 @@ class _InParts(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, weight: Tensor) -> Any:
-        """The gradients by the loss's own weight."""
+        """Scale the stored gradients by the gradient of the loss."""
         (gradient,) = ctx.saved_tensors
         return None, None, None, None, weight.to(gradient.dtype) * gradient
 

@@ -88,7 +88,7 @@ class PipelineFiles:
         """The class of the pipeline.
 
         Raises:
-            UserError: diffusers has no pipeline of this name, or ``parts`` names none of its parts.
+            UserError: diffusers has no pipeline of this name, or ``parts`` has a key that is not one of its parts.
 
         """
         found = diffusers_class(self.pipeline, "pipeline", "DiffusionPipeline")
@@ -126,18 +126,18 @@ def diffusers_class(name: str, key: str, base: str) -> Any:
     """A class of diffusers by its name.
 
     Args:
-        name: of the class.
-        key: of the YAML, ``pipeline`` or ``scheduler``.
+        name: name of the class.
+        key: key in the YAML, ``pipeline`` or ``scheduler``.
         base: name of the diffusers class that it must derive from.
 
     Raises:
-        UserError: there is none.
+        UserError: diffusers has no such class.
 
     """
     diffusers = importlib.import_module("diffusers")
     try:
         found = getattr(diffusers, str(name), None)
-    except (ImportError, RuntimeError) as error:  # its dependencies are not installed
+    except (ImportError, RuntimeError) as error:  # dependencies of the class are not installed
         raise UserError(f"decoder {key}={name!r}: {str(error).strip().splitlines()[-1]}") from error
     if inspect.isclass(found) and issubclass(found, getattr(diffusers, base)):
         return found
@@ -145,6 +145,6 @@ def diffusers_class(name: str, key: str, base: str) -> Any:
     kind = base.removeprefix("Diffusion").removesuffix("Mixin")
     known = [other for other in dir(diffusers) if other.endswith(kind) and other != base]
     hint = nearest(str(name), known)
-    if not hint.startswith("; did you mean"):  # there are hundreds
+    if not hint.startswith("; did you mean"):  # no close match, and hundreds of names to list
         hint = f"; give the name of a class, such as {example}"
     raise UserError(f"decoder {key}={name!r}: diffusers has no such {key}{hint}")

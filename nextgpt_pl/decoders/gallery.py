@@ -91,7 +91,7 @@ class GalleryDecoder(Decoder):
         self._items = found
 
     def check_sampling(self, sampling: Mapping[str, Any]) -> None:
-        """The other decoder's arguments are taken, so that a gallery can stand in its place; they change nothing."""
+        """Check the sampling arguments of the decoder that the gallery replaces; they have no effect here."""
         self.decoder.check_sampling(sampling)
 
     def generate(

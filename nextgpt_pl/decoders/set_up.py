@@ -28,7 +28,7 @@ class SetUp:
     """See :class:`~nextgpt_pl.decoders.diffusion.DiffusionDecoder` for what each option means.
 
     Raises:
-        UserError: no scheduler of diffusers, or arguments that it does not have.
+        UserError: diffusers has no such scheduler, or the scheduler does not take one of the arguments.
 
     """
 
@@ -48,10 +48,10 @@ class SetUp:
         return diffusers_class(str(self.scheduler), "scheduler", "SchedulerMixin")
 
     def apply(self, pipeline: Any, device: torch.device) -> None:
-        """Scheduler, compilation, slices, place."""
+        """Set the scheduler, compilation, sliced decoding and device of a pipeline."""
         slice_by_slice = getattr(getattr(pipeline, "vae", None), "enable_slicing", None)
         if slice_by_slice is not None:
-            # one picture or frame at a time: a video of 24 frames at 320x576 needs 0.3 GiB instead of 6.3
+            # decode one image or frame at a time: a video of 24 frames at 320x576 needs 0.3 GiB instead of 6.3
             slice_by_slice()
         if self.scheduler:
             scheduler_class = self._scheduler_class()

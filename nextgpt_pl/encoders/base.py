@@ -100,22 +100,22 @@ class Encoder(nn.Module, ABC):
         """Prepared media ``(N, ...)`` to features ``(N, E, output_dim)``."""
 
     def open_stores(self) -> None:
-        """Open the cache's stores, so that processes forked from here on know what is there (:meth:`keeps`)."""
+        """Open the cache's stores; forked workers need them for :meth:`keeps`."""
         if self.cache is not None:
             for modality in self.modalities:
                 self._store(modality)
 
     def keeps(self, media: Media) -> bool:
-        """Whether the medium's feature is known to be kept; never opens a store, which reads all weights for its key.
+        """Whether the medium's feature is in an open store. Stores are not opened here: their key hashes all weights.
 
         Raises:
-            UserError: its file is missing.
+            UserError: the medium's file is missing.
 
         """
         if self.cache is not None and media.modality not in self._stores:
             return False
         store, key = self._store(media.modality)
-        store.look_again()  # a worker lives for many epochs, in which its parent fills the cache
+        store.look_again()  # workers persist over epochs while the parent process fills the cache
         return key(media) in store
 
     def features(self, modality: Modality, media: Sequence[Media], device: torch.device | str) -> Tensor:
@@ -135,12 +135,12 @@ class Encoder(nn.Module, ABC):
     ) -> dict[Modality, Tensor]:
         """Features ``(N, E, output_dim)`` float32 per modality, computed outside of autocast.
 
-        The encoder is frozen, so what it gave once is remembered: in the cache, or without one in memory. Processes
-        that encode in step agree once, and the device is waited for once, whatever the number of modalities.
+        The encoder is frozen, so features are reused: from the cache, or without one from memory. With sharded weights
+        there is one all-reduce, and on a GPU one host synchronisation, whatever the number of modalities.
 
         Args:
-            media: per modality N media, each with what :meth:`prepare` has given already; ``None`` where it has not.
-            device: where features are computed and returned.
+            media: per modality N media, each with the output of :meth:`prepare`, or ``None`` if it is not prepared yet.
+            device: device on which features are computed and returned.
 
         """
         lookups = []
@@ -148,7 +148,7 @@ class Encoder(nn.Module, ABC):
             store, key = self._store(modality)
             lookups.append(store.look_up([key(medium) for medium, _ in wanted]))
         chunks = [-(-len(lookup.missing) // _CHUNK) for lookup in lookups]
-        # agreed on before anything is encoded: with sharded weights encoding is communication
+        # all ranks must agree before encoding: with sharded weights the forward pass has collectives
         together = largest(chunks, device) if self.in_step else chunks
         made: list[Tensor | None] = []
         for (modality, wanted), lookup, own, of_all in zip(media.items(), lookups, chunks, together, strict=True):
@@ -184,7 +184,7 @@ class Encoder(nn.Module, ABC):
         return self._stores[modality], media_key
 
     def remember(self, max_bytes: int) -> None:
-        """Without a cache: remember the features of the media that were shown last, in so many bytes."""
+        """Without a feature cache, keep the features of recent media in a memory of at most ``max_bytes``."""
         self._memory = Memory(max_bytes, evict=True)
 
     def train(self, mode: bool = True) -> Encoder:

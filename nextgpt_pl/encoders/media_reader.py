@@ -1,4 +1,4 @@
-"""What a stage reads of files, as its data-loader workers do it: a file that cannot be read is found there."""
+"""Reading of a stage's media files in data-loader workers, where unreadable files are detected."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from nextgpt_pl.media import array_of
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media, MediaSlot, Rendered
 
-_REMEMBERED = 50_000  # media that a worker need not open a second time
+_REMEMBERED = 50_000  # media that a worker has checked and does not open again
 
 
 @dataclass
 class MediaReader:
-    """Reads the files that a row's media are in; media that are rendered on demand stay for later.
+    """Reads a row's media files. Media that are rendered on demand are not read here.
 
     Attributes:
-        encoder: reads what is shown; ``None`` where nothing is.
-        compared: modalities whose true media a loss looks at.
+        encoder: prepares input media; ``None`` if the stage reads none.
+        compared: modalities whose true media a loss is computed on.
 
     """
 
@@ -28,7 +28,7 @@ class MediaReader:
     _opened: set[Media] = field(default_factory=set, init=False, repr=False)
 
     def __call__(self, row: Rendered) -> Rendered:
-        """The row with its shown media prepared for the encoder, but for those whose features are kept.
+        """The row with its input media prepared for the encoder, except those whose features are cached.
 
         Raises:
             UserError: a file is missing, unreadable or not finite.
@@ -40,12 +40,12 @@ class MediaReader:
         return replace(row, slots=tuple(self._prepared(slot) for slot in row.slots))
 
     def files(self, row: Rendered) -> list[Media]:
-        """The media of a row that are read from files, for this stage."""
+        """The media files of a row that this stage reads."""
         compared = [span.media for span in row.spans if span.media is not None and self._compares(span.modality)]
         return [m for m in [*(slot.media for slot in row.slots), *compared] if isinstance(m.source, Path)]
 
     def _open(self, medium: Media) -> None:
-        """See that a medium can be read; the loss reads it itself, where its latents are not remembered."""
+        """Check that a medium can be read; the loss reads it again if its latents are not cached."""
         if medium not in self._opened:
             array_of(medium)
             if len(self._opened) < _REMEMBERED:

@@ -34,10 +34,10 @@ class Estimate:
 
 
 def of_mean(per_item: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
-    """The mean of ``(N,)`` scores; of a single one there is no interval.
+    """The mean of ``(N,)`` scores with a confidence interval; a single score has no interval.
 
     Raises:
-        ValueError: no item, or one that is not finite.
+        ValueError: there are no scores, or one is not finite.
 
     """
     scores = np.asarray(per_item, dtype=np.float64)
@@ -54,7 +54,7 @@ def of_mean(per_item: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> 
 
 
 def of_error(value: float, error: float | None, count: int) -> Estimate:
-    """A score with its standard error; where that is not known, or not finite, there is no interval.
+    """A score with an interval from its standard error; without an interval if that is unknown or not finite.
 
     Raises:
         ValueError: the score is not finite.
@@ -75,7 +75,7 @@ def of_set(score: Callable[[np.ndarray], float], count: int, seed: int = 0, resa
         score: of item numbers ``(N,)``.
         count: N.
         seed: of the draws.
-        resamples: number of draws; 0 for no interval, which a single item has none of either.
+        resamples: number of draws; 0 for no interval. A single item has no interval either.
 
     """
     value = _finite(score(np.arange(count)), count)

@@ -1,4 +1,4 @@
-"""Whether an item's files can be read: one that cannot is recorded as failed, and costs the others nothing."""
+"""Check whether an item's files can be read; items with unreadable files are recorded as failed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nextgpt_pl.template_tokens import check_text
 
 
 def shown(item: Item) -> Iterator[Media]:
-    """The media of an item's question that lie in files."""
+    """The media files of an item's question."""
     for message in item.messages:
         content = message["content"]
         for part in content if isinstance(content, (list, tuple)) else ():
@@ -27,10 +27,10 @@ def shown(item: Item) -> Iterator[Media]:
 
 
 def reference(item: Item, root: Path | None) -> Iterator[Media]:
-    """The right medium, where it is a file; ``root`` is the task's data folder.
+    """The reference medium, if it is a file; ``root`` is the task's data folder.
 
     Raises:
-        UserError: its name leaves the folder, or has an unknown ending.
+        UserError: the file's path leaves the folder, or its suffix is unknown.
 
     """
     if isinstance(item.reference, str) and root is not None:
@@ -54,9 +54,9 @@ def fault(item: Item, root: Path | None, *, question: bool = True) -> str | None
     """Why an item's files or texts cannot be read; ``None`` if they can.
 
     Args:
-        item: of a task.
+        item: item of a task.
         root: the task's data folder.
-        question: whether the question's media are read too, or the right medium alone.
+        question: read the question's media as well as the reference medium.
 
     """
     try:
@@ -69,7 +69,7 @@ def fault(item: Item, root: Path | None, *, question: bool = True) -> str | None
 
 
 def check_item(item: Item, checked: CheckedMedia, root: Path | None) -> Checked:
-    """Open an item's files for ``data check``."""
+    """Open all files of an item for ``data check``."""
     try:
         _check_texts(item)
         files = tuple(checked.open(medium) for medium in [*shown(item), *reference(item, root)])

@@ -27,13 +27,13 @@ class Prediction:
         task: name of the task.
         key: of the item, unique within the task.
         prompt: parts of the last question, ``{"type": "text", "text": ...}`` or ``{"type": "image"}``.
-        reply: parts in order; a medium's ``file`` is a path below the predictions' folder, and one that is a single
-            value throughout (a black picture, silence) is marked as ``constant``.
+        reply: parts in order; a medium's ``file`` is a path below the predictions' folder. Media whose values are all
+            equal (a black picture, silence) are marked as ``constant``.
         references: right texts: captions, or answers of annotators.
         reference: a right medium, ``{"type": ..., "file": ...}``; its file lies below the predictions' folder, or
             below the task's own data folder where it has one.
         expected: exact content in the pocket world: pairs of a kind and the attributes of a scene.
-        failed: why the item could not be asked or compared: a file of it cannot be read. It has no reply and no score.
+        failed: why a file of the item could not be read; the item then has no reply and no score. ``None`` otherwise.
 
     """
 
@@ -72,10 +72,10 @@ def write_line(prediction: Prediction, file: Any) -> None:
 
 
 def read(folder: Path) -> list[Prediction]:
-    """All predictions of a folder, of each item the last one: what had failed may have been answered later.
+    """All predictions of a folder; the last one of each item counts, since a later run may answer a failed item.
 
     Raises:
-        UserError: there are none, or a line is not a prediction; names the line.
+        UserError: there are none, or a line is not a prediction; the message names the line.
 
     """
     file = folder / FILE
@@ -85,7 +85,8 @@ def read(folder: Path) -> list[Prediction]:
 
 
 def _lines(file: Path) -> Iterator[Prediction]:
-    lines = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")  # a text may hold other line breaks
+    # splitlines() would also split at Unicode line breaks inside a text
+    lines = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     for number, line in enumerate(lines, start=1):
         try:
             yield Prediction(**json.loads(line))

@@ -31,7 +31,7 @@ def rows(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
             found.append((task, name, f"{ours.value:.4g}", interval, *theirs, str(ours.count)))
         found += [(task, name, "not computed", why, "", "", "") for name, why in result["failed"].items()]
         if result.get("constant"):
-            what = "black pictures, silence: one value throughout"
+            what = "constant media (black pictures, silence)"
             found.append((task, "constant media", str(result["constant"]), what, "", "", str(result["items"])))
         skipped = result.get("skipped", {})
         if skipped:

@@ -52,17 +52,17 @@ def predict(
 ) -> None:
     """Write a prediction for each item of each task that ``folder`` does not have yet.
 
-    An item's media depend on its number and ``seed`` alone, and at temperature 0 its text does too; so an interrupted
-    run continues as if nothing had happened. An item whose files cannot be read is written as failed, and tried again
-    by the next run.
+    An item's media depend only on its index and ``seed``; at temperature 0 so does its text. An interrupted run can
+    therefore be continued with the same result. An item whose files cannot be read is written as failed, and is tried
+    again by the next run.
 
     Args:
-        model: answers.
-        tasks: to be answered.
-        folder: of the predictions; one file system for all processes.
-        temperature: of the text.
-        seed: of media and text.
-        shared: each process answers its part of the items and writes its media; the first one writes the predictions.
+        model: model that answers.
+        tasks: tasks to answer.
+        folder: folder of the predictions, on a file system that all ranks share.
+        temperature: sampling temperature of the text.
+        seed: seed of media and text.
+        shared: split the items over all ranks. Each rank writes its media, rank 0 writes the predictions.
 
     """
     alone = not shared or processes() == 1
@@ -78,7 +78,7 @@ def predict(
             bar = tqdm(total=len(items), desc=task.name, disable=not first)
             batches = _batches(items)
             for start in range(0, len(batches), count):
-                # processes take turns: the predictions stand in the order in which one process writes them
+                # items alternate between ranks, so that predictions have the order of a run with one process
                 mine = [item for batch in batches[start : start + count][own : own + 1] for item in batch]
                 answer = partial(_answer_readable, model, task, mine, folder, temperature, seed)
                 for prediction in answer() if alone else together(answer):
@@ -131,10 +131,10 @@ def _batches(items: list[tuple[int, Item]]) -> list[list[tuple[int, Item]]]:
 def _answer_readable(
     model: AnyToAny, task: Task, batch: list[tuple[int, Item]], folder: Path, temperature: float, seed: int
 ) -> list[Prediction]:
-    """Predictions of a batch, of which items with files that cannot be read are failed ones.
+    """Predictions of a batch; items with unreadable files get failed predictions.
 
-    Right media are read beforehand, since every score would miss them later; the question's, which the model reads
-    itself, only to find out which it could not.
+    Reference media are checked before the batch is answered, since all scores need them. The question's media are
+    checked only if the model refuses the batch, to find the unreadable ones.
 
     Raises:
         UserError: the model refuses the batch for another reason.
@@ -155,7 +155,7 @@ def _answer_readable(
 def _without_faults(
     task: Task, batch: list[tuple[int, Item]], *, question: bool
 ) -> tuple[list[Prediction], list[tuple[int, Item]]]:
-    """Failed predictions of the items whose files cannot be read, and the other items."""
+    """Failed predictions for items whose files cannot be read, and the remaining items."""
     failed, readable = [], []
     for number, item in batch:
         reason = fault(item, task.data_root, question=question)
@@ -223,7 +223,7 @@ def _written(part: ReplyPart, folder: Path, name: str) -> dict[str, Any]:
 def score(tasks: Sequence[Task], folder: Path) -> dict[str, Any]:
     """Every number of every task that ``folder`` has predictions of; also written to ``scores.json``.
 
-    A score that cannot be computed stands there with its reason, and so do items that are not part of any score.
+    A score that cannot be computed is listed with its reason; items that no score includes are listed too.
     """
     predictions = records.read(folder)
     results: dict[str, Any] = {}

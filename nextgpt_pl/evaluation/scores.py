@@ -176,9 +176,9 @@ class Frechet(_OfFeatures):
 
 
 class Kernel(_OfFeatures):
-    """Kernel distance (KID): mean over subsets; its interval is of the jackknife over all items of both sets.
+    """Kernel distance (KID): mean over subsets, with a jackknife interval over all items of both sets.
 
-    So it does not depend on how much of the sets a subset is. With fewer than 3 items of either there is none.
+    The interval does not depend on the subset size. With fewer than 3 items in either set there is none.
 
     Args:
         extractor: see the base.
@@ -215,7 +215,7 @@ class Inception(_OfFeatures):
         self.splits = splits
 
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
-        """Mean over the splits, plus and minus 1.96 of their deviations; of a single split there is no interval."""
+        """Mean over the splits, plus and minus 1.96 standard deviations; a single split has no interval."""
         ours = self._features(predictions, folder)[0]
         if len(ours) < self.splits:
             raise ValueError(f"{self.name}: {len(ours)} items for {self.splits} splits")

@@ -1,4 +1,4 @@
-"""Several processes of one launch (torchrun, srun) that answer the items of tasks together."""
+"""Distributed evaluation: the ranks of a launch by torchrun or srun answer the items of tasks together."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from nextgpt_pl.distributed import gathered, of_first_process, rank
 from nextgpt_pl.errors import UserError
 
 T = TypeVar("T")
-_PATIENCE = timedelta(hours=12)  # the slowest process's batch may hold videos
+_PATIENCE = timedelta(hours=12)  # timeout of collectives: generating a batch of videos takes long
 
 
 @contextmanager
 def joined() -> Iterator[str | None]:
-    """Join the processes of this launch, by gloo, and give this process's own GPU; alone, nothing is done."""
+    """Start a gloo process group of the launch's ranks and return this rank's device; a no-op for a single process."""
     environment = _environment()
     if environment is None:
         yield None
         return
     address = f"tcp://{environment.main_address}:{environment.main_port}"
-    # torchrun has a store at that address already
+    # torchrun already runs a store at that address
     method = "env://" if dist.is_torchelastic_launched() else address
     ranks = {"rank": environment.global_rank(), "world_size": environment.world_size()}
     dist.init_process_group("gloo", init_method=method, timeout=_PATIENCE, **ranks)
@@ -38,7 +38,7 @@ def joined() -> Iterator[str | None]:
 
 
 def _environment() -> Any:
-    """Lightning's view of the launch, if it has several processes."""
+    """Lightning's cluster environment of the launch, if it has several processes."""
     from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
     found: Any = None
@@ -50,7 +50,7 @@ def _environment() -> Any:
 
 
 def by_first(function: Callable[[], None]) -> None:
-    """Let the first process alone do it; its :class:`UserError` is raised by all."""
+    """Run a function on rank 0 only; its :class:`UserError` is raised on all ranks."""
     reason = None
     if rank() == 0:
         try:
@@ -63,17 +63,17 @@ def by_first(function: Callable[[], None]) -> None:
 
 
 def together(function: Callable[[], list[T]]) -> list[T]:
-    """What all processes found, in their order; where one fails, all do."""
+    """The results of all ranks, in order; if one rank fails, all raise."""
     found: list[T] = []
     own: Exception | None = None
     try:
         found = function()
-    except Exception as error:  # the others wait, and have to be told
+    except Exception as error:  # the other ranks wait in a collective and must be told
         own = error
     everyone = gathered((found, None if own is None else f"{type(own).__name__}: {own}"))
     if own is not None:
         raise own
     for _, reason in everyone:
         if reason is not None:
-            raise UserError(f"another process stopped: {reason}")
+            raise UserError(f"another rank failed: {reason}")
     return [one for part, _ in everyone for one in part]

@@ -59,9 +59,9 @@ class ValidationTasks(Callback):
             model = AnyToAny(pl_module.network, pl_module.device, placed=True, memory=None)
             for task in self.tasks:
                 pl_module.network(self._answer, model, path, task)
-                act_on_signals(trainer, pl_module)  # a task may take longer than a scheduler waits
+                act_on_signals(trainer, pl_module)  # a task may take longer than the scheduler's grace period
             record = score(self.tasks, path)
-        # the same numbers in all processes: what watches them, such as early stopping, decides alike
+        # equal values on all ranks, so that callbacks such as early stopping decide equally
         pl_module.log_dict(of_first_process(self._values(record)))
 
     def _answer(self, model: AnyToAny, folder: Path, task: Task) -> None:
@@ -74,7 +74,7 @@ class ValidationTasks(Callback):
             for key, reason in found["skipped"].items():
                 rank_zero_warn(f"validation task {task!r}: {key} is skipped: {reason}")
             if found["constant"]:
-                rank_zero_warn(f"validation task {task!r}: {found['constant']} media are one value throughout")
+                rank_zero_warn(f"validation task {task!r}: {found['constant']} media are constant (all values equal)")
             for score_name, reason in found["failed"].items():
                 rank_zero_warn(f"validation task {task!r}: no {score_name}: {reason}")
             for name, estimate in found["scores"].items():

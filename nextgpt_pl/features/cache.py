@@ -71,11 +71,11 @@ def _flush(stores: dict[str, FeatureStore]) -> None:
 
 
 def _flush_at_the_end(stores: dict[str, FeatureStore]) -> None:
-    """Nobody is left to handle an error: a full disk costs these features, and is said."""
+    """Write the remaining features at exit, where no caller can handle an error: print a full disk and go on."""
     try:
         _flush(stores)
     except DiskFullError as error:
-        print(f"feature cache: {error}; what was not written is computed again", file=sys.stderr)
+        print(f"feature cache: {error}; features that were not written will be computed again", file=sys.stderr)
 
 
 def _tell_stale(root: Path, kind: str, producer: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.samples import Media
 
 KEY_BYTES = 20
-_FILES = 2**18  # whose hashes are remembered: some 100 MB
+_FILES = 2**18  # maximum number of files whose hashes are remembered, about 100 MB
 
 
 def digest(*parts: bytes | str) -> bytes:
@@ -67,7 +67,8 @@ def code_sha256(*modules: ModuleType) -> str:
 def media_key(media: Media) -> bytes:
     """The key of a medium's content.
 
-    A file's bytes; what is rendered on demand says by ``content_key()`` what it is made of, or else is rendered.
+    Hash of a file's bytes. A medium that is rendered on demand is identified by its source's ``content_key()``, or
+    rendered and hashed if there is none.
 
     Raises:
         UserError: the file is missing or cannot be read.
@@ -83,16 +84,16 @@ def media_key(media: Media) -> bytes:
 
 
 def media_name(media: Media) -> bytes:
-    """A key for this process alone: as :func:`media_key`, but of a file's path, size and time of change.
+    """A key that is valid in this process only: like :func:`media_key`, but of a file's path, size and mtime.
 
-    Holds no reference to the medium.
+    The key holds no reference to the medium.
     """
     rates = f"{media.modality}:{media.sample_rate}:{media.fps}"
     if not isinstance(media.source, Path):
         return _source_key(media.source, rates)
     try:
         status = media.source.stat()
-    except OSError:  # who reads it says so
+    except OSError:  # the reader of the file reports the error
         return digest("path", str(media.source), rates)
     return digest("path", str(media.source), f"{status.st_size}:{status.st_mtime_ns}", rates)
 

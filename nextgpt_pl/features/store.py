@@ -21,7 +21,7 @@ from nextgpt_pl.atomic import clear_abandoned, write_whole
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features.shards import Shard, write_shard
 
-_ENTRY = 1024  # bytes that a key, a tensor's objects and their places take
+_ENTRY = 1024  # bytes of an entry besides the values: key, tensor object, dictionary slot
 SHARD_BYTES = 64 * 2**20
 MANIFEST = "manifest.json"
 
@@ -42,7 +42,7 @@ class Store(ABC):
 
     @abstractmethod
     def look_again(self) -> None:
-        """Take in what other processes have added, where they can."""
+        """Find entries that other processes have added, if the store is shared."""
 
     def missing(self, keys: Sequence[Hashable]) -> list[int]:
         """Positions of the keys that are not there, of equal ones the first."""
@@ -52,12 +52,12 @@ class Store(ABC):
         return [index for key, index in first.items() if key not in self]
 
     def look_up(self, keys: Sequence[Hashable]) -> Lookup:
-        """What is there of some keys."""
+        """Look up several keys."""
         found = {key: self.get(key) for key in dict.fromkeys(keys)}
         return Lookup(self, keys, found, self.missing(keys))
 
     def fetch(self, keys: Sequence[Hashable], make: Callable[[list[int]], Tensor]) -> list[Tensor]:
-        """One tensor per key, on the CPU; ``make(positions)`` computes those that are missing, each key once."""
+        """One CPU tensor per key; ``make(positions)`` computes the missing ones, each key once."""
         lookup = self.look_up(keys)
         return complete([lookup], [make(lookup.missing) if lookup.missing else None])[0]
 
@@ -67,10 +67,10 @@ class Lookup:
     """Keys that were looked up in a store.
 
     Attributes:
-        store: where.
-        keys: in the order that is asked for.
-        found: what is there by key, float32; ``None`` if it is not.
-        missing: positions of the keys that are not there, of equal ones the first.
+        store: the store.
+        keys: keys in the requested order.
+        found: float32 values by key; ``None`` for a missing value.
+        missing: positions of missing keys; only the first of equal keys.
 
     """
 
@@ -81,12 +81,12 @@ class Lookup:
 
 
 def complete(lookups: Sequence[Lookup], made: Sequence[Tensor | None]) -> list[list[Tensor]]:
-    """Per lookup one tensor per key, on the CPU; what was missing is added to the stores.
+    """Per lookup one CPU tensor per key; computed values are added to the stores.
 
     Args:
-        lookups: one or several.
-        made: per lookup the tensors of its missing keys, ``(n, ...)`` on any device, which is waited for once; ``None``
-            where nothing is missing.
+        lookups: lookups to complete.
+        made: per lookup the values of its missing keys ``(n, ...)`` on any device, or ``None`` if nothing is missing.
+            All lookups together take one host synchronisation.
 
     """
     copied = iter(_on_host([values.detach().float() for values in made if values is not None]))
@@ -96,13 +96,13 @@ def complete(lookups: Sequence[Lookup], made: Sequence[Tensor | None]) -> list[l
         for key, value in zip([lookup.keys[i] for i in lookup.missing], next(copied), strict=True):
             lookup.store.add(key, value)
             kept = lookup.store.get(key)
-            # a memory that is full keeps nothing
+            # a full memory does not keep the value
             lookup.found[key] = value if kept is None else kept
     return [[v for v in (lookup.found[key] for key in lookup.keys) if v is not None] for lookup in lookups]
 
 
 def _on_host(tensors: list[Tensor]) -> list[Tensor]:
-    """Copies on the CPU, of all tensors at once."""
+    """CPU copies of all tensors in one transfer."""
     if len(tensors) < 2 or all(t.device.type == "cpu" for t in tensors):
         return [t.cpu() for t in tensors]
     flat = torch.cat([t.flatten() for t in tensors]).cpu()
@@ -110,13 +110,13 @@ def _on_host(tensors: list[Tensor]) -> list[Tensor]:
 
 
 class Memory(Store):
-    """A dictionary of bounded size, its keys counted.
+    """An in-memory store of bounded size, including keys.
 
     Args:
-        max_bytes: of values, keys and the dictionary itself.
-        evict: make room by dropping what was asked for longest ago, as an endless stream of new media wants it. By
-            default what comes too late is not kept: of a set larger than the memory that is read epoch by epoch,
-            dropping the oldest would drop each feature before it is asked for again.
+        max_bytes: maximum size of values, keys and dictionary.
+        evict: evict the least recently used entries, for an endless stream of new media. By default nothing is
+            evicted and new values are dropped once the store is full: over epochs of a data set that exceeds the
+            store, eviction would remove every entry before its next use.
 
     """
 
@@ -137,10 +137,10 @@ class Memory(Store):
         return self._values.get(key)
 
     def look_again(self) -> None:
-        """Nothing: it is of one process alone."""
+        """Do nothing: the store belongs to one process."""
 
     def add(self, key: Hashable, value: Tensor) -> None:
-        """If there is room, or room can be made."""
+        """Add a value if it fits, or if eviction can make room."""
         kept = value.detach().float().cpu().clone()
         if key in self._values or _size(kept) > self.max_bytes:
             return
@@ -158,13 +158,13 @@ def _size(value: Tensor) -> int:
 class FeatureStore(Store):
     """A folder of shards, each a safetensors file with ``keys``, ``values`` and ``checksums``, memory-mapped.
 
-    Any number of processes may write: each into shards of its own, which appear whole. What a killed process had not
-    written yet is computed again; so is, with a warning that names the shard, what is damaged.
+    Any number of processes may write; each writes its own shards, atomically. Values that a killed process had not
+    written are computed again. So are damaged values, with a warning that names the shard.
 
     Args:
-        folder: of this producer.
-        producer: what computes the features, as plain data; written beside them.
-        dtype: of the features on disk.
+        folder: folder of this producer's features.
+        producer: description of the network that computes the features, as plain data; written to the folder.
+        dtype: dtype of the features on disk.
 
     """
 
@@ -173,14 +173,14 @@ class FeatureStore(Store):
         self._shards: dict[str, Shard | None] = {}
         self._index: dict[bytes, tuple[Shard, int]] = {}
         self._new: dict[bytes, Tensor] = {}
-        self._changed = 0  # the folder's time of change when it was last looked at
+        self._changed = 0  # the folder's mtime at the last refresh
         folder.mkdir(parents=True, exist_ok=True)
         clear_abandoned(folder)
         write_whole(folder / MANIFEST, json.dumps(producer, indent=2, sort_keys=True) + "\n")
         self.refresh()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # memory maps do not travel: a worker that is spawned, not forked, opens the folder anew
+        # memory maps cannot be pickled: a spawned worker opens the folder again
         return FeatureStore, (self.folder, self.producer, self.dtype)
 
     def __len__(self) -> int:
@@ -190,12 +190,12 @@ class FeatureStore(Store):
         return key in self._new or self._read(key) is not None
 
     def look_again(self) -> None:
-        """Refresh if the folder has changed; costs one look at its time of change."""
+        """Refresh if the folder's mtime has changed."""
         if self.folder.stat().st_mtime_ns != self._changed:
             self.refresh()
 
     def refresh(self) -> None:
-        """Take in shards that have appeared, of this process or of others; a later one counts before an earlier one."""
+        """Open new shards of this and of other processes; values in later shards override those in earlier ones."""
         self._changed = self.folder.stat().st_mtime_ns
         for path in sorted(self.folder.glob("*.safetensors")):
             if path.name in self._shards:
@@ -205,7 +205,7 @@ class FeatureStore(Store):
             except (SafetensorError, OSError) as error:
                 self._shards[path.name] = None
                 warnings.warn(
-                    f"feature cache: {path} is damaged ({error}): its features are computed anew; delete it",
+                    f"feature cache: {path} is damaged ({error}): its features are computed again; delete it",
                     stacklevel=2,
                 )
                 continue
@@ -214,7 +214,7 @@ class FeatureStore(Store):
                 self._index[key] = (shard, row)
 
     def _read(self, key: object) -> Tensor | None:
-        """From the memory map; ``None`` if it is not there, or damaged."""
+        """The value from a memory-mapped shard; ``None`` if it is missing or damaged."""
         assert isinstance(key, bytes)
         place = self._index.get(key)
         if place is None:
@@ -224,13 +224,13 @@ class FeatureStore(Store):
         if value is None:
             del self._index[key]
             warnings.warn(
-                f"feature cache: {shard.path}: the value in row {row} is damaged (checksum): it is computed anew",
+                f"feature cache: {shard.path}: the value in row {row} is damaged (checksum): it is computed again",
                 stacklevel=3,
             )
         return value
 
     def get(self, key: Hashable) -> Tensor | None:
-        """From the memory map, or from what is not written yet."""
+        """The value from a shard, or from the buffer of values that are not written yet."""
         assert isinstance(key, bytes)
         if key in self._new:
             return self._new[key].float()
@@ -255,7 +255,7 @@ class FeatureStore(Store):
     def flush(self) -> None:
         """Write a shard of what is new, and take in those of other processes."""
         if self._new:
-            # by time, and unique over machines that share the folder
+            # names sort by time and are unique across machines that share the folder
             name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}.safetensors"
             write_shard(self.folder / name, self._new)
             self._new.clear()

@@ -32,8 +32,8 @@ class CausalLM(nn.Module):
         gguf_file: name of a GGUF file in ``path``, to be read instead of safetensors.
         dtype: of the frozen weights; what trains is float32 whatever this says.
         chat_template: a Jinja template instead of the tokenizer's own.
-        extra_tokens: tokens put behind the model's own vocabulary, in front of the signal tokens, frozen; official
-            checkpoints have ``<Img>`` and ``</Img>`` there.
+        extra_tokens: frozen tokens between the model's own vocabulary and the signal tokens; official checkpoints have
+            ``<Img>`` and ``</Img>`` there.
         stop: texts that end a reply besides the end token, such as the ``###`` of the legacy official code.
         attention: attention implementation of transformers (``sdpa``, ``eager``, ``flash_attention_2``).
         gradient_checkpointing: recompute activations in the backward pass, to save memory.
@@ -43,7 +43,8 @@ class CausalLM(nn.Module):
             layers are read in fewer bits (QLoRA); needs the extra ``qlora``.
         frozen_prefix: run what stands before the first trainable embedding without keeping it for the backward pass,
             which it cannot reach. The result is the same. Not with sharded weights either.
-        compile: compile the decoder layers (``torch.compile``): training steps are faster, the first ones slower.
+        compile: compile the decoder layers with ``torch.compile``. The first training steps are slower, later ones
+            faster.
 
     """
 
@@ -95,7 +96,7 @@ class CausalLM(nn.Module):
         """The tokenizer, with the chat template of the YAML if it gives one.
 
         Raises:
-            UserError: there is no chat template at all, or no tokenizer that can be read.
+            UserError: there is no chat template, or the tokenizer cannot be read.
 
         """
         tokenizer = self.pretrained.tokenizer()
@@ -114,7 +115,7 @@ class CausalLM(nn.Module):
 
     @property
     def context_length(self) -> int | None:
-        """The longest row in tokens that the model was made for; ``None``: it has no bound."""
+        """The maximum number of tokens of the model; ``None``: unlimited."""
         return self.pretrained.context_length
 
     @property
@@ -177,7 +178,7 @@ class CausalLM(nn.Module):
                 layer.weight[-count:] = initial_rows(layer.weight[:-count], count).to(layer.weight.dtype)
 
     def train(self, mode: bool = True) -> CausalLM:
-        """Frozen layers stay in evaluation mode; only the dropout of a LoRA that trains follows ``mode``."""
+        """Keep frozen layers in evaluation mode; only the dropout of a trainable LoRA follows ``mode``."""
         super().train(mode)
         if self.model is not None:
             self.model.train(mode and self.gradient_checkpointing)
@@ -218,13 +219,13 @@ class CausalLM(nn.Module):
     ) -> Tensor:
         """Hidden states ``(B, T, H)`` after the final norm; no logits and no other layer's states are kept.
 
-        Rows are padded on the right, where causal attention never looks from the left: no mask is needed, and kernels
-        without one are faster. States at the padding mean nothing.
+        Rows are padded on the right, so causal attention never reads the padding from a token. No mask is passed, since
+        kernels without one are faster. States at padding positions are undefined.
 
         Args:
             inputs_embeds: ``(B, T, H)``.
-            lengths: B numbers of tokens without padding; by default T.
-            frozen_until: B numbers of leading positions that nothing trainable enters; unknown if absent.
+            lengths: number of tokens of each row without padding; by default T.
+            frozen_until: per row, the number of leading positions whose embeddings are all frozen; ``None``: unknown.
 
         """
         if self.length_groups == 1 and not self.frozen_prefix:
@@ -291,7 +292,7 @@ class CausalLM(nn.Module):
 
     @property
     def logits_at_once(self) -> int:
-        """Positions whose logits :meth:`cross_entropy` holds at a time."""
+        """Number of positions per chunk of logits in :meth:`cross_entropy`."""
         return max(1, _LOGITS // int(self.model.config.vocab_size))
 
     def logits(self, hidden: Tensor) -> Tensor:

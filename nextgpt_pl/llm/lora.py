@@ -32,10 +32,10 @@ class LoRA:
 
 
 def inject_lora(model: Any, lora: LoRA) -> None:
-    """Add the updates to ``model``; they start as zero, in float32, frozen and without dropout.
+    """Add the low-rank updates to ``model``, initialised to zero in float32, frozen and without dropout.
 
     Raises:
-        UserError: no layer has such a name.
+        UserError: no layer matches ``target_modules``.
 
     """
     from peft import LoraConfig, inject_adapter_in_model

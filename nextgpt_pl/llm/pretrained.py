@@ -19,11 +19,11 @@ from nextgpt_pl import published
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.paths import resolve
 
-# what transformers reads a tokenizer from
+# files from which transformers reads a tokenizer
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")
 
 DType = Literal["float32", "bfloat16", "float16"]
-# not any text: transformers takes a hub id here too, and runs the kernel that it finds there
+# a closed list: transformers would also accept a hub id here, and run the kernel in that repository
 Attention = Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"]
 Quantization = dict[str, str | bool | int | float | list[str] | None]
 
@@ -65,13 +65,13 @@ class Pretrained:
 
     @property
     def context_length(self) -> int | None:
-        """Positions that the model was made for, scaling of rotary embeddings included; ``None``: any number."""
+        """Maximum number of positions, including scaling of rotary embeddings; ``None``: unlimited."""
         config = self.config.get_text_config()
         longest = getattr(config, "max_position_embeddings", None)
         if not longest:
             return None
         scaling = getattr(config, "rope_parameters", None) or {}
-        # one for all layers, or one for each kind of layer
+        # one set of parameters for all layers, or one per type of layer
         kinds = [kind for kind in scaling.values() if isinstance(kind, Mapping)] or [scaling]
         scaled = [
             (kind.get("original_max_position_embeddings") or longest) * (kind.get("factor") or 1.0) for kind in kinds
@@ -82,13 +82,13 @@ class Pretrained:
         """The tokenizer as it was published.
 
         Raises:
-            UserError: there is none, or its file is damaged.
+            UserError: the folder has no tokenizer, or its file is damaged.
 
         """
         source = self._source()
         try:
             return AutoTokenizer.from_pretrained(**source)
-        except Exception as error:  # tokenizers raises nothing narrower
+        except Exception as error:  # tokenizers raises plain Exceptions
             raise UserError(f"llm.path={self.path!r}: {_why_no_tokenizer(source, error)}") from error
 
     @property
@@ -145,7 +145,7 @@ def _why_no_tokenizer(source: Mapping[str, Any], error: Exception) -> str:
         return f"its tokenizer cannot be read: {reason}"
     found = [name for name in _TOKENIZER_FILES if (folder / name).is_file()]
     if not found:
-        return f"no tokenizer there, which is one of {', '.join(_TOKENIZER_FILES)}"
-    if "tiktoken" in reason:  # the last of the formats that transformers tries
-        reason = "it is no SentencePiece model"
-    return f"its tokenizer cannot be read ({reason}); fetch {', '.join(found)} anew"
+        return f"no tokenizer file there; expected one of {', '.join(_TOKENIZER_FILES)}"
+    if "tiktoken" in reason:  # the last format that transformers tries
+        reason = "not a SentencePiece model"
+    return f"its tokenizer cannot be read ({reason}); download {', '.join(found)} again"

@@ -55,6 +55,6 @@ def initial_rows(weight: Tensor, count: int) -> Tensor:
     if weight.is_meta:
         return torch.empty(count, weight.shape[1], device="meta")
     values = weight.detach().float()
-    # drawn on the CPU: the same rows wherever the matrix is
+    # drawn on the CPU, so that the rows do not depend on the device
     drawn = torch.randn(count, weight.shape[1], device="cpu").to(weight.device)
     return values.mean(0) + values.std(0) * drawn

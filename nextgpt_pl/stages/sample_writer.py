@@ -77,7 +77,7 @@ class SampleWriter:
         theirs = decoder.generate(torch.stack([k[2] for k in kept]).reshape(shape), seed=SEED)
         blank = sum(map(constant, [*ours, *theirs]))
         if blank:
-            rank_zero_warn(f"{blank} of {2 * len(kept)} {modality} samples at step {step} are one value throughout")
+            rank_zero_warn(f"{blank} of {2 * len(kept)} {modality} samples at step {step} are constant")
         folder.mkdir(parents=True, exist_ok=True)
         captions = [k[0] for k in kept]
         files = save_comparison(folder, modality, captions, theirs, ours, decoder.rate)

@@ -273,7 +273,7 @@ def test_pairs_that_are_too_long_and_embeddings_that_are_not_finite_are_skipped(
 
 def test_a_row_that_teaches_nothing_is_refused(conversation):
     make = RowMaker(lambda item: Rendered([1, 2], [-100, -100], key=item.key), 9)
-    with pytest.raises(UserError, match="image 0: no token is to be learned"):
+    with pytest.raises(UserError, match="image 0: no token has a label"):
         make(_items(1)[0], shorten=True)
 
 

@@ -41,7 +41,7 @@ def test_two_processes_write_what_one_process_writes(tmp_path, monkeypatch):
     assert main(["test", "-c", str(one / "few.yaml"), "--run", str(one)]) == 0
     broken = _two_processes(two, FAIL_ON_RANK="1")
     assert broken.returncode != 0
-    assert "another process stopped: RuntimeError: out of paint" in broken.stderr
+    assert "another rank failed: RuntimeError: out of paint" in broken.stderr
     assert not (theirs / records.FILE).read_text()
     # a part of the predictions is there already, and the last line is cut off
     kept = (ours / records.FILE).read_text()

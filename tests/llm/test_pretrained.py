@@ -48,11 +48,11 @@ def test_a_folder_with_a_sentencepiece_model_alone_is_read(folder):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("tokenizer.model", b"nonsense" * 100, "no SentencePiece model.*fetch tokenizer.model anew"),
-        ("tokenizer.model", b"", "fetch tokenizer.model anew"),
-        ("tokenizer.model", None, "no tokenizer there, which is one of tokenizer.json, tokenizer.model"),
-        ("tokenizer.json", b"{}", "cannot be read.*fetch tokenizer.json, tokenizer.model anew"),
-        ("tokenizer_config.json", b"{broken", "cannot be read.*fetch tokenizer.model, tokenizer_config.json anew"),
+        ("tokenizer.model", b"nonsense" * 100, "not a SentencePiece model.*download tokenizer.model again"),
+        ("tokenizer.model", b"", "download tokenizer.model again"),
+        ("tokenizer.model", None, "no tokenizer file there; expected one of tokenizer.json, tokenizer.model"),
+        ("tokenizer.json", b"{}", "cannot be read.*download tokenizer.json, tokenizer.model again"),
+        ("tokenizer_config.json", b"{broken", "cannot be read.*download tokenizer.model, tokenizer_config.json again"),
     ],
 )
 def test_a_tokenizer_that_is_missing_or_damaged_is_named(folder, name, content, message):
@@ -69,7 +69,7 @@ def test_a_tokenizer_that_is_missing_or_damaged_is_named(folder, name, content, 
 def test_a_cut_off_sentencepiece_model_is_damaged(folder):
     whole = (folder / "tokenizer.model").read_bytes()
     (folder / "tokenizer.model").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="no SentencePiece model"):
+    with pytest.raises(UserError, match="not a SentencePiece model"):
         CausalLM(str(folder), chat_template=TEMPLATE).tokenizer  # noqa: B018
 
 

@@ -22,6 +22,6 @@ def test_black_pictures_are_written_counted_and_told(tmp_path):
     predicted = torch.zeros(3, 2, 3)
     predicted[0] = 1
     writer.collect(Modality.IMAGE, ["a", "b", "c"], predicted, torch.ones(3, 2, 3))
-    with pytest.warns(UserWarning, match="2 of 6 image samples at step 7 are one value throughout"):
+    with pytest.warns(UserWarning, match="2 of 6 image samples at step 7 are constant"):
         writer.write(tmp_path, [], 7)
     assert len(list(tmp_path.glob("image_*_signal.png"))) == 3

@@ -134,7 +134,7 @@ def test_a_file_that_has_changed_is_opened_again(tmp_path):
     assert found.anew
     assert "not a readable image" in found.fault
     (tmp_path / "text.sqlite").write_text("this is no database at all, but text of some length")
-    with pytest.raises(media.UserError, match=r"text\.sqlite: no database of checked media"):
+    with pytest.raises(media.UserError, match=r"text\.sqlite: not a database of checked media"):
         CheckedMedia(tmp_path / "text.sqlite")
 
 
