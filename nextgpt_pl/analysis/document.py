@@ -113,7 +113,7 @@ def _markdown(block: Block, folder: Path) -> str:
 
 
 def markdown_table(header: Sequence[Any], rows: Iterable[Sequence[Any]], folder: Path = Path()) -> str:
-    """A table; text is escaped unless it is :class:`Markdown`, media are named relative to ``folder``."""
+    """A table; text is escaped unless it is :class:`Markdown`, and media paths are relative to ``folder``."""
 
     def line(cells: Iterable[Any]) -> str:
         return "| " + " | ".join(c.markdown(folder) if isinstance(c, Medium) else markdown(c) for c in cells) + " |"

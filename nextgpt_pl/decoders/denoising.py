@@ -116,8 +116,8 @@ def loss(
         return share * denoising_loss(predicted, denoising_target(kind, clean, added, kept, drowned), weights[own])
 
     keep = torch.is_grad_enabled() and embeddings.requires_grad
-    # under autocast the embeddings may be in float16: the gradient is kept, and weighted, in float32.
-    # the mean's slope at one element of a large medium is too small for float16; a power of two rounds nothing
+    # under autocast the embeddings may be float16: the gradient is stored and weighted in float32. The gradient of a
+    # mean over a large medium underflows in float16, so the loss is scaled; a power of two causes no rounding.
     scale = 2.0 ** max(0, (latents.numel() // _SLOPES).bit_length() - 1)
     return cast(Tensor, _InParts.apply(error, at_once, keep, scale, embeddings.float()))
 
@@ -129,7 +129,7 @@ class _InParts(torch.autograd.Function):
     def forward(
         ctx: Any, error: Callable[[slice, Tensor], Tensor], at_once: int, keep: bool, scale: float, embeddings: Tensor
     ) -> Tensor:
-        """``error`` computes the loss of a chunk from its slice and its embeddings; ``scale`` is the gradient's scale."""
+        """``error`` computes a chunk's loss from its slice and embeddings; ``scale`` is applied during its backward."""
         total = torch.zeros((), device=embeddings.device)
         gradient = torch.zeros_like(embeddings) if keep else None
         # no autocast in forward and backward: frozen networks compute in their own dtype

@@ -54,7 +54,7 @@ class CaptionScores(Metric):
             self.texts.append(torch.tensor(list(encoded), dtype=torch.uint8, device=self.device))
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Gather the texts of all processes; one without any sends an empty tensor of their dtype."""
+        """Gather the texts of all ranks; a rank without texts sends an empty tensor of the same dtype."""
         if isinstance(self.texts, list) and not self.texts:
             self.texts.append(torch.empty(0, dtype=torch.uint8, device=self.device))
         super().sync(*args, **kwargs)

@@ -56,13 +56,14 @@ def kernel_distance(
 
 
 def kernel_error(features_a: Tensor, features_b: Tensor, block: int = 1000) -> Tensor:
-    """Standard error of the kernel distance of two whole sets, by leaving out each item of either once (jackknife).
+    """Jackknife standard error of the kernel distance of two sets, leaving out one item of either set at a time.
 
-    The spread over random subsets says nothing where a subset is most of a set: where it is all, it is zero.
+    The standard deviation over random subsets underestimates the error for large subsets, down to zero for subsets that
+    are the whole set.
 
     Args:
-        features_a, features_b: ``(N, D)`` and ``(M, D)``, at least 3 each.
-        block: rows of the kernel's matrix at a time.
+        features_a, features_b: ``(N, D)`` and ``(M, D)``, at least 3 rows each.
+        block: rows of the kernel matrix that are computed at a time.
 
     """
     a, b = features_a.double(), features_b.double()
@@ -78,13 +79,13 @@ def kernel_error(features_a: Tensor, features_b: Tensor, block: int = 1000) -> T
 
 
 def _kernel(x: Tensor, y: Tensor, *, paired: bool = False) -> Tensor:
-    """``(x.y / D + 1)^3`` of all pairs ``(N, M)``, or of equal rows ``(N,)``."""
+    """``(x.y / D + 1)^3`` for all pairs of rows ``(N, M)``, or for rows of equal index ``(N,)``."""
     products = (x * y).sum(1) if paired else x @ y.T
     return (products / x.shape[1] + 1) ** 3
 
 
 def _kernel_sums(x: Tensor, a: Tensor, b: Tensor, block: int) -> tuple[Tensor, Tensor]:
-    """For each row of ``x`` the sum of its kernel with all of ``a``, and with all of ``b``."""
+    """For each row of ``x``, the sums of its kernel values with all rows of ``a`` and with all rows of ``b``."""
     sums = [(_kernel(rows, a).sum(1), _kernel(rows, b).sum(1)) for rows in x.split(block)]
     return torch.cat([one for one, _ in sums]), torch.cat([other for _, other in sums])
 

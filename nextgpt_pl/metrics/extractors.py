@@ -28,11 +28,11 @@ _BATCH = 16
 class Extractor(ABC):
     """Features of media, and of captions where the network reads text.
 
-    Media are read, and features computed, for a few items at a time.
+    Media are read and encoded in small batches.
 
     Attributes:
-        name: in tables.
-        device: where the network runs; by default on a GPU if there is one.
+        name: name in tables.
+        device: device of the network; by default a GPU if there is one.
 
     """
 
@@ -233,10 +233,10 @@ class ModuleFeatures(Extractor):
 
 
 def device_of(name: str | None) -> torch.device:
-    """By default a GPU if there is one.
+    """The given device, by default a GPU if there is one.
 
     Raises:
-        UserError: the name is no device's.
+        UserError: the name is not a device's.
 
     """
     try:
@@ -246,7 +246,7 @@ def device_of(name: str | None) -> torch.device:
 
 
 def _in_equal_batches(network: Callable[[Tensor], Tensor], tensors: Sequence[Tensor], device: torch.device) -> Tensor:
-    """Features ``(N, D)`` of tensors; neighbours of one shape run together."""
+    """Features ``(N, D)`` of tensors; consecutive tensors of equal shape are batched."""
     found: list[Tensor] = []
     for _, group in groupby(tensors, key=lambda tensor: tensor.shape):
         found.append(network(torch.stack(list(group)).to(device)))

@@ -41,7 +41,7 @@ class GroupingInputProjection(InputProjection):
     ) -> None:
         super().__init__()
         if len(depths) != len(groups) + 1:
-            raise UserError(f"depths={depths}: one more than groups={groups} is expected")
+            raise UserError(f"depths={depths}: expected one more entry than groups={groups}")
         if width % heads:
             raise UserError(f"width={width} is not divisible by heads={heads}")
         config = GroupViTVisionConfig(
@@ -67,7 +67,7 @@ class GroupingInputProjection(InputProjection):
     def forward(self, features: Tensor) -> Tensor:
         """``(N, E, C)`` to ``(N, P, H)``."""
         x, tokens = self.in_fc(features), None
-        # the class draws from torch.distributions, whose checks wait for the device
+        # torch.distributions validates its arguments with a host synchronisation
         Distribution.set_default_validate_args(False)
         try:
             for stage in self.layers:

@@ -57,7 +57,7 @@ class MLPInputProjection(InputProjection):
     def __init__(self, encoder_dim: int, hidden_size: int, width: int = 1024, depth: int = 2, expand: int = 1) -> None:
         super().__init__()
         if depth < 2:
-            raise UserError(f"depth={depth}: an MLP has at least 2 layers; for one use LinearInputProjection")
+            raise UserError(f"depth={depth}: expected at least 2 layers; for one layer use LinearInputProjection")
         if expand < 1:
             raise UserError(f"expand={expand}: an encoder token becomes at least 1 LLM token")
         layers: list[nn.Module] = [nn.Linear(encoder_dim, width)]

@@ -1,6 +1,6 @@
-"""What all processes agree on at each optimizer step: whether to stop, and whether the step may move the weights.
+"""Agreement of all ranks at each optimizer step: whether to stop, and whether loss and gradients are finite.
 
-One collective and one wait for the device per optimizer step; with one process, the wait alone.
+One all-reduce and one host synchronisation per optimizer step; with one process, only the synchronisation.
 """
 
 from __future__ import annotations
@@ -26,43 +26,43 @@ from nextgpt_pl.errors import UserError
 
 OnNonFinite = Literal["raise", "skip"]
 
-_NAMED = 32  # items per process in a message
-_OVERFLOWS = 64  # in a row: a gradient scaler has halved its scale to nothing by then
+_NAMED = 32  # items per rank in a message
+_OVERFLOWS = 64  # consecutive overflows, after which a gradient scaler has reduced its scale to zero
 
 
 class StepAgreement(Callback):
-    """Refuses optimizer steps whose loss or gradient is not finite, and saves when the run is told to stop.
+    """Refuses optimizer steps whose loss or gradients are not finite, and saves a checkpoint after a signal.
 
-    A signal, a NaN in a loss, or a NaN in a sharded gradient may reach one process only; all act on it alike, before
-    the optimizer moves a weight. With gradient accumulation this is behind the last of the batches that make one step,
-    so a checkpoint that an interruption leaves is never without gradients of a part of them.
+    A signal, or a NaN in a loss or a sharded gradient, may reach a single rank; all ranks act on it together before
+    the optimizer changes a weight. With gradient accumulation this happens after the last batch of a step, so no checkpoint
+    loses the gradients of a partly accumulated step.
 
-    Signals are handled where the trainer has a checkpoint callback. They are acted upon behind optimizer steps and
-    behind the batches and tasks of a validation, which a resumed run does again from its start; behind the last step of
-    all, the verb ``validate`` does it.
+    Signals are handled if the trainer has a checkpoint callback. They take effect after an optimizer step, or after a
+    batch or task of a validation. A resumed run repeats an interrupted validation; after the last optimizer step, the
+    verb ``validate`` does.
 
     Args:
-        on_nonfinite: ``raise`` stops the run with a :class:`UserError`; ``skip`` leaves the optimizer step out in every
-            process (the schedule goes on), warns, and logs the count as ``train/steps_skipped``.
-        give_up_after: steps skipped in a row that are an error with ``skip``, too.
+        on_nonfinite: ``raise`` stops the run with a :class:`UserError`; ``skip`` omits the optimizer step on all ranks
+            (the learning-rate schedule advances), warns, and logs the count as ``train/steps_skipped``.
+        give_up_after: with ``skip``, the number of consecutive skipped steps that stops the run.
 
     """
 
     def __init__(self, on_nonfinite: OnNonFinite = "raise", give_up_after: int = 10) -> None:
         if on_nonfinite not in ("raise", "skip"):
-            raise UserError(f"model.on_nonfinite={on_nonfinite!r}: 'raise' or 'skip'")
+            raise UserError(f"model.on_nonfinite={on_nonfinite!r}: expected 'raise' or 'skip'")
         if give_up_after < 1:
             raise UserError(f"model.give_up_after={give_up_after}: at least 1 step")
         self.on_nonfinite, self.give_up_after = on_nonfinite, give_up_after
         self.signals = Signals()
         self.skipped = self.skipped_in_a_row = 0
-        self._overflows = 0  # of scaled gradients, in a row
+        self._overflows = 0  # consecutive steps with overflowing scaled gradients
         self._stop = False
         self._keys: Sequence[str] = ()
-        self._losses: list[tuple[Sequence[str], Tensor]] = []  # of the batches of this optimizer step
+        self._losses: list[tuple[Sequence[str], Tensor]] = []  # one entry per batch of this optimizer step
 
     def state_dict(self) -> dict[str, int]:
-        """Lightning's hook: the counts of skipped steps go on after a resume."""
+        """Lightning's hook: the counts of skipped steps, which continue after a resume."""
         return {"skipped": self.skipped, "skipped_in_a_row": self.skipped_in_a_row}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
@@ -72,18 +72,18 @@ class StepAgreement(Callback):
     # -- an optimizer step -----------------------------------------------------------------------------------------
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Remember whose loss comes next."""
+        """Record the keys of the items whose loss comes next."""
         self._keys = getattr(batch, "keys", ())
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        """Remember the loss; it stays on its device."""
+        """Record the loss without a host synchronisation."""
         self._losses.append((self._keys, loss.detach()))
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Agree, and refuse the step if a loss or a gradient is not finite.
+        """Agree with all ranks, and refuse the step if a loss or a gradient is not finite.
 
         Raises:
-            UserError: one is not finite, and the policy says to stop; names rank, items and the last checkpoint.
+            UserError: one is not finite and the run must stop; the message names rank, items and the last checkpoint.
 
         """
         losses, self._losses = self._losses, []
@@ -91,7 +91,7 @@ class StepAgreement(Callback):
         stop, bad_loss, bad_gradient = _agreed(told, [loss for _, loss in losses], gradients, pl_module.device)
         self._stop = stop
         if getattr(trainer.precision_plugin, "scaler", None) is not None and not bad_loss:
-            # a gradient scaler (16-mixed) expects gradients that overflow, and leaves such steps out by itself
+            # the gradient scaler of 16-mixed skips steps whose gradients overflow by itself
             self._overflows = self._overflows + 1 if bad_gradient else 0
             bad_gradient = self._overflows >= _OVERFLOWS
         if not (bad_loss or bad_gradient):
@@ -103,21 +103,21 @@ class StepAgreement(Callback):
         if self.on_nonfinite == "raise" or hopeless:
             _refuse(trainer, report, max(self.skipped_in_a_row, self._overflows))
         self.skipped += 1
-        optimizer.zero_grad(set_to_none=True)  # without gradients an optimizer moves nothing
+        optimizer.zero_grad(set_to_none=True)  # without gradients the optimizer changes no weight
         pl_module.log("train/steps_skipped", float(self.skipped))
-        rank_zero_warn(f"optimizer step {trainer.global_step + 1} left out: {report}")
+        rank_zero_warn(f"optimizer step {trainer.global_step + 1} skipped: {report}")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse a validation loss that is not finite: it would choose the best checkpoint.
+        """Refuse a validation loss that is not finite, since it selects the best checkpoint.
 
         Raises:
-            UserError: it is not, in a training that does not skip.
+            UserError: the loss is not finite and ``on_nonfinite`` is ``raise``.
 
         """
         loss = trainer.callback_metrics.get("val/loss")
         if trainer.state.fn != "fit" or trainer.sanity_checking or loss is None or bool(torch.isfinite(loss)):
             return
-        message = f"the validation behind step {trainer.global_step}: val/loss is {float(loss)}"
+        message = f"the validation after step {trainer.global_step}: val/loss is {float(loss)}"
         if self.on_nonfinite == "raise":
             raise UserError(f"{message}. {last_checkpoint(Path(trainer.default_root_dir))}")
         rank_zero_warn(message)
@@ -125,27 +125,27 @@ class StepAgreement(Callback):
     # -- interruptions ---------------------------------------------------------------------------------------------
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals over from Lightning, where checkpoints are wanted."""
+        """Install the signal handlers in place of Lightning's, if the run saves checkpoints."""
         if trainer.checkpoint_callbacks and not getattr(trainer, "fast_dev_run", False):
             clear_marker(trainer)
             self.signals.take_over(announces=trainer.is_global_zero)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Save and stop, if the optimizer step of this batch agreed to.
+        """Save and stop, if the ranks agreed to stop at this batch's optimizer step.
 
         Raises:
-            SystemExit: with 128 + the signal's number, as shells say it.
+            SystemExit: the exit code is 128 + the signal's number, as in shells.
 
         """
         if self._stop:
             self._save_and_exit(trainer)
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
-        """Save and stop between the batches of a validation."""
+        """Save and stop after a validation batch, if a rank has received a signal."""
         self.act(trainer, pl_module)
 
     def act(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save and stop if any process was told to; in a training's validation, called by all processes alike."""
+        """Save and stop if a rank has received a signal. Collective during the validations of a training."""
         training = trainer.state.fn == "fit" and not trainer.sanity_checking
         if training and any_process(self.signals.received is not None, pl_module.device):
             self._save_and_exit(trainer)
@@ -166,20 +166,20 @@ class StepAgreement(Callback):
 
 
 def act_on_signals(trainer: Trainer, pl_module: LightningModule) -> None:
-    """Save and stop if the run was told to: for long work in a validation, between parts of it, in all processes."""
+    """Save and stop if a rank has received a signal. Collective: for callbacks with long work in a validation."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, StepAgreement):
             callback.act(trainer, pl_module)
 
 
 def _gradients(optimizer: Optimizer) -> list[Tensor]:
-    """The gradients of one process, or its pieces of them."""
+    """The gradients of this rank; of sharded parameters its local shards."""
     found = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     return [g.to_local() if isinstance(g, DTensor) else g for g in found]
 
 
 def _agreed(told: bool, losses: list[Tensor], gradients: list[Tensor], device: torch.device) -> tuple[bool, ...]:
-    """Whether any process was told to stop, has a loss that is not finite, or such a gradient."""
+    """Whether any rank has a signal, a loss that is not finite, or a gradient that is not finite."""
     flags = torch.zeros(3, device=device)
     flags[0].fill_(float(told))
     if losses:
@@ -194,7 +194,7 @@ def _agreed(told: bool, losses: list[Tensor], gradients: list[Tensor], device: t
 def _report(
     trainer: Trainer, pl_module: LightningModule, losses: list[tuple[Sequence[str], Tensor]], bad_gradient: bool
 ) -> str:
-    """Which loss or gradient of which process is not finite, and its items; all processes call this."""
+    """Describe which loss or gradient of which rank is not finite, and its items. Collective."""
     values = [(keys, float(loss) * trainer.accumulate_grad_batches) for keys, loss in losses]
     bad = [(keys, value) for keys, value in values if not torch.isfinite(torch.tensor(value))]
     own = "; ".join(f"rank {rank()}: loss {value}, items {_items(keys)}" for keys, value in bad)
@@ -206,7 +206,7 @@ def _report(
     everyone: list[str] = [own] * processes()
     if processes() > 1:
         dist.all_gather_object(everyone, own)
-    # a loss explains the gradients of the others, which are averaged with its own
+    # a NaN loss makes the averaged gradients of all ranks NaN: then report losses only
     guilty = [text for text in everyone if text and not text.startswith("?")]
     return "; ".join(guilty or [text.removeprefix("?") for text in everyone if text])
 
@@ -221,5 +221,5 @@ def _refuse(trainer: Trainer, report: str, in_a_row: int) -> NoReturn:
     raise UserError(
         f"optimizer step {trainer.global_step + 1}: not finite{times}: {report}. "
         f"No weight was changed by this step. {last_checkpoint(Path(trainer.default_root_dir))} "
-        "A lower model.lr may help, or model.on_nonfinite=skip where single items are at fault"
+        "A lower model.lr may help, or model.on_nonfinite=skip if single items are at fault"
     )

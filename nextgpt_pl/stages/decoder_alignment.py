@@ -106,22 +106,22 @@ class DecoderAlignment(Stage):
         self.quality = {m: AlignmentQuality(d.projection_shape) for m, d in self.network.decoders.items()}
 
     def extend_network(self) -> None:
-        """Give new null signals their start values."""
+        """Initialise new null signals."""
         self.denoising.start_null_signals(self.inherited["keys"])
 
     @property
     def reader(self) -> MediaReader:
-        """Reads also the true media that the denoising loss compares with; what is shown where replies are learned."""
+        """A reader of input media, if replies are trained, and of the true media of the denoising loss."""
         compared = frozenset(m for m, weight in self.denoising.weights.items() if weight)
         return MediaReader(self.network.encoder if self.shows_media else None, compared)
 
     def _place_decoders(self) -> None:
-        """Move them to the stage's device, wherever the targets come from: they draw and denoise too."""
+        """Move the decoders to the stage's device, also with cached targets: they generate samples and denoise."""
         for decoder in self.network.decoders.values():
             decoder.to(self.device)
 
     def on_fit_start(self) -> None:
-        """Also place the decoders."""
+        """Also move the decoders to the stage's device."""
         super().on_fit_start()
         self._place_decoders()
 
@@ -175,7 +175,7 @@ class DecoderAlignment(Stage):
         states = self._read(batch)
         tokens = batch.label_count()
         sums = {"loss_text": (states.text_loss, tokens), "signal_accuracy": (states.right, tokens)}
-        # in one order on all processes and in every batch: denoising draws random numbers
+        # a fixed order on all ranks and in all batches, since denoising draws random numbers
         for modality in (m for m in self.network.decoders if m in batch.spans):
             sums |= self._measure(modality, batch.spans[modality], states.at_signals[modality], split)
         means = self.means(sums)
@@ -194,7 +194,7 @@ class DecoderAlignment(Stage):
     def _measure(
         self, modality: Modality, spans: SpanTargets, states: Tensor, split: str
     ) -> dict[str, tuple[Tensor, int]]:
-        """Sums over the spans of a modality, and their numbers; ``states`` are at their signal tokens."""
+        """Loss sums over the spans of a modality, with their counts; ``states`` are those of the signal tokens."""
         target = self.caption_embeddings(modality, spans)
         predicted = self.network.project_signals(modality, *states.unbind(1))
         distance = caption_alignment(predicted, target, self.alignment, 1.0)
@@ -208,7 +208,7 @@ class DecoderAlignment(Stage):
         return sums
 
     def _untouched(self, batch: Batch, like: Tensor) -> Tensor:
-        """Gradients of zero for what this process's batch does not reach, but that of another one may."""
+        """A zero loss that gives zero gradients to parts that this rank's batch does not use."""
         unused = [p for name, p in self.network.output_projections.items() if Modality(name) not in batch.spans]
         # which media are denoised without a condition is drawn on each process by itself
         return untouched([*unused, self.network.null_signals], like)

@@ -55,9 +55,9 @@ class Denoising:
     def __call__(
         self, modality: Modality, predicted: Tensor, spans: SpanTargets, *, train: bool
     ) -> tuple[Tensor, int] | None:
-        """Sum of the errors of the spans whose true medium is known, and their number.
+        """Sum of the denoising errors over spans with a true medium, and the number of these spans.
 
-        ``None`` if there is none, or no weight on the modality.
+        ``None`` if there is no such span, or the modality has no weight.
 
         Args:
             modality: of the spans.

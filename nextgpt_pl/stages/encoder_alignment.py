@@ -82,7 +82,7 @@ class EncoderAlignment(Stage):
     def _evaluate(self, batch: Batch, split: str) -> None:
         self.model_step(batch, split)
         wanted = max(0, self.captions - len(self.written))
-        # with sharded weights writing is communication: a process that has enough captions writes along
+        # with sharded weights generation has collectives: a rank with enough captions must take part too
         if self.trainer.sanity_checking or not any_process(wanted > 0, self.device):
             return
         tokenizer = self.network.llm.tokenizer

@@ -87,7 +87,7 @@ class Sweep:
 
 
 def spelled(value: Any) -> str:
-    """A value as YAML reads it again; where Python's own spelling does, that one, as W&B's agents use it."""
+    """A value as text that YAML parses to the same value; Python's ``str`` if that does, as in W&B's agents."""
     text = str(value)
     try:
         same = isinstance(value, str) or parse_yaml(text) == value

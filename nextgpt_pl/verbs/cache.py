@@ -69,11 +69,11 @@ class _AllItems(LightningDataModule):
         return self.data.every_item(self.trainer.global_rank, self.trainer.world_size)
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Rows that no features can be made of are noted by the data module."""
+        """Record the rows that were skipped in this batch."""
         return self.data.on_before_batch_transfer(batch, dataloader_idx)
 
     def report_rows(self) -> RowNotes:
-        """Print those rows; all processes together."""
+        """Print the skipped rows. Collective: all ranks call this."""
         return self.data.report_rows()
 
 

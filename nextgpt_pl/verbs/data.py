@@ -1,4 +1,4 @@
-"""``data check``: what of an experiment's or an evaluation's data is there and can be used; every file is opened."""
+"""``data check``: open all files of an experiment's or evaluation's data, and report items that cannot be used."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ DATABASE = "opened.sqlite"
 
 @dataclass
 class Tally:
-    """What was found, counted and listed.
+    """Counts and lists the findings.
 
     Attributes:
-        list: JSONL file of everything that will not be used whole.
-        counts: per kind.
-        stops: whether something of it ends a run.
-        opened: files that were opened.
-        known: files that had been opened before.
+        list: JSONL file of all items that are skipped or shortened, and of all broken files.
+        counts: number of findings per kind.
+        stops: whether a finding stops a run.
+        opened: number of files that were opened.
+        known: number of files whose result was in the database.
 
     """
 
@@ -48,7 +48,7 @@ class Tally:
         self.opened, self.known = self.opened + anew, self.known + len(found) - anew
 
     def note(self, where: str, kind: str, key: str, reason: str) -> None:
-        """Count, list, and print the first ones of a kind."""
+        """Count and list a finding; the first ones of each kind are printed."""
         self.counts[kind] = self.counts.get(kind, 0) + 1
         self.list.write(json.dumps({"where": where, "kind": kind, "key": key, "reason": reason}) + "\n")
         if self.counts[kind] <= _LISTED:
@@ -58,23 +58,26 @@ class Tally:
 
 
 def main(argv: Sequence[str]) -> int:
-    """``data check -c FILE``: 0 if all is there or will be skipped, 1 if a task's data are missing, 2 if a run stops.
+    """Run ``data check -c FILE``.
+
+    Returns:
+        0 if all data are usable or will be skipped, 1 if a task's data are missing, 2 if a run would stop.
 
     Raises:
-        UserError: another sub-verb, or a configuration that does not work.
+        UserError: another verb than ``check``, or an invalid configuration.
 
     """
     if list(argv[1:2]) != ["check"]:
-        raise UserError("data: the only thing it does is check: data check -c experiments/eval/paper.yaml")
+        raise UserError("data: expected check: data check -c experiments/eval/paper.yaml")
     parser = ArgumentParser(prog="nextgpt_pl data check", description=main.__doc__, allow_abbrev=False)
     parser.add_argument("-c", "--config", action="append", default=[], type=Path, help="an experiment or an evaluation")
     parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), help="processes that open files")
-    parser.add_argument("--checked", type=Path, default=_OUT, help="folder of the list, and of what was opened before")
+    parser.add_argument("--checked", type=Path, default=_OUT, help="folder of the list and the database")
     options, rest = parser.parse_known_args(list(argv[2:]))
     if not options.config:
         raise UserError("data check: give the YAML of an experiment or of an evaluation: -c FILE")
     if options.workers < 0:
-        raise UserError(f"--workers={options.workers}: 0 opens files in this process, more in so many others")
+        raise UserError(f"--workers={options.workers}: expected at least 0, where 0 opens files in the main process")
     arguments = [argument for file in options.config for argument in ("-c", str(file))] + rest
     if _has_tasks(options.config):
         from nextgpt_pl.verbs.evaluation import check
@@ -93,13 +96,13 @@ def _has_tasks(files: Sequence[Path]) -> bool:
 
 @contextmanager
 def tallied(name: str, folder: Path) -> Iterator[Tally]:
-    """A tally whose list is ``folder/NAME.jsonl``; prints the sums at the end."""
+    """Yield a tally that writes ``folder/NAME.jsonl``; its counts are printed at the end."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as file:
         tally = Tally(file)
         yield tally
     sums = ", ".join(f"{count} {kind}" for kind, count in tally.counts.items()) or "nothing wrong"
-    print(f"{tally.opened} files opened, {tally.known} known from before: {sums}; list: {tally.list.name}")
+    print(f"{tally.opened} files opened, {tally.known} already checked: {sums}; list: {tally.list.name}")
 
 
 def _check_experiment(arguments: list[str], name: str, folder: Path, workers: int) -> int:
@@ -113,7 +116,7 @@ def _check_experiment(arguments: list[str], name: str, folder: Path, workers: in
         for source in data.sources:
             usable.update(_check_source(stage, data, source, tally, folder / DATABASE, workers))
         if tally.stops:
-            print("fit will stop at these: mend them, or set on_error: skip")
+            print("fit will stop at these: repair them, or set on_error: skip")
         else:
             _check_groups(data, usable, tally)
     return 2 if tally.stops else 0
@@ -145,7 +148,7 @@ def _check_source(
     skips, shapes = source.on_error == "skip", dict(data.conversation().embedding_shapes)
     check = ItemCheck(RowMaker(data.conversation(), data.max_length), skips, stage.reader.files)
     usable = Counter[tuple[str, Hashable]]()
-    # without a share held out, validation has the training rows
+    # without a held-out split, validation uses the training rows
     splits = ("train", "val") if getattr(source, "val_fraction", None) != 0 else ("train",)
     for split in splits:
         try:

@@ -45,7 +45,7 @@ def _parsed(parser: Any, argv: Sequence[str]) -> Any:
 
 
 def test(argv: Sequence[str]) -> int:
-    """Answer what is not answered yet, then score and report; under torchrun or srun all processes answer."""
+    """Answer the items that have no answer yet, then score and report; under torchrun or srun all ranks answer."""
     parser = _parser("test")
     config = _parsed(parser, argv[1:])
     if config.run is None:
@@ -61,7 +61,7 @@ def test(argv: Sequence[str]) -> int:
         found, missing = run.present(tasks)
         shares.by_first(partial(_start, parser, config, folder, missing))
         if not found:
-            raise UserError("none of the tasks has its data; nothing was asked")
+            raise UserError("no task has its data, so nothing was answered; data check -c FILE lists what is missing")
         model = AnyToAny.from_run(config.run, device=device, trust=config.trust)
         run.predict(model, found, folder, temperature=config.temperature, seed=config.seed, shared=True)
         if rank() == 0:
@@ -103,7 +103,7 @@ def evaluate(argv: Sequence[str]) -> int:
 
 
 def _read(file: Path, trust: Sequence[str]) -> tuple[Any, list[Any]]:
-    """Settings and tasks that ``test`` has kept; the folder may be a stranger's, so they are data."""
+    """Settings and tasks that ``test`` saved in a folder; untrusted, see :mod:`nextgpt_pl.trust`."""
     from nextgpt_pl.evaluation.tasks import Task
 
     found = read_yaml(file)
@@ -116,15 +116,15 @@ def _read(file: Path, trust: Sequence[str]) -> tuple[Any, list[Any]]:
 
 
 def check(argv: Sequence[str], folder: Path, workers: int) -> int:
-    """``data check`` of an evaluation: which tasks have their data, and which of their files cannot be read.
+    """Run ``data check`` on an evaluation: report tasks without data, and files that cannot be read.
 
     Args:
-        argv: ``-c FILE`` and what else ``test`` takes.
-        folder: of the list, and of what was opened before.
-        workers: processes that open files.
+        argv: ``-c FILE`` and other arguments of ``test``.
+        folder: folder of the list and of the database of checked files.
+        workers: number of processes that open files.
 
     Returns:
-        1 if a task's data are missing; files that cannot be read are skipped by ``test``.
+        1 if a task's data are missing, else 0; ``test`` skips files that cannot be read.
 
     """
     from nextgpt_pl.datamodules.check import check_all
@@ -153,7 +153,7 @@ def _tasks(parser: Any, config: Any) -> list[Any]:
 
 
 def _counted(tasks: Sequence[Any], count: int | None) -> list[Any]:
-    """The tasks with at most ``count`` items each, all of other names."""
+    """The tasks, with at most ``count`` items each; refuses tasks of equal names."""
     from nextgpt_pl.evaluation import run
 
     if count is not None:
@@ -166,7 +166,7 @@ def _counted(tasks: Sequence[Any], count: int | None) -> list[Any]:
 def _pin(parser: Any, config: Any, folder: Path) -> None:
     """Keep the whole configuration beside the predictions; other settings want another folder."""
     kept = config.clone()
-    kept.pop("trust", None)  # who runs it decides what to trust, not the file
+    kept.pop("trust", None)  # trust is decided by the user, not by the file
     text = parser.dump(kept, skip_none=False)
     file = folder / _CONFIG
     if file.is_file() and file.read_text(encoding="utf-8") != text:

@@ -69,7 +69,7 @@ def card(run: Path, repo: str, model: Mapping[str, Any]) -> str:
         f"# {markdown(repo.split('/')[1])}\n",
         "An adapter of [NExT-GPT](https://arxiv.org/abs/2309.05519), the any-to-any multimodal LLM, trained with "
         f"`nextgpt_pl` {markdown(manifest['nextgpt_pl'])}. "
-        "It holds what was trained and nothing of the frozen parts.\n",
+        "It holds the trained weights only, not the frozen parts.\n",
         f"Stages: {markdown(', '.join(manifest['stages']))}.\n",
         "## Measured\n",
         _measured(run),

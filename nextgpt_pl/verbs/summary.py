@@ -102,7 +102,7 @@ def _bytes(size: float) -> str:
 def memory_lines(
     network: NextGPT, work: Workload, trains: int, found: Mapping[str, Cost], gpu_memory: float
 ) -> list[str]:
-    """Memory per GPU part by part; beside it the activations of a whole step that was run with fake tensors."""
+    """Memory per GPU by part, and the activations of a whole step that was run on fake tensors."""
     rows = budget.memory(network, trains, found, work)
     worst = max((None, *Modality), key=lambda modality: budget.activations(found, modality))
     measured = activation_peak(network, work, worst)
@@ -120,7 +120,7 @@ def memory_lines(
 def cost_lines(
     network: NextGPT, work: Workload, trains: int, tflops: float, mfu: float, gpu_memory: float
 ) -> list[str]:
-    """Memory per GPU, operations per sample, hours, disk."""
+    """Print memory per GPU, operations per sample, hours and disk."""
     found = budget.step_costs(network, work)
     per_sample = budget.flops_per_sample(found, work)
     lines = memory_lines(network, work, trains, found, gpu_memory)
@@ -147,7 +147,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--items", help="samples of an epoch, such as image=3000000,audio=46000; default: the paper's")
     parser.add_argument("--tflops", type=float, default=312.0, help="peak of one GPU in bfloat16; A100: 312")
     parser.add_argument("--mfu", type=float, default=0.4, help="share of the peak that is reached")
-    parser.add_argument("--gpu-memory", type=float, default=80.0, help="GB of one GPU, for whether the step fits")
+    parser.add_argument("--gpu-memory", type=float, default=80.0, help="GB of one GPU, to check whether a step fits")
     parser.add_argument("-c", "--config", action="append", required=True, help="the experiment's YAML")
     return parser
 

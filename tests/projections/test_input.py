@@ -57,11 +57,11 @@ def test_the_paper_size_grouping_has_the_official_number_of_parameters():
 
 
 def test_mistakes_are_named():
-    with pytest.raises(ValueError, match="depth=1: an MLP has at least 2 layers"):
+    with pytest.raises(ValueError, match="depth=1: expected at least 2 layers"):
         MLPInputProjection(12, 16, depth=1)
     with pytest.raises(ValueError, match="expand=0"):
         MLPInputProjection(12, 16, expand=0)
-    with pytest.raises(ValueError, match=r"depths=\(1, 1\): one more than groups=\(4, 2\)"):
+    with pytest.raises(ValueError, match=r"depths=\(1, 1\): expected one more entry than groups=\(4, 2\)"):
         GroupingInputProjection(12, 16, width=24, groups=(4, 2), depths=(1, 1))
     for kind in (TransformerInputProjection, QFormerInputProjection, GroupingInputProjection):
         with pytest.raises(ValueError, match="width=10 is not divisible by heads=4"):

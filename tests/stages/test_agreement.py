@@ -118,7 +118,7 @@ def test_skipping_gives_up(tiny_models, tmp_path):
 def test_the_policy_is_checked(tiny_models):
     from nextgpt_pl.stages import DecoderAlignment
 
-    with pytest.raises(UserError, match=r"model\.on_nonfinite='ignore': 'raise' or 'skip'"):
+    with pytest.raises(UserError, match=r"model\.on_nonfinite='ignore': expected 'raise' or 'skip'"):
         DecoderAlignment(tiny.network(tiny_models), on_nonfinite="ignore")
     with pytest.raises(UserError, match=r"model\.give_up_after=0"):
         DecoderAlignment(tiny.network(tiny_models), give_up_after=0)
@@ -150,7 +150,7 @@ def test_a_validation_loss_that_is_not_finite_chooses_no_checkpoint(tiny_models,
             if not trainer.sanity_checking:
                 next(pl_module.network.output_projections.parameters()).data.fill_(float("nan"))
 
-    with pytest.raises(UserError, match=r"validation behind step 2: val/loss is nan\. The last good checkpoint"):
+    with pytest.raises(UserError, match=r"validation after step 2: val/loss is nan\. The last good checkpoint"):
         _fit(
             tmp_path,
             tiny_models,

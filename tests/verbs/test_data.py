@@ -73,7 +73,7 @@ def test_check_and_training_skip_the_same_rows_and_a_second_check_opens_nothing(
     assert main([*command, "--workers", "2"]) == 0
     printed = capsys.readouterr().out
     assert "used 50 of 51 rows" in printed
-    assert "50 files opened, 0 known from before: 1 rows broken, 10 items that cannot be used" in printed
+    assert "50 files opened, 0 already checked: 1 rows broken, 10 items that cannot be used" in printed
     listed = [json.loads(line) for line in (tmp_path / "c" / "skip.jsonl").read_text().splitlines()]
     assert sum("not finite" in row["reason"] for row in listed) == 3
     assert sum(".png: " in row["reason"] for row in listed) == 6
@@ -81,7 +81,7 @@ def test_check_and_training_skip_the_same_rows_and_a_second_check_opens_nothing(
 
     monkeypatch.setattr("nextgpt_pl.datamodules.checked_media.array_of", lambda medium: pytest.fail(str(medium)))
     assert main([*command, "--workers", "0"]) == 0
-    assert "0 files opened, 50 known from before: 1 rows broken, 10 items" in capsys.readouterr().out
+    assert "0 files opened, 50 already checked: 1 rows broken, 10 items" in capsys.readouterr().out
 
     stage = EncoderAlignment(tiny.network(tiny_models), captions=0)
     data = CaptionedPairs([CaptionFolder(folder, "all.jsonl", "skip", 0.3)], batch_size=8)
