@@ -34,8 +34,8 @@ class StepAgreement(Callback):
     """Refuses optimizer steps whose loss or gradients are not finite, and saves a checkpoint after a signal.
 
     A signal, or a NaN in a loss or a sharded gradient, may reach a single rank; all ranks act on it together before
-    the optimizer changes a weight. With gradient accumulation this happens after the last batch of a step, so no checkpoint
-    loses the gradients of a partly accumulated step.
+    the optimizer changes a weight. With gradient accumulation this happens after the last batch of a step, so no
+    checkpoint loses the gradients of a partly accumulated step.
 
     Signals are handled if the trainer has a checkpoint callback. They take effect after an optimizer step, or after a
     batch or task of a validation. A resumed run repeats an interrupted validation; after the last optimizer step, the
