@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import math
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,22 +16,21 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
-from transformers import get_scheduler
 
-from nextgpt_pl.checkpoints import load_adapter, manifest_of, mismatches, save_adapter
+from nextgpt_pl.checkpoints import load_adapter, save_adapter
 from nextgpt_pl.checkpoints.finite import check_finite, last_checkpoint, tensors_of
 from nextgpt_pl.conversation import Conversation, Direction
 from nextgpt_pl.distributed import Mean, means, processes, rank
 from nextgpt_pl.encoders.media_reader import MediaReader
-from nextgpt_pl.errors import UserError, at_least
+from nextgpt_pl.errors import UserError
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.precision import check_trainer_precision
-from nextgpt_pl.row_notes import ReportsRows
 from nextgpt_pl.samples import Batch
 from nextgpt_pl.stages.agreement import OnNonFinite, StepAgreement
+from nextgpt_pl.stages.kept import check_kept, keep_alone, parts_without
+from nextgpt_pl.stages.optimization import Optimization, Schedule
+from nextgpt_pl.stages.rows import log_rows, report_rows
 from nextgpt_pl.strategies import ShardedStrategy
-
-Schedule = Literal["linear", "cosine", "constant_with_warmup"]
 
 
 class Stage(LightningModule, ABC):
@@ -74,21 +72,9 @@ class Stage(LightningModule, ABC):
         give_up_after: int = 10,
     ) -> None:
         super().__init__()
-        if not 0 < lr < math.inf:
-            raise UserError(f"model.lr={lr}: a learning rate is positive")
-        at_least(0, model__weight_decay=weight_decay)
-        if not all(0 <= beta < 1 for beta in betas):
-            raise UserError(f"model.betas={list(betas)}: two numbers are expected, from 0 to below 1")
-        for pattern, scale in (lr_scales or {}).items():
-            if not 0 < scale < math.inf:
-                raise UserError(f"model.lr_scales[{pattern!r}]={scale}: a factor on the learning rate is positive")
-        if not 0 <= warmup_ratio < 1:
-            raise UserError(f"model.warmup_ratio={warmup_ratio}: it is a share of all steps, from 0 to below 1")
         self.network = network
-        self.lr, self.weight_decay, self.betas = lr, weight_decay, betas
-        self.warmup_ratio, self.schedule = warmup_ratio, schedule
+        self.optimization = Optimization(lr, weight_decay, betas, warmup_ratio, schedule, dict(lr_scales or {}))
         self.init_from = init_from
-        self.lr_scales = dict(lr_scales or {})
         self.step_agreement = StepAgreement(on_nonfinite, give_up_after)
         self.inherited: dict[str, Any] = {"stages": [], "keys": []}
         self._adapter_left = False  # in this fit
@@ -132,9 +118,7 @@ class Stage(LightningModule, ABC):
 
     def trained_anew(self) -> list[str]:
         """The parts that train, but of which ``init_from`` has no weights."""
-        names = set(self.trainable()) - set(self.inherited["keys"])
-        parts = {"llm LoRA" if "lora_" in n else "llm signal rows" if n.startswith("llm.") else n for n in names}
-        return sorted({".".join(part.split(".")[:2]) for part in parts})
+        return parts_without(self.trainable(), self.inherited["keys"])
 
     def extend_network(self) -> None:
         """What a stage adds to the network, such as LoRA; called when it is loaded, before anything is frozen."""
@@ -172,15 +156,7 @@ class Stage(LightningModule, ABC):
 
     def on_train_start(self) -> None:
         """Log how many rows the data module could use."""
-        self._log_rows()
-
-    def _log_rows(self) -> None:
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if isinstance(data, ReportsRows):
-            found = {f"data/{name}": float(count) for name, count in data.rows_used().items()}
-            # not by self.log: that is a mean over the epoch, of which a resumed run has seen a part
-            for logger in self.loggers:
-                logger.log_metrics(found, step=self.global_step)
+        log_rows(self.trainer)
 
     def summary(self) -> str:
         """Parameters per part and the trainable share, as in the paper's table."""
@@ -197,25 +173,11 @@ class Stage(LightningModule, ABC):
             UserError: a pattern of ``lr_scales`` fits no trainable.
 
         """
-        groups: dict[float, list[torch.nn.Parameter]] = {}
-        used = set()
-        for name, parameter in self.trainable().items():
-            pattern = next((p for p in self.lr_scales if fnmatch.fnmatchcase(name, p)), None)
-            used.add(pattern)
-            groups.setdefault(1.0 if pattern is None else self.lr_scales[pattern], []).append(parameter)
-        unused = [pattern for pattern in self.lr_scales if pattern not in used]
-        if unused:
-            raise UserError(f"model.lr_scales: {unused[0]!r} fits no parameter that trains, or an earlier one does")
-        return [{"params": params, "lr": self.lr * scale} for scale, params in groups.items()]
+        return self.optimization.groups(self.trainable())
 
     def configure_optimizers(self) -> Any:
         """AdamW over the trainables, warm-up, then the schedule, stepped per batch."""
-        optimizer = torch.optim.AdamW(
-            self.parameter_groups(), lr=self.lr, weight_decay=self.weight_decay, betas=self.betas
-        )
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = get_scheduler(self.schedule, optimizer, int(self.warmup_ratio * steps), steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return self.optimization.configure(self.parameter_groups(), int(self.trainer.estimated_stepping_batches))
 
     # -- steps ----------------------------------------------------------------------------------------------------
 
@@ -295,24 +257,16 @@ class Stage(LightningModule, ABC):
         """Keep what this epoch has added to the cache, and take in what other processes have; report lost rows."""
         if self.network.cache is not None:
             self.network.cache.flush()
-        self._report_rows()
+        report_rows(self.trainer)
 
     def on_validation_end(self) -> None:
         """Report which rows could not be used."""
         if not self.trainer.sanity_checking:
-            self._report_rows()
+            report_rows(self.trainer)
 
     def on_predict_end(self) -> None:
         """The same of a prediction."""
-        self._report_rows()
-
-    def _report_rows(self) -> None:
-        """Tell which rows were skipped or shortened since the last time, on all processes together."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if isinstance(data, ReportsRows):
-            notes = data.report_rows()
-            if self.trainer.is_global_zero and not getattr(self.trainer, "fast_dev_run", False):
-                notes.write(Path(self.trainer.default_root_dir))
+        report_rows(self.trainer)
 
     # -- checkpoints ----------------------------------------------------------------------------------------------
 
@@ -329,12 +283,9 @@ class Stage(LightningModule, ABC):
         """
         if self.network.cache is not None:
             self.network.cache.flush()
-        names = {f"network.{name}" for name in self.kept_names()}
-        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in names}
+        keep_alone(checkpoint, self.network, self.kept_names(), type(self).__name__, self.inherited["stages"])
         checkpoint["inherited"] = json.dumps(self.inherited)
         checkpoint["random_seed"] = self.random_seed
-        manifest = manifest_of(self.network, self.kept_names(), type(self).__name__, self.inherited["stages"])
-        checkpoint["manifest"] = json.dumps(manifest)
         run = Path(self.trainer.default_root_dir)
         check_finite(tensors_of(checkpoint), f"{run}: no checkpoint written", lambda: f". {last_checkpoint(run)}")
 
@@ -345,17 +296,7 @@ class Stage(LightningModule, ABC):
             UserError: naming the keys that are missing or unexpected, or what else of the model is another.
 
         """
-        wanted = {f"network.{name}" for name in self.kept_names()}
-        found = set(checkpoint["state_dict"])
-        if wanted != found:
-            raise UserError(
-                "the checkpoint is not of this experiment: "
-                f"missing {sorted(wanted - found)[:5]}, unexpected {sorted(found - wanted)[:5]}"
-            )
-        tensors = {name.removeprefix("network."): value for name, value in checkpoint["state_dict"].items()}
-        problems = mismatches(json.loads(checkpoint["manifest"]), tensors, self.network)
-        if problems:
-            raise UserError("the checkpoint does not fit this model:\n  " + "\n  ".join(problems))
+        check_kept(checkpoint, self.network, self.kept_names())
         self.inherited = json.loads(checkpoint["inherited"])
         self.random_seed = int(checkpoint["random_seed"])
 
@@ -366,7 +307,7 @@ class Stage(LightningModule, ABC):
 
     def on_train_end(self) -> None:
         """Leave the adapter in the run folder, and log the rows again: a resumed run reads those of validation late."""
-        self._log_rows()
+        log_rows(self.trainer)
         self._leave_adapter()
 
     def on_fit_end(self) -> None:

@@ -55,7 +55,8 @@ def test_every_experiment_builds_on_the_meta_device_with_the_papers_sizes(file):
     assert all(p.dtype == torch.float32 for p in stage.trainable().values())
     assert data.max_length == 512
     if file.stem in TABLE_7:
-        found = (stage.lr, stage.weight_decay, stage.warmup_ratio, stage.schedule, data.batch_size)
+        used = stage.optimization
+        found = (used.lr, used.weight_decay, used.warmup_ratio, used.schedule, data.batch_size)
         assert found == (TABLE_7[file.stem][0], 1e-3, 0.1, "linear", TABLE_7[file.stem][1])
 
 

@@ -1,4 +1,5 @@
 import csv
+from dataclasses import replace
 
 import pytest
 import torch
@@ -82,7 +83,7 @@ def test_learning_rates_are_scaled_by_parameter_name(network):
     stage.configure_model()
     groups = {group["lr"]: len(group["params"]) for group in stage.parameter_groups()}
     assert groups == {1e-3 * 0.1: 4, 1e-3: 8}
-    stage.lr_scales = {"*.imag.*": 0.1}
+    stage.optimization = replace(stage.optimization, lr_scales={"*.imag.*": 0.1})
     with pytest.raises(UserError, match=r"lr_scales: '\*\.imag\.\*' fits no parameter"):
         stage.parameter_groups()
 
