@@ -34,8 +34,9 @@ class StepAgreement(Callback):
     """Refuses optimizer steps whose loss or gradients are not finite, and saves a checkpoint after a signal.
 
     A signal, or a NaN in a loss or a sharded gradient, may reach a single rank; all ranks act on it together before
-    the optimizer changes a weight. With gradient accumulation this happens after the last batch of a step, so no
-    checkpoint loses the gradients of a partly accumulated step.
+    the optimizer changes a weight. With gradient accumulation this happens after the last batch of a step, so its
+    checkpoint loses no gradients of a partly accumulated step. A checkpoint of a validation between two optimizer steps
+    does; a warning at the start of the training says so.
 
     Signals are handled if the trainer has a checkpoint callback. They take effect after an optimizer step, or after a
     batch or task of a validation. A resumed run repeats an interrupted validation; after the last optimizer step, the
@@ -126,6 +127,7 @@ class StepAgreement(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Install the signal handlers in place of Lightning's, if the run saves checkpoints."""
+        _warn_of_split_steps(trainer)
         if trainer.checkpoint_callbacks and not getattr(trainer, "fast_dev_run", False):
             clear_marker(trainer)
             self.signals.take_over(announces=trainer.is_global_zero)
@@ -170,6 +172,20 @@ def act_on_signals(trainer: Trainer, pl_module: LightningModule) -> None:
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, StepAgreement):
             callback.act(trainer, pl_module)
+
+
+def _warn_of_split_steps(trainer: Trainer) -> None:
+    """Warn if validations fall between optimizer steps: their checkpoints lose the gradients accumulated so far."""
+    every, batches = trainer.val_check_batch, trainer.accumulate_grad_batches
+    if not trainer.enable_validation or not isinstance(every, int):  # by time, or at the end of an endless epoch
+        return
+    ends_epoch = every == trainer.num_training_batches  # whose last batch always ends a step
+    if every % batches and not ends_epoch:
+        rank_zero_warn(
+            f"validations every {every} batches fall between optimizer steps of {batches} batches"
+            " (trainer.accumulate_grad_batches): a run resumed from the checkpoint of such a validation loses the"
+            " gradients accumulated before it. Set trainer.val_check_interval to a multiple to avoid this"
+        )
 
 
 def _gradients(optimizer: Optimizer) -> list[Tensor]:

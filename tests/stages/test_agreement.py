@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -306,3 +307,17 @@ def test_scaled_gradients_may_overflow_but_not_for_ever(tiny_models, tmp_path, m
     assert stage.step_agreement.skipped == 0
     with pytest.raises(UserError, match=r"not finite \(3 steps in a row\): rank 0: gradient of network\."):
         _fit_scaled(tmp_path, tiny_models, Poison([1, 2, 3], "gradient"))
+
+
+def test_validations_between_two_optimizer_steps_are_warned_of(tiny_models, tmp_path):
+    def said(every, accumulated):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            options = {"val_check_interval": every, "accumulate_grad_batches": accumulated, "limit_val_batches": 1}
+            _fit(tmp_path / f"{every}_{accumulated}", tiny_models, steps=1, num_sanity_val_steps=0, **options)
+        return [str(w.message) for w in caught if "fall between optimizer steps" in str(w.message)]
+
+    (message,) = said(3, 2)
+    assert message.startswith("validations every 3 batches fall between optimizer steps of 2 batches")
+    assert not said(4, 2)
+    assert not said(1.0, 5)  # at the end of the epoch
