@@ -69,7 +69,10 @@ def last_checkpoint(run: Path) -> str:
     """A sentence that names a run's last checkpoint, from which training can be resumed."""
     from nextgpt_pl.checkpoints.io import newest
 
-    found = newest(run / "checkpoints")
+    try:
+        found = newest(run / "checkpoints")
+    except UserError as error:  # must not replace the error that this sentence is part of
+        return f"{error}."
     if found is None:
         return "No checkpoint was written before."
     return f"The last good checkpoint is {found[0]} (step {found[1]})."

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nextgpt_pl.checkpoints.io import newest
+from nextgpt_pl.errors import UserError
 from nextgpt_pl.storage import DiskFullError, full_path, is_disk_full
 
 
@@ -27,8 +28,11 @@ def explaining_full_disk(run_folder: Callable[[], str | None]) -> Iterator[None]
         if not is_disk_full(error):
             raise
         folder = run_folder()
-        found = None if folder is None else newest(Path(folder) / "checkpoints")
         more = ". Free some space and run the same command again"
+        try:
+            found = None if folder is None else newest(Path(folder) / "checkpoints")
+        except UserError as unreadable:
+            found, more = None, f"{more}. {unreadable}"
         if found is not None:
             more += f", with --ckpt_path {found[0]} (step {found[1]})"
         raise DiskFullError(full_path(error) or Path(folder or "."), more) from error
