@@ -43,8 +43,10 @@ def markdown(text: object) -> Markdown:
 
 
 def markdown_code(text: object) -> Markdown:
-    """Text as inline code, in one line; valid in paragraphs and tables."""
+    r"""Text as inline code, in one line; valid in paragraphs and tables. Text with ``\|`` in it is plain text."""
     shown = one_line(str(text))
+    if "\\|" in shown:  # in inline code, a backslash escapes a bar, but nothing escapes the backslash
+        return markdown(shown)
     # the fence must be longer than any run of backquotes in the text
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
     pad = " " if shown.startswith("`") or shown.endswith("`") or not shown else ""

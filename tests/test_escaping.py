@@ -203,3 +203,11 @@ def test_no_other_module_writes_markdown_or_tables():
             found.add(file.relative_to(ROOT / "nextgpt_pl").as_posix())
     assert found <= known
     assert {"analysis/document.py", "analysis/report.py"} <= found
+
+
+def test_a_bar_behind_a_backslash_ends_no_cell_of_a_table():
+    shown = markdown_code("a\\|<img src=x>|b")
+    assert shown == "a\\\\\\|&lt;img src=x&gt;\\|b"
+    # how GitHub's parser finds the end of a cell
+    assert re.fullmatch(r"(\\[!-/:-@\[-`{-~]|[^|\r\n])+", shown)
+    assert re.fullmatch(r"(\\[!-/:-@\[-`{-~]|[^|\r\n])+", markdown_code("a|b\\c"))

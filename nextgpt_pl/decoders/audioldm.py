@@ -68,7 +68,7 @@ class AudioLDMDecoder(DiffusionDecoder):
 
     def seconds(self) -> float:
         """Of sounds in the denoising loss."""
-        found: dict[str, Any] = {"audio_length_in_s": 5.0, **self.sampling, **self.loss_size}
+        found: dict[str, Any] = {"audio_length_in_s": 5.0, **self.loss_sizes()}
         return float(found["audio_length_in_s"])
 
     def _pixels_each(self, sampling: Mapping[str, Any]) -> int:

@@ -243,11 +243,16 @@ class DiffusionDecoder(Decoder):
         height, width, frames = self.picture_size()
         return denoising.pictures(medium, height, width, frames)
 
+    def loss_sizes(self) -> dict[str, Any]:
+        """Arguments of ``loss_size``, and those of ``sampling`` that it does not give; null gives none."""
+        given = [(name, value) for of in (self.sampling, self.loss_size) for name, value in of.items()]
+        return {name: value for name, value in given if value is not None}
+
     def picture_size(self) -> tuple[int, int, int]:
         """Height, width and frames of media in the denoising loss."""
         factor = 2 ** (len(self._config("vae")["block_out_channels"]) - 1)
         side = self._config("unet").get("sample_size", 64) * factor
-        size: dict[str, Any] = {"height": side, "width": side, "num_frames": 16, **self.sampling, **self.loss_size}
+        size: dict[str, Any] = {"height": side, "width": side, "num_frames": 16, **self.loss_sizes()}
         return int(size["height"]), int(size["width"]), int(size["num_frames"])
 
     def denoising_loss(

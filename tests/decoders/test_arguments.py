@@ -171,3 +171,12 @@ def test_the_pipelines_options_are_checked_before_it_writes():
     ):
         with pytest.raises(UserError, match=message):
             chat.batch([[{"role": "user", "content": "Draw."}]], **options)
+
+
+def test_a_size_that_is_null_is_not_given():
+    sizes = {"sampling": {"height": None, "width": 64}, "loss_size": {"width": None}}
+    decoder = DiffusionDecoder("StableDiffusionPipeline", "pocket:image", **sizes)
+    usual = DiffusionDecoder("StableDiffusionPipeline", "pocket:image").picture_size()
+    assert decoder.picture_size() == (usual[0], 64, usual[2])
+    sound = AudioLDMDecoder("AudioLDMPipeline", "pocket:audio", {"audio_length_in_s": None})
+    assert sound.seconds() == 5.0
