@@ -17,21 +17,19 @@ from nextgpt_pl.conversation import Conversation, Direction, MediaAs
 from nextgpt_pl.decoders.base import Decoder
 from nextgpt_pl.distributed import untouched, whole
 from nextgpt_pl.encoders.base import Encoder
-from nextgpt_pl.errors import UserError, at_least, nearest
+from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.initial import drawn_on_cpu, isolated
 from nextgpt_pl.llm import CausalLM
 from nextgpt_pl.losses import spelling
-from nextgpt_pl.modality import GENERATED, MODALITIES, Modality, ids_behind
+from nextgpt_pl.modality import Modality, ids_behind
+from nextgpt_pl.model_arguments import check_sizes, modality_of, signal_counts, with_separator
 from nextgpt_pl.projections import InputProjection, OutputProjection, WordInputProjection
 from nextgpt_pl.samples import Batch, MediaSlot, SpanTargets
 from nextgpt_pl.transfer import upload
 
 # key of the input projection where one serves all modalities
 _SHARED = "all"
-# arguments of projections that count something
-_SIZES = ("depth", "depths", "expand", "feedforward", "groups", "heads", "layers", "num_tokens", "width")
-_MOST_SIGNAL_TOKENS = 4096  # of one medium; a span of them must fit the LLM's context
 
 InputProjectionFactory = Callable[[int, int], InputProjection]
 OutputProjectionFactory = Callable[[int, int, int, int], OutputProjection]
@@ -94,15 +92,11 @@ class NextGPT(nn.Module):
         super().__init__()
         self.compile_projections = compile_projections
         self.llm, self.encoder = llm, encoder
-        self.decoders = {_modality(name, "decoders"): d for name, d in (decoders or {}).items()}
+        self.decoders = {modality_of(name, "decoders"): d for name, d in (decoders or {}).items()}
         for key, factory in {"output_projection": output_projection, "input_projection": input_projection}.items():
-            _check_sizes(key, getattr(factory, "keywords", {}))
+            check_sizes(key, getattr(factory, "keywords", {}))
         self.output_projection_factory, self.input_projection_factory = output_projection, input_projection
-        self.num_signal_tokens = {m: MODALITIES[m].num_signal_tokens for m in GENERATED}
-        for name, count in (num_signal_tokens or {}).items():
-            if not 1 <= count <= _MOST_SIGNAL_TOKENS:
-                raise UserError(f"num_signal_tokens.{name}={count}: from 1 to {_MOST_SIGNAL_TOKENS} tokens ask for one")
-            self.num_signal_tokens[_modality(name, "num_signal_tokens")] = count
+        self.num_signal_tokens = signal_counts(num_signal_tokens or {}, media_as)
         self.signal_separator = signal_separator
         self.share_input_projection = share_input_projection
         self.has_null_signals = null_signals
@@ -114,11 +108,7 @@ class NextGPT(nn.Module):
                 part.cache = cache
         self.output_projections = nn.ModuleDict()
         self.input_projections = nn.ModuleDict()
-        if media_as == "captions":
-            for modality, count in self.num_signal_tokens.items():
-                if count < 2:
-                    raise UserError(f"num_signal_tokens.{modality}={count}: captions need one to open and one to close")
-        elif self.decoders and output_projection is None:
+        if media_as != "captions" and self.decoders and output_projection is None:
             raise UserError("network.decoders are given, but no network.output_projection to feed them")
 
     @property
@@ -136,17 +126,7 @@ class NextGPT(nn.Module):
 
     def span_ids(self) -> dict[Modality, list[int]]:
         """Token ids of whole spans: the signal tokens, and the separator between them if there is one."""
-        spans = self.signal_ids()
-        if self.signal_separator is not None:
-            if not 0 <= self.signal_separator < self.llm.vocab_size:
-                last = self.llm.vocab_size - 1
-                raise UserError(
-                    f"network.signal_separator={self.signal_separator}: the LLM's token ids are 0 to {last}"
-                )
-            for ids in spans.values():
-                for position in range(len(ids) - 1, 0, -1):
-                    ids.insert(position, self.signal_separator)
-        return spans
+        return with_separator(self.signal_ids(), self.signal_separator, self.llm.vocab_size)
 
     def conversation(self, direction: Direction = "generation") -> Conversation:
         """What turns items into token ids for this model; reads the tokenizer, no weights."""
@@ -361,26 +341,6 @@ class NextGPT(nn.Module):
             )
             for name, part in self.named_children()
         }
-
-
-def _check_sizes(key: str, sizes: Mapping[str, Any]) -> None:
-    """Refuse layers without width and the like before any is made."""
-    for name, value in sizes.items():
-        if name == "dropout":
-            if not 0 <= value < 1:
-                raise UserError(f"network.{key}.dropout={value}: a probability, from 0 to below 1")
-        elif name in _SIZES:
-            for size in value if isinstance(value, (tuple, list)) else [value]:
-                at_least(1, **{f"network__{key}__{name}": size})
-    if "width" in sizes and "heads" in sizes and sizes["width"] % sizes["heads"]:
-        raise UserError(f"network.{key}: width={sizes['width']} is not divisible by heads={sizes['heads']}")
-
-
-def _modality(name: str, key: str) -> Modality:
-    try:
-        return Modality(name)
-    except ValueError:
-        raise UserError(f"network.{key}: {name!r} is no modality{nearest(name, [m.value for m in Modality])}") from None
 
 
 def _words(labels: Tensor, vocabulary: int, special: Tensor) -> Tensor:

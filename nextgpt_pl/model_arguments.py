@@ -1,0 +1,83 @@
+"""Arguments of :class:`~nextgpt_pl.model.NextGPT`, checked before anything is built; and ids of its signal spans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nextgpt_pl.conversation import MediaAs
+from nextgpt_pl.errors import UserError, at_least, nearest
+from nextgpt_pl.modality import GENERATED, MODALITIES, Modality
+
+# arguments of projections that count something
+_SIZES = ("depth", "depths", "expand", "feedforward", "groups", "heads", "layers", "num_tokens", "width")
+_MOST_SIGNAL_TOKENS = 4096  # of one medium; a span of them must fit the LLM's context
+
+
+def signal_counts(counts: Mapping[str, int], media_as: MediaAs) -> dict[Modality, int]:
+    """Signal tokens per modality that can be generated: those of the YAML, else the paper's.
+
+    Raises:
+        UserError: a name is no modality, or a number is out of bounds.
+
+    """
+    found = {m: MODALITIES[m].num_signal_tokens for m in GENERATED}
+    for name, count in counts.items():
+        if not 1 <= count <= _MOST_SIGNAL_TOKENS:
+            raise UserError(f"num_signal_tokens.{name}={count}: from 1 to {_MOST_SIGNAL_TOKENS} tokens ask for one")
+        found[modality_of(name, "num_signal_tokens")] = count
+    for modality, count in found.items():
+        if media_as == "captions" and count < 2:
+            raise UserError(f"num_signal_tokens.{modality}={count}: captions need one to open and one to close")
+    return found
+
+
+def with_separator(
+    spans: Mapping[Modality, list[int]], separator: int | None, vocab_size: int
+) -> dict[Modality, list[int]]:
+    """Ids of the signal tokens with a separator between each two, if there is one.
+
+    Raises:
+        UserError: the separator is no id of the LLM's own vocabulary.
+
+    """
+    if separator is None:
+        return dict(spans)
+    if not 0 <= separator < vocab_size:
+        raise UserError(f"network.signal_separator={separator}: the LLM's token ids are 0 to {vocab_size - 1}")
+    return {m: [i for token in ids for i in (separator, token)][1:] for m, ids in spans.items()}
+
+
+def check_sizes(key: str, sizes: Mapping[str, Any]) -> None:
+    """Refuse layers without width and the like before any is made.
+
+    Args:
+        key: of the projection in the YAML.
+        sizes: its arguments.
+
+    Raises:
+        UserError: a size is out of bounds, or two do not go together.
+
+    """
+    for name, value in sizes.items():
+        if name == "dropout":
+            if not 0 <= value < 1:
+                raise UserError(f"network.{key}.dropout={value}: a probability, from 0 to below 1")
+        elif name in _SIZES:
+            for size in value if isinstance(value, (tuple, list)) else [value]:
+                at_least(1, **{f"network__{key}__{name}": size})
+    if "width" in sizes and "heads" in sizes and sizes["width"] % sizes["heads"]:
+        raise UserError(f"network.{key}: width={sizes['width']} is not divisible by heads={sizes['heads']}")
+
+
+def modality_of(name: str, key: str) -> Modality:
+    """The modality that a key of the YAML names.
+
+    Raises:
+        UserError: there is none of this name.
+
+    """
+    try:
+        return Modality(name)
+    except ValueError:
+        raise UserError(f"network.{key}: {name!r} is no modality{nearest(name, [m.value for m in Modality])}") from None
