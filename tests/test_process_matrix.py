@@ -78,7 +78,7 @@ def _unfinished(log):
 
 
 def difference(out, name):
-    """Where the ranks' collectives in a cell begin to differ, in words; empty where they do not."""
+    """Description of the first difference between the ranks' collectives in a cell; empty if there is none."""
     calls = [(out / f"{name}.{rank}.calls") for rank in (0, 1)]
     if not all(file.is_file() for file in calls):
         return ""
@@ -91,7 +91,7 @@ def difference(out, name):
 
 
 class Results:
-    """What the processes left; a cell that is missing fails with what went wrong instead."""
+    """The results of all ranks; a missing cell fails with the reason."""
 
     def __init__(self, out, *launches):
         self.out, self.failures = out, [launch.failure() for launch in launches]

@@ -1,4 +1,4 @@
-"""The cells of the two-process matrix: stage, strategy and what may go wrong between processes; how each is built.
+"""The cells of the two-process matrix: stage, strategy and what differs between ranks; how each cell is built.
 
 Every cell trains a few steps on batches that are written down here, and validates once. A process takes every other
 item of a batch, one process takes all of them.
@@ -75,7 +75,7 @@ TOGETHER += [Cell(stage, "differ", "hsdp") for stage in STAGES] + [Cell("Instruc
 
 
 class _SameNoise:
-    """A decoder whose denoising error of a medium does not depend on the batch, so that processes can be compared."""
+    """A decoder whose denoising error of a medium does not depend on the batch, so that world sizes can be compared."""
 
     def denoising_loss(self, embeddings, latents, *, gamma, generator):
         errors = []
@@ -102,7 +102,7 @@ def _decoders(folder):
 
 
 def network(cell, folder, **llm):
-    """Of tiny random parts; not loaded."""
+    """A network of tiny random parts, not loaded."""
     torch.manual_seed(0)
     return NextGPT(
         llm=CausalLM(str(folder / "llm"), **llm),
@@ -181,7 +181,7 @@ def _item(letter, number, stage_name):
 
 
 class Batches(LightningDataModule):
-    """The cell's batches, of each the share of this process."""
+    """This rank's part of each of the cell's batches."""
 
     def __init__(self, cell) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Tiny random instances of the paper's classes, saved to folders as the real ones lie there."""
+"""Tiny random instances of the paper's classes, saved in the folder layout of the real ones."""
 
 import torch
 
@@ -186,7 +186,7 @@ def _audioldm(folder):
 
 
 def save_parts(folder):
-    """``llm``, ``encoder``, ``image``, ``video`` and ``audio`` in ``folder``."""
+    """Save ``llm``, ``encoder``, ``image``, ``video`` and ``audio`` in ``folder``."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         _llama(folder / "llm")

@@ -25,7 +25,7 @@ _NARROW = {
 
 
 def arguments(parts, file, *further):
-    """Of the command line: the YAML with the paths of ``parts``, small media, and no workers."""
+    """Command-line arguments: the YAML with the paths of ``parts``, small media, and no workers."""
     found = [
         *("-c", str(EXPERIMENTS / file)),
         f"--model.network.llm.path={parts / 'llm'}",

@@ -1,4 +1,4 @@
-"""What a stranger's configuration names: importing this module is what must not happen. The tests look for it."""
+"""A module that an untrusted configuration names; tests check that it is not imported."""
 
 from torch import Tensor
 
@@ -8,17 +8,17 @@ made: list[object] = []
 
 
 class Planted:
-    """Remembers that it was made."""
+    """Records that it was instantiated."""
 
     def __init__(self, **_: object) -> None:
         made.append(self)
 
 
 class PlantedProjection(MLPOutputProjection):
-    """An output projection of somebody else."""
+    """An output projection outside the package."""
 
 
 def planted_function(samples: Tensor) -> Tensor:
-    """Of the right signature."""
+    """A function with the right signature."""
     made.append(samples)
     return samples

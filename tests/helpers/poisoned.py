@@ -1,4 +1,4 @@
-"""One of two processes in which the second meets a step that is not finite: ``poisoned.py MODELS '[{...}]'``."""
+"""One of two ranks, the second of which has a step that is not finite: ``poisoned.py MODELS '[{...}]'``."""
 
 import json
 import sys

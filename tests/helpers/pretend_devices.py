@@ -61,7 +61,7 @@ class Report:
 
 @dataclass
 class Devices:
-    """Where each storage pretends to be, and what was noticed.
+    """The pretended device of each storage, and the reports.
 
     Attributes:
         reports: mistakes, with how often each occurred.
@@ -79,7 +79,7 @@ class Devices:
     _calls: int = 0
 
     def of(self, tensor: Tensor) -> Where:
-        """Where a tensor is."""
+        """The pretended device of a tensor."""
         storage = _storage(tensor)
         found = None if storage is None else self._places.get(storage._cdata)
         return "cpu" if found is None or found[0].expired() else found[1]
@@ -103,7 +103,7 @@ class Devices:
 
     @contextmanager
     def intending(self, where: Where) -> Iterator[None]:
-        """What is made inside is on this device."""
+        """A context in which new tensors are placed on this device."""
         before, self.intent = self.intent, where
         try:
             yield
@@ -115,7 +115,7 @@ class Devices:
         self.reports[Report(kind, detail, place())] += 1
 
     def synchronised(self, what: str) -> None:
-        """Note that the host has waited."""
+        """Count a host synchronisation."""
         self.synchronisations[f"{what} at {place()}"] += 1
 
 
@@ -164,7 +164,7 @@ class Operations(TorchDispatchMode):
                 self.devices.put(tensor, "free")
 
     def _judge(self, func: Any, name: str, args: Any, given: Sequence[Tensor], where: Sequence[Where]) -> None:
-        """Report tensors of the CPU that a GPU's kernel would refuse."""
+        """Report CPU tensors that a GPU kernel would refuse."""
         if name in _CROSSING:
             return
         off = [t for t, w in zip(given, where, strict=True) if w == "cpu"]
@@ -198,7 +198,7 @@ class Operations(TorchDispatchMode):
             devices.synchronised(name)
 
     def _exchange(self, func: Any, name: str, given: Sequence[Tensor], args: Any, kwargs: Any) -> Any:
-        """A collective: NCCL takes tensors on the GPU alone."""
+        """Report CPU tensors in a collective, which NCCL would refuse."""
         if not name.startswith("c10d::barrier") and any(self.devices.of(t) == "cpu" for t in given):
             self.devices.report("collective on a CPU tensor", name)
         if not name.endswith("wait_tensor"):

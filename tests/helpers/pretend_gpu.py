@@ -58,7 +58,7 @@ _FROM_DATA = {torch.tensor, torch.as_tensor, torch.asarray}
 
 
 class PretendGPU:
-    """Tensors that are moved to, or made on, ``cuda`` pretend to be there while the block runs.
+    """A context in which tensors that are moved to, or created on, ``cuda`` pretend to be there.
 
     Attributes:
         devices: what was noticed so far.
@@ -70,7 +70,7 @@ class PretendGPU:
         self._stack = ExitStack()
 
     def __enter__(self) -> PretendGPU:
-        # threads of transformers' loader would know nothing of the pretence
+        # dispatch modes are thread-local, so transformers' loader must not use threads
         self._stack.enter_context(patch.dict(os.environ, {"HF_DEACTIVATE_ASYNC_LOAD": "1"}))
         for target, name, value in _patches(self.devices):
             self._stack.enter_context(patch.object(target, name, value))
@@ -127,7 +127,7 @@ class StepCounts(Callback):
         self._before = (Counter[str](), Counter[str]())
 
     def on_train_start(self, *_: Any) -> None:
-        """What comes before the first step is not counted."""
+        """Reset the counts, so that nothing before the first step is counted."""
         self._before = self._now()
 
     def on_train_batch_end(self, *_: Any) -> None:
@@ -141,7 +141,7 @@ class StepCounts(Callback):
 
 
 class PythonCalls(TorchFunctionMode):
-    """Answers what Python code asks of a tensor's device, and moves tensors."""
+    """Intercepts Python-level queries of a tensor's device and moves of tensors."""
 
     def __init__(self, devices: Devices) -> None:
         super().__init__()
@@ -261,14 +261,14 @@ class PythonCalls(TorchFunctionMode):
 
 
 class _PretendAccelerator(CPUAccelerator):
-    """Lightning's part of the pretence."""
+    """An accelerator of Lightning for the pretended GPU."""
 
     def setup_device(self, device: torch.device) -> None:
         """Nothing to set up."""
 
 
 def _patches(devices: Devices) -> list[tuple[Any, str, Any]]:
-    """What of torch asks for a real GPU, and what to answer instead."""
+    """Functions of torch that need a real GPU, and their replacements."""
     autocast = torch.amp.autocast_mode.autocast
     begin, enabled, dtype = autocast.__init__, torch.is_autocast_enabled, torch.get_autocast_dtype
 

@@ -1,4 +1,4 @@
-"""One process of a training on files of which some are broken: ``run_broken.py MODELS FILES OUT``.
+"""One rank of a training in which some files are broken: ``run_broken.py MODELS FILES OUT``.
 
 Who it is, the environment says. Leaves ``OUT/RANK.pt``: the loss and the number of rows of each step, the rows that the
 data module counted, and all trainables as this process sees them.

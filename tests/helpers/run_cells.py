@@ -66,7 +66,7 @@ class Logged(Callback):
         self.steps, self.start = [], {}
 
     def on_fit_start(self, _trainer, stage):
-        """Keep all weights that training starts with, frozen ones too, and what else is a tensor."""
+        """Keep all tensors that training starts with: weights (also frozen), buffers and attributes."""
         if self.start:  # it goes on
             return
         tensors = {**dict(stage.network.named_parameters()), **dict(stage.network.named_buffers())}
@@ -77,7 +77,7 @@ class Logged(Callback):
 
 
 class Watched(ShardedStrategy):
-    """Counts the whole weights that outlive sharding."""
+    """Counts the full tensors that are still alive after sharding."""
 
     whole_weights = 0
 
@@ -120,7 +120,7 @@ def _fit(cell, models, folder, logged, epochs=1, resumed=None):
 def run(cell, models, out):
     number = int(os.environ.get("RANK", "0"))
     if number and cell.strategy in ("fsdp2", "hsdp"):
-        models = models / "blind"  # the first process alone reads weights
+        models = models / "blind"  # only rank 0 reads weights
     logged, folder = Logged(), out / f"{cell.name}.run"
     with written_down(out / f"{cell.name}.{number}.calls"):
         stage, trainer = _fit(cell, models, folder, logged)
@@ -156,4 +156,4 @@ if __name__ == "__main__":
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
-        os._exit(1)  # an orderly end would wait for the other processes
+        os._exit(1)  # a regular exit would wait for the other ranks
