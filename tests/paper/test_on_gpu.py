@@ -174,7 +174,7 @@ def test_the_verb_test_answers_tasks(tiny, monkeypatch):
     assert main(["fit", *paper_stages.arguments(tiny, "paper/instruct.yaml", *cpu, *few)]) == 0
     folder = Path("outputs/paper/instruct/a")
     from_run = AnyToAny.from_run
-    monkeypatch.setattr(AnyToAny, "from_run", lambda run, device=None: from_run(run, GPU))
+    monkeypatch.setattr(AnyToAny, "from_run", lambda run, **options: from_run(run, **{**options, "device": GPU}))
     route = {
         "class_path": "PocketRoute",
         "init_args": {"route": "text->image", "scores": [{"class_path": "JudgedRight"}]},
