@@ -21,7 +21,7 @@ def _default_products():
     torch.set_float32_matmul_precision(before)
 
 
-@pytest.mark.parametrize("verb", ["fit", "validate", "predict", "cache"])
+@pytest.mark.parametrize("verb", ["fit", "validate", "cache"])
 def test_every_verb_refuses_alike_and_leaves_no_folder(verb, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     arguments = ["--trainer.precision=bf16-true", f"--model.network.cache.folder={tmp_path / 'cache'}"]
