@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
 import threading
 import time
-from multiprocessing import parent_process
+from collections.abc import Iterator
+from multiprocessing import parent_process, resource_tracker
 from pathlib import Path
 
 _VARIABLE = "NEXTGPT_PARENT_PROCESS"
@@ -36,11 +38,30 @@ def end_with_starter() -> None:
         end_with(int(starter))
 
 
+@contextlib.contextmanager
+def starting_workers(start_method: str) -> Iterator[None]:
+    """Block SIGTERM in this thread while workers are started that call :func:`start_worker`.
+
+    They inherit the mask, and so do the threads that NumPy starts when a worker imports it (start methods ``spawn`` and
+    ``forkserver``). A thread without the mask would end the worker at any SIGTERM.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    if start_method != "fork":
+        resource_tracker.ensure_running()  # it unblocks SIGTERM after its own start
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def start_worker(_worker: int = 0) -> None:
     """Set up a data-loader worker (``worker_init_fn``): it ends with its parent and ignores signals of other processes.
 
     Schedulers send SIGTERM, and terminals SIGINT, to all processes of a job; a training process still needs batches
-    until its optimizer step is done.
+    until its optimizer step is done. Start workers under :func:`starting_workers`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
@@ -55,7 +76,7 @@ def _obey_alone(parent: int) -> None:
     """End on a SIGTERM of the parent, which multiprocessing sends at shutdown; ignore that of other processes."""
     if not hasattr(signal, "sigwaitinfo"):  # without it the sender is unknown: keep the default, which ends the worker
         return
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # threads that are started later inherit the mask
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
     def wait() -> None:
         while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:

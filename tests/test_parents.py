@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
 
 from nextgpt_pl import parents
+from nextgpt_pl.datamodules.samplers import RowLoader
 
 ROOT = Path(__file__).parent.parent
 CHILD = """
@@ -62,19 +62,19 @@ def test_others_are_left_alone(monkeypatch):
     assert "NEXTGPT_PARENT_PROCESS" not in os.environ
 
 
-def _worker(ready):
-    parents.start_worker()
-    ready.send(True)
-    time.sleep(600)
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="the sender of a signal is known on Linux")
-def test_a_worker_ends_on_the_signal_of_its_parent_alone():
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    worker = context.Process(target=_worker, args=(there,), daemon=True)
-    worker.start()
-    assert here.recv()
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_worker_ends_on_the_signal_of_its_parent_alone(method):
+    loader = RowLoader(
+        [0, 1],
+        num_workers=1,
+        worker_init_fn=parents.start_worker,
+        multiprocessing_context=method,
+        persistent_workers=True,
+        timeout=120,
+    )
+    next(iter(loader))
+    (worker,) = loader._iterator._workers
     for number in ("TERM", "INT"):
         subprocess.run(["/bin/sh", "-c", f"kill -{number} {worker.pid}"], check=True)
     worker.join(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.parents import starting_workers
 
 
 class MixedSampler(Sampler[list[int]]):
@@ -71,11 +73,16 @@ class MixedSampler(Sampler[list[int]]):
 
 
 class RowLoader(DataLoader):
-    """A DataLoader that re-raises the workers' :class:`UserError` with its own message, without the traceback."""
+    """A DataLoader that re-raises the workers' :class:`UserError` with its own message, without the traceback.
+
+    Its workers are started under :func:`~nextgpt_pl.parents.starting_workers`.
+    """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        with starting_workers((self.multiprocessing_context or multiprocessing).get_start_method()):
+            batches = super().__iter__()
         try:
-            yield from super().__iter__()
+            yield from batches
         except UserError as error:
             # torch re-raises a worker's error with the worker's traceback as its message
             raise UserError(str(error).rsplit(f"{UserError.__name__}: ", 1)[-1].strip()) from error
