@@ -17,6 +17,7 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media
 
+VERSION = 1  # raised when a file is read differently, or another one is refused; see nextgpt_pl.features.keys
 MAX_PIXELS = 64_000_000  # of an image, or of one video frame
 MAX_SECONDS = 600.0
 #: media that come as plain arrays

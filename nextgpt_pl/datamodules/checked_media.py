@@ -9,7 +9,6 @@ from pathlib import Path
 
 from nextgpt_pl import media as reading
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.features.keys import code_sha256
 from nextgpt_pl.media import array_of
 from nextgpt_pl.samples import Media
 
@@ -48,7 +47,7 @@ class CheckedMedia:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.version = code_sha256(reading)  # results of another version of the reading code are ignored
+        self.version = str(reading.VERSION)  # results of another version of the reading code are ignored
         self._connection: sqlite3.Connection | None = None
         file.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -28,6 +28,8 @@ class CaptionEncoder:
 
     """
 
+    #: raised when embeddings change; see :mod:`nextgpt_pl.features.keys`
+    version = 1
     #: parts of the pipeline that turn captions into embeddings
     parts: tuple[str, ...] = ("text_encoder", "tokenizer")
 
@@ -70,7 +72,7 @@ class CaptionEncoder:
         """All that caption embeddings depend on but for the captions, as plain data."""
         present = self.files.index()
         folders = {part: folder_sha256(self.files.folder(part)) for part in self.parts if part in present}
-        own = {"class": self.owner, "shape": list(self.shape)}
+        own = {"class": self.owner, "version": self.version, "shape": list(self.shape)}
         return {**own, "compute_dtype": compute_dtype(torch.float32), **folders}
 
     def _embed_now(self, captions: list[str]) -> Tensor:

@@ -15,6 +15,7 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import FeatureCache, Memory, Store
 from nextgpt_pl.features.keys import media_key, media_name
 from nextgpt_pl.features.store import complete, in_chunks
+from nextgpt_pl.media import VERSION as READING_VERSION
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.precision import compute_dtype, own_precision
 from nextgpt_pl.samples import Media, MediaSlot
@@ -179,7 +180,7 @@ class Encoder(nn.Module, ABC):
         if self.cache is None:
             return self._memory, media_name
         if modality not in self._stores:
-            producer = {**self.producer(modality), "compute_dtype": compute_dtype(torch.float32)}
+            producer = {**self.producer(modality), "reading": READING_VERSION, "compute_dtype": compute_dtype(torch.float32)}
             self._stores[modality] = self.cache.store(f"encoder-{modality}", self.source, producer)
         return self._stores[modality], media_key
 

@@ -6,7 +6,6 @@ default. Where one is narrower, its features are filled up with zeros.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -21,11 +20,13 @@ from torch import Tensor, nn
 from nextgpt_pl.encoders import preprocessing
 from nextgpt_pl.encoders.base import Encoder, known_modalities
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.features.keys import code_sha256, folder_sha256
+from nextgpt_pl.features.keys import folder_sha256
 from nextgpt_pl.media import array_of
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.paths import resolve
 from nextgpt_pl.samples import Media
+
+VERSION = 1  # raised when features change; see nextgpt_pl.features.keys
 
 
 class ClipClapEncoder(Encoder):
@@ -89,7 +90,8 @@ class ClipClapEncoder(Encoder):
             "weights": folder_sha256(folder) if folder.is_dir() else str(folder),
             "width": self.output_dim,
             "frames": self.video_frames if modality is Modality.VIDEO else 1,
-            "code": code_sha256(preprocessing, sys.modules[__name__]),
+            "version": VERSION,
+            "preprocessing": preprocessing.VERSION,
         }
 
     def load(self) -> None:

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from nextgpt_pl import media as files
-from nextgpt_pl.encoders import imagebind, imagebind_parts, preprocessing
+from nextgpt_pl.encoders import preprocessing
 from nextgpt_pl.encoders.base import Encoder, known_modalities
 from nextgpt_pl.encoders.imagebind import MODALITIES, ImageBindConfig, ImageBindModel
 from nextgpt_pl.errors import UserError, at_least
-from nextgpt_pl.features.keys import code_sha256, file_sha256
+from nextgpt_pl.features.keys import file_sha256
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.paths import resolve
 from nextgpt_pl.samples import Media
 
+VERSION = 1  # raised when features change, also by imagebind.py or imagebind_parts.py; see nextgpt_pl.features.keys
 TOWER = {
     Modality.IMAGE: "vision",
     Modality.VIDEO: "vision",
@@ -115,7 +116,8 @@ class ImageBindEncoder(Encoder):
             "clips": clips.get(modality, 1),
             "scale_logits": self.scale_logits,
             "patches": self.patches,
-            "code": code_sha256(preprocessing, imagebind, imagebind_parts),
+            "version": VERSION,
+            "preprocessing": preprocessing.VERSION,
         }
 
     def _weights_file(self) -> Path:

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+VERSION = 1  # raised when an input is prepared differently; see nextgpt_pl.features.keys
+
 # statistics of CLIP's training pictures and of AudioSet's spectrograms, as upstream uses them
 _PIXEL_MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
 _PIXEL_STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)

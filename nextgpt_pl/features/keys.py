@@ -1,14 +1,16 @@
-"""Keys: hashes of weights, of preprocessing and of content."""
+"""Keys of features: hashes of weights and of content, and version numbers of the code that computes features.
+
+Every producer of features has a constant ``VERSION``. Raise it when the same input gives other features; features of
+another version are not used. ``tests/features/test_golden_features.py`` fails if features change and it was not raised.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -57,11 +59,6 @@ def folder_sha256(folder: Path, patterns: Iterable[str] = ("*.safetensors", "*.b
     """Of a model's weights and configuration: all files of a folder that match, by name."""
     files = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
     return fingerprint({path.name: file_sha256(path) for path in files})
-
-
-def code_sha256(*modules: ModuleType) -> str:
-    """Of source code that prepares content: another version of it is another preprocessing."""
-    return fingerprint({module.__name__: inspect.getsource(module) for module in modules})
 
 
 def media_key(media: Media) -> bytes:

@@ -26,6 +26,7 @@ from nextgpt_pl.samples import IGNORE, Batch, Rendered, SignalSpan
 from nextgpt_pl.transfer import upload
 
 _MEMORY_BYTES = 512 * 2**20
+VERSION = 1  # raised when states or sums change; see nextgpt_pl.features.keys
 
 #: of one row: ``text``, its loss and right labels; by modality and start of a span, its states
 _Made = dict[Any, Tensor]
@@ -170,6 +171,7 @@ class SignalStates:
             added += [matrix[-extra:] for matrix in matrices]
         values = [whole(p.detach(), torch.device("cpu")).float().contiguous().numpy().tobytes() for p in added]
         return {
+            "version": VERSION,
             "weights": folder_sha256(path) if path.is_dir() else f"{llm.path}@{commit}",
             # a folder may hold several, such as of other bits
             **({} if llm.pretrained.gguf_file is None else {"gguf_file": llm.pretrained.gguf_file}),
