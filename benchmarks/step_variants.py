@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nextgpt_pl.batching import pad
+from nextgpt_pl.dialogue.batching import pad
 from nextgpt_pl.encoders import ImageBindEncoder
 from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel, TowerConfig
 from nextgpt_pl.features import FeatureCache
@@ -23,8 +23,8 @@ from nextgpt_pl.llm import CausalLM, LoRA
 from nextgpt_pl.losses import shifted_labels
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.model import NextGPT
-from nextgpt_pl.pocket import dialogues, items
 from nextgpt_pl.pocket.pretrain.quality import pocket_decoder
+from nextgpt_pl.pocket.world import dialogues, items
 from nextgpt_pl.projections import LinearInputProjection, TransformerOutputProjection
 from nextgpt_pl.samples import Batch
 from nextgpt_pl.stages import DecoderAlignment, EncoderAlignment, InstructionTuning

@@ -89,8 +89,8 @@ def compare(stage: str, arguments: argparse.Namespace, folder: Path) -> None:
 
 def flops_at_7b(stage: str) -> str:
     """The reference's operations over ours, for the paper's model, without weights."""
-    from nextgpt_pl import budget, costs
-    from nextgpt_pl.cli import build_model
+    from nextgpt_pl.sizing import budget, costs
+    from nextgpt_pl.training.cli import build_model
 
     file = Path(__file__).parent.parent / "experiments" / "paper_v1" / f"{stage}.yaml"
     with torch.device("meta"):

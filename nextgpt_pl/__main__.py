@@ -8,14 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nextgpt_pl.errors import UserError, nearest
-from nextgpt_pl.parents import end_with_starter
-from nextgpt_pl.quiet import quieten
-from nextgpt_pl.storage import DiskFullError, full_path, is_disk_full
+from nextgpt_pl.utils.parents import end_with_starter
+from nextgpt_pl.utils.quiet import quieten
+from nextgpt_pl.utils.storage import DiskFullError, full_path, is_disk_full
 
 # verb -> where its function of the whole command line is, and what it does
 VERBS: dict[str, tuple[str, str]] = {
-    "fit": ("nextgpt_pl.cli:run", "train:  fit -c experiments/dec_align.yaml [--model.lr=1e-3 ...]"),
-    "validate": ("nextgpt_pl.cli:run", "one pass over the validation data:  validate -c FILE --ckpt_path CHECKPOINT"),
+    "fit": ("nextgpt_pl.training.cli:run", "train:  fit -c experiments/dec_align.yaml [--model.lr=1e-3 ...]"),
+    "validate": (
+        "nextgpt_pl.training.cli:run",
+        "validation data once:  validate -c FILE --ckpt_path CHECKPOINT",
+    ),
     "test": (
         "nextgpt_pl.verbs.evaluation:test",
         "a run answers tasks, and is scored:  test -c experiments/eval/pocket.yaml --run RUN",

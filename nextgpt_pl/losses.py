@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nextgpt_pl.transfer import upload
+from nextgpt_pl.utils.transfer import upload
 
 AlignmentLoss = Literal["mse", "l2"]
 DenoisingTarget = Literal["epsilon", "v", "sample", "flow"]

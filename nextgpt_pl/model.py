@@ -12,21 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nextgpt_pl.compiled import compile_module
-from nextgpt_pl.conversation import Conversation, Direction, MediaAs
 from nextgpt_pl.decoders.base import Decoder
-from nextgpt_pl.distributed import untouched, whole
+from nextgpt_pl.dialogue.conversation import Conversation, Direction, MediaAs
 from nextgpt_pl.encoders.base import Encoder
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import FeatureCache
-from nextgpt_pl.initial import drawn_on_cpu, isolated
 from nextgpt_pl.llm import CausalLM
 from nextgpt_pl.losses import spelling
 from nextgpt_pl.modality import Modality, ids_behind
 from nextgpt_pl.model_arguments import check_sizes, modality_of, signal_counts, with_separator
 from nextgpt_pl.projections import InputProjection, OutputProjection, WordInputProjection
 from nextgpt_pl.samples import Batch, MediaSlot, SpanTargets
-from nextgpt_pl.transfer import upload
+from nextgpt_pl.utils.compiled import compile_module
+from nextgpt_pl.utils.distributed import untouched, whole
+from nextgpt_pl.utils.initial import drawn_on_cpu, isolated
+from nextgpt_pl.utils.transfer import upload
 
 # key of the input projection where one serves all modalities
 _SHARED = "all"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nextgpt_pl.conversation import MediaAs
+from nextgpt_pl.dialogue.conversation import MediaAs
 from nextgpt_pl.errors import UserError, at_least, nearest
 from nextgpt_pl.modality import GENERATED, MODALITIES, Modality
 

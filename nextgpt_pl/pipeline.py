@@ -1,7 +1,7 @@
 """Any to any: chat messages of text and media in, an ordered reply of text and media out. Imports no Lightning.
 
-Messages are those of transformers' any-to-any pipeline, see :mod:`nextgpt_pl.messages`. A reply's parts can be put into
-the next messages as they are.
+Messages are those of transformers' any-to-any pipeline, see :mod:`nextgpt_pl.dialogue.messages`. A reply's parts can
+be put into the next messages as they are.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import Any
 
 import torch
 
-from nextgpt_pl.checkpoints import load_adapter
-from nextgpt_pl.context import TooLongError, shortened
-from nextgpt_pl.distributed import of_first_process
+from nextgpt_pl.adapter import load_adapter
+from nextgpt_pl.config.trust import instantiate
+from nextgpt_pl.config.yaml_files import read_yaml
+from nextgpt_pl.dialogue.context import TooLongError, shortened
+from nextgpt_pl.dialogue.messages import Messages, dialogue_of
 from nextgpt_pl.errors import UserError, nearest
-from nextgpt_pl.generation import Decoding, caption_embeddings, check_seed, generate, spans_of
-from nextgpt_pl.messages import Messages, dialogue_of
+from nextgpt_pl.generation.generate import Decoding, caption_embeddings, check_seed, generate, spans_of
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import IGNORE, Rendered, ReplyPart
-from nextgpt_pl.trust import instantiate
-from nextgpt_pl.yaml_files import read_yaml
+from nextgpt_pl.utils.distributed import of_first_process
 
 Reply = list[ReplyPart]
 _MEMORY_BYTES = 4 * 2**20
@@ -69,8 +69,8 @@ class AnyToAny:
     def from_run(cls, run: str | Path, device: str | torch.device | None = None, trust: Sequence[str] = ()) -> AnyToAny:
         """The model that a run trained, from its folder's ``config.yaml`` and ``adapter/``.
 
-        The folder is treated as data: only code of this package is run (see :mod:`nextgpt_pl.trust`). Its feature cache
-        is not used.
+        The folder is treated as data: only code of this package is run (see :mod:`nextgpt_pl.config.trust`). Its
+        feature cache is not used.
 
         Args:
             run: the folder.
@@ -320,7 +320,7 @@ def network_of(config: Mapping[str, Any], trust: Sequence[str] = ()) -> NextGPT:
     """The network of a run's resolved configuration, without weights and without its feature cache.
 
     Args:
-        config: mapping read from YAML; untrusted, see :mod:`nextgpt_pl.trust`.
+        config: mapping read from YAML; untrusted, see :mod:`nextgpt_pl.config.trust`.
         trust: dotted names of classes and functions outside this package that it may name.
 
     Raises:

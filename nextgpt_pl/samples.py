@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.transfer import upload
+from nextgpt_pl.utils.transfer import upload
 
 IGNORE = -100  # the label of a position without a loss
 Role = Literal["system", "user", "assistant"]

@@ -10,8 +10,8 @@ import torch
 import yaml
 
 from nextgpt_pl.__main__ import main
-from nextgpt_pl.cli import build_model
-from nextgpt_pl.runs import RunConfig, create_run_folder, experiment_name
+from nextgpt_pl.training.cli import build_model
+from nextgpt_pl.training.runs import RunConfig, create_run_folder, experiment_name
 
 ROOT = Path(__file__).parent.parent
 EXPERIMENT = ROOT / "experiments" / "dec_align.yaml"

@@ -7,9 +7,9 @@ import pytest
 import tiny
 import torch
 
-from nextgpt_pl.compiled import compile_layers, compile_module
 from nextgpt_pl.llm import CausalLM
 from nextgpt_pl.projections import MLPOutputProjection
+from nextgpt_pl.utils.compiled import compile_layers, compile_module
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for the CPU takes a C++ compiler")
 

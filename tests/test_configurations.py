@@ -9,10 +9,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nextgpt_pl.cli import build
 from nextgpt_pl.datamodules import Alpaca, OfficialDialogues, OfficialJSON
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.pipeline import network_of
+from nextgpt_pl.training.cli import build
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 BASES = ("enc_align.yaml", "dec_align.yaml", "instruct.yaml", "baselines/gallery.yaml")

@@ -1,6 +1,6 @@
 import pytest
 
-from nextgpt_pl.context import exchanges, shortened
+from nextgpt_pl.dialogue.context import exchanges, shortened
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.samples import Dialogue, Message, Rendered, TextPart
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from nextgpt_pl import distributed
-from nextgpt_pl.distributed import means
+from nextgpt_pl.utils import distributed
+from nextgpt_pl.utils.distributed import means
 
 NAMES = ("text", "image", "audio")
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from nextgpt_pl.analysis import Run
-from nextgpt_pl.analysis.document import Document, Heading, Medium, Table
-from nextgpt_pl.analysis.report import write_report
-from nextgpt_pl.analysis.samples import said
-from nextgpt_pl.escaping import Markdown, markdown, markdown_code, plain_cell, spreadsheet_cell
 from nextgpt_pl.evaluation import records, report
 from nextgpt_pl.evaluation.records import Prediction
-from nextgpt_pl.pocket import card
+from nextgpt_pl.pocket.pretrain import card
+from nextgpt_pl.reports import Run
+from nextgpt_pl.reports.document import Document, Heading, Medium, Table
+from nextgpt_pl.reports.report import write_report
+from nextgpt_pl.reports.samples import said
 from nextgpt_pl.stages.sample_writer import write_captions
+from nextgpt_pl.utils.escaping import Markdown, markdown, markdown_code, plain_cell, spreadsheet_cell
 from nextgpt_pl.verbs import hub_folder
 
 ROOT = Path(__file__).parent.parent

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from nextgpt_pl import budget
 from nextgpt_pl.__main__ import main
-from nextgpt_pl.budget import Workload
-from nextgpt_pl.cli import build_model
-from nextgpt_pl.costs import fused
-from nextgpt_pl.fake_memory import activation_peak
-from nextgpt_pl.live_bytes import LiveBytes
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.pretrain.quality import pocket_decoder
+from nextgpt_pl.sizing import budget
+from nextgpt_pl.sizing.budget import Workload
+from nextgpt_pl.sizing.costs import fused
+from nextgpt_pl.sizing.fake_memory import activation_peak
+from nextgpt_pl.sizing.live_bytes import LiveBytes
+from nextgpt_pl.training.cli import build_model
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from nextgpt_pl.generation import Decoding, caption_embeddings, generate, prompt_of
+from nextgpt_pl.generation.generate import Decoding, caption_embeddings, generate, prompt_of
+from nextgpt_pl.generation.signal_spans import WholeSpans, find_spans
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import CaptionedPair, Dialogue, Message, TextPart
-from nextgpt_pl.signal_spans import WholeSpans, find_spans
 
 IDS = {Modality.IMAGE: [10, 11, 12], Modality.AUDIO: [13, 14]}
 END = 1
@@ -108,7 +108,7 @@ def test_a_prompt_ends_where_the_labels_begin_and_embeddings_are_those_of_traini
     prompt = prompt_of(row)
     assert row.labels[len(prompt.input_ids)] == row.input_ids[len(prompt.input_ids)]
     assert set(prompt.labels) == {-100}
-    from nextgpt_pl.batching import pad
+    from nextgpt_pl.dialogue.batching import pad
 
     batch = pad([row], 0)
     embeddings = loaded.embed(batch)

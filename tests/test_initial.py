@@ -7,7 +7,7 @@ from pretend_gpu import GPU, PretendGPU
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nextgpt_pl.features import FeatureCache
-from nextgpt_pl.initial import isolated
+from nextgpt_pl.utils.initial import isolated
 
 _RANDOM = {"aten::uniform_", "aten::normal_", "aten::randn", "aten::rand", "aten::bernoulli_"}
 

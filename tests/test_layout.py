@@ -41,7 +41,7 @@ def test_the_model_holds_no_training_code():
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_experiment_says_how_to_run_it_and_instantiates(file, monkeypatch, tmp_path):
-    from nextgpt_pl.cli import ExperimentCLI, parser_arguments
+    from nextgpt_pl.training.cli import ExperimentCLI, parser_arguments
 
     command = next(line for line in file.read_text().splitlines() if "python -m nextgpt_pl" in line)
     assert command.startswith("#")

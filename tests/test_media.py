@@ -6,8 +6,9 @@ import pytest
 import soundfile
 from PIL import Image
 
-from nextgpt_pl import media, media_files
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.media import reading as media
+from nextgpt_pl.media import writing as media_files
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media
 

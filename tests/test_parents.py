@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from nextgpt_pl import parents
 from nextgpt_pl.datamodules.samplers import RowLoader
+from nextgpt_pl.utils import parents
 
 ROOT = Path(__file__).parent.parent
 CHILD = """
     import sys, time
-    from nextgpt_pl import parents
+    from nextgpt_pl.utils import parents
     if sys.argv[1] == "watch":
         parents._ask_kernel, parents._POLL = lambda: False, 0.05
     parents.end_with_starter()
@@ -26,7 +26,7 @@ CHILD = """
 """
 STARTER = """
     import os, subprocess, sys
-    from nextgpt_pl.parents import child_environment
+    from nextgpt_pl.utils.parents import child_environment
     environment = {**os.environ, **child_environment()}
     sys.exit(subprocess.run([sys.executable, "-c", sys.argv[2], sys.argv[1]], env=environment).returncode)
 """

@@ -10,14 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from nextgpt_pl.checkpoints import save_adapter
+from nextgpt_pl.adapter import save_adapter
 from nextgpt_pl.encoders import ImageBindEncoder
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.generation import Decoding, generate
+from nextgpt_pl.evaluation.pocket_routes import messages_of, reply_is_right
+from nextgpt_pl.generation.generate import Decoding, generate
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pipeline import AnyToAny, ContextWarning, dialogue_of
-from nextgpt_pl.pocket import dialogues, world
-from nextgpt_pl.pocket.routes import messages_of, reply_is_right
+from nextgpt_pl.pocket.world import dialogues
+from nextgpt_pl.pocket.world import scenes as world
 from nextgpt_pl.projections import MLPInputProjection
 from nextgpt_pl.samples import Media, ReplyPart
 
@@ -93,7 +94,7 @@ def test_media_of_every_form_are_shown_to_the_model(model, tmp_path):
 
 
 def _batch(model, messages):
-    from nextgpt_pl.batching import pad
+    from nextgpt_pl.dialogue.batching import pad
 
     return pad([model.conversation.render(dialogue_of(messages), add_generation_prompt=True)], 0)
 

@@ -8,7 +8,7 @@ import torch
 
 from nextgpt_pl.__main__ import main
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.precision import check_trainer_precision, compute_dtype, own_precision
+from nextgpt_pl.utils.precision import check_trainer_precision, compute_dtype, own_precision
 
 EXPERIMENT = Path(__file__).parent.parent / "experiments" / "dec_align.yaml"
 REFUSED = ["bf16-true", "16-true", "64-true", "transformer-engine"]
@@ -78,7 +78,7 @@ def test_keys_name_what_products_are_computed_in(_default_products):
 
 
 def test_the_run_sets_the_precision_of_products(tmp_path, monkeypatch, _default_products):
-    from nextgpt_pl.cli import build
+    from nextgpt_pl.training.cli import build
 
     monkeypatch.chdir(tmp_path)
     build(["-c", str(EXPERIMENT), "--run.float32_matmul_precision=high"])

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from nextgpt_pl.__main__ import main
-from nextgpt_pl.checkpoints.io import AtomicCheckpointIO, newest
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.training.checkpoint_io import AtomicCheckpointIO, newest
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -151,7 +151,7 @@ def test_a_run_whose_disk_is_full_says_so_and_goes_on(tmp_path, capsys):
 
 
 def test_a_resumed_run_clears_what_a_killed_one_left_half_written(tmp_path):
-    from nextgpt_pl.runs import RunConfig, create_run_folder
+    from nextgpt_pl.training.runs import RunConfig, create_run_folder
 
     left = tmp_path / "e" / "n" / "checkpoints" / ".step_000001.ckpt.17.partial"
     left.parent.mkdir(parents=True)

@@ -1,6 +1,6 @@
 import json
 
-from nextgpt_pl.row_notes import FILE, RowNotes, listed
+from nextgpt_pl.datamodules.row_notes import FILE, RowNotes, listed
 from nextgpt_pl.samples import RowNote
 
 

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from nextgpt_pl.runs import loggers
+from nextgpt_pl.training.runs import loggers
 
 
 @pytest.mark.parametrize(("sweep", "mode"), [(None, "offline"), ("abc", "online")])

@@ -3,7 +3,7 @@
 import pytest
 
 from nextgpt_pl import pipeline
-from nextgpt_pl.generation import Decoding
+from nextgpt_pl.generation.generate import Decoding
 from nextgpt_pl.pipeline import AnyToAny
 
 

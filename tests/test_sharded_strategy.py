@@ -6,9 +6,9 @@ import pytest
 import tiny
 import torch
 
-from nextgpt_pl import strategies
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.strategies import ShardedStrategy
+from nextgpt_pl.training import strategies
+from nextgpt_pl.training.strategies import ShardedStrategy
 
 
 def _on_gpus(**options):

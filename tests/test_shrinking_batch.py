@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from nextgpt_pl.shrinking_batch import Waste, write
+from nextgpt_pl.generation.shrinking_batch import Waste, write
 
 END, FIRST = 1, 10
 LENGTHS = {FIRST + row: length for row, length in enumerate([3, 40, 4, 5, 6, 12])}

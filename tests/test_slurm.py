@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nextgpt_pl.checkpoints.io import newest
+from nextgpt_pl.training.checkpoint_io import newest
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted((ROOT / "experiments" / "slurm").glob("*.sbatch"))

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import save_file
 
 from nextgpt_pl.__main__ import main
-from nextgpt_pl.atomic import clear_abandoned, scratch_name, whole_file, write_whole
-from nextgpt_pl.checkpoints.full_disk import explaining_full_disk
-from nextgpt_pl.checkpoints.io import AtomicCheckpointIO
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.storage import DiskFullError, full_path, is_disk_full
+from nextgpt_pl.training.checkpoint_io import AtomicCheckpointIO
+from nextgpt_pl.training.full_disk import explaining_full_disk
+from nextgpt_pl.utils.atomic import clear_abandoned, scratch_name, whole_file, write_whole
+from nextgpt_pl.utils.storage import DiskFullError, full_path, is_disk_full
 
 LARGE = torch.zeros(500_000)
 

@@ -67,7 +67,7 @@ def _same_trainables(processes, alone, tolerance):
 
 @pytest.mark.parametrize("file", sorted((HELPERS.parent.parent / "experiments" / "strategies").glob("*.yaml")))
 def test_strategies_are_a_second_yaml_behind_any_experiment(file, monkeypatch, tmp_path):
-    from nextgpt_pl.cli import build
+    from nextgpt_pl.training.cli import build
 
     root = HELPERS.parent.parent
     command = next(line for line in file.read_text().splitlines() if line.startswith("# Run: python -m nextgpt_pl fit"))

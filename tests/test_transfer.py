@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nextgpt_pl.transfer import upload
+from nextgpt_pl.utils.transfer import upload
 
 
 @pytest.mark.parametrize(("device", "waits"), [("cuda:0", False), ("cpu", True), ("mps", True), ("xpu", True)])

@@ -181,7 +181,7 @@ def test_a_strangers_folder_runs_nothing(read, name, tmp_path):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("nextgpt_pl.distributed.summed", "one of nextgpt_pl.decoders.spectrogram.log_mel"),
+        ("nextgpt_pl.utils.distributed.summed", "one of nextgpt_pl.decoders.spectrogram.log_mel"),
         ("nextgpt_pl.decoders.spectrogram.torch.hub.load", "one of"),
         ("os.system", "one of"),
     ],
@@ -197,7 +197,7 @@ def test_classes_of_this_package_fit_their_field():
     for name in (
         "nextgpt_pl.stages.DecoderAlignment",
         "nextgpt_pl.llm.CausalLM",
-        "nextgpt_pl.runs.Path",
+        "nextgpt_pl.training.runs.Path",
     ):
         with pytest.raises(UserError, match=r"network\.encoder.*is expected"):
             network_of({"model": {"init_args": {"network": _network(encoder={"class_path": name})}}})
@@ -262,7 +262,7 @@ def test_python_objects_and_nested_aliases_in_a_run_are_refused(tmp_path):
 
 
 def test_a_package_is_not_imported_to_find_its_files():
-    from nextgpt_pl.paths import resolve
+    from nextgpt_pl.utils.paths import resolve
 
     with pytest.raises(UserError, match="no such package"):
         resolve("wheel:planted.inside")

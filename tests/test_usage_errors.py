@@ -4,7 +4,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.usage_errors import check_seed, check_trainer, trainer_errors
+from nextgpt_pl.training.usage_errors import check_seed, check_trainer, trainer_errors
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 import pytest
 import yaml
 
+from nextgpt_pl.config.yaml_files import check_bounds, check_files, parse_yaml, read_yaml
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.yaml_files import check_bounds, check_files, parse_yaml, read_yaml
 
 _TENS = [f"{c}: &{c} [{','.join([f'*{p}'] * 10)}]" for p, c in zip("abcdefg", "bcdefgh", strict=True)]
 BOMB = "\n".join(["a: &a [x, x, x, x, x, x, x, x, x, x]", *_TENS])

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nextgpt_pl import media as reading
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.media import array_of
+from nextgpt_pl.media import reading
+from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.samples import Media
 
 _SECONDS = 60.0  # timeout of a reader that waits for the writer

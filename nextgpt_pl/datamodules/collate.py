@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nextgpt_pl.batching import pad
 from nextgpt_pl.datamodules.usable import UsableRow
+from nextgpt_pl.dialogue.batching import pad
 from nextgpt_pl.samples import Batch
 
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from nextgpt_pl.conversation import parts_of
 from nextgpt_pl.datamodules.rows import RowReport, take
 from nextgpt_pl.datamodules.sources import JSONSource, OnError, Shapes, Source, Split
+from nextgpt_pl.dialogue.conversation import parts_of
 from nextgpt_pl.errors import UserError, at_least, nearest
 from nextgpt_pl.modality import MODALITIES, Modality
-from nextgpt_pl.pocket import dialogues
+from nextgpt_pl.pocket.world import dialogues
 from nextgpt_pl.samples import Dialogue, MediaPart, Message, Part, Role, TextPart
 
 _ROLES: dict[str, Role] = {

@@ -11,7 +11,8 @@ from nextgpt_pl.datamodules.rows import RowReport, inside, json_lines, take
 from nextgpt_pl.datamodules.sources import FileSource, JSONSource, OnError, Shapes, Source, Split
 from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.modality import GENERATED, MODALITIES, Modality, modality_of_file
-from nextgpt_pl.pocket import items, world
+from nextgpt_pl.pocket.world import items
+from nextgpt_pl.pocket.world import scenes as world
 from nextgpt_pl.samples import CaptionedPair
 
 

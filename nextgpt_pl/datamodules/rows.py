@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nextgpt_pl.dialogue.template_tokens import check_text
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.samples import CaptionedPair, Dialogue, MediaPart
-from nextgpt_pl.template_tokens import check_text
 
 _LISTED = 20
 

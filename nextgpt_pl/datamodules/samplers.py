@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.parents import starting_workers
+from nextgpt_pl.utils.parents import starting_workers
 
 
 class MixedSampler(Sampler[list[int]]):
@@ -75,7 +75,7 @@ class MixedSampler(Sampler[list[int]]):
 class RowLoader(DataLoader):
     """A DataLoader that re-raises the workers' :class:`UserError` with its own message, without the traceback.
 
-    Its workers are started under :func:`~nextgpt_pl.parents.starting_workers`.
+    Its workers are started under :func:`~nextgpt_pl.utils.parents.starting_workers`.
     """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]

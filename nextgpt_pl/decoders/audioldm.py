@@ -18,7 +18,7 @@ from nextgpt_pl.decoders.captions import CaptionEncoder
 from nextgpt_pl.decoders.diffusion import DiffusionDecoder
 from nextgpt_pl.decoders.spectrogram import log_mel
 from nextgpt_pl.samples import Media
-from nextgpt_pl.transfer import upload
+from nextgpt_pl.utils.transfer import upload
 
 _PIXELS_PER_SECOND = 100 * 64  # of a spectrogram
 

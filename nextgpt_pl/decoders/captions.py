@@ -12,8 +12,8 @@ from nextgpt_pl.decoders.files import PipelineFiles
 from nextgpt_pl.features import FeatureCache, Memory, Store
 from nextgpt_pl.features.keys import digest, folder_sha256
 from nextgpt_pl.features.store import in_chunks
-from nextgpt_pl.precision import compute_dtype
-from nextgpt_pl.transfer import upload
+from nextgpt_pl.utils.precision import compute_dtype
+from nextgpt_pl.utils.transfer import upload
 
 MEMORY_BYTES = 256 * 2**20
 _CHUNK = 4  # captions that are embedded at a time

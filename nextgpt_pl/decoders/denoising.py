@@ -18,11 +18,11 @@ from nextgpt_pl.decoders.spectrogram import SAMPLE_RATE
 from nextgpt_pl.encoders.preprocessing import resample
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.losses import DenoisingTarget, denoising_loss, denoising_target, min_snr_weights
-from nextgpt_pl.media import array_of
+from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.precision import own_precision
 from nextgpt_pl.samples import Media
-from nextgpt_pl.transfer import upload
+from nextgpt_pl.utils.precision import own_precision
+from nextgpt_pl.utils.transfer import upload
 
 Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
 

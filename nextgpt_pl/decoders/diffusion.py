@@ -21,10 +21,10 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import Memory
 from nextgpt_pl.features.keys import media_name
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.paths import resolve
-from nextgpt_pl.precision import own_precision
 from nextgpt_pl.samples import Media
-from nextgpt_pl.transfer import upload
+from nextgpt_pl.utils.paths import resolve
+from nextgpt_pl.utils.precision import own_precision
+from nextgpt_pl.utils.transfer import upload
 
 _SIZES = ("height", "width", "num_frames", "audio_length_in_s")
 

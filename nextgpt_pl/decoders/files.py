@@ -15,7 +15,7 @@ from torch import nn
 
 from nextgpt_pl import published
 from nextgpt_pl.errors import UserError, nearest
-from nextgpt_pl.paths import resolve
+from nextgpt_pl.utils.paths import resolve
 
 
 @dataclass

@@ -13,7 +13,7 @@ from nextgpt_pl.datamodules.sources import Source
 from nextgpt_pl.decoders.base import Decoder
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import FeatureCache
-from nextgpt_pl.media import array_of
+from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import CaptionedPair
 

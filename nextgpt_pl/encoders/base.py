@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nextgpt_pl.distributed import largest
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import FeatureCache, Memory, Store
 from nextgpt_pl.features.keys import media_key, media_name
 from nextgpt_pl.features.store import complete, in_chunks
-from nextgpt_pl.media import VERSION as READING_VERSION
+from nextgpt_pl.media.reading import VERSION as READING_VERSION
 from nextgpt_pl.modality import GENERATED, Modality
-from nextgpt_pl.precision import compute_dtype, own_precision
 from nextgpt_pl.samples import Media, MediaSlot
-from nextgpt_pl.transfer import upload
+from nextgpt_pl.utils.distributed import largest
+from nextgpt_pl.utils.precision import compute_dtype, own_precision
+from nextgpt_pl.utils.transfer import upload
 
 _MEMORY_BYTES = 512 * 2**20
 _CHUNK = 4  # media that are encoded at a time
@@ -180,7 +180,8 @@ class Encoder(nn.Module, ABC):
         if self.cache is None:
             return self._memory, media_name
         if modality not in self._stores:
-            producer = {**self.producer(modality), "reading": READING_VERSION, "compute_dtype": compute_dtype(torch.float32)}
+            around = {"reading": READING_VERSION, "compute_dtype": compute_dtype(torch.float32)}
+            producer = {**self.producer(modality), **around}
             self._stores[modality] = self.cache.store(f"encoder-{modality}", self.source, producer)
         return self._stores[modality], media_key
 

@@ -21,10 +21,10 @@ from nextgpt_pl.encoders import preprocessing
 from nextgpt_pl.encoders.base import Encoder, known_modalities
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features.keys import folder_sha256
-from nextgpt_pl.media import array_of
+from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.modality import GENERATED, Modality
-from nextgpt_pl.paths import resolve
 from nextgpt_pl.samples import Media
+from nextgpt_pl.utils.paths import resolve
 
 VERSION = 1  # raised when features change; see nextgpt_pl.features.keys
 

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nextgpt_pl import media as files
 from nextgpt_pl.encoders import preprocessing
 from nextgpt_pl.encoders.base import Encoder, known_modalities
 from nextgpt_pl.encoders.imagebind import MODALITIES, ImageBindConfig, ImageBindModel
 from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.features.keys import file_sha256
+from nextgpt_pl.media import reading as files
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.paths import resolve
 from nextgpt_pl.samples import Media
+from nextgpt_pl.utils.paths import resolve
 
 VERSION = 1  # raised when features change, also by imagebind.py or imagebind_parts.py; see nextgpt_pl.features.keys
 TOWER = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nextgpt_pl.encoders.base import Encoder
-from nextgpt_pl.media import array_of
+from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media, MediaSlot, Rendered
 

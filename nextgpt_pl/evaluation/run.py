@@ -11,9 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from nextgpt_pl.atomic import clear_abandoned, write_whole
 from nextgpt_pl.decoders.base import constant
-from nextgpt_pl.distributed import gathered, processes, rank
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation import records
 from nextgpt_pl.evaluation.bootstrap import Estimate
@@ -21,11 +19,13 @@ from nextgpt_pl.evaluation.readable import fault
 from nextgpt_pl.evaluation.records import Prediction
 from nextgpt_pl.evaluation.shares import together
 from nextgpt_pl.evaluation.tasks import Item, Task
-from nextgpt_pl.media import array_of
-from nextgpt_pl.media_files import save, save_video_exactly
+from nextgpt_pl.media.reading import array_of
+from nextgpt_pl.media.writing import save, save_video_exactly
 from nextgpt_pl.modality import MODALITIES, Modality, modality_of_file
 from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.samples import ReplyPart
+from nextgpt_pl.utils.atomic import clear_abandoned, write_whole
+from nextgpt_pl.utils.distributed import gathered, processes, rank
 
 SCORES = "scores.json"
 _BATCH = 25

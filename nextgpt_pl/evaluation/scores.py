@@ -49,8 +49,8 @@ class JudgedRight(Score):
 
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
         """``all right``, ``right kinds``, and one number per attribute of what was expected."""
-        from nextgpt_pl.pocket.routes import reply_matches
-        from nextgpt_pl.pocket.world import scene_of
+        from nextgpt_pl.evaluation.pocket_routes import reply_matches
+        from nextgpt_pl.pocket.world.scenes import scene_of
 
         right, kinds, found = [], [], dict[str, list[bool]]()
         for prediction in predictions:

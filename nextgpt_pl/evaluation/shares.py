@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from nextgpt_pl.distributed import gathered, of_first_process, rank
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.utils.distributed import gathered, of_first_process, rank
 
 T = TypeVar("T")
 _PATIENCE = timedelta(hours=12)  # timeout of collectives: generating a batch of videos takes long

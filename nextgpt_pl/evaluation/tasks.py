@@ -99,7 +99,7 @@ class PocketRoute(Task):
     def __init__(
         self, route: str, scores: Sequence[Score], count: int = 300, first: int = 0, max_new_tokens: int = 120
     ) -> None:
-        from nextgpt_pl.pocket.dialogues import ROUTES
+        from nextgpt_pl.pocket.world.dialogues import ROUTES
 
         super().__init__(f"pocket {route}", scores, count, max_new_tokens)
         if route not in ROUTES:
@@ -108,9 +108,9 @@ class PocketRoute(Task):
 
     def items(self) -> Iterator[Item]:
         """Dialogues; a medium that is expected is rendered anew, as a reference for distances between sets."""
-        from nextgpt_pl.pocket import dialogues, grammar, talk
-        from nextgpt_pl.pocket.routes import messages_of
-        from nextgpt_pl.pocket.world import Answer, attributes, item_rng
+        from nextgpt_pl.evaluation.pocket_routes import messages_of
+        from nextgpt_pl.pocket.world import dialogues, grammar, talk
+        from nextgpt_pl.pocket.world.scenes import Answer, attributes, item_rng
 
         for index in range(self.first, self.first + (self.count or 0)):
             dialogue = dialogues.dialogue(self.route, "heldout", index)

@@ -13,13 +13,13 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 
-from nextgpt_pl.distributed import of_first_process
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation.run import check_names, predict, score
 from nextgpt_pl.evaluation.tasks import Task
 from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.stages.agreement import act_on_signals
 from nextgpt_pl.stages.base import Stage
+from nextgpt_pl.utils.distributed import of_first_process
 
 
 class ValidationTasks(Callback):

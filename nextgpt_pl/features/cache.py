@@ -14,7 +14,7 @@ import torch
 
 from nextgpt_pl.features.keys import fingerprint
 from nextgpt_pl.features.store import MANIFEST, FeatureStore
-from nextgpt_pl.storage import DiskFullError
+from nextgpt_pl.utils.storage import DiskFullError
 
 
 @dataclass

@@ -12,8 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nextgpt_pl.atomic import whole_file
 from nextgpt_pl.features.keys import KEY_BYTES
+from nextgpt_pl.utils.atomic import whole_file
 
 
 def checksum(key: bytes, value: Tensor) -> int:

@@ -17,9 +17,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from nextgpt_pl.atomic import clear_abandoned, write_whole
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features.shards import Shard, write_shard
+from nextgpt_pl.utils.atomic import clear_abandoned, write_whole
 
 _ENTRY = 1024  # bytes of an entry besides the values: key, tensor object, dictionary slot
 SHARD_BYTES = 64 * 2**20

@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from nextgpt_pl.compiled import compile_layers
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.initial import drawn_on_cpu
 from nextgpt_pl.llm.head_loss import token_cross_entropy
 from nextgpt_pl.llm.lora import LoRA, inject_lora
 from nextgpt_pl.llm.pretrained import Attention, DType, Pretrained, Quantization
 from nextgpt_pl.llm.signal_rows import ExtendedEmbedding, ExtendedHead, initial_rows
-from nextgpt_pl.transfer import upload
+from nextgpt_pl.utils.compiled import compile_layers
+from nextgpt_pl.utils.initial import drawn_on_cpu
+from nextgpt_pl.utils.transfer import upload
 
 _LOGITS = 2**23  # at a time: 32 MiB in float32; of fewer, multiplying by the head takes up to twice as long
 

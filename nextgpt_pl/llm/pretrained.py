@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from nextgpt_pl import published
 from nextgpt_pl.errors import UserError, nearest
-from nextgpt_pl.paths import resolve
+from nextgpt_pl.utils.paths import resolve
 
 # files from which transformers reads a tokenizer
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")

@@ -17,10 +17,10 @@ from nextgpt_pl.encoders.clip_clap import clap_input
 from nextgpt_pl.encoders.imagebind_encoder import TOWER
 from nextgpt_pl.encoders.preprocessing import resample
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.media import array_of
+from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.paths import resolve
 from nextgpt_pl.samples import Media
+from nextgpt_pl.utils.paths import resolve
 
 _BATCH = 16
 
@@ -81,8 +81,8 @@ class PocketFeatures(Extractor):
 
     @cached_property
     def _classes(self) -> Tensor:
-        from nextgpt_pl.pocket import grammar
-        from nextgpt_pl.pocket.world import audio_scenes, item_rng
+        from nextgpt_pl.pocket.world import grammar
+        from nextgpt_pl.pocket.world.scenes import audio_scenes, item_rng
 
         scenes = [s for split in ("train", "heldout") for s in audio_scenes(split)]
         rng = item_rng("train", Modality.AUDIO, 0, 0, "classes")

@@ -128,7 +128,7 @@ class JudgedAttributes(_ItemMean):
         super().__init__(("all right", *ATTRIBUTES), **kwargs)
 
     def update(self, matches: Sequence[Mapping[str, bool]]) -> None:
-        """Per item, what :func:`nextgpt_pl.pocket.judge.matches` found."""
+        """Per item, what :func:`nextgpt_pl.pocket.judges.media.matches` found."""
         for item in matches:
             self.add("all right", all(item.values()))
             for name, right in item.items():

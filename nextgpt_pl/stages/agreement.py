@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from nextgpt_pl.checkpoints.finite import last_checkpoint, not_finite
-from nextgpt_pl.checkpoints.interrupts import Signals, clear_marker, save_interrupted
-from nextgpt_pl.distributed import any_process, processes, rank
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.training.interrupts import Signals, clear_marker, save_interrupted
+from nextgpt_pl.utils.distributed import any_process, processes, rank
+from nextgpt_pl.utils.finite import last_checkpoint, not_finite
 
 OnNonFinite = Literal["raise", "skip"]
 

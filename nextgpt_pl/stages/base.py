@@ -17,20 +17,20 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from nextgpt_pl.checkpoints import load_adapter, save_adapter
-from nextgpt_pl.checkpoints.finite import check_finite, last_checkpoint, tensors_of
-from nextgpt_pl.conversation import Conversation, Direction
-from nextgpt_pl.distributed import Mean, means, processes, rank
+from nextgpt_pl.adapter import load_adapter, save_adapter
+from nextgpt_pl.dialogue.conversation import Conversation, Direction
 from nextgpt_pl.encoders.media_reader import MediaReader
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.model import NextGPT
-from nextgpt_pl.precision import check_trainer_precision
 from nextgpt_pl.samples import Batch
 from nextgpt_pl.stages.agreement import OnNonFinite, StepAgreement
 from nextgpt_pl.stages.kept import check_kept, keep_alone, parts_without
 from nextgpt_pl.stages.optimization import Optimization, Schedule
 from nextgpt_pl.stages.rows import log_rows, report_rows
-from nextgpt_pl.strategies import ShardedStrategy
+from nextgpt_pl.training.strategies import ShardedStrategy
+from nextgpt_pl.utils.distributed import Mean, means, processes, rank
+from nextgpt_pl.utils.finite import check_finite, last_checkpoint, tensors_of
+from nextgpt_pl.utils.precision import check_trainer_precision
 
 
 class Stage(LightningModule, ABC):
@@ -99,7 +99,7 @@ class Stage(LightningModule, ABC):
         if not isinstance(strategy, ShardedStrategy):
             raise UserError(
                 f"trainer.strategy: {type(strategy).__name__} does not know how to shard this network;"
-                " nextgpt_pl.strategies.ShardedStrategy does"
+                " nextgpt_pl.training.strategies.ShardedStrategy does"
             )
         if not self.network.loaded:
             strategy.build(self.network, self._build)
@@ -208,7 +208,7 @@ class Stage(LightningModule, ABC):
         np.random.seed(int(state[0]))
 
     def means(self, sums: Mapping[str, tuple[Tensor, int]]) -> dict[str, Mean]:
-        """Means over all processes of what a step has measured; see :func:`nextgpt_pl.distributed.means`.
+        """Means over all processes of what a step has measured; see :func:`nextgpt_pl.utils.distributed.means`.
 
         Every step calls this once, with or without media of a kind in its batch.
         """

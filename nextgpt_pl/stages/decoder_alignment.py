@@ -10,7 +10,6 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from nextgpt_pl.distributed import any_process, untouched
 from nextgpt_pl.encoders.media_reader import MediaReader
 from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.losses import AlignmentLoss, caption_alignment
@@ -22,6 +21,7 @@ from nextgpt_pl.stages.base import Stage
 from nextgpt_pl.stages.denoising import Denoising
 from nextgpt_pl.stages.sample_writer import SampleWriter
 from nextgpt_pl.stages.signal_states import RowStates, SignalStates, read_rows
+from nextgpt_pl.utils.distributed import any_process, untouched
 
 _SIGNAL_ROWS = "llm.model.*.rows"
 _OUTPUT = "output_projections.*"

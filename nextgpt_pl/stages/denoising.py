@@ -12,7 +12,7 @@ from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import SpanTargets
-from nextgpt_pl.transfer import upload
+from nextgpt_pl.utils.transfer import upload
 
 _SEED = 0  # of noise and timesteps at validation: the same at each one
 

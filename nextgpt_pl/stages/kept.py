@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from nextgpt_pl.checkpoints import manifest_of, mismatches
+from nextgpt_pl.adapter import manifest_of, mismatches
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.model import NextGPT
 

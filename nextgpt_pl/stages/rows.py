@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nextgpt_pl.row_notes import ReportsRows
+from nextgpt_pl.datamodules.row_notes import ReportsRows
 
 
 def log_rows(trainer: Any) -> None:

@@ -10,11 +10,11 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from nextgpt_pl.atomic import write_whole
 from nextgpt_pl.decoders.base import Decoder, constant
-from nextgpt_pl.escaping import one_line, spreadsheet_cell
-from nextgpt_pl.media_files import save_comparison
+from nextgpt_pl.media.writing import save_comparison
 from nextgpt_pl.modality import MODALITIES, Modality
+from nextgpt_pl.utils.atomic import write_whole
+from nextgpt_pl.utils.escaping import one_line, spreadsheet_cell
 
 SEED = 0  # of the noise: both columns start from the same
 

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nextgpt_pl.analysis.keys import short_names
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.runs import experiment_name
+from nextgpt_pl.reports.keys import short_names
 from nextgpt_pl.sweeps.runner import Planned, Runner
 from nextgpt_pl.sweeps.search import Seen, propose
 from nextgpt_pl.sweeps.space import Sweep, grid
+from nextgpt_pl.training.runs import experiment_name
 
 BASE = "base.yaml"
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from nextgpt_pl.atomic import clear_abandoned, write_whole
+from nextgpt_pl.utils.atomic import clear_abandoned, write_whole
 
 State = Literal["started", "finished", "failed"]
 

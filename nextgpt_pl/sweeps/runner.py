@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nextgpt_pl.analysis.runs import Run
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.parents import child_environment
+from nextgpt_pl.reports.runs import Run
 from nextgpt_pl.sweeps.processes import locked, terminable
 from nextgpt_pl.sweeps.records import Records, State
+from nextgpt_pl.utils.parents import child_environment
 
 # so many failures and nothing finished: the rest would fail alike
 _HOPELESS = 3

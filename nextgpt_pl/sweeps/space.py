@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nextgpt_pl.config.yaml_files import parse_yaml, read_yaml
 from nextgpt_pl.errors import UserError, nearest
-from nextgpt_pl.yaml_files import parse_yaml, read_yaml
 
 _METHODS = ("grid", "random", "bayes")
 _KEYS = (

@@ -47,8 +47,8 @@ def _import_parser() -> argparse.ArgumentParser:
 def main_import(argv: Sequence[str]) -> int:
     """Parse and run ``import``."""
     options = _import_parser().parse_args(argv[1:])
-    from nextgpt_pl.checkpoints.official import import_official
-    from nextgpt_pl.checkpoints.official_network import NetworkPaths
+    from nextgpt_pl.official.network import NetworkPaths
+    from nextgpt_pl.official.read import import_official
 
     given = {f.name: getattr(options, f.name) for f in fields(NetworkPaths) if getattr(options, f.name) is not None}
     network = NetworkPaths(**{**vars(NetworkPaths.official(options.format)), **given})
@@ -110,7 +110,7 @@ def main_export(argv: Sequence[str]) -> int:
     options = _export_parser().parse_args(argv[1:])
     import torch
 
-    from nextgpt_pl.checkpoints.official_export import export_official
+    from nextgpt_pl.official.export import export_official
 
     if options.out.exists() and any(options.out.iterdir()):
         raise UserError(f"--out {options.out}: the folder is not empty")

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from nextgpt_pl.config.yaml_files import read_yaml
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from nextgpt_pl.datamodules.checked_media import OpenedFile
@@ -106,7 +106,7 @@ def tallied(name: str, folder: Path) -> Iterator[Tally]:
 
 
 def _check_experiment(arguments: list[str], name: str, folder: Path, workers: int) -> int:
-    from nextgpt_pl.cli import build
+    from nextgpt_pl.training.cli import build
 
     stage, data = build(arguments)
     data.renderer = stage.renderer

@@ -11,17 +11,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from nextgpt_pl.atomic import write_whole
+from nextgpt_pl.config.trust import add_trust, instantiate
+from nextgpt_pl.config.yaml_files import check_files, read_yaml
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.trust import add_trust, instantiate
-from nextgpt_pl.yaml_files import check_files, read_yaml
+from nextgpt_pl.utils.atomic import write_whole
 
 _CONFIG = "evaluation.yaml"
 
 
 def _parser(verb: str) -> Any:
+    from nextgpt_pl.config.parsers import ArgumentParser
     from nextgpt_pl.evaluation.tasks import Task
-    from nextgpt_pl.parsers import ArgumentParser
 
     parser = ArgumentParser(prog=f"nextgpt_pl {verb}", exit_on_error=False)
     parser.add_argument("-c", "--config", action="config", help="YAML with the tasks")
@@ -36,7 +36,7 @@ def _parser(verb: str) -> Any:
 
 
 def _parsed(parser: Any, argv: Sequence[str]) -> Any:
-    from nextgpt_pl.config_errors import config_files, parse_errors
+    from nextgpt_pl.config.errors import config_files, parse_errors
 
     for file in config_files(argv):
         check_files(file)
@@ -52,9 +52,9 @@ def test(argv: Sequence[str]) -> int:
         raise UserError("--run: give the folder of a run, such as outputs/instruct/RUN")
     given = Path(config.config[-1].relative).stem if config.config else "tasks"
     folder = config.out or config.run / "eval" / given
-    from nextgpt_pl.distributed import rank
     from nextgpt_pl.evaluation import run, shares
     from nextgpt_pl.pipeline import AnyToAny
+    from nextgpt_pl.utils.distributed import rank
 
     tasks = _tasks(parser, config)
     with shares.joined() as device:
@@ -103,7 +103,7 @@ def evaluate(argv: Sequence[str]) -> int:
 
 
 def _read(file: Path, trust: Sequence[str]) -> tuple[Any, list[Any]]:
-    """Settings and tasks that ``test`` saved in a folder; untrusted, see :mod:`nextgpt_pl.trust`."""
+    """Settings and tasks that ``test`` saved in a folder; untrusted, see :mod:`nextgpt_pl.config.trust`."""
     from nextgpt_pl.evaluation.tasks import Task
 
     found = read_yaml(file)

@@ -10,13 +10,13 @@ from typing import Any
 
 import yaml
 
-from nextgpt_pl.analysis import Run
-from nextgpt_pl.analysis.document import markdown_table
-from nextgpt_pl.atomic import write_whole
-from nextgpt_pl.checkpoints.adapter import MANIFEST, WEIGHTS
+from nextgpt_pl.adapter import MANIFEST, WEIGHTS
+from nextgpt_pl.config.yaml_files import read_yaml
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.escaping import Markdown, markdown, markdown_code
-from nextgpt_pl.yaml_files import read_yaml
+from nextgpt_pl.reports import Run
+from nextgpt_pl.reports.document import markdown_table
+from nextgpt_pl.utils.atomic import write_whole
+from nextgpt_pl.utils.escaping import Markdown, markdown, markdown_code
 
 _OPTIONAL = ("scores.json", "key_mapping.json")
 _LOCAL_KEYS = ("init_from",)  # of the machine that ran it: they say nothing to others

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nextgpt_pl.conversation import Conversation
+from nextgpt_pl.dialogue.conversation import Conversation
 from nextgpt_pl.modality import MODALITIES
 from nextgpt_pl.samples import Batch
 
@@ -15,7 +15,7 @@ LEGEND = f"{_LEARNED}learned{_PLAIN}  {_SLOT}<medium shown>{_PLAIN}  {_SPAN}[sig
 
 def inspect(argv: Sequence[str]) -> int:
     """Build model and data of ``-c FILE`` without training, and print its first training batch."""
-    from nextgpt_pl.cli import build
+    from nextgpt_pl.training.cli import build
 
     model, data = build(list(argv[1:]))
     data.renderer = model.renderer

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nextgpt_pl.analysis import Run
-from nextgpt_pl.analysis.document import Medium, html_page, html_table
-from nextgpt_pl.analysis.figures import run_curves
-from nextgpt_pl.analysis.gallery import dialogues
-from nextgpt_pl.analysis.samples import said
+from nextgpt_pl.evaluation.gallery import dialogues
 from nextgpt_pl.modality import GENERATED
+from nextgpt_pl.reports import Run
+from nextgpt_pl.reports.document import Medium, html_page, html_table
+from nextgpt_pl.reports.figures import run_curves
+from nextgpt_pl.reports.samples import said
 from nextgpt_pl.verbs.score import table_rows
 
 _TITLES = {

@@ -16,8 +16,8 @@ def report(runs: list[Path], out: Path, metrics: str | None = None, title: str =
         title: of the page.
 
     """
-    from nextgpt_pl.analysis.report import write_report
-    from nextgpt_pl.analysis.runs import find_runs
+    from nextgpt_pl.reports.report import write_report
+    from nextgpt_pl.reports.runs import find_runs
 
     print(f"report: {write_report(find_runs(runs), out, metrics.split(',') if metrics else (), title)}")
 

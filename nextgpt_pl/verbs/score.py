@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nextgpt_pl.atomic import write_whole
-from nextgpt_pl.checkpoints.adapter import WEIGHTS
+from nextgpt_pl.adapter import WEIGHTS
+from nextgpt_pl.config.trust import add_trust
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.evaluation import pocket_routes as routes
 from nextgpt_pl.features.keys import file_sha256, fingerprint
 from nextgpt_pl.pipeline import AnyToAny
-from nextgpt_pl.pocket import routes
 from nextgpt_pl.pocket.pretrain.quality import decoder_score
 from nextgpt_pl.pocket.weights import weights_root
-from nextgpt_pl.trust import add_trust
+from nextgpt_pl.utils.atomic import write_whole
 
 _FILE = "scores.json"
 _UNFINISHED = "scores.unfinished.json"  # never in the other's place: what reads that one wants every row

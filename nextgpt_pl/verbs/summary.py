@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from nextgpt_pl import budget
-from nextgpt_pl.budget import Workload
-from nextgpt_pl.costs import Cost
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.fake_memory import activation_peak
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.projections import GroupingInputProjection, LinearInputProjection
+from nextgpt_pl.sizing import budget
+from nextgpt_pl.sizing.budget import Workload
+from nextgpt_pl.sizing.costs import Cost
+from nextgpt_pl.sizing.fake_memory import activation_peak
 from nextgpt_pl.stages import DecoderAlignment
 from nextgpt_pl.stages.base import Stage
 
@@ -189,7 +189,7 @@ def _items(text: str) -> dict[str, int]:
 
 def main(argv: Sequence[str]) -> int:
     """Parse and run ``summary``; what it does not know itself are keys of the experiment, as for ``fit``."""
-    from nextgpt_pl.cli import build_model
+    from nextgpt_pl.training.cli import build_model
 
     options, rest = _arguments().parse_known_args(list(argv[1:]))
     files = [argument for file in options.config for argument in ("-c", file)]

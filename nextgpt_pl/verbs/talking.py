@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nextgpt_pl.config.trust import add_trust
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.media_files import save
+from nextgpt_pl.media.writing import save
 from nextgpt_pl.modality import MODALITIES, Modality, modality_of_file
 from nextgpt_pl.pipeline import AnyToAny, dropped_note
 from nextgpt_pl.samples import ReplyPart
-from nextgpt_pl.trust import add_trust
 
 _HELP = """Write a message and press Enter. To show a medium, write its path: a file that ends like an image, a video or
 a sound is shown to the model. /new begins a new conversation, /quit ends."""

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.parents import child_environment
+from nextgpt_pl.utils.parents import child_environment
 from nextgpt_pl.verbs.page import Tour, write_page
 from nextgpt_pl.verbs.score import score
 

@@ -1,9 +1,9 @@
 import pandas as pd
 import pytest
 
-from nextgpt_pl.analysis.attributes import ALL, NOTHING, attribute_rows, by_attribute, confusion
-from nextgpt_pl.analysis.figures import attribute_bars, confusion_figure
-from nextgpt_pl.pocket.world import AudioScene, ImageScene, Thing, VideoScene
+from nextgpt_pl.evaluation.attributes import ALL, NOTHING, attribute_rows, by_attribute, confusion
+from nextgpt_pl.pocket.world.scenes import AudioScene, ImageScene, Thing, VideoScene
+from nextgpt_pl.reports.figures import attribute_bars, confusion_figure
 
 RED = Thing("circle", "red", "small", "left")
 BLUE = Thing("star", "blue", "large", "right")

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from nextgpt_pl.analysis.gallery import dialogues
+from nextgpt_pl.evaluation.gallery import dialogues
 from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.samples import ReplyPart
 

@@ -2,10 +2,10 @@ import math
 
 import pytest
 
-from nextgpt_pl.analysis import find_runs
-from nextgpt_pl.analysis.figures import error_bars, group_curves, numeric_key
-from nextgpt_pl.analysis.groups import choose_metrics, group_runs, spread, summary
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.reports import find_runs
+from nextgpt_pl.reports.figures import error_bars, group_curves, numeric_key
+from nextgpt_pl.reports.groups import choose_metrics, group_runs, spread, summary
 
 NETWORK = "model.init_args.network.init_args"
 WIDTH = f"{NETWORK}.output_projection.init_args.width"

@@ -1,4 +1,4 @@
-from nextgpt_pl.analysis.keys import flatten, short_names
+from nextgpt_pl.reports.keys import flatten, short_names
 
 WIDTH = "model.init_args.network.init_args.output_projection.init_args.width"
 

@@ -1,7 +1,7 @@
 import pytest
 
-from nextgpt_pl.analysis import find_runs
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.reports import find_runs
 
 
 def test_runs_are_found_at_any_depth_each_once(make_run, tmp_path):

@@ -1,17 +1,17 @@
 import pytest
 import torch
 
-from nextgpt_pl.batching import pad
-from nextgpt_pl.caption_spans import LONGEST, CaptionSpans, find_captions
-from nextgpt_pl.conversation import IGNORE
+from nextgpt_pl.dialogue.batching import pad
+from nextgpt_pl.dialogue.conversation import IGNORE
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.generation import Decoding, caption_embeddings
+from nextgpt_pl.generation.caption_spans import LONGEST, CaptionSpans, find_captions
+from nextgpt_pl.generation.generate import Decoding, caption_embeddings
 from nextgpt_pl.llm import CausalLM, LoRA
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.pipeline import AnyToAny
-from nextgpt_pl.pocket import dialogues
 from nextgpt_pl.pocket.pretrain.quality import pocket_decoder
+from nextgpt_pl.pocket.world import dialogues
 from nextgpt_pl.samples import Dialogue, MediaPart, Message, ReplyPart, TextPart
 from nextgpt_pl.stages import DecoderAlignment, InstructionTuning
 

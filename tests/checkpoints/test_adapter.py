@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nextgpt_pl.checkpoints import load_adapter, save_adapter
+from nextgpt_pl.adapter import load_adapter, save_adapter
 from nextgpt_pl.errors import UserError
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from nextgpt_pl.checkpoints.io import AtomicCheckpointIO, newest
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.training.checkpoint_io import AtomicCheckpointIO, newest
 
 # the keys of every checkpoint of a run
 WHOLE = {"pytorch-lightning_version": "2.6.0", "state_dict": {}, "manifest": "{}"}

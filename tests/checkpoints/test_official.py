@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from nextgpt_pl.__main__ import main
-from nextgpt_pl.checkpoints.official import import_official, read_official
-from nextgpt_pl.checkpoints.official_export import export_official
-from nextgpt_pl.checkpoints.official_keys import to_official
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.official.export import export_official
+from nextgpt_pl.official.keys import to_official
+from nextgpt_pl.official.read import import_official, read_official
 from nextgpt_pl.projections import GroupingInputProjection, TransformerOutputProjection
 
 ROWS, WIDTH = 60, 16
@@ -182,7 +182,7 @@ def test_vocabularies_are_counted(tmp_path):
 
 
 def test_adapters_of_our_own_stages_need_the_llms_vocabulary(network, tmp_path):
-    from nextgpt_pl.checkpoints import save_adapter
+    from nextgpt_pl.adapter import save_adapter
 
     network.load()
     save_adapter(tmp_path, network, [n for n, p in network.named_parameters() if p.requires_grad], stage="A")

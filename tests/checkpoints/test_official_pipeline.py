@@ -10,9 +10,9 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from nextgpt_pl.__main__ import main
-from nextgpt_pl.generation import _before
-from nextgpt_pl.paths import resolve
+from nextgpt_pl.generation.generate import _before
 from nextgpt_pl.pipeline import AnyToAny, dialogue_of
+from nextgpt_pl.utils.paths import resolve
 
 SUFFIX = {"image": "", "video": "_video", "audio": "_audio"}
 SHAPES = {"image": (32, 128), "video": (32, 128), "audio": (1, 128)}
@@ -158,7 +158,7 @@ def test_replies_end_before_the_mark_of_the_next_turn(chat, monkeypatch):
 
 
 def _given_again(chat, decoder, written, medium):
-    from nextgpt_pl.generation import caption_embeddings
+    from nextgpt_pl.generation.generate import caption_embeddings
 
     number = next(i for i, span in enumerate(written.spans) if span.modality == medium)
     return caption_embeddings(chat.network, [written])[0][number]

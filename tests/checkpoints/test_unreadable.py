@@ -4,9 +4,9 @@ import errno
 
 import pytest
 
-from nextgpt_pl.checkpoints.finite import last_checkpoint
-from nextgpt_pl.checkpoints.full_disk import explaining_full_disk
-from nextgpt_pl.storage import DiskFullError
+from nextgpt_pl.training.full_disk import explaining_full_disk
+from nextgpt_pl.utils.finite import last_checkpoint
+from nextgpt_pl.utils.storage import DiskFullError
 
 
 def test_a_damaged_checkpoint_is_named_beside_the_error_that_stopped_the_run(tmp_path):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nextgpt_pl.conversation import Conversation
 from nextgpt_pl.datamodules import (
     Alpaca,
     CaptionedPairs,
@@ -15,11 +14,12 @@ from nextgpt_pl.datamodules import (
     PocketWorld,
     VideoChat,
 )
+from nextgpt_pl.dialogue.conversation import Conversation
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import GENERATED, Modality
-from nextgpt_pl.pocket.dialogues import dialogue
-from nextgpt_pl.pocket.grammar import plain_caption
-from nextgpt_pl.pocket.talk import HERE, sentence
+from nextgpt_pl.pocket.world.dialogues import dialogue
+from nextgpt_pl.pocket.world.grammar import plain_caption
+from nextgpt_pl.pocket.world.talk import HERE, sentence
 from nextgpt_pl.samples import MediaPart, TextPart
 
 SHAPES = {Modality.IMAGE: (77, 8), Modality.AUDIO: (8,)}

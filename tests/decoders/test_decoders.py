@@ -31,7 +31,7 @@ def test_shapes_are_known_before_weights_are_read(image, audio):
 def test_embeddings_are_those_of_the_pipelines_own_text_encoder(image, audio):
     from diffusers import AudioLDMPipeline, StableDiffusionPipeline
 
-    from nextgpt_pl.paths import resolve
+    from nextgpt_pl.utils.paths import resolve
 
     theirs = StableDiffusionPipeline.from_pretrained(resolve("pocket:image"), dtype=torch.float32)
     expected, _ = theirs.encode_prompt("a red circle", "cpu", 1, False)
@@ -45,7 +45,7 @@ def test_embeddings_are_those_of_the_pipelines_own_text_encoder(image, audio):
 def test_generating_from_embeddings_equals_generating_from_the_caption(image):
     from diffusers import StableDiffusionPipeline
 
-    from nextgpt_pl.paths import resolve
+    from nextgpt_pl.utils.paths import resolve
 
     pipeline = StableDiffusionPipeline.from_pretrained(resolve("pocket:image"), dtype=torch.float32)
     generator = torch.Generator().manual_seed(3)

@@ -7,7 +7,7 @@ import torch
 from nextgpt_pl.decoders import PromptDecoder, StableAudioDecoder
 from nextgpt_pl.decoders.layout import TextLayout
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.paths import resolve
+from nextgpt_pl.utils.paths import resolve
 
 LENGTH = 12
 CAPTIONS = ["a small red circle", "a blue star on the left"]

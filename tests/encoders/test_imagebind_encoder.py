@@ -8,7 +8,7 @@ from nextgpt_pl.encoders import ImageBindEncoder
 from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel, TowerConfig
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import GENERATED
-from nextgpt_pl.pocket import items
+from nextgpt_pl.pocket.world import items
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nextgpt_pl import media
 from nextgpt_pl.encoders import ImageBindEncoder, preprocessing
 from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel, TowerConfig
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.media import reading as media
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.projections import MLPInputProjection

@@ -22,13 +22,13 @@ from nextgpt_pl.evaluation import (
     report,
     run,
 )
-from nextgpt_pl.media import array_of
-from nextgpt_pl.media_files import save_image
+from nextgpt_pl.media.reading import array_of
+from nextgpt_pl.media.writing import save_image
 from nextgpt_pl.metrics.extractors import Extractor
 from nextgpt_pl.modality import GENERATED, Modality
-from nextgpt_pl.pocket import dialogues, grammar
-from nextgpt_pl.pocket.render import render
-from nextgpt_pl.pocket.world import VIDEO_FPS, Answer, attributes, item_rng, item_scene, scene_of
+from nextgpt_pl.pocket.world import dialogues, grammar
+from nextgpt_pl.pocket.world.render import render
+from nextgpt_pl.pocket.world.scenes import VIDEO_FPS, Answer, attributes, item_rng, item_scene, scene_of
 from nextgpt_pl.samples import ReplyPart
 from nextgpt_pl.verbs import data, evaluation
 

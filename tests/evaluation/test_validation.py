@@ -7,11 +7,11 @@ import tiny
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from nextgpt_pl.checkpoints.keep import LastCheckpoints
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation import CaptionQuality, JudgedRight, PocketRoute
 from nextgpt_pl.evaluation.validation import ValidationTasks
 from nextgpt_pl.model import NextGPT
+from nextgpt_pl.training.keep import LastCheckpoints
 
 
 def _trained(tiny_models, folder, callbacks, checkpoints=False):

@@ -13,7 +13,7 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import FeatureCache, FeatureStore, Memory
 from nextgpt_pl.features.keys import digest, media_key, media_name
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.pocket import items
+from nextgpt_pl.pocket.world import items
 from nextgpt_pl.samples import Media
 
 KEYS = [digest("item", str(i)) for i in range(6)]

@@ -14,15 +14,15 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from nextgpt_pl.batching import pad
 from nextgpt_pl.decoders import AudioLDMDecoder, DiffusionDecoder
+from nextgpt_pl.dialogue.batching import pad
 from nextgpt_pl.encoders import ImageBindEncoder
 from nextgpt_pl.evaluation import CaptionQuality, JudgedRight, PocketRoute
 from nextgpt_pl.evaluation.validation import ValidationTasks
 from nextgpt_pl.llm import CausalLM, LoRA
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
-from nextgpt_pl.pocket import dialogues, items
+from nextgpt_pl.pocket.world import dialogues, items
 from nextgpt_pl.projections import MLPOutputProjection, WordInputProjection
 from nextgpt_pl.samples import Dialogue, MediaPart, Message, TextPart
 from nextgpt_pl.stages import DecoderAlignment, EncoderAlignment, InstructionTuning

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 FILE = Path(__file__).parent.parent / "golden" / "features.json"
+FILE_ENDINGS = {"image": ".png", "video": ".mp4", "audio": ".wav"}
 _VALUES = 24  # evenly spaced values that are kept of an array
 
 
@@ -36,26 +37,26 @@ def fill(module: torch.nn.Module, scale: float = 0.1) -> torch.nn.Module:
 def pocket_media() -> dict:
     """One rendered medium per modality."""
     from nextgpt_pl.modality import GENERATED
-    from nextgpt_pl.pocket.items import captioned_pair
+    from nextgpt_pl.pocket.world.items import captioned_pair
 
     return {modality: captioned_pair("val", modality, 3).media for modality in GENERATED}
 
 
 def renderer() -> tuple[str, dict]:
-    from nextgpt_pl.pocket import render
+    from nextgpt_pl.pocket.world import render
 
     return str(render.VERSION), {m.value: summary(medium.source()) for m, medium in pocket_media().items()}
 
 
 def reading() -> tuple[str, dict]:
-    from nextgpt_pl import media
-    from nextgpt_pl.media_files import save
+    from nextgpt_pl.media import reading as media
+    from nextgpt_pl.media.writing import save
     from nextgpt_pl.samples import Media
 
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for modality, medium in pocket_media().items():
-            path = Path(folder) / f"medium{dict(image='.png', video='.mp4', audio='.wav')[modality.value]}"
+            path = Path(folder) / f"medium{FILE_ENDINGS[modality.value]}"
             save(medium.source(), modality, path, medium.sample_rate or medium.fps)
             array, rate = media.array_of(Media(modality, path))
             found[modality.value] = [rate or 0.0, *summary(array)]
@@ -136,7 +137,7 @@ def captions() -> tuple[str, dict]:
 def llm_states() -> tuple[str, dict]:
     from functools import partial
 
-    from nextgpt_pl.batching import pad
+    from nextgpt_pl.dialogue.batching import pad
     from nextgpt_pl.llm import CausalLM
     from nextgpt_pl.modality import Modality
     from nextgpt_pl.model import NextGPT

@@ -2,7 +2,7 @@
 
 import torch
 
-from nextgpt_pl.paths import resolve
+from nextgpt_pl.utils.paths import resolve
 
 LENGTH = 77
 

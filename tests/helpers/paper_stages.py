@@ -44,7 +44,7 @@ def arguments(parts, file, *further):
 
 def build(parts, file, *further):
     """Stage and data module of the YAML, seeded as the command line does it."""
-    from nextgpt_pl.cli import build
+    from nextgpt_pl.training.cli import build
 
     seed_everything(0, verbose=False)
     return build(arguments(parts, file, *further))

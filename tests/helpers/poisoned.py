@@ -12,9 +12,9 @@ import tiny
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 
-from nextgpt_pl.distributed import rank, whole
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.strategies import ShardedStrategy
+from nextgpt_pl.training.strategies import ShardedStrategy
+from nextgpt_pl.utils.distributed import rank, whole
 
 
 class Poison(Callback):

@@ -15,8 +15,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from nextgpt_pl.datamodules import CaptionedPairs, CaptionFolder
-from nextgpt_pl.distributed import rank
 from nextgpt_pl.stages import EncoderAlignment
+from nextgpt_pl.utils.distributed import rank
 
 
 class _Steps(Callback):

@@ -26,9 +26,9 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load_file
 
-from nextgpt_pl.checkpoints.io import AtomicCheckpointIO
-from nextgpt_pl.distributed import rank, whole
-from nextgpt_pl.strategies import ShardedStrategy
+from nextgpt_pl.training.checkpoint_io import AtomicCheckpointIO
+from nextgpt_pl.training.strategies import ShardedStrategy
+from nextgpt_pl.utils.distributed import rank, whole
 
 _PLAIN = {"alone": "auto", "ddp": "ddp"}
 _COLLECTIVES = ("all_reduce", "broadcast", "all_gather", "all_gather_into_tensor", "reduce_scatter_tensor")

@@ -16,9 +16,9 @@ import tiny
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 
-from nextgpt_pl.checkpoints.io import AtomicCheckpointIO
-from nextgpt_pl.distributed import rank, whole
-from nextgpt_pl.strategies import ShardedStrategy
+from nextgpt_pl.training.checkpoint_io import AtomicCheckpointIO
+from nextgpt_pl.training.strategies import ShardedStrategy
+from nextgpt_pl.utils.distributed import rank, whole
 
 
 class Losses(Callback):

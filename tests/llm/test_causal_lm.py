@@ -22,7 +22,7 @@ def test_only_the_new_rows_can_train(llm):
 def test_old_tokens_behave_as_before(llm):
     from transformers import AutoModelForCausalLM
 
-    from nextgpt_pl.paths import resolve
+    from nextgpt_pl.utils.paths import resolve
 
     plain = AutoModelForCausalLM.from_pretrained(resolve("pocket:llm"), dtype=torch.float32).eval()
     ids = torch.randint(0, llm.vocab_size, (2, 7))

@@ -7,8 +7,8 @@ from pretend_gpu import PretendGPU
 
 from nextgpt_pl.metrics.extractors import ModuleFeatures, PocketFeatures
 from nextgpt_pl.modality import GENERATED, Modality
-from nextgpt_pl.pocket.render import render
-from nextgpt_pl.pocket.world import item_rng, item_scene
+from nextgpt_pl.pocket.world.render import render
+from nextgpt_pl.pocket.world.scenes import item_rng, item_scene
 from nextgpt_pl.samples import Media
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.media_files import save
+from nextgpt_pl.media.writing import save
 from nextgpt_pl.metrics import JudgedAttributes, MelCepstralDistance, VqaAccuracy
 from nextgpt_pl.modality import GENERATED, Modality
-from nextgpt_pl.pocket import judge
-from nextgpt_pl.pocket.world import item_scene
+from nextgpt_pl.pocket.judges import media as judge
+from nextgpt_pl.pocket.world.scenes import item_scene
 
 
 def test_answers_are_averaged():

@@ -160,7 +160,7 @@ def legacy_network(official, tmp_path):
 @pytest.fixture
 def legacy_adapter(official, tmp_path):
     """The legacy checkpoint of a stage, imported."""
-    from nextgpt_pl.checkpoints.official import import_official
+    from nextgpt_pl.official.read import import_official
 
     folder = official / "legacy_output_projection_transformer"
     files = {2: "checkpoint_stage2_fp16.safetensors", 3: "pytorch_model_stage3_fp16.pt"}

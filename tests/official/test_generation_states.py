@@ -6,11 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nextgpt_pl.batching import pad
-from nextgpt_pl.checkpoints import load_adapter
-from nextgpt_pl.generation import caption_embeddings
+from nextgpt_pl.adapter import load_adapter
+from nextgpt_pl.dialogue.batching import pad
+from nextgpt_pl.generation.generate import caption_embeddings
+from nextgpt_pl.generation.signal_spans import find_spans
 from nextgpt_pl.samples import Rendered
-from nextgpt_pl.signal_spans import find_spans
 
 CLOSE = {"rtol": 1e-5, "atol": 2e-5}
 

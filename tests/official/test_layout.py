@@ -7,14 +7,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nextgpt_pl.checkpoints.official import Official, map_state
-from nextgpt_pl.checkpoints.official_keys import EXTRA_TOKENS, to_official
-from nextgpt_pl.checkpoints.official_parts import sizes_of
 from nextgpt_pl.decoders.base import PrecomputedEmbeddings
 from nextgpt_pl.encoders import ImageBindEncoder
 from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel
 from nextgpt_pl.llm import CausalLM, LoRA
 from nextgpt_pl.model import NextGPT
+from nextgpt_pl.official.keys import EXTRA_TOKENS, to_official
+from nextgpt_pl.official.parts import sizes_of
+from nextgpt_pl.official.read import Official, map_state
 
 VICUNA = {
     "model_type": "llama",

@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nextgpt_pl.losses_official import legacy_token_accuracy, spans_in_labels
 from nextgpt_pl.modality import GENERATED, Modality
+from nextgpt_pl.official.losses import legacy_token_accuracy, spans_in_labels
 from nextgpt_pl.samples import Batch, Media, MediaSlot, SpanTargets
 from nextgpt_pl.stages import DecoderAlignment, EncoderAlignment, InstructionTuning
 
@@ -159,7 +159,7 @@ def test_the_checkpoint_brings_the_vocabulary(official, legacy_network, legacy_a
     """The base model's own rows are noise here: without those of the checkpoint no number above would be right."""
     legacy_network.load()
     before = legacy_network.llm.word_embeddings().clone()
-    from nextgpt_pl.checkpoints import load_adapter
+    from nextgpt_pl.adapter import load_adapter
 
     load_adapter(legacy_adapter(2), legacy_network)
     golden = load_file(official / "legacy_stage2_loss" / "tiny_llama.safetensors")

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nextgpt_pl.checkpoints.official import Official, map_state
-from nextgpt_pl.checkpoints.official_parts import sizes_of
 from nextgpt_pl.modality import Modality
+from nextgpt_pl.official.parts import sizes_of
+from nextgpt_pl.official.read import Official, map_state
 
 CLOSE = {"rtol": 1e-5, "atol": 2e-5}
 V2 = {"image": "img", "video": "vid", "audio": "aud"}

@@ -8,7 +8,7 @@ import paper_parts
 import pytest
 import torch
 
-from nextgpt_pl.media_files import save
+from nextgpt_pl.media.writing import save
 from nextgpt_pl.modality import Modality
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nextgpt_pl.cli import build
+from nextgpt_pl.training.cli import build
 
 ROOT = Path(__file__).parent.parent.parent
 EXPERIMENTS = sorted(p for folder in ("paper", "paper_v1") for p in (ROOT / "experiments" / folder).glob("*.yaml"))

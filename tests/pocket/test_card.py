@@ -1,7 +1,7 @@
 import json
 import shutil
 
-from nextgpt_pl.pocket import card
+from nextgpt_pl.pocket.pretrain import card
 from nextgpt_pl.pocket.weights import PARTS, weights_root
 
 

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from nextgpt_pl.modality import GENERATED, Modality
-from nextgpt_pl.pocket import items, judge, world
+from nextgpt_pl.pocket.judges import media as judge
+from nextgpt_pl.pocket.world import items
+from nextgpt_pl.pocket.world import scenes as world
 
 COUNT = 200
 

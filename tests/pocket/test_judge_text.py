@@ -3,10 +3,10 @@ from random import Random
 import pytest
 
 from nextgpt_pl.modality import GENERATED, Modality
-from nextgpt_pl.pocket import grammar
-from nextgpt_pl.pocket.judge_text import judge_said, judge_text
-from nextgpt_pl.pocket.talk import sentence
-from nextgpt_pl.pocket.world import Answer, AudioScene, VideoScene, draw_scene
+from nextgpt_pl.pocket.judges.text import judge_said, judge_text
+from nextgpt_pl.pocket.world import grammar
+from nextgpt_pl.pocket.world.scenes import Answer, AudioScene, VideoScene, draw_scene
+from nextgpt_pl.pocket.world.talk import sentence
 
 
 @pytest.mark.parametrize("modality", GENERATED)

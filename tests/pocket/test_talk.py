@@ -4,9 +4,9 @@ from random import Random
 import pytest
 
 from nextgpt_pl.modality import GENERATED, Modality
-from nextgpt_pl.pocket import talk
-from nextgpt_pl.pocket.judge_text import judge_text
-from nextgpt_pl.pocket.world import COLOURS, SHAPES, draw_scene, is_heldout
+from nextgpt_pl.pocket.judges.text import judge_text
+from nextgpt_pl.pocket.world import talk
+from nextgpt_pl.pocket.world.scenes import COLOURS, SHAPES, draw_scene, is_heldout
 
 
 @pytest.mark.parametrize("kind", [kind for kind, _ in talk.KINDS])

@@ -4,9 +4,10 @@ from random import Random
 import pytest
 
 from nextgpt_pl.modality import GENERATED
-from nextgpt_pl.pocket import grammar, judge_text, talk, users
-from nextgpt_pl.pocket.judge import flat
-from nextgpt_pl.pocket.world import draw_scene, is_heldout
+from nextgpt_pl.pocket.judges import text as judge_text
+from nextgpt_pl.pocket.judges.media import flat
+from nextgpt_pl.pocket.world import grammar, talk, users
+from nextgpt_pl.pocket.world.scenes import draw_scene, is_heldout
 
 _RELATION = {"left": "to the left of", "top": "above"}
 

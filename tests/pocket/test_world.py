@@ -4,9 +4,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from nextgpt_pl.conversation import Conversation
+from nextgpt_pl.dialogue.conversation import Conversation
 from nextgpt_pl.modality import GENERATED, Modality
-from nextgpt_pl.pocket import grammar, items, world
+from nextgpt_pl.pocket.world import grammar, items
+from nextgpt_pl.pocket.world import scenes as world
 
 # made once; a change here means that a seed and an index no longer give the same item
 CAPTIONS = {

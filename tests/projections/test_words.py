@@ -85,14 +85,14 @@ def test_words_are_learned_from_captions_alone():
 def test_the_model_gives_the_llms_words_and_refuses_other_projections(network):
     from nextgpt_pl.encoders import ImageBindEncoder
     from nextgpt_pl.modality import GENERATED
-    from nextgpt_pl.pocket import items
+    from nextgpt_pl.pocket.world import items
 
     network.encoder = ImageBindEncoder("pocket:encoder", video_clips=4, audio_clips=1)
     network.input_projection_factory = lambda c, h: WordInputProjection(c, h, width=16, expand=4)
     network.load()
     assert torch.equal(network.input_projections["image"].words, network.llm.word_embeddings())
     conversation = network.conversation("comprehension")
-    from nextgpt_pl.batching import pad
+    from nextgpt_pl.dialogue.batching import pad
 
     rows = [conversation(items.captioned_pair("train", m, 0)) for m in GENERATED]
     batch = pad(rows, conversation.pad_token_id)

@@ -13,10 +13,10 @@ import tiny
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from nextgpt_pl.checkpoints import load_adapter
-from nextgpt_pl.checkpoints.io import AtomicCheckpointIO, newest
-from nextgpt_pl.checkpoints.keep import LastCheckpoints
+from nextgpt_pl.adapter import load_adapter
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.training.checkpoint_io import AtomicCheckpointIO, newest
+from nextgpt_pl.training.keep import LastCheckpoints
 
 HELPER = Path(__file__).parent.parent / "helpers" / "poisoned.py"
 

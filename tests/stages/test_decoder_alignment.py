@@ -7,7 +7,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load_file
 
-from nextgpt_pl.checkpoints import load_adapter
+from nextgpt_pl.adapter import load_adapter
 from nextgpt_pl.datamodules import CaptionedPairs, PocketWorld
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import GENERATED, Modality

@@ -2,7 +2,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from nextgpt_pl.checkpoints import load_adapter
+from nextgpt_pl.adapter import load_adapter
 from nextgpt_pl.datamodules import CaptionedPairs, PocketWorld
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import GENERATED, Modality

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from nextgpt_pl.__main__ import main
-from nextgpt_pl.analysis import find_runs, flatten
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.reports import find_runs, flatten
 from nextgpt_pl.sweeps.plans import plan_ablations
 
 ROOT = Path(__file__).parent.parent.parent
@@ -17,7 +17,7 @@ ABLATIONS = sorted(p for p in FOLDER.glob("*.yaml") if p.name != "base.yaml")
 
 
 def _resolved(*files):
-    from nextgpt_pl.cli import _PartsOnly, parser_arguments
+    from nextgpt_pl.training.cli import _PartsOnly, parser_arguments
 
     cli = _PartsOnly(**parser_arguments([a for f in files for a in ("-c", str(f))]), run=False)
     return flatten(yaml.safe_load(cli.parser.dump(cli.config, skip_none=False)))

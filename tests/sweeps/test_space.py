@@ -56,7 +56,7 @@ def test_a_sweep_says_how_to_run_it(file):
 def test_an_agents_commands_are_ours_and_they_parse(file, monkeypatch, tmp_path):
     from lightning.pytorch import Trainer
 
-    from nextgpt_pl.cli import ExperimentCLI, parser_arguments
+    from nextgpt_pl.training.cli import ExperimentCLI, parser_arguments
 
     sweep = read_sweep(file)
     point = grid(sweep)[-1]

@@ -8,10 +8,10 @@ import tiny
 import yaml
 from PIL import Image
 
-from nextgpt_pl import media
 from nextgpt_pl.__main__ import main
 from nextgpt_pl.datamodules import CaptionedPairs, CaptionFolder
 from nextgpt_pl.datamodules.checked_media import CheckedMedia
+from nextgpt_pl.media import reading as media
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media
 from nextgpt_pl.stages import EncoderAlignment

@@ -1,8 +1,8 @@
 import re
 
 from nextgpt_pl.__main__ import main
-from nextgpt_pl.pocket.dialogues import ROUTES
-from nextgpt_pl.pocket.users import BEYOND
+from nextgpt_pl.pocket.world.dialogues import ROUTES
+from nextgpt_pl.pocket.world.users import BEYOND
 
 
 def test_a_batch_is_printed_as_a_person_reads_it(capsys, monkeypatch):

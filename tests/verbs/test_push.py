@@ -6,7 +6,7 @@ import torch
 import yaml
 
 from nextgpt_pl.__main__ import main
-from nextgpt_pl.checkpoints import save_adapter
+from nextgpt_pl.adapter import save_adapter
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.verbs.push import push
@@ -76,7 +76,7 @@ def test_the_card_says_what_was_measured_and_nothing_of_the_machine(run, tmp_pat
 
 
 def test_scores_are_a_table_of_the_card(run, tmp_path):
-    from nextgpt_pl.pocket import routes
+    from nextgpt_pl.evaluation import pocket_routes as routes
 
     row = {"items": 10, "kinds_right": 1.0, "all_right": 0.5}
     record = {

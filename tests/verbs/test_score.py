@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from nextgpt_pl.pocket import routes
-from nextgpt_pl.pocket.routes import RouteScore
+from nextgpt_pl.evaluation import pocket_routes as routes
+from nextgpt_pl.evaluation.pocket_routes import RouteScore
 from nextgpt_pl.verbs import score as verb
 
 

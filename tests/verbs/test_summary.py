@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from nextgpt_pl import budget, costs
 from nextgpt_pl.__main__ import main
-from nextgpt_pl.budget import Workload
-from nextgpt_pl.cli import build_model
-from nextgpt_pl.costs import Cost
 from nextgpt_pl.modality import Modality
+from nextgpt_pl.sizing import budget, costs
+from nextgpt_pl.sizing.budget import Workload
+from nextgpt_pl.sizing.costs import Cost
+from nextgpt_pl.training.cli import build_model
 from nextgpt_pl.verbs.summary import in_paper_form, parameter_lines
 
 EXPERIMENTS = Path(__file__).parent.parent.parent / "experiments"

@@ -4,7 +4,7 @@ import pytest
 
 from nextgpt_pl.__main__ import main
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.pocket import routes
+from nextgpt_pl.evaluation import pocket_routes as routes
 from nextgpt_pl.verbs.score import table_rows
 from nextgpt_pl.verbs.tour import tour
 

@@ -44,7 +44,7 @@ def pretrain(
         steps: of every training, instead of its default; a few to try the whole way.
 
     """
-    from nextgpt_pl.pocket import card
+    from nextgpt_pl.pocket.pretrain import card
     from nextgpt_pl.pocket.pretrain.loop import RECORD
     from nextgpt_pl.pocket.weights import weights_root
 
@@ -70,8 +70,7 @@ def measure(part: Part | None = None, count: int = 500) -> None:
         count: items per decoder.
 
     """
-    from nextgpt_pl.pocket import card
-    from nextgpt_pl.pocket.pretrain import quality
+    from nextgpt_pl.pocket.pretrain import card, quality
     from nextgpt_pl.pocket.weights import PARTS, weights_root
 
     for name in PARTS if part is None else (part,):
@@ -92,7 +91,7 @@ def sheet(out: Path = Path("outputs/pocket_sheet.png"), seed: int = 0) -> None:
         seed: of the noise.
 
     """
-    from nextgpt_pl.pocket.sheet import draw_sheet
+    from nextgpt_pl.pocket.pretrain.sheet import draw_sheet
 
     draw_sheet(out, seed)
     print(f"contact sheet: {out}")

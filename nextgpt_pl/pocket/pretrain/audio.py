@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from transformers import ClapTextConfig, ClapTextModelWithProjection, SpeechT5HifiGan
 
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.pocket import grammar
+from nextgpt_pl.pocket.mel import compressed_mel
 from nextgpt_pl.pocket.pretrain import quality
 from nextgpt_pl.pocket.pretrain.autoencoder import LATENT_SIZE, Decoding, PatchBasis, build_vae
 from nextgpt_pl.pocket.pretrain.captions import CaptionCoding, partly_stated, pooled_code, train_coding
 from nextgpt_pl.pocket.pretrain.diffusion import CAPTION_DROPOUT, LatentDiffusion, build_scheduler
 from nextgpt_pl.pocket.pretrain.loop import save_half, train
-from nextgpt_pl.pocket.pretrain.mel import compressed_mel
 from nextgpt_pl.pocket.pretrain.sounds import draw_between, draw_near, is_wider, mixed_sounds, sounds
 from nextgpt_pl.pocket.pretrain.vocoder import LevelReading, build_vocoder
-from nextgpt_pl.pocket.world import Scene
+from nextgpt_pl.pocket.world import grammar
+from nextgpt_pl.pocket.world.scenes import Scene
 
 TEXT_WIDTH = 128
 LATENT_CHANNELS = 16

@@ -22,11 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.pocket import grammar
 from nextgpt_pl.pocket.pretrain.loop import PretrainTask, train
 from nextgpt_pl.pocket.pretrain.text import LONGEST_CAPTION, caption_tokenizer, load_tokenizer
-from nextgpt_pl.pocket.render import WIDER, parts_of_value
-from nextgpt_pl.pocket.world import (
+from nextgpt_pl.pocket.world import grammar
+from nextgpt_pl.pocket.world.render import WIDER, parts_of_value
+from nextgpt_pl.pocket.world.scenes import (
     BACKGROUNDS,
     COLOURS,
     MOTIONS,

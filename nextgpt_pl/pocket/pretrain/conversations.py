@@ -8,9 +8,9 @@ from __future__ import annotations
 from random import Random
 
 from nextgpt_pl.modality import GENERATED
-from nextgpt_pl.pocket import grammar, talk, users
-from nextgpt_pl.pocket.talk import HERE, Exchange
-from nextgpt_pl.pocket.world import Split, draw_scene, pick
+from nextgpt_pl.pocket.world import grammar, talk, users
+from nextgpt_pl.pocket.world.scenes import Split, draw_scene, pick
+from nextgpt_pl.pocket.world.talk import HERE, Exchange
 
 
 def request(rng: Random, split: Split) -> Exchange:

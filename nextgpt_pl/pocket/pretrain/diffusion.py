@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.pocket import grammar
 from nextgpt_pl.pocket.pretrain.captions import embed_captions
 from nextgpt_pl.pocket.pretrain.loop import PretrainTask
-from nextgpt_pl.pocket.world import Scene, item_scene
+from nextgpt_pl.pocket.world import grammar
+from nextgpt_pl.pocket.world.scenes import Scene, item_scene
 
 _CHUNK = 64
 CAPTION_DROPOUT = 0.1  # share of empty captions: what guidance needs
@@ -74,7 +74,7 @@ class LatentDiffusion(PretrainTask):
             self.latents = load_file(file)["latents"]
             if len(self.latents) == items:
                 return
-        from nextgpt_pl.pocket.render import Renderer
+        from nextgpt_pl.pocket.world.render import Renderer
 
         parts = []
         for start in tqdm(range(0, items, _CHUNK), desc=f"{self.modality} latents"):

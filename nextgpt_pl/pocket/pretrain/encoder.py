@@ -24,16 +24,16 @@ from nextgpt_pl.encoders import preprocessing
 from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel
 from nextgpt_pl.encoders.imagebind_encoder import TOWER
 from nextgpt_pl.modality import GENERATED, Modality
-from nextgpt_pl.pocket import grammar
 from nextgpt_pl.pocket.pretrain.captions import all_statements, near_miss, pooled_code
 from nextgpt_pl.pocket.pretrain.loop import PretrainTask, train
 from nextgpt_pl.pocket.pretrain.pictures import draw_picture
 from nextgpt_pl.pocket.pretrain.reading import read_right, stated_rows
 from nextgpt_pl.pocket.pretrain.sounds import draw_wider, is_wider
 from nextgpt_pl.pocket.pretrain.text import CONTEXT, caption_tokenizer, load_tokenizer
-from nextgpt_pl.pocket.render import render
 from nextgpt_pl.pocket.weights import weights_root
-from nextgpt_pl.pocket.world import SAMPLE_RATE, Scene, draw_scene, pick
+from nextgpt_pl.pocket.world import grammar
+from nextgpt_pl.pocket.world.render import render
+from nextgpt_pl.pocket.world.scenes import SAMPLE_RATE, Scene, draw_scene, pick
 
 _TEMPERATURE = 0.07
 _CONTRAST = 0.1  # weight of the cross-entropy

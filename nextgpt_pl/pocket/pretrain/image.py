@@ -25,8 +25,8 @@ from nextgpt_pl.pocket.pretrain.diffusion import LatentDiffusion, build_schedule
 from nextgpt_pl.pocket.pretrain.loop import save_half, train
 from nextgpt_pl.pocket.pretrain.pictures import draw_picture
 from nextgpt_pl.pocket.pretrain.text import CONTEXT
-from nextgpt_pl.pocket.render import render
-from nextgpt_pl.pocket.world import ImageScene, Scene, draw_scene
+from nextgpt_pl.pocket.world.render import render
+from nextgpt_pl.pocket.world.scenes import ImageScene, Scene, draw_scene
 
 TEXT_WIDTH = 128
 LATENT_CHANNELS = 12

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, IterableDataset
 
-from nextgpt_pl.progress import ResumingProgressBar
+from nextgpt_pl.training.progress import ResumingProgressBar
 
 _CHECKPOINT_EVERY = 100  # steps
 _LOG_EVERY = 50  # steps

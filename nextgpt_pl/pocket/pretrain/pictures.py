@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.pocket.world import ImageScene, draw_scene
+from nextgpt_pl.pocket.world.scenes import ImageScene, draw_scene
 
 TWO_OBJECTS = 0.65  # share: which attribute belongs to which object is what takes longest to learn
 

@@ -12,10 +12,11 @@ from tqdm import tqdm
 
 from nextgpt_pl.decoders import AudioLDMDecoder, DiffusionDecoder
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.pocket import grammar, judge
-from nextgpt_pl.pocket.pretrain.mel import compressed_mel
+from nextgpt_pl.pocket.judges import media as judge
+from nextgpt_pl.pocket.mel import compressed_mel
 from nextgpt_pl.pocket.weights import QUALITY, weights_root
-from nextgpt_pl.pocket.world import VIDEO_FPS, ImageScene, Scene, item_rng, item_scene
+from nextgpt_pl.pocket.world import grammar
+from nextgpt_pl.pocket.world.scenes import VIDEO_FPS, ImageScene, Scene, item_rng, item_scene
 
 # the decoders of a folder of pocket weights; experiments/models/pocket.yaml says the same for the package's own
 _PICTURES = {"num_inference_steps": 20, "guidance_scale": 3.0, "height": 64, "width": 64}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.pretrain.captions import all_statements, pooled_statements
-from nextgpt_pl.pocket.world import Scene, Split, item_scene
+from nextgpt_pl.pocket.world.scenes import Scene, Split, item_scene
 
 _RIDGE = 1e-3
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.pocket.render import WIDER, between, parts_of_value, pitches, render
-from nextgpt_pl.pocket.world import (
+from nextgpt_pl.pocket.world.render import WIDER, between, parts_of_value, pitches, render
+from nextgpt_pl.pocket.world.scenes import (
     AUDIO_SECONDS,
     PATTERNS,
     PITCHES,
@@ -34,7 +34,7 @@ def is_wider(scene: Scene) -> bool:
 
 
 def draw_wider(rng: Random) -> AudioScene:
-    """A sound of the world's attributes and those of :data:`~nextgpt_pl.pocket.render.WIDER`, at least one of these."""
+    """A sound with at least one attribute of :data:`~nextgpt_pl.pocket.world.render.WIDER`."""
     while True:
         scene = AudioScene(*(pick(rng, (*known, *WIDER[name])) for name, known in _WORLD.items()))
         if is_wider(scene):

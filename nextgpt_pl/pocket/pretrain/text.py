@@ -13,11 +13,11 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from nextgpt_pl.modality import GENERATED, Modality
-from nextgpt_pl.pocket import grammar, talk
 from nextgpt_pl.pocket.pretrain import conversations
 from nextgpt_pl.pocket.pretrain.loop import PretrainTask, save_half, train
 from nextgpt_pl.pocket.weights import weights_root
-from nextgpt_pl.pocket.world import Split, draw_scene, item_rng, pick
+from nextgpt_pl.pocket.world import grammar, talk
+from nextgpt_pl.pocket.world.scenes import Split, draw_scene, item_rng, pick
 
 PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")

@@ -19,7 +19,7 @@ from nextgpt_pl.pocket.pretrain.autoencoder import LATENT_SIZE, PatchBasis, pixe
 from nextgpt_pl.pocket.pretrain.diffusion import LatentDiffusion, build_scheduler
 from nextgpt_pl.pocket.pretrain.image import LATENT_CHANNELS, TEXT_WIDTH, ImageDiffusion, picture_basis
 from nextgpt_pl.pocket.pretrain.loop import save_half, train
-from nextgpt_pl.pocket.world import Scene, VideoScene
+from nextgpt_pl.pocket.world.scenes import Scene, VideoScene
 
 ITEMS = 6_000
 SMALLER_SHARE = 0.5  # of the items that show something large, those that are drawn again until it is small

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
+from nextgpt_pl.pocket.mel import HOP, MEL_BINS, compressed_mel
 from nextgpt_pl.pocket.pretrain.loop import PretrainTask
-from nextgpt_pl.pocket.pretrain.mel import HOP, MEL_BINS, compressed_mel
 from nextgpt_pl.pocket.pretrain.sounds import any_sounds, bells, mixed_sounds
-from nextgpt_pl.pocket.world import SAMPLE_RATE
+from nextgpt_pl.pocket.world.scenes import SAMPLE_RATE
 
 _CHANNELS = 256  # at the frame rate: one per multiple of it below 8 kHz, and a few to spare
 _UPSAMPLING, _KERNELS = (1, 20, 5, 5), (3, 40, 25, 25)  # the first reads levels; 32 Hz -> 640 Hz -> 3.2 kHz -> 16 kHz

@@ -6,7 +6,7 @@ import torch
 
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pocket.pretrain.captions import CaptionCoding, embedding_quality, near_miss, stated
-from nextgpt_pl.pocket.world import ImageScene, Thing, draw_scene
+from nextgpt_pl.pocket.world.scenes import ImageScene, Thing, draw_scene
 
 
 def _flat(scene):

@@ -3,9 +3,11 @@ from random import Random
 import pytest
 
 from nextgpt_pl.modality import GENERATED
-from nextgpt_pl.pocket import judge, judge_text, talk, users
+from nextgpt_pl.pocket.judges import media as judge
+from nextgpt_pl.pocket.judges import text as judge_text
 from nextgpt_pl.pocket.pretrain import conversations
-from nextgpt_pl.pocket.world import pick
+from nextgpt_pl.pocket.world import talk, users
+from nextgpt_pl.pocket.world.scenes import pick
 
 _OWN = [kind for kind, _ in conversations.KINDS if kind.__module__ != talk.__name__]
 

@@ -11,7 +11,7 @@ from nextgpt_pl.pocket.pretrain.pictures import TWO_OBJECTS, draw_picture
 from nextgpt_pl.pocket.pretrain.reading import all_read, read_right, stated_rows
 from nextgpt_pl.pocket.pretrain.sounds import draw_wider, is_wider
 from nextgpt_pl.pocket.weights import weights_root
-from nextgpt_pl.pocket.world import draw_scene, is_heldout
+from nextgpt_pl.pocket.world.scenes import draw_scene, is_heldout
 
 
 @pytest.fixture

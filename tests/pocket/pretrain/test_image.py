@@ -5,7 +5,7 @@ import pytest
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.pretrain.image import ImageDiffusion, _scene
 from nextgpt_pl.pocket.pretrain.pictures import TWO_OBJECTS
-from nextgpt_pl.pocket.world import is_heldout
+from nextgpt_pl.pocket.world.scenes import is_heldout
 
 
 def test_training_shows_two_objects_often_and_nothing_that_is_held_out():

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
+from nextgpt_pl.pocket.mel import compressed_mel
 from nextgpt_pl.pocket.pretrain import audio
 from nextgpt_pl.pocket.pretrain.captions import code, pooled_code
-from nextgpt_pl.pocket.pretrain.mel import compressed_mel
 from nextgpt_pl.pocket.pretrain.sounds import draw_between, draw_near, draw_wider, is_wider, mixed_sounds, nearest_named
-from nextgpt_pl.pocket.render import WIDER, between, parts_of_value, render
-from nextgpt_pl.pocket.world import PATTERNS, PITCHES, TIMBRES, AudioScene, is_heldout
+from nextgpt_pl.pocket.world.render import WIDER, between, parts_of_value, render
+from nextgpt_pl.pocket.world.scenes import PATTERNS, PITCHES, TIMBRES, AudioScene, is_heldout
 
 
 class _Words(torch.nn.Module):

@@ -1,5 +1,5 @@
 from nextgpt_pl.pocket.pretrain.video import SMALLER_SHARE, VideoDiffusion
-from nextgpt_pl.pocket.world import is_heldout
+from nextgpt_pl.pocket.world.scenes import is_heldout
 
 
 def test_training_shows_small_things_often_and_nothing_that_is_held_out():

@@ -7,13 +7,14 @@ from diffusers import AutoencoderKL
 from transformers import SpeechT5HifiGan
 
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.pocket import judge, world
+from nextgpt_pl.pocket.judges import media as judge
+from nextgpt_pl.pocket.mel import HOP, compressed_mel
 from nextgpt_pl.pocket.pretrain import sounds
 from nextgpt_pl.pocket.pretrain import vocoder as voc
-from nextgpt_pl.pocket.pretrain.mel import HOP, compressed_mel
-from nextgpt_pl.pocket.render import render
 from nextgpt_pl.pocket.weights import weights_root
-from nextgpt_pl.pocket.world import SAMPLE_RATE
+from nextgpt_pl.pocket.world import scenes as world
+from nextgpt_pl.pocket.world.render import render
+from nextgpt_pl.pocket.world.scenes import SAMPLE_RATE
 
 
 @pytest.fixture(scope="module")

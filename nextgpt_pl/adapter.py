@@ -1,0 +1,155 @@
+"""An adapter: a folder with ``adapter.safetensors`` (what was trained, alone) and ``manifest.json``.
+
+The manifest says what the weights fit: base model, vocabulary size, token ids, widths. Stages hand over to one
+another by adapters; every key that is missing, unexpected or of another shape is an error, never a silent loss.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import nextgpt_pl
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.llm import LoRA
+from nextgpt_pl.model import NextGPT
+from nextgpt_pl.utils.atomic import whole_file, write_whole
+from nextgpt_pl.utils.distributed import communication_device, rank, whole
+from nextgpt_pl.utils.finite import check_finite
+
+WEIGHTS, MANIFEST = "adapter.safetensors", "manifest.json"
+FORMAT = 1
+
+
+def manifest_of(network: NextGPT, keys: Iterable[str], stage: str, history: list[str]) -> dict[str, Any]:
+    """What the weights under ``keys`` fit, as plain data."""
+    return {
+        "format": FORMAT,
+        "nextgpt_pl": nextgpt_pl.__version__,
+        "stage": stage,
+        "stages": [*history, stage],
+        "llm": {
+            "path": network.llm.path,
+            "hidden_size": network.llm.hidden_size,
+            "vocab_size": network.llm.vocab_size,
+            "extra_tokens": network.llm.extra_tokens,
+            "lora": network.llm.lora,
+        },
+        "signal_tokens": {m.value: ids for m, ids in network.signal_ids().items()},
+        "embedding_shapes": {m.value: list(d.embedding_shape) for m, d in network.decoders.items()},
+        "keys": sorted(keys),
+    }
+
+
+def save_adapter(
+    folder: Path, network: NextGPT, keys: Iterable[str], *, stage: str, history: list[str] | None = None
+) -> None:
+    """Write the parameters named ``keys`` and the manifest.
+
+    Collective: all ranks call this. Sharded parameters are gathered as full tensors, and rank 0 writes.
+
+    Raises:
+        UserError: a weight is not finite; nothing is written.
+
+    """
+    parameters, device = dict(network.named_parameters()), communication_device()
+    tensors = {key: whole(parameters[key], device).contiguous() for key in keys}
+    if rank() == 0:
+        write_adapter(folder, tensors, manifest_of(network, tensors, stage, history or []))
+    else:
+        check_finite(tensors, f"{folder}: not written")  # the same check as on rank 0, so that all ranks stop or none
+
+
+def write_adapter(folder: Path, tensors: dict[str, Tensor], manifest: dict[str, Any]) -> None:
+    """Write both files, each atomically.
+
+    Raises:
+        UserError: a weight is not finite; nothing is written.
+
+    """
+    check_finite(tensors, f"{folder}: not written")
+    with whole_file(folder / WEIGHTS) as scratch:
+        save_file(tensors, scratch)
+    write_whole(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+
+
+def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Manifest and tensors of an adapter.
+
+    Raises:
+        UserError: the folder is not an adapter, its file cannot be read, or a weight in it is not finite.
+
+    """
+    if not (folder / MANIFEST).is_file() or not (folder / WEIGHTS).is_file():
+        raise UserError(f"init_from={str(folder)!r}: no adapter there ({MANIFEST} and {WEIGHTS} are expected)")
+    try:
+        manifest, tensors = read_manifest(folder), load_file(folder / WEIGHTS)
+    except (SafetensorError, ValueError) as error:
+        raise UserError(f"init_from={str(folder)!r}: the adapter is damaged ({error})") from error
+    check_finite(tensors, f"init_from={str(folder)!r}")
+    return manifest, tensors
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of an adapter; its weights are not read."""
+    return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+
+
+def load_adapter(folder: Path, network: NextGPT) -> dict[str, Any]:
+    """Copy an adapter's weights into a loaded network and return its manifest.
+
+    If the network is on the meta device, the modules that the manifest describes are added but no weights are read.
+
+    Raises:
+        UserError: the folder is not an adapter, or its weights do not fit this network; the message names each key.
+
+    """
+    if any(p.is_meta for p in network.parameters()):
+        manifest = read_manifest(folder)
+        if manifest["llm"].get("lora") is not None:
+            network.llm.add_lora(LoRA(**manifest["llm"]["lora"]))
+        return manifest
+    manifest, tensors = read_adapter(folder)
+    lora = manifest["llm"].get("lora")
+    if lora is not None:
+        network.llm.add_lora(LoRA(**lora))
+    problems = mismatches(manifest, tensors, network)
+    if problems:
+        listed = "\n  ".join(problems)
+        raise UserError(f"init_from={str(folder)!r} does not fit this model:\n  {listed}")
+    parameters = dict(network.named_parameters())
+    with torch.no_grad():
+        for key, tensor in tensors.items():
+            parameters[key].copy_(tensor)
+    return dict(manifest)
+
+
+def mismatches(manifest: dict[str, Any], tensors: dict[str, Tensor], network: NextGPT) -> list[str]:
+    """What keeps weights and their manifest from fitting a loaded network, one line each."""
+    problems = []
+    if manifest["format"] != FORMAT:
+        problems.append(f"its format is {manifest['format']}, this version reads {FORMAT}")
+    expected = {"hidden_size": network.llm.hidden_size, "vocab_size": network.llm.vocab_size}
+    for name, value in expected.items():
+        if manifest["llm"][name] != value:
+            problems.append(f"llm {name}: {manifest['llm'][name]} there, {value} here ({network.llm.path})")
+    for modality, ids in network.signal_ids().items():
+        if manifest["signal_tokens"].get(modality.value) != ids:
+            problems.append(
+                f"signal tokens of {modality}: {manifest['signal_tokens'].get(modality.value)} there, {ids} here"
+            )
+    problems += [f"{key}: missing, though the manifest lists it" for key in manifest["keys"] if key not in tensors]
+    parameters = dict(network.named_parameters())
+    for key, tensor in tensors.items():
+        if key not in parameters:
+            problems.append(f"{key}: unexpected, this model has no such parameter")
+        elif parameters[key].shape != tensor.shape:
+            problems.append(f"{key}: {tuple(tensor.shape)} there, {tuple(parameters[key].shape)} here")
+    return problems

@@ -1,0 +1,1 @@
+"""Configuration files: reading untrusted YAML, checking types and classes, short error messages."""

@@ -1,0 +1,201 @@
+"""Instantiate untrusted configurations; names of classes and functions are checked before anything is imported.
+
+A run's ``config.yaml`` and an evaluation's ``evaluation.yaml`` may come from a third party. They may name subclasses of
+the declared types in this package, the functions in :data:`FUNCTIONS`, and the names that the caller trusts. All other
+values must be plain: strings, numbers, lists and mappings. No other files or environment variables are read.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from nextgpt_pl.config.signatures import arguments, imported, names_code, takes_none, takes_text
+from nextgpt_pl.config.yaml_files import parse_yaml
+from nextgpt_pl.errors import UserError
+
+PACKAGE = "nextgpt_pl"
+#: functions of this package that an untrusted configuration may name; they have no side effects
+FUNCTIONS = ("nextgpt_pl.decoders.spectrogram.log_mel", "nextgpt_pl.pocket.mel.compressed_mel")
+
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+_SPEC = {"class_path", "init_args"}
+
+
+def instantiate(value: Any, kind: Any, where: str, trust: Sequence[str] = ()) -> Any:
+    """Instantiate the objects that an untrusted configuration describes.
+
+    Args:
+        value: value read from YAML.
+        kind: declared type, such as ``NextGPT`` or ``list[Task]``.
+        where: key of the value, for messages.
+        trust: dotted names of classes and functions outside this package that it may name.
+
+    Raises:
+        UserError: it names other classes or functions, or does not fit the type.
+
+    """
+    from jsonargparse import ArgumentError
+
+    from nextgpt_pl.config.errors import explain
+    from nextgpt_pl.config.parsers import ArgumentParser
+
+    harmless = checked(value, kind, where, trust)
+    parser = ArgumentParser(exit_on_error=False, parser_mode="yaml", default_env=False)
+    key = where.rsplit(".", 1)[-1]
+    parser.add_argument(f"--{key}", type=kind)
+    try:
+        return parser.instantiate_classes(parser.parse_object({key: harmless}))[key]
+    except UserError:
+        raise
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise UserError(explain(str(error))) from error
+
+
+def add_trust(parser: Any) -> None:
+    """Add the option ``--trust`` of verbs that read a run."""
+    parser.add_argument(
+        "--trust",
+        type=str,
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="classes and functions outside this package that the run may name, such as my_package.MyEncoder",
+    )
+
+
+def checked(value: Any, kind: Any, where: str, trust: Sequence[str] = ()) -> Any:
+    """The value with every class in the form ``class_path`` and ``init_args``, and every function resolved.
+
+    Raises:
+        UserError: it names a class or function that is not allowed, or its shape does not fit ``kind``.
+
+    """
+    for name in trust:
+        if not _NAME.fullmatch(name):
+            raise UserError(f"trust={name!r}: a dotted name is expected, such as my_package.MyEncoder")
+    return _Check(tuple(trust)).value(value, kind, where)
+
+
+class _Check:
+    def __init__(self, trust: tuple[str, ...]) -> None:
+        self.trust = trust
+
+    def value(self, value: Any, kind: Any, where: str) -> Any:
+        origin, inner = typing.get_origin(kind), typing.get_args(kind)
+        if value is None and not takes_none(kind):
+            raise UserError(f"{where}: null is not expected here")
+        if not names_code(kind):
+            return self.plain(value, where, text=takes_text(kind))
+        if origin in (typing.Union, types.UnionType):
+            (member,) = [part for part in inner if names_code(part)]
+            return None if value is None and type(None) in inner else self.value(value, member, where)
+        if origin is Callable or kind is Callable:
+            return self.callable(value, inner[-1] if inner else None, where)
+        if origin is None:
+            return self.instance(value, kind, where)
+        return self.container(value, origin, inner[-1], where)
+
+    def container(self, value: Any, origin: type, kind: Any, where: str) -> Any:
+        """Check a mapping or list whose members name classes."""
+        if issubclass(origin, Mapping):
+            if not isinstance(value, Mapping):
+                raise UserError(f"{where}: a mapping is expected, got {value!r:.80}")
+            return {_key(key, where): self.value(item, kind, f"{where}.{key}") for key, item in value.items()}
+        if not isinstance(value, list):
+            raise UserError(f"{where}: a list is expected, got {value!r:.80}")
+        return [self.value(item, kind, f"{where}[{index}]") for index, item in enumerate(value)]
+
+    def plain(self, value: Any, where: str, text: bool = True) -> Any:
+        """Check a value of strings, numbers, lists and mappings; ``text``: whether it may itself be a string."""
+        if isinstance(value, Mapping):
+            if "class_path" in value:
+                raise UserError(f"{where}: a plain value is expected here, not a class ({value['class_path']!r:.80})")
+            return {_key(key, where): self.plain(item, f"{where}.{key}") for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
+        if isinstance(value, str):
+            # the parser reads a string as YAML or as a file name if the type is not a string
+            if not text and not _NUMBER.fullmatch(value) and value not in ("true", "false", "null"):
+                raise UserError(f"{where}: a text is not expected here, got {value!r:.80}")
+            if _hides_class(value):
+                raise UserError(f"{where}: a plain value is expected here, not a class ({value!r:.80})")
+        elif not isinstance(value, (bool, int, float, type(None))):
+            raise UserError(f"{where}: a plain value is expected, got {value!r:.80}")
+        return value
+
+    def instance(self, value: Any, base: type, where: str) -> dict[str, Any]:
+        """Check a class and its arguments."""
+        if isinstance(value, str):
+            value = {"class_path": value}
+        if not isinstance(value, Mapping):
+            raise UserError(f"{where}: class_path and init_args are expected, got {value!r:.80}")
+        if not value.keys() & _SPEC:
+            value = {"init_args": value}
+        if unknown := sorted(map(str, value.keys() - _SPEC)):
+            raise UserError(f"{where}.{unknown[0]}: beside class_path only init_args is allowed")
+        target = self.target(value["class_path"], base, where) if "class_path" in value else base
+        given = value.get("init_args") or {}
+        if not isinstance(given, Mapping):
+            raise UserError(f"{where}.init_args: a mapping is expected, got {given!r:.80}")
+        kinds = arguments(target)
+        found = {_key(k, where): self.value(v, kinds.get(k, object), f"{where}.{k}") for k, v in given.items()}
+        return {"class_path": f"{target.__module__}.{target.__qualname__}", "init_args": found}
+
+    def callable(self, value: Any, returned: Any, where: str) -> Any:
+        """Check a class that is instantiated later, or a function."""
+        name = value.get("class_path") if isinstance(value, Mapping) else value
+        if isinstance(value, str) and (value in FUNCTIONS or value in self.trust):
+            found = imported(value, where)
+            if not inspect.isclass(found):
+                return found
+        ours = inspect.isclass(returned) and returned.__module__.startswith(f"{PACKAGE}.")
+        if ours or name in self.trust:
+            return self.instance(value, returned if inspect.isclass(returned) else object, where)
+        raise self.refused(name, where, f"one of {', '.join(FUNCTIONS)} is expected")
+
+    def target(self, name: Any, base: type, where: str) -> Any:
+        """The class of a name; names that are not allowed are refused before anything is imported."""
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise self.refused(name, where, "a dotted name is expected")
+        if name in self.trust:
+            return imported(name, where)
+        if not name.startswith(f"{PACKAGE}."):
+            raise self.refused(name, where)
+        found = imported(name, where)
+        # refuse names that a module of this package imports from other packages
+        if not inspect.isclass(found) or not found.__module__.startswith(f"{PACKAGE}."):
+            raise self.refused(name, where, f"a class of {PACKAGE} is expected")
+        if not issubclass(found, base):
+            raise self.refused(name, where, f"a {base.__name__} is expected")
+        return found
+
+    def refused(self, name: Any, where: str, reason: str = f"it is not of {PACKAGE}") -> UserError:
+        advice = ""
+        if isinstance(name, str) and _NAME.fullmatch(name) and not name.startswith(f"{PACKAGE}."):
+            advice = f"; if you know what it does, allow it by name: trust=[{name!r}], or --trust {name}"
+        return UserError(f"{where}: {name!r:.80} is refused in a configuration that is read as data: {reason}{advice}")
+
+
+def _hides_class(value: Any) -> bool:
+    """Whether a string, read as YAML, names a class."""
+    if isinstance(value, str):
+        try:
+            meant = parse_yaml(value)
+        except UserError:
+            return False
+        return not isinstance(meant, str) and _hides_class(meant)
+    if isinstance(value, Mapping):
+        return "class_path" in value or any(map(_hides_class, value.values()))
+    return isinstance(value, list) and any(map(_hides_class, value))
+
+
+def _key(key: Any, where: str) -> str:
+    if not isinstance(key, str):
+        raise UserError(f"{where}: keys must be strings, got {key!r:.80}")
+    return key

@@ -1,0 +1,205 @@
+"""Conversations as token ids: chat template, label mask, media slots and signal spans.
+
+The chat template is rendered with marks around each message and at each medium, then tokenised as one string. The ids
+equal those of the template without marks, except that special tokens spelled inside a message are plain text. A prompt
+has the same ids in training and in generation: it ends before the spaces in front of the reply, since many tokenizers
+merge them with the next word.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from jinja2 import TemplateError
+
+from nextgpt_pl.dialogue.row_writer import IGNORE, RowWriter  # noqa: F401 (labels of this module's rows)
+from nextgpt_pl.dialogue.template_tokens import (
+    CLOSE,
+    MARKS,
+    MEDIUM,
+    OPEN,
+    Piece,
+    TemplateTokens,
+    check_text,
+    without_marks,
+)
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.modality import MODALITIES, Modality
+from nextgpt_pl.samples import (
+    CaptionedPair,
+    Dialogue,
+    MediaPart,
+    Message,
+    Part,
+    Rendered,
+    TextPart,
+)
+
+_BORDERS = re.compile(f"[{OPEN}{CLOSE}]")
+_PLACEHOLDER = re.compile("(" + "|".join(re.escape(spec.placeholder) for spec in MODALITIES.values()) + ")")
+_BY_PLACEHOLDER = {spec.placeholder: spec.modality for spec in MODALITIES.values()}
+
+# ways to ask for a caption, where a source brings none of its own
+_QUESTIONS = (
+    "Describe this {}.",
+    "What is this {} about?",
+    "Say in one sentence what this {} shows.",
+    "Give a short caption for the {}.",
+    "What is the content of this {}?",
+)
+
+Direction = Literal["generation", "comprehension"]
+MediaAs = Literal["signals", "captions"]
+
+
+def pair_to_dialogue(pair: CaptionedPair, direction: Direction) -> Dialogue:
+    """A captioned pair as one exchange.
+
+    Generation: the user asks (the pair's instruction, else the caption alone), the assistant answers with the medium,
+    inside the pair's response where it has one. Comprehension: the user shows the medium and asks (the pair's question,
+    else a usual one), the assistant answers with the pair's description, else its caption.
+    """
+    medium = MediaPart(pair.modality, pair.media, pair.caption, pair.caption_embedding)
+    if direction == "generation":
+        asked: tuple[Part, ...] = (TextPart(pair.instruction or pair.caption),)
+        answer = parts_of(pair.response, [medium], pair.key) if pair.response else (medium,)
+    else:
+        text = pair.question or _question(pair)
+        placeholder = MODALITIES[pair.modality].placeholder
+        shown = text if placeholder in text else f"{placeholder}\n{text}"
+        asked = parts_of(shown, [medium], pair.key)
+        answer = (TextPart(pair.description or pair.caption),)
+    return Dialogue(pair.key, (Message("user", asked), Message("assistant", answer)), pair.attributes)
+
+
+def _question(pair: CaptionedPair) -> str:
+    """A question that asks for a caption, chosen by a hash of the medium's file name, not by the row number."""
+    source = pair.media.source if pair.media is not None else None
+    name = source.name if isinstance(source, Path) else pair.key
+    return _QUESTIONS[zlib.crc32(name.encode("utf-8", "surrogatepass")) % len(_QUESTIONS)].format(pair.modality)
+
+
+def parts_of(text: str, media: Sequence[MediaPart], key: str) -> tuple[Part, ...]:
+    """Split text at ``<image>``, ``<video>``, ``<audio>`` and put the media in, in order.
+
+    Raises:
+        UserError: placeholders and media do not match in number or kind.
+
+    """
+    parts: list[Part] = []
+    left = list(media)
+    for piece in _PLACEHOLDER.split(text):
+        modality = _BY_PLACEHOLDER.get(piece)
+        if modality is None:
+            if piece:
+                parts.append(TextPart(piece))
+            continue
+        if not left or left[0].modality is not modality:
+            following = left[0].modality if left else "no more media"
+            raise UserError(f"{key}: the text has {piece}, but the item gives {following} there: {text!r}")
+        parts.append(left.pop(0))
+    if left:
+        raise UserError(f"{key}: {len(left)} media without a placeholder such as {left[0].modality} in {text!r}")
+    return tuple(parts)
+
+
+@dataclass
+class Conversation:
+    """Renders items as :class:`Rendered`; called in data-loader workers.
+
+    Attributes:
+        tokenizer: with a chat template.
+        signal_ids: ids of each modality's signal tokens, in order.
+        slot_lengths: token positions that an input medium takes, per modality.
+        embedding_shapes: caption embedding shapes that the decoders expect, per modality.
+        direction: how a captioned pair is read.
+        media_as: whether the assistant's media are signal spans, or captions between the first and last signal token.
+        context_length: maximum number of tokens of the LLM, reply included; ``None``: unlimited.
+
+    """
+
+    tokenizer: Any
+    signal_ids: Mapping[Modality, Sequence[int]]
+    slot_lengths: Mapping[Modality, int] = field(default_factory=dict)
+    embedding_shapes: Mapping[Modality, tuple[int, ...]] = field(default_factory=dict)
+    direction: Direction = "generation"
+    media_as: MediaAs = "signals"
+    context_length: int | None = None
+
+    @property
+    def pad_token_id(self) -> int:
+        """Id that fills batches on the right; masked, so which one it is does not matter."""
+        return int(self.tokenizer.pad_token_id)
+
+    def __call__(self, item: CaptionedPair | Dialogue) -> Rendered:
+        """Render one item.
+
+        Raises:
+            UserError: a medium that no decoder makes or no encoder reads, or a template that drops or refuses messages.
+
+        """
+        dialogue = pair_to_dialogue(item, self.direction) if isinstance(item, CaptionedPair) else item
+        return self.render(dialogue)
+
+    @cached_property
+    def _tokens(self) -> TemplateTokens:
+        return TemplateTokens(self.tokenizer)
+
+    def render(self, dialogue: Dialogue, *, add_generation_prompt: bool = False) -> Rendered:
+        """Token ids, slots, spans, and labels on the assistant's turns including the token that ends each."""
+        for part in (part for message in dialogue.messages for part in message.parts):
+            check_text((part.text if isinstance(part, TextPart) else part.caption) or "", dialogue.key)
+        writer = RowWriter(self, dialogue)
+        media = [p for m in dialogue.messages for p in m.parts if isinstance(p, MediaPart)]
+        message = medium = -1
+        inside = False
+        for piece in MARKS.split(self._marked(dialogue, add_generation_prompt)):
+            if piece in (OPEN, CLOSE):
+                inside = piece == OPEN
+                message += inside
+                if dialogue.messages[message].role == "assistant":
+                    writer.border(opens=inside)
+            elif piece == MEDIUM:
+                medium += 1
+                writer.medium(media[medium], dialogue.messages[message].role == "assistant")
+            elif piece:
+                writer.pieces.append(Piece(piece, typed=inside))
+        if (message + 1, medium + 1) != (len(dialogue.messages), len(media)):
+            raise UserError(
+                f"{dialogue.key}: the chat template drops messages ({message + 1} of {len(dialogue.messages)})"
+            )
+        if add_generation_prompt:
+            writer.without_blanks()
+        return writer.rendered(dialogue, self._tokens)
+
+    def _marked(self, dialogue: Dialogue, add_generation_prompt: bool) -> str:
+        """The rendered template with its marks."""
+        contents = ["".join(map(_marked_part, message.parts)) for message in dialogue.messages]
+
+        def applied(content: Callable[[str], str]) -> str:
+            messages = [
+                {"role": m.role, "content": content(text)} for m, text in zip(dialogue.messages, contents, strict=True)
+            ]
+            options = {"tokenize": False, "add_generation_prompt": add_generation_prompt}
+            try:
+                return str(self.tokenizer.apply_chat_template(messages, **options))
+            except TemplateError as error:
+                raise UserError(f"{dialogue.key}: the chat template refuses the messages: {error}") from error
+
+        marked = applied(lambda text: f"{OPEN}{text}{CLOSE}")
+        if any(text != text.strip() for text in contents):
+            # marks prevent a template from stripping messages; if it strips, strip them before marking
+            plain, trimmed = applied(str), applied(lambda text: f"{OPEN}{text.strip()}{CLOSE}")
+            if _BORDERS.sub("", marked) != plain == _BORDERS.sub("", trimmed):
+                return trimmed
+        return marked
+
+
+def _marked_part(part: Part) -> str:
+    return without_marks(part.text) if isinstance(part, TextPart) else MEDIUM

@@ -1,0 +1,113 @@
+"""Assemble the text pieces and media of a rendered chat template into one row of token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from nextgpt_pl.dialogue.template_tokens import MEDIUM, Piece, TemplateTokens, without_marks
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.samples import IGNORE, Dialogue, MediaPart, MediaSlot, Rendered, SignalSpan
+
+if TYPE_CHECKING:
+    from nextgpt_pl.dialogue.conversation import Conversation
+
+
+class RowWriter:
+    """Collects the text pieces and media of one dialogue."""
+
+    def __init__(self, conversation: Conversation, dialogue: Dialogue) -> None:
+        self.conversation, self.key = conversation, dialogue.key
+        self.pieces: list[Piece] = []
+        self.borders: list[int] = []  # piece indices at which replies begin and end, alternating
+        self.media: list[tuple[MediaPart, Sequence[int]]] = []  # with signal ids; empty for input media
+
+    def border(self, *, opens: bool) -> None:
+        """Mark the begin or end of a reply. The model also learns to write the spaces in front of a reply."""
+        blanks = opens and self.without_blanks(keep=True)
+        self.borders.append(len(self.pieces) - blanks)
+
+    def without_blanks(self, *, keep: bool = False) -> bool:
+        """Strip trailing spaces from the last piece; with ``keep`` they become a separate piece.
+
+        Returns:
+            Whether there were any.
+
+        """
+        last = self.pieces.pop() if self.pieces else Piece("")
+        text = last.text.rstrip(" ")
+        found = len(last.text) - len(text)
+        self.pieces += [Piece(t, last.typed) for t in (text, " " * found * keep) if t]
+        return found > 0
+
+    def medium(self, part: MediaPart, produced: bool) -> None:
+        """Add a medium that the assistant produces or the user shows.
+
+        Raises:
+            UserError: no decoder or encoder handles its modality, or it has no caption or no file.
+
+        """
+        if not produced:
+            if not self.conversation.slot_lengths.get(part.modality):
+                raise UserError(f"{self.key}: the user shows {part.modality}, but no encoder reads it")
+            if part.media is None:
+                raise UserError(f"{self.key}: the user shows {part.modality}, but the item has no file of it")
+            self._place(part, ())
+            return
+        signal_ids = self.conversation.signal_ids.get(part.modality)
+        if not signal_ids:
+            raise UserError(f"{self.key}: the assistant is to produce {part.modality}, but no decoder makes it")
+        if part.caption is None:
+            raise UserError(f"{self.key}: the assistant's {part.modality} has no caption to learn from")
+        if self.conversation.media_as == "signals":
+            self._place(part, signal_ids)
+            return
+        self._place(part, signal_ids[:1])
+        self.pieces.append(Piece(without_marks(part.caption), typed=True))
+        self._place(part, signal_ids[-1:])
+
+    def _place(self, part: MediaPart, signal_ids: Sequence[int]) -> None:
+        self.pieces.append(Piece(MEDIUM))
+        self.media.append((part, signal_ids))
+
+    def rendered(self, dialogue: Dialogue, tokens: TemplateTokens) -> Rendered:
+        """Tokenise the pieces and insert slots and signal spans for the media."""
+        found, borders = tokens(self.pieces, self.borders)
+        learned: set[int] = set()
+        for start, stop in zip(borders[::2], borders[1::2], strict=True):
+            learned.update(range(start, stop + 1))  # includes the token that ends the turn
+        row = Rendered([], [], key=dialogue.key, attributes=dialogue.attributes)
+        media = iter(self.media)
+        slots: list[MediaSlot] = []
+        spans: list[SignalSpan] = []
+        for position, token in enumerate(found):
+            if token == tokens.medium_id:
+                self._enter(*next(media), row, slots, spans)
+            else:
+                row.input_ids.append(token)
+                row.labels.append(token if position in learned else IGNORE)
+        return replace(row, slots=tuple(slots), spans=tuple(spans))
+
+    def _enter(
+        self,
+        part: MediaPart,
+        signal_ids: Sequence[int],
+        row: Rendered,
+        slots: list[MediaSlot],
+        spans: list[SignalSpan],
+    ) -> None:
+        start = len(row.input_ids)
+        if signal_ids:
+            row.input_ids.extend(signal_ids)
+            row.labels.extend(signal_ids)
+            if self.conversation.media_as == "signals":
+                caption = part.caption or ""
+                stop = len(row.input_ids)
+                spans.append(SignalSpan(part.modality, start, stop, caption, part.caption_embedding, part.media))
+            return
+        length = self.conversation.slot_lengths[part.modality]
+        row.input_ids.extend([self.conversation.pad_token_id] * length)
+        row.labels.extend([IGNORE] * length)
+        assert part.media is not None
+        slots.append(MediaSlot(part.modality, start, start + length, part.media))

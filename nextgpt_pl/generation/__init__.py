@@ -1,0 +1,1 @@
+"""Generation of replies: decoding, rules of signal spans, caption spans, a batch that shrinks."""

@@ -1,0 +1,82 @@
+"""Baseline: between a medium's first and last signal token the LLM writes a caption, for the decoder's text encoder.
+
+Nothing is projected: the LLM and the decoder speak in words. The span is closed by force where it grows too long, so
+that no reply holds an open one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from nextgpt_pl.generation.signal_spans import SpanRules
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.samples import SignalSpan
+
+LONGEST = 64  # tokens of a caption
+
+
+@dataclass
+class CaptionSpans(SpanRules):
+    """Allows captions in whole spans only: no other signal token inside, and no end of the reply."""
+
+    _opening: dict[int, Modality] = field(init=False)
+    _closing: frozenset[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._opening = {span[0]: modality for modality, span in self.signal_ids.items()}
+        self._closing = frozenset(span[-1] for span in self.signal_ids.values())
+
+    def opened(self, ids: Sequence[int]) -> tuple[Modality, int] | None:
+        """The modality of the span that is open after ``ids``, and the number of its caption's tokens so far."""
+        for back, token in enumerate(reversed(ids)):
+            if token in self._closing:
+                return None
+            if token in self._opening:
+                return self._opening[token], back
+        return None
+
+    def following(self, ids: Sequence[int]) -> int | None:
+        """The closing token, once a caption is as long as it may be."""
+        opened = self.opened(ids)
+        return self.signal_ids[opened[0]][-1] if opened and opened[1] >= LONGEST else None
+
+    def completed(self, ids: Sequence[int]) -> list[int]:
+        """``ids``, with the span closed that is open."""
+        opened = self.opened(ids)
+        return [*ids, self.signal_ids[opened[0]][-1]] if opened else list(ids)
+
+    def forbidden(self, ids: Sequence[int]) -> list[int]:
+        """Inside a span all signal tokens except its closing one; outside all except the allowed opening ones."""
+        opened = self.opened(ids)
+        found: list[int] = list(self.end_ids) if opened else []
+        for modality, span in self.signal_ids.items():
+            kept: int | None = span[0] if modality in self.allowed else None
+            if opened:
+                kept = span[-1] if modality is opened[0] else None
+            found += [i for i in span if i != kept]
+        return found
+
+    def may_end(self, ids: Sequence[int]) -> bool:
+        """Whether no span is open after ``ids``."""
+        return self.opened(ids) is None
+
+
+def find_captions(
+    ids: Sequence[int],
+    signal_ids: Mapping[Modality, Sequence[int]],
+    decode: Callable[[list[int]], str],
+    offset: int = 0,
+) -> list[SignalSpan]:
+    """The whole spans in generated ids with their captions, in order; positions start at ``offset``."""
+    opening = {span[0]: (modality, span[-1]) for modality, span in signal_ids.items()}
+    found, start = [], 0
+    while start < len(ids):
+        modality, last = opening.get(ids[start], (None, -1))
+        if modality is not None and last in ids[start:]:
+            stop = list(ids).index(last, start)
+            caption = decode(list(ids[start + 1 : stop])).strip()
+            found.append(SignalSpan(modality, offset + start, offset + stop + 1, caption))
+            start = stop
+        start += 1
+    return found

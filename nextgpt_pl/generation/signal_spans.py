@@ -1,0 +1,168 @@
+"""Which tokens may follow in a reply: whole signal spans or none, and the media that are asked for.
+
+The first token of a span is the model's choice; the rest of it follows by force, and a stray one cannot be chosen. So
+no reply holds a malformed span, whatever the model has learned.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor
+
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.samples import SignalSpan
+from nextgpt_pl.utils.transfer import upload
+
+
+@dataclass
+class SpanRules(LogitsProcessor):
+    """What signal tokens may do.
+
+    Attributes:
+        signal_ids: ids of every modality's whole span, in order; those without a decoder are never allowed.
+        allowed: modalities that may be started.
+        required: modalities that must occur: what the model gives to the end of the reply goes to the first one that
+            is missing.
+        end_ids: tokens that end a reply.
+
+    """
+
+    signal_ids: Mapping[Modality, Sequence[int]]
+    allowed: frozenset[Modality]
+    required: tuple[Modality, ...]
+    end_ids: tuple[int, ...]
+
+    @abstractmethod
+    def following(self, ids: Sequence[int]) -> int | None:
+        """The token that must come after ``ids``, if there is one."""
+
+    @abstractmethod
+    def completed(self, ids: Sequence[int]) -> list[int]:
+        """``ids``, with the rest of a span that has begun."""
+
+    @abstractmethod
+    def forbidden(self, ids: Sequence[int]) -> list[int]:
+        """Tokens that may not follow ``ids``; only used where :meth:`following` gives none."""
+
+    @abstractmethod
+    def may_end(self, ids: Sequence[int]) -> bool:
+        """Whether the reply may end, or a required medium may begin, after ``ids``."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Constrain the scores ``(N, V)`` of the next token; ``input_ids (N, T)`` are the generated ids, no prompt.
+
+        One host synchronisation per call reads the ids; each kind of rule uploads its result in one copy.
+        """
+        forced, forbidden, postponed = [], [], []
+        for row, ids in enumerate(input_ids.tolist()):
+            token = self.following(ids)
+            if token is not None:
+                forced.append((row, token))
+                continue
+            forbidden += [(row, other) for other in self.forbidden(ids)]
+            first = self.missing(ids) if self.may_end(ids) else None
+            if first is not None:
+                postponed.append((row, first))
+        scores = scores.clone()
+        if forbidden:
+            scores[_places(forbidden, scores)] = -torch.inf
+        if postponed and self.end_ids:
+            self._postpone_end(scores, *_places(postponed, scores))
+        if forced:
+            rows, tokens = _places(forced, scores)
+            scores[rows] = -torch.inf
+            scores[rows, tokens] = 0.0
+        return scores
+
+    def missing(self, ids: Sequence[int]) -> int | None:
+        """The first token of the first required medium that does not occur in ``ids``."""
+        found = (self.signal_ids[m][0] for m in self.required)
+        return next((first for first in found if first not in ids), None)
+
+    def _postpone_end(self, scores: Tensor, rows: Tensor, firsts: Tensor) -> None:
+        """In some rows, move the score of the end tokens to the first token of a medium."""
+        ends = upload(torch.tensor(self.end_ids), scores.device)
+        best = scores[rows.unsqueeze(1), ends].amax(1)
+        scores[rows, firsts] = torch.maximum(scores[rows, firsts], best)
+        scores[rows.unsqueeze(1), ends] = -torch.inf
+
+    def whole_reply(self, ids: Sequence[int]) -> list[int]:
+        """A reply up to its end token; what the length limit cut off is known: a span's rest, and required media."""
+        stop = next((i for i, token in enumerate(ids) if token in self.end_ids), len(ids))
+        reply = self.completed(ids[:stop])
+        for modality in self.required:
+            if self.signal_ids[modality][0] not in reply:
+                reply = self.completed([*reply, self.signal_ids[modality][0]])
+        return reply
+
+
+def _places(entries: Sequence[tuple[int, int]], scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Pairs of row and token as index tensors on the device of ``scores``."""
+    rows, tokens = upload(torch.tensor(entries).T, scores.device)
+    return rows, tokens
+
+
+@dataclass
+class WholeSpans(SpanRules):
+    """Signal tokens come in whole spans, one fixed token after the other.
+
+    Attributes:
+        separator: a token inside the spans that may stand elsewhere too.
+
+    """
+
+    separator: int | None = None
+    _places: dict[int, tuple[Sequence[int], int]] = field(init=False)
+    _forbidden: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        spans = self.signal_ids.values()
+        self._places = {token: (ids, i) for ids in spans for i, token in enumerate(ids) if token != self.separator}
+        openings = {self.signal_ids[modality][0] for modality in self.allowed if modality in self.signal_ids}
+        self._forbidden = [token for token in self._places if token not in openings]
+
+    def following(self, ids: Sequence[int]) -> int | None:
+        """The next token of a span that has begun and not ended."""
+        for back, token in enumerate(ids[:-3:-1]):
+            if token in self._places:
+                span, place = self._places[token]
+                following = place + back + 1
+                return span[following] if following < len(span) else None
+            if token != self.separator:
+                break
+        return None
+
+    def completed(self, ids: Sequence[int]) -> list[int]:
+        """``ids``, with the rest of a span that has begun."""
+        whole = list(ids)
+        while (forced := self.following(whole)) is not None:
+            whole.append(forced)
+        return whole
+
+    def forbidden(self, ids: Sequence[int]) -> list[int]:
+        """All signal tokens except the opening ones of allowed modalities."""
+        return self._forbidden
+
+    def may_end(self, ids: Sequence[int]) -> bool:
+        """Between spans, always."""
+        return True
+
+
+def find_spans(ids: Sequence[int], signal_ids: Mapping[Modality, Sequence[int]], offset: int = 0) -> list[SignalSpan]:
+    """The whole signal spans in generated ids, in order; positions start at ``offset``."""
+    first = {ids_of[0]: (modality, len(ids_of)) for modality, ids_of in signal_ids.items()}
+    found, position = [], 0
+    while position < len(ids):
+        if ids[position] in first:
+            modality, length = first[ids[position]]
+            if list(ids[position : position + length]) == list(signal_ids[modality]):
+                found.append(SignalSpan(modality, offset + position, offset + position + length, ""))
+                position += length
+                continue
+        position += 1
+    return found

@@ -1,0 +1,1 @@
+"""Media files and arrays: reading, writing, pictures that compare media."""

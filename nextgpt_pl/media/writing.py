@@ -1,0 +1,109 @@
+"""Writing media: files to play, and pictures that compare them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from nextgpt_pl.modality import MODALITIES, Modality
+
+_SCALE = 2  # small videos are enlarged for people to look at
+
+
+def save(array: np.ndarray, modality: Modality, path: Path, rate: float | None = None) -> None:
+    """Write a medium; ``rate`` is a video's frames per second or a sound's sample rate."""
+    if modality is Modality.IMAGE:
+        save_image(array, path)
+        return
+    if not rate:
+        raise ValueError(f"{path}: {modality} is written with a rate, none was given")
+    if modality is Modality.VIDEO:
+        save_video(array, path, rate)
+    else:
+        save_audio(array, path, int(rate))
+
+
+def save_image(array: np.ndarray, path: Path) -> None:
+    """Write ``(H, W, 3)`` uint8."""
+    Image.fromarray(array).save(path)
+
+
+def save_video(frames: np.ndarray, path: Path, fps: float) -> None:
+    """Write ``(T, H, W, 3)`` uint8 as GIF or, for any other ending, as H.264; small frames are enlarged."""
+    if max(frames.shape[1:3]) < 256:
+        frames = frames.repeat(_SCALE, axis=1).repeat(_SCALE, axis=2)
+    if path.suffix == ".gif":
+        first, *rest = [Image.fromarray(f) for f in frames]
+        first.save(path, save_all=True, append_images=rest, duration=int(1000 / fps), loop=0)
+        return
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+        # yuv420p wants even sides
+        stream.height, stream.width = (side - side % 2 for side in frames.shape[1:3])
+        stream.pix_fmt, stream.options = "yuv420p", {"crf": "12"}
+        for frame in frames[:, : stream.height, : stream.width]:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode())
+
+
+def save_video_exactly(frames: np.ndarray, path: Path, fps: float) -> None:
+    """Write ``(T, H, W, 3)`` uint8 without loss (FFV1 in a ``.mkv``): for files that are measured, not watched."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=Fraction(fps).limit_denominator(1000))
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "bgr0"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode())
+
+
+def save_audio(samples: np.ndarray, path: Path, sample_rate: int) -> None:
+    """Write ``(n,)`` float32 in [-1, 1] as 16-bit samples."""
+    import soundfile
+
+    soundfile.write(str(path), samples, sample_rate, subtype="PCM_16")
+
+
+def save_comparison(
+    folder: Path,
+    modality: Modality,
+    captions: Sequence[str],
+    theirs: Sequence[np.ndarray],
+    ours: Sequence[np.ndarray],
+    rate: float | None,
+) -> list[Path]:
+    """One picture that compares two series of media under their captions, and each medium as a file to play.
+
+    Args:
+        folder: where to.
+        modality: of the media.
+        captions: one per column or row.
+        theirs: drawn from the true caption embedding (files ``..._text``).
+        ours: drawn from the projected signal tokens (files ``..._signal``).
+        rate: a video's frames per second or a sound's sample rate.
+
+    Returns:
+        The files, the picture first.
+
+    """
+    from nextgpt_pl.media.plots import compare
+
+    files = [folder / f"{modality}.png"]
+    compare(files[0], modality, captions, {"text encoder": theirs, "signal tokens": ours})
+    suffix = MODALITIES[modality].sample_suffix
+    for index in range(len(captions)):
+        for name, array in (("text", theirs[index]), ("signal", ours[index])):
+            path = folder / f"{modality}_{index}_{name}{suffix}"
+            files.append(path)
+            save(array, modality, path, rate)
+            if modality is Modality.VIDEO:
+                save(array, modality, path.with_suffix(".gif"), rate)
+    return files

@@ -1,0 +1,1 @@
+"""Checkpoints of the official NExT-GPT code, both formats: import and export."""

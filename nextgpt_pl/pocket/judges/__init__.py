@@ -1,0 +1,1 @@
+"""Exact judges: attributes read back from a medium or a text."""

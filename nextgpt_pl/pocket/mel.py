@@ -1,0 +1,45 @@
+"""Mel spectrograms of the pocket audio decoder: 64 frames of 64 bins for two seconds."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.audio_utils import hertz_to_mel, mel_filter_bank, mel_to_hertz
+
+from nextgpt_pl.pocket.world.scenes import SAMPLE_RATE
+
+MEL_BINS = 64
+HOP = 500  # samples: 32 frames a second
+_FFT = 1024
+# root-compressed magnitudes of the world's sounds reach about 10; they are spread over [-1, 1], silence at -1
+_SPREAD = 5.0
+
+
+@lru_cache
+def _filters() -> Tensor:
+    # not normalised by width: in the wide filters of high frequencies, partials would be too faint to be heard
+    filters = mel_filter_bank(_FFT // 2 + 1, MEL_BINS, 0.0, SAMPLE_RATE / 2, SAMPLE_RATE, norm=None, mel_scale="slaney")
+    return torch.from_numpy(filters).float()
+
+
+@lru_cache
+def mel_frequencies() -> np.ndarray:
+    """Centre of each bin in hertz, ``(MEL_BINS,)``."""
+    top = hertz_to_mel(SAMPLE_RATE / 2, mel_scale="slaney")
+    return np.asarray(mel_to_hertz(np.linspace(0.0, top, MEL_BINS + 2), mel_scale="slaney"))[1:-1]
+
+
+def compressed_mel(samples: Tensor) -> Tensor:
+    """``(B, n)`` samples to ``(B, n / HOP, MEL_BINS)``, root-compressed, about [-1, 1].
+
+    A root rather than a logarithm: partials of a third still count, and the exact depth of silence does not.
+    """
+    spectrum = torch.stft(
+        samples, _FFT, HOP, window=torch.hann_window(_FFT, device=samples.device), center=True, return_complex=True
+    )
+    magnitudes = (spectrum.real.square() + spectrum.imag.square() + 1e-9).sqrt()
+    mel = magnitudes[..., : samples.shape[-1] // HOP].transpose(1, 2) @ _filters().to(samples.device)
+    return mel.clamp(min=1e-6).sqrt() / _SPREAD - 1

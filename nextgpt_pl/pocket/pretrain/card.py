@@ -1,0 +1,108 @@
+"""The model card of the pocket weights, written from what was recorded and measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nextgpt_pl.pocket.weights import PARTS, QUALITY
+from nextgpt_pl.utils.escaping import markdown
+
+_CLASSES = {
+    "llm": "`LlamaForCausalLM`, 6 layers of width 256, and its own byte-level BPE",
+    "encoder": "our `ImageBindModel` with vision, audio and text towers of width 128",
+    "image": "`StableDiffusionPipeline`: `AutoencoderKL` (64x64 to 8x8x12), `UNet2DConditionModel`, "
+    "`CLIPTextModel` (32x128)",
+    "video": "`TextToVideoSDPipeline`: the image decoder's VAE and text encoder, `UNet3DConditionModel`, 8 frames",
+    "audio": "`AudioLDMPipeline`: `AutoencoderKL` over mel spectrograms, `UNet2DConditionModel`, "
+    "`ClapTextModelWithProjection` (128), `SpeechT5HifiGan`",
+}
+_INTRODUCTION = """# Pocket weights
+
+The frozen parts of the pocket tier: small models of the real classes, made from nothing by this project alone
+(`python -m nextgpt_pl pocket pretrain [--part PART]`) on its own procedural world, each part by its command from the
+start. Half-precision safetensors, read as float32. This page is written by `python -m nextgpt_pl pocket measure`.
+
+Training data is drawn without end from the training split of `world.py`, rendered by `render.py` and worded by
+`grammar.py`, `talk.py` and `users.py`. Measured is on held-out combinations of attributes, by `judge.py`, which reads
+pixels and samples and knows no network. Intended use: to run and test this framework on a laptop. The models know
+nothing but coloured shapes, their motions, and a few sounds.
+"""
+
+
+def write_quality(
+    folder: Path, *, measured: Mapping[str, float], trained: Mapping[str, Mapping[str, float]] | None = None
+) -> None:
+    """Write a part's ``quality.json``; the account of its training is kept if nothing is trained anew."""
+    file = folder / QUALITY
+    record = json.loads(file.read_text()) if file.is_file() else {}
+    if trained is not None:
+        record = {"trained": dict(trained)}
+    record["measured"] = dict(measured)
+    file.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def write_card(root: Path) -> None:
+    """Write ``README.md`` beside the weights' folder from the parts' records."""
+    sections = [_INTRODUCTION, _sizes(root)]
+    sections += [_section(root / part) for part in PARTS if (root / part / QUALITY).is_file()]
+    sections.append(_hashes(root))
+    (root.parent / "README.md").write_text("\n".join(sections))
+
+
+def _weights(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.safetensors"))
+
+
+def _parameters(file: Path) -> int:
+    from safetensors import safe_open
+
+    with safe_open(file, framework="numpy") as tensors:
+        shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118 (not a mapping)
+    total = 0
+    for shape in shapes:
+        count = 1
+        for side in shape:
+            count *= side
+        total += count
+    return total
+
+
+def _sizes(root: Path) -> str:
+    rows = ["| part | class | parameters | MB |", "| --- | --- | --- | --- |"]
+    total = 0
+    for part in PARTS:
+        files = _weights(root / part)
+        size = sum(f.stat().st_size for f in files)
+        total += size
+        rows.append(f"| `{part}` | {_CLASSES[part]} | {sum(map(_parameters, files)):,} | {size / 1e6:.1f} |")
+    rows.append(f"| all | | | {total / 1e6:.2f} |")
+    return "\n".join([*rows, ""])
+
+
+def _section(folder: Path) -> str:
+    record: dict[str, Any] = json.loads((folder / QUALITY).read_text())
+    lines = [f"## {folder.name}", ""]
+    trained = record.get("trained", {})
+    if trained:
+        told = (f"{markdown(n)} {t['steps']:,.0f} steps in {t['seconds'] / 60:.0f} min" for n, t in trained.items())
+        steps = ", ".join(told)
+        lines += [f"Trained on one core each: {steps}.", ""]
+    lines += ["| measured | |", "| --- | --- |"]
+    lines += [f"| {markdown(name)} | {_number(name, value)} |" for name, value in record.get("measured", {}).items()]
+    return "\n".join([*lines, ""])
+
+
+def _number(name: str, value: float) -> str:
+    plain = ("seconds" in name, "perplexity" in name, "parameters" in name, name == "items")
+    return f"{value:,.4g}" if any(plain) else f"{value:.1%}"
+
+
+def _hashes(root: Path) -> str:
+    rows = ["## Hashes", "", "```"]
+    for file in (f for part in PARTS for f in _weights(root / part)):
+        rows += [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(root)}"]
+    return "\n".join([*rows, "```", ""])

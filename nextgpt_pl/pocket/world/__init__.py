@@ -1,0 +1,1 @@
+"""The procedural world: scenes, words, pixels and samples, dialogues, users."""

@@ -1,0 +1,36 @@
+"""Captioned pairs of the pocket world: scenes with their words and their pixels or samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.pocket.world import grammar, render, talk
+from nextgpt_pl.pocket.world.scenes import SAMPLE_RATE, VIDEO_FPS, Split, attributes, item_rng, item_scene
+from nextgpt_pl.samples import CaptionedPair, Media
+
+
+def rendered(modality: Modality, renderer: Callable[[], np.ndarray]) -> Media:
+    """A medium of the pocket world, at its rates."""
+    sample_rate = SAMPLE_RATE if modality is Modality.AUDIO else None
+    return Media(modality, renderer, sample_rate, VIDEO_FPS if modality is Modality.VIDEO else None)
+
+
+def captioned_pair(split: Split, modality: Modality, index: int, seed: int = 0) -> CaptionedPair:
+    """Item ``index`` of a split: caption, instruction, attributes, and the medium, rendered when it is read."""
+    scene = item_scene(split, modality, index, seed)
+    words = item_rng(split, modality, index, seed, "words")
+    caption = grammar.caption(scene, words)
+    return CaptionedPair(
+        key=f"pocket-{seed}/{split}/{modality}/{index}",
+        modality=modality,
+        caption=caption,
+        media=rendered(modality, render.Renderer(scene, split, modality, index, seed)),
+        instruction=grammar.request(modality, caption, words),
+        question=grammar.question(modality, words),
+        # in one wording, so that the order of its words tells which attribute belongs to which object
+        description=talk.sentence(grammar.plain_caption(scene)),
+        attributes=attributes(scene),
+    )

@@ -1,0 +1,158 @@
+"""A page of headings, text, tables and pictures, written as Markdown and as HTML; media lie beside it."""
+
+from __future__ import annotations
+
+import base64
+import html
+import mimetypes
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nextgpt_pl.modality import Modality, modality_of_file
+from nextgpt_pl.utils.atomic import write_whole
+from nextgpt_pl.utils.escaping import markdown, markdown_target
+
+STYLE = """body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; width: 100%; } td, th { border-bottom: 1px solid #8884; padding: .3rem .6rem;
+text-align: left; vertical-align: top; } img, video { max-width: 100%; } .reply img { width: 8rem; }
+.turn { margin: .2rem 0; } .user { opacity: .75; } td img { width: 8rem; image-rendering: pixelated; }
+td audio { width: 11rem; } .wide { overflow-x: auto; }"""
+
+
+@dataclass(frozen=True)
+class Medium:
+    """A picture or sound in a page: a file beside it."""
+
+    file: Path
+    words: str = ""
+
+    def markdown(self, folder: Path) -> str:
+        """A picture to see, a sound to open."""
+        picture = modality_of_file(self.file.name) is not Modality.AUDIO
+        words, target = markdown(self.words or self.file.stem), markdown_target(relative(self.file, folder))
+        return f"{'!' if picture else ''}[{words}]({target})"
+
+    def html(self, folder: Path | None) -> str:
+        """A picture to see, a sound to play; inside the page itself where no folder is given."""
+        source = html.escape(_data(self.file) if folder is None else relative(self.file, folder), quote=True)
+        if modality_of_file(self.file.name) is Modality.AUDIO:
+            return f"<audio controls src='{source}'></audio>"
+        return f"<img src='{source}' alt='{html.escape(self.words, quote=True)}'>"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text and media."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A section's title."""
+
+    text: str
+
+
+Block = Heading | Table | Medium | str
+
+
+@dataclass
+class Document:
+    """Blocks in order.
+
+    Args:
+        title: of the page.
+        folder: in which it is written; its media are copied there.
+
+    """
+
+    title: str
+    folder: Path
+    blocks: list[Block] = field(default_factory=list)
+
+    def add(self, *blocks: Block) -> None:
+        """Append blocks."""
+        self.blocks += blocks
+
+    def keep(self, file: Path, name: str, words: str = "") -> Medium:
+        """Copy a medium beside the page, so that the folder can be moved or sent."""
+        target = self.folder / "media" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+        return Medium(target, words)
+
+    def draw(self, figure: Any, name: str, words: str) -> None:
+        """Append a figure, saved beside the page."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        figure.savefig(self.folder / name, dpi=110)
+        self.add(Medium(self.folder / name, words))
+
+    def write(self, stem: str = "index") -> Path:
+        """Write ``stem.md`` and ``stem.html``; returns the latter."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = "\n\n".join([f"# {markdown(self.title)}", *(_markdown(block, self.folder) for block in self.blocks)])
+        # whole or not at all, and never through a link that a folder of others holds
+        write_whole(self.folder / f"{stem}.md", text + "\n")
+        page = self.folder / f"{stem}.html"
+        write_whole(page, html_page(self.title, [_html(b, self.folder) for b in self.blocks]))
+        return page
+
+
+def _markdown(block: Block, folder: Path) -> str:
+    if isinstance(block, str):
+        return markdown(block)
+    if isinstance(block, Heading):
+        return f"## {markdown(block.text)}"
+    return block.markdown(folder) if isinstance(block, Medium) else markdown_table(block.header, block.rows, folder)
+
+
+def markdown_table(header: Sequence[Any], rows: Iterable[Sequence[Any]], folder: Path = Path()) -> str:
+    """A table; text is escaped unless it is :class:`Markdown`, and media paths are relative to ``folder``."""
+
+    def line(cells: Iterable[Any]) -> str:
+        return "| " + " | ".join(c.markdown(folder) if isinstance(c, Medium) else markdown(c) for c in cells) + " |"
+
+    return "\n".join([line(header), "|" + " --- |" * len(header), *map(line, rows)])
+
+
+def _html(block: Block, folder: Path) -> str:
+    if isinstance(block, str):
+        return f"<p>{html.escape(block)}</p>"
+    if isinstance(block, Heading):
+        return f"<h2>{html.escape(block.text)}</h2>"
+    return block.html(folder) if isinstance(block, Medium) else html_table(block.header, block.rows, folder)
+
+
+def html_table(header: Sequence[Any], rows: Iterable[Sequence[Any]], folder: Path = Path()) -> str:
+    """A table; text is escaped, media are named relative to ``folder``."""
+
+    def line(cells: Sequence[Any], tag: str) -> str:
+        shown = (c.html(folder) if isinstance(c, Medium) else html.escape(str(c)) for c in cells)
+        return "<tr>" + "".join(f"<{tag}>{c}</{tag}>" for c in shown) + "</tr>"
+
+    inner = line(header, "th") + "".join(line(row, "td") for row in rows)
+    return f"<div class='wide'><table>{inner}</table></div>"
+
+
+def html_page(title: str, sections: Iterable[str]) -> str:
+    """A whole page that needs nothing from elsewhere."""
+    name = html.escape(title)
+    head = f"<meta charset='utf-8'><title>{name}</title><style>{STYLE}</style>"
+    body = "\n".join(sections)
+    return f"<!doctype html><html lang='en'><head>{head}</head><body><h1>{name}</h1>\n{body}\n</body></html>\n"
+
+
+def relative(file: Path, folder: Path) -> str:
+    """A file's path from a folder, with slashes."""
+    return Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()
+
+
+def _data(file: Path) -> str:
+    kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"

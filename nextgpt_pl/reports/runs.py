@@ -1,0 +1,115 @@
+"""Run folders as data: configuration, what was logged, sample media."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nextgpt_pl.config.yaml_files import read_yaml
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.reports.keys import flatten
+
+_CONFIG, _METRICS = "config.yaml", "metrics.csv"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One folder that a run has left.
+
+    Attributes:
+        folder: ``outputs/<experiment>/<run>``.
+
+    """
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Experiment and run."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration under flat dotted keys."""
+        found = read_yaml(self.folder / _CONFIG)
+        if not isinstance(found, dict):
+            raise UserError(f"{self.folder / _CONFIG} holds no configuration")
+        return flatten(found)
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """All that was logged: a row per time of logging, ``step`` and a column per metric, gaps as NaN."""
+        file = self.folder / _METRICS
+        if not file.is_file() or not file.stat().st_size:
+            return pd.DataFrame({"step": []})
+        return pd.read_csv(file)
+
+    @cached_property
+    def final(self) -> dict[str, float]:
+        """The last value of each metric."""
+        columns = self.metrics.drop(columns=["step", "epoch"], errors="ignore")
+        last = {name: columns[name].dropna() for name in columns}
+        return {name: float(values.iloc[-1]) for name, values in last.items() if len(values)}
+
+    def curve(self, metric: str) -> pd.Series:
+        """A metric by step; empty where it was never logged."""
+        if metric not in self.metrics:
+            return pd.Series(dtype=float)
+        return self.metrics.dropna(subset=[metric]).groupby("step")[metric].last()
+
+    @property
+    def finished(self) -> bool:
+        """Whether training came to its end: only then is there an adapter."""
+        return (self.folder / "adapter" / "manifest.json").is_file()
+
+    @property
+    def stage(self) -> str:
+        """The stage's class, such as ``DecoderAlignment``."""
+        return str(self.config.get("model.class_path", "")).rsplit(".", 1)[-1]
+
+    def samples(self, pattern: str) -> list[Path]:
+        """The files of a pattern in the last sample folder that has any."""
+        folders = sorted({file.parent for file in self.folder.glob(f"samples/*/{pattern}")})
+        return sorted(folders[-1].glob(pattern)) if folders else []
+
+
+def find_runs(places: Iterable[Path | str]) -> list[Run]:
+    """The runs in these folders, at any depth, each once, in the order of their paths.
+
+    Raises:
+        UserError: a place does not exist, or no run is in it.
+
+    """
+    found: dict[Path, Run] = {}
+    for place in map(Path, places):
+        if not place.is_dir():
+            raise UserError(f"{place}: no such folder; give run folders or folders of them, such as outputs/dec_align")
+        folders = [file.parent for file in _configs(place)]
+        if not folders:
+            raise UserError(f"{place}: no run in it ({_CONFIG} beside {_METRICS} is expected)")
+        found.update({folder.resolve(): Run(folder) for folder in folders})
+    return list(found.values())
+
+
+def _configs(place: Path) -> Sequence[Path]:
+    # W&B keeps a config.yaml of its own in the run's folder
+    found = [f for f in sorted(place.rglob(_CONFIG)) if "wandb" not in f.relative_to(place).parts]
+    return [f for f in found if (f.parent / _METRICS).is_file()]
+
+
+def final_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """A row per run: its name, its stage, and the last value of each metric; gaps as NaN."""
+    rows = [{"run": run.name, "stage": run.stage, **run.final} for run in runs]
+    return pd.DataFrame(rows).set_index("run")
+
+
+def latest(runs: Sequence[Run]) -> dict[str, Run]:
+    """Of each stage the finished run that was begun last, in the order in which the runs were begun."""
+    begun = sorted((run for run in runs if run.finished), key=lambda run: (run.folder / _CONFIG).stat().st_mtime)
+    newest = {run.stage: run for run in begun}
+    return dict(sorted(newest.items(), key=lambda entry: begun.index(entry[1])))

@@ -1,0 +1,96 @@
+"""What runs drew and said at their last validation, side by side."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from nextgpt_pl.modality import MODALITIES, Modality
+from nextgpt_pl.reports.document import Document, Medium, Table
+from nextgpt_pl.reports.groups import Group
+from nextgpt_pl.reports.runs import Run
+from nextgpt_pl.utils.escaping import plain_cell
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One medium twice.
+
+    Attributes:
+        theirs: drawn from the caption's own embedding.
+        ours: drawn from the signal tokens.
+
+    """
+
+    theirs: Path
+    ours: Path
+
+
+def drawn(run: Run, modality: Modality) -> dict[str, Sample]:
+    """Sample media by caption; videos as GIF, which every page shows."""
+    files = run.samples(f"{modality}_captions.txt")
+    if not files:
+        return {}
+    suffix = ".gif" if modality is Modality.VIDEO else MODALITIES[modality].sample_suffix
+    found = {}
+    for line in files[0].read_text(encoding="utf-8").splitlines():
+        number, _, caption = line.partition(": ")
+        theirs, ours = (files[0].with_name(f"{modality}_{number}_{kind}{suffix}") for kind in ("text", "signal"))
+        if theirs.is_file() and ours.is_file():
+            found[caption] = Sample(theirs, ours)
+    return found
+
+
+def said(run: Run) -> list[dict[str, str]]:
+    """Captions that the run gave, with ``key``, ``caption`` and ``reference``."""
+    files = run.samples("captions.tsv")
+    if not files:
+        return []
+    with files[0].open(encoding="utf-8") as file:
+        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        return [{name: plain_cell(cell) for name, cell in row.items()} for row in rows]
+
+
+def media_table(document: Document, groups: Sequence[Group], modality: Modality, most: int = 4) -> Table | None:
+    """A row per caption: from the text encoder, and from each group's signal tokens (its first run that has any)."""
+    columns = _columns(groups, lambda run: drawn(run, modality))
+    if not columns:
+        return None
+    captions = list(dict.fromkeys(caption for _, found in columns for caption in found))[:most]
+    rows = []
+    for row, caption in enumerate(captions):
+        owners = [found.get(caption) for _, found in columns]
+        theirs = next(sample.theirs for sample in owners if sample)
+        cells: list[Medium | str] = [caption, _kept(document, theirs, f"{modality}_{row}_text")]
+        for column, sample in enumerate(owners):
+            cells.append(_kept(document, sample.ours, f"{modality}_{row}_{column}") if sample else "-")
+        rows.append(cells)
+    return Table(("caption", "text encoder", *(label for label, _ in columns)), rows)
+
+
+def caption_table(groups: Sequence[Group], most: int = 12) -> Table | None:
+    """A row per item: a right caption, and each group's."""
+    columns = _columns(groups, lambda run: {row["key"]: row for row in said(run)})
+    if not columns:
+        return None
+    keys = list(dict.fromkeys(key for _, found in columns for key in found))[:most]
+    rows = []
+    for key in keys:
+        owners = [found.get(key) for _, found in columns]
+        reference = next(row["reference"] for row in owners if row)
+        rows.append([key, reference, *(row["caption"] if row else "-" for row in owners)])
+    return Table(("item", "a right caption", *(label for label, _ in columns)), rows)
+
+
+def _columns(groups: Sequence[Group], read: Callable[[Run], dict[str, T]]) -> list[tuple[str, dict[str, T]]]:
+    found = ((group.label, next(filter(None, map(read, group.runs)), {})) for group in groups)
+    return [(label, samples) for label, samples in found if samples]
+
+
+def _kept(document: Document, file: Path, stem: str) -> Medium:
+    return document.keep(file, stem + file.suffix, stem)

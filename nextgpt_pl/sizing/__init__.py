@@ -1,0 +1,1 @@
+"""Parameters, memory, operations and hours of a stage, computed without weights."""

@@ -1,0 +1,311 @@
+"""What a training step costs, measured on the meta device: operations are counted, tensors have no data.
+
+Nothing is estimated by a formula: each part of a step runs forward and backward with tensors of the real shapes, its
+floating-point operations are counted, and what it keeps for the backward pass is added up.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from nextgpt_pl.decoders import DiffusionDecoder
+from nextgpt_pl.decoders.denoising import checkpoint_blocks
+from nextgpt_pl.encoders.imagebind_encoder import TOWER, ImageBindEncoder
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.model import NextGPT
+from nextgpt_pl.sizing.live_bytes import LiveBytes
+
+_ATTENTION = "nextgpt_pl_meta"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Operations and memory of one part of a step.
+
+    Attributes:
+        forward: floating-point operations of the forward pass.
+        backward: those of the backward pass.
+        kept: bytes that are saved for the backward pass.
+        passing: peak of the temporary bytes that are freed before the next part runs.
+
+    """
+
+    forward: int = 0
+    backward: int = 0
+    kept: int = 0
+    passing: int = 0
+
+    @property
+    def flops(self) -> int:
+        """Of both passes."""
+        return self.forward + self.backward
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.forward + other.forward,
+            self.backward + other.backward,
+            self.kept + other.kept,
+            max(self.passing, other.passing),
+        )
+
+    def times(self, factor: float) -> Cost:
+        """The cost of ``factor`` such parts, run one after the other."""
+        forward, backward, kept = (int(value * factor) for value in (self.forward, self.backward, self.kept))
+        return Cost(forward, backward, kept, self.passing)
+
+
+def measure(step: Callable[[], Tensor], weights: nn.Module) -> Cost:
+    """Run ``step`` on the meta device, and backward from what it gives if that has a gradient.
+
+    Args:
+        step: gives a tensor.
+        weights: whose parameters are not counted among what is kept.
+
+    """
+    own = {p.untyped_storage()._cdata for p in weights.parameters()}
+    kept: dict[int, Any] = {}
+
+    def remember(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage  # held, so that no other takes its place
+        return tensor
+
+    live = LiveBytes()
+    live.count(list(weights.parameters()))  # views of weights allocate nothing
+    start = live.now
+    with FlopCounterMode(display=False) as counter, live:
+        with torch.autograd.graph.saved_tensors_hooks(remember, lambda t: t):
+            out = step()
+        forward = counter.get_total_flops()
+        size = sum(storage.nbytes() for storage in kept.values())
+        kept.clear()
+        if out.requires_grad:
+            out.sum().backward()
+    return Cost(forward, counter.get_total_flops() - forward, size, max(0, live.peak - start - size))
+
+
+@contextmanager
+def countable(model: Any) -> Iterator[None]:
+    """Attention of the LLM as a fused kernel, which keeps no T x T matrix; no fused layers, which are not counted."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(_ATTENTION, _fused_attention)
+    config, fast = model.config, torch.backends.mha.get_fastpath_enabled()
+    before = config._attn_implementation
+    config._attn_implementation = _ATTENTION
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def _fused_attention(
+    _module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any
+) -> tuple[Tensor, None]:
+    groups = query.shape[1] // key.shape[1]
+    key, value = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (key, value))
+    half = [x.to(torch.bfloat16) for x in (query, key, value)]  # the kernel knows no float32; operations are the same
+    out = torch.ops.aten._scaled_dot_product_flash_attention(*half, 0.0, True)[0]
+    return out.to(query.dtype).transpose(1, 2).contiguous(), None
+
+
+@contextmanager
+def fused() -> Iterator[None]:
+    """Attention without a mask as a fused kernel also where a network calls torch's function itself."""
+    usual = F.scaled_dot_product_attention
+
+    def attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> Tensor:
+        if args or options.get("attn_mask") is not None or query.ndim != 4:
+            return usual(query, key, value, *args, **options)
+        half = [x.to(torch.bfloat16) for x in (query, key, value)]
+        return torch.ops.aten._scaled_dot_product_flash_attention(*half)[0].to(query.dtype)
+
+    F.scaled_dot_product_attention = attention
+    try:
+        yield
+    finally:
+        F.scaled_dot_product_attention = usual
+
+
+def _in_half(module: Any) -> Any:
+    """A bfloat16 copy, whose activations have the dtype that they have under autocast."""
+    return copy.deepcopy(module).to(torch.bfloat16)
+
+
+def _cast_bytes(module: nn.Module) -> int:
+    """Bytes of the bfloat16 copies of weights that autocast makes and the backward pass needs."""
+    single = [p for p in module.parameters() if p.dtype == torch.float32 and p.ndim > 1]
+    return torch.bfloat16.itemsize * sum(p.numel() for p in single)
+
+
+def llm_cost(network: NextGPT, batch: int, tokens: int, labels: int, autocast: bool = False) -> Cost:
+    """The LLM's layers on ``batch`` rows of ``tokens``, its head and the cross-entropy on ``labels`` positions.
+
+    All layers are equal, so the cost is extrapolated from one and two layers. With gradient checkpointing layers run
+    forward twice, and only their inputs and one layer's states are kept. Logits are computed for a chunk of positions
+    at a time.
+    """
+    llm = network.llm
+    count, casts = int(llm.config.num_hidden_layers), _cast_bytes(llm.blocks()[0]) if autocast else 0
+    model = _in_half(llm.model) if autocast else llm.model
+    dtype = model.get_input_embeddings().base.weight.dtype
+
+    def states() -> Tensor:
+        inputs = torch.empty(batch, tokens, llm.hidden_size, device="meta", dtype=dtype, requires_grad=True)
+        return model.base_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
+
+    def head() -> Tensor:
+        hidden = torch.empty(labels, llm.hidden_size, device="meta", dtype=dtype, requires_grad=True)
+        wanted = torch.empty(labels, device="meta", dtype=torch.long)
+        return F.cross_entropy(model.get_output_embeddings()(hidden).float(), wanted)
+
+    with countable(model):
+        one, two = (_with_layers(model.base_model, n, partial(measure, states, model)) for n in (1, 2))
+        top = measure(head, model)
+    layer = two + one.times(-1)
+    around = one + layer.times(-1)
+    layer = layer + Cost(kept=casts)
+    # the loss also computes the gradient of the states at the labels
+    part = int((top.kept + top.passing) * min(1.0, llm.logits_at_once / labels))
+    top = Cost(top.forward, top.backward, labels * llm.hidden_size * dtype.itemsize, part)
+    if llm.gradient_checkpointing:
+        inputs = batch * tokens * llm.hidden_size * dtype.itemsize
+        layer = Cost(layer.forward, layer.backward + layer.forward, inputs, layer.kept + layer.passing)
+    return around + layer.times(count) + top
+
+
+def _with_layers(base: Any, count: int, function: Callable[[], Cost]) -> Cost:
+    """``function`` while the model has its first ``count`` layers alone."""
+    layers = base.layers
+    base.layers = layers[:count]
+    try:
+        return function()
+    finally:
+        base.layers = layers
+
+
+def encoder_costs(network: NextGPT) -> dict[Modality, Cost]:
+    """The frozen encoder on one medium of each modality, forward only; clips of a medium cost as much as each other."""
+    encoder = network.encoder
+    assert isinstance(encoder, ImageBindEncoder)
+    assert encoder.model is not None
+    model, config = encoder.model, encoder.config
+    clips = {Modality.IMAGE: 1, Modality.VIDEO: encoder.video_clips, Modality.AUDIO: encoder.audio_clips}
+    shapes = {
+        "vision": (3, config.clip_frames, config.image_size, config.image_size),
+        "audio": (1, config.mel_bins, config.mel_frames),
+    }
+
+    @torch.no_grad()
+    def step(tower: str) -> Tensor:
+        return model(tower, torch.empty(1, 1, *shapes[tower], device="meta"), all_tokens=encoder.patches)
+
+    with countable(network.llm.model):
+        of_clip = {tower: measure(partial(step, tower), model) for tower in config.towers}
+    return {m: of_clip[TOWER[m]].times(clips[m]) for m in encoder.modalities}
+
+
+def input_projection_costs(network: NextGPT, media: int, autocast: bool = False) -> dict[Modality, Cost]:
+    """The input projection of each modality on the features of so many media."""
+    encoder = network.encoder
+    assert encoder is not None
+    known: dict[tuple[int, int], Cost] = {}
+    found = {}
+    for modality in encoder.modalities:
+        own = network.input_projection(modality).eval()  # in training, groups cost the same
+        key = (id(own), encoder.tokens(modality))
+        if key not in known:
+            projection = _in_half(own) if autocast else own
+            like = torch.empty(
+                media,
+                encoder.tokens(modality),
+                encoder.output_dim,
+                device="meta",
+                dtype=torch.bfloat16 if autocast else torch.float32,
+            )
+            casts = Cost(kept=_cast_bytes(own) if autocast else 0)
+            known[key] = measure(partial(projection, like), projection) + casts
+        found[modality] = known[key]
+    return found
+
+
+def output_projection_cost(network: NextGPT, modality: Modality, spans: int, autocast: bool = False) -> Cost:
+    """One output projection on so many spans of signal tokens, and the distance to the caption embeddings."""
+    own = network.output_projections[modality.value]
+    projection = _in_half(own) if autocast else own
+    dtype = torch.bfloat16 if autocast else torch.float32
+    shape = (spans, network.num_signal_tokens[modality], network.llm.hidden_size)
+
+    def step() -> Tensor:
+        hidden = torch.empty(shape, device="meta", dtype=dtype, requires_grad=True)
+        return projection(hidden, torch.empty(shape, device="meta", dtype=dtype)).square().mean()
+
+    return measure(step, projection) + Cost(kept=_cast_bytes(own) if autocast else 0)
+
+
+def denoising_cost(decoder: DiffusionDecoder, modality: Modality) -> Cost:
+    """The frozen UNet on one medium, forward and backward into the embedding, in chunks of ``loss_batch`` media.
+
+    With gradient checkpointing its blocks run forward twice; memory is that of their inputs and the largest block.
+    """
+    unet: Any = decoder.files.empty_part("unet")
+    unet.requires_grad_(False).to(getattr(torch, decoder.dtype_name))
+    blocks = _Checkpointed()
+    if decoder.gradient_checkpointing:
+        checkpoint_blocks(unet, blocks)
+    latents = (1, *decoder.latent_shape(modality is Modality.VIDEO))
+
+    def step() -> Tensor:
+        like = {"device": "meta", "dtype": unet.dtype}
+        embeddings = torch.empty(1, *decoder.embedding_shape, requires_grad=True, **like)
+        timesteps = torch.empty(1, device="meta", dtype=torch.long)
+        return unet(torch.empty(latents, **like), timesteps, **decoder.unet_conditions(embeddings)).sample
+
+    with fused():
+        found = measure(step, unet)
+    held = found.kept + found.passing + blocks.kept
+    again = found.forward if decoder.gradient_checkpointing else 0
+    return Cost(found.forward, found.backward + again, 0, decoder.loss_batch * held)
+
+
+class _Checkpointed:
+    """Stands in for the function that checkpoints a block: counts what checkpointing would keep."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[int, Any] = {}
+        self.largest = 0
+
+    @property
+    def kept(self) -> int:
+        """Bytes: all blocks' inputs, and the states of the largest block, which is recomputed alone."""
+        return sum(storage.nbytes() for storage in self.inputs.values()) + self.largest
+
+    def __call__(self, block: Callable[..., Any], *args: Any) -> Any:
+        states: dict[int, Any] = {}
+
+        def remember(tensor: Tensor) -> Tensor:
+            states[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
+            return tensor
+
+        for argument in args:
+            if isinstance(argument, Tensor):
+                self.inputs[argument.untyped_storage()._cdata] = argument.untyped_storage()
+        weights = {p.untyped_storage()._cdata for p in block.parameters()} if isinstance(block, nn.Module) else set()
+        with torch.autograd.graph.saved_tensors_hooks(remember, lambda t: t):
+            out = block(*args)
+        size = sum(storage.nbytes() for key, storage in states.items() if key not in weights)
+        self.largest = max(self.largest, size)
+        return out

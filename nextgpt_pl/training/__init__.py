@@ -1,0 +1,1 @@
+"""Training on Lightning: command line, run folders, strategies, callbacks, checkpoint files."""

@@ -1,0 +1,75 @@
+"""Checkpoint files that are whole or not there, whenever the process dies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.utils.atomic import whole_file
+from nextgpt_pl.utils.finite import check_finite, tensors_of
+
+_VERSION = "pytorch-lightning_version"  # a key of every Lightning checkpoint
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target and renames; reads tensors and plain data only, never a pickled object.
+
+    Lightning's own writer goes through the system's temporary folder, from where a file may have to be copied.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write the file, have the disk confirm it, and only then give it its name."""
+        with whole_file(Path(path)) as scratch, scratch.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def load_checkpoint(
+        self, path: Any, map_location: Callable[..., Any] | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """The checkpoint, on the CPU.
+
+        Raises:
+            UserError: the file is missing or truncated, holds objects other than tensors and plain data, holds weights
+                that are not finite, or is not a Lightning checkpoint.
+
+        """
+        if not Path(path).is_file():
+            raise UserError(f"ckpt_path={str(path)!r}: no such file")
+        try:
+            checkpoint = dict(torch.load(path, map_location="cpu", weights_only=True))
+        except Exception as error:
+            raise UserError(
+                f"ckpt_path={str(path)!r} is not a readable checkpoint ({str(error).splitlines()[0]})"
+            ) from error
+        check_finite(tensors_of(checkpoint), f"ckpt_path={str(path)!r}")
+        if _VERSION not in checkpoint:
+            raise UserError(f"ckpt_path={str(path)!r} is not a checkpoint of a run: it has no key {_VERSION!r}")
+        return checkpoint
+
+
+def newest(folder: Path) -> tuple[Path, int] | None:
+    """The checkpoint with the most steps in a run's ``checkpoints/``, and its steps; ``None`` if there is none.
+
+    Raises:
+        UserError: one of them cannot be read.
+
+    """
+    found = [path for path in folder.glob("*.ckpt") if path.is_file() and not path.is_symlink()]
+    steps = {path: _step(path) for path in found}
+    return max(steps.items(), key=lambda item: (item[1], item[0].stat().st_mtime_ns), default=None)
+
+
+def _step(path: Path) -> int:
+    try:
+        return int(torch.load(path, map_location="cpu", mmap=True, weights_only=True)["global_step"])
+    except Exception as error:
+        raise UserError(
+            f"{path} is not a readable checkpoint ({str(error).splitlines()[0]}); move it away to resume from another"
+        ) from error

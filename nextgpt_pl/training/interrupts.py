@@ -1,0 +1,102 @@
+"""Stopping a run by SIGTERM or SIGINT: signal handlers and the checkpoint that is saved."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from nextgpt_pl.utils.atomic import write_whole
+
+#: file in the run's folder; job scripts requeue the job if it exists
+REQUEUE_MARKER = "requeue"
+
+
+class Signals:
+    """Records SIGTERM (sent by schedulers before they kill a job) and SIGINT (Ctrl-C) instead of ending the process.
+
+    Lightning's own SIGTERM handler communicates with the other ranks inside the signal handler, which can hang, and
+    saves nothing. A second Ctrl-C interrupts immediately.
+
+    Attributes:
+        received: number of the first signal; ``None`` until one arrives.
+
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._announces = True
+        self._before: dict[int, Any] = {}
+
+    def take_over(self, *, announces: bool) -> None:
+        """Install the handlers of both signals. Python allows this in the main thread only; elsewhere do nothing.
+
+        Args:
+            announces: print a message when a signal arrives.
+
+        """
+        self.received, self._announces = None, announces
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                previous = signal.signal(number, self._note)
+                self._before.setdefault(number, previous)
+        except ValueError:
+            self._before.clear()
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.received is not None:
+            raise KeyboardInterrupt
+        self.received = number
+        if self._announces:
+            # the signal may arrive during a print(), which must not be entered again
+            os.write(2, b"\nstopping after this optimizer step or validation batch; press Ctrl-C again to stop now\n")
+
+    def give_back(self) -> None:
+        """Restore the previous handlers."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+
+def clear_marker(trainer: Trainer) -> None:
+    """Remove the requeue marker of an earlier job."""
+    if trainer.is_global_zero:
+        (Path(trainer.default_root_dir) / REQUEUE_MARKER).unlink(missing_ok=True)
+
+
+def save_interrupted(trainer: Trainer, number: int) -> None:
+    """Save ``checkpoints/interrupted.ckpt``, print how to resume and, after SIGTERM, write the requeue marker.
+
+    Collective: all ranks call this.
+    """
+    run, step = Path(trainer.default_root_dir), trainer.global_step
+    path = run / "checkpoints" / "interrupted.ckpt"
+    in_validation = bool(trainer.validating)
+    if in_validation:
+        _begin_validation_anew(trainer)
+    trainer.save_checkpoint(path, weights_only=False)
+    if trainer.is_global_zero:
+        if number == signal.SIGTERM:
+            write_whole(run / REQUEUE_MARKER, f"{path}\n")
+        where = f"in the validation after step {step}" if in_validation else f"at step {step}"
+        print(f"\ninterrupted {where}; to resume, run the same command with --ckpt_path {path}", flush=True)
+        if in_validation and step == trainer.max_steps:  # Lightning starts no epoch after the last step
+            print("this only writes the adapter; to repeat the validation, run validate with this path", flush=True)
+    # launchers may end all ranks as soon as the first one exits
+    trainer.strategy.barrier("interrupted")
+
+
+def _begin_validation_anew(trainer: Trainer) -> None:
+    """Reset the progress counters of the validation, so that a resumed run repeats the whole validation.
+
+    With any other counters Lightning treats the validation as finished or started, and skips batches.
+    """
+    progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+    before = progress.total.completed - progress.current.completed
+    for counters, start in ((progress.total, before), (progress.current, 0)):
+        counters.load_state_dict({"ready": start + 1, "started": start + 1, "processed": start, "completed": start})
+    progress.is_last_batch = False

@@ -1,0 +1,88 @@
+"""Which checkpoints of a run are kept: the last ones, and the best."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+
+from nextgpt_pl.utils.atomic import scratch_name
+
+
+class LastCheckpoints(Checkpoint):
+    """Keeps the last ``step_NNNNNN.ckpt``, and ``last.ckpt``, a link to the newest.
+
+    What is kept is read from the folder: a run that is stopped and resumed any number of times has no more of them.
+    Lightning's own callback never deletes the checkpoint that a run was resumed from, and with a ``monitor`` it waits
+    for a validation.
+
+    Args:
+        keep: how many.
+        every: steps between checkpoints; ``None``: after each validation. The end of the training is saved as well.
+
+    """
+
+    def __init__(self, keep: int, every: int | None) -> None:
+        self.keep, self.every = keep, every
+        self._saved_at = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What is resumed from is saved already."""
+        self._saved_at = trainer.global_step
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Every so many steps."""
+        if self.every and trainer.global_step % self.every == 0:
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save after each validation, unless ``every`` is given."""
+        if not self.every and not trainer.sanity_checking and trainer.state.fn == "fit":
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save at the end of the training, and after each epoch if neither ``every`` nor a validation does."""
+        ended = trainer.fit_loop.epoch_loop._is_training_done or trainer.fit_loop.done
+        if ended or not (self.every or sum(trainer.num_val_batches)):
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        step = trainer.global_step
+        if step == self._saved_at or getattr(trainer, "fast_dev_run", False):
+            return
+        self._saved_at = step
+        folder = Path(trainer.default_root_dir) / "checkpoints"
+        path = folder / f"step_{step:06d}.ckpt"
+        trainer.save_checkpoint(path, weights_only=False)
+        if not trainer.is_global_zero:
+            return
+        scratch = scratch_name(folder / "last.ckpt")
+        scratch.symlink_to(path.name)
+        scratch.replace(folder / "last.ckpt")
+        # by age: a run that goes on from an older checkpoint passes the same steps again
+        saved = sorted(folder.glob("step_*.ckpt"), key=lambda p: p.stat().st_mtime_ns)
+        for old in saved[: -self.keep]:
+            old.unlink(missing_ok=True)
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Saves after validations only: without a validation there is no best checkpoint, and no error."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Nothing."""
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
+        """Nothing."""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if this is the best so far, and leave no other behind."""
+        if self.monitor not in trainer.callback_metrics:
+            return
+        super().on_validation_end(trainer, pl_module)
+        best = Path(self.best_model_path)
+        if trainer.is_global_zero and best.is_file():
+            for other in best.parent.glob("best_*.ckpt"):
+                if other.name != best.name:
+                    other.unlink(missing_ok=True)

@@ -1,0 +1,168 @@
+"""Run folders: ``outputs/<experiment>/<run>/`` holds everything that a run leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_only
+
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.utils.atomic import clear_abandoned
+from nextgpt_pl.utils.precision import MatmulPrecision
+
+_LONGEST = 200  # bytes of a folder's name; file systems allow 255, and a suffix is added if the name exists
+
+
+@dataclass
+class RunConfig:
+    """Where a run leaves its files.
+
+    Args:
+        root: folder of all experiments.
+        experiment: name of the experiment; by default the YAML's path below ``experiments/``.
+        name: name of the run; by default the time at which it starts.
+        resume: go on in the run's own folder from its newest checkpoint, if there is one. So the same command starts a
+            run and, after an interruption, continues it. Needs ``name``.
+        keep_last: how many of the last checkpoints are kept, beside the best.
+        checkpoint_every: steps between checkpoints; by default they are saved after each validation.
+        float32_matmul_precision: ``torch.set_float32_matmul_precision``. ``high`` lets GPUs multiply float32 matrices
+            in TF32, several times as fast and with 10 bits of precision instead of 23.
+
+    """
+
+    root: Path = Path("outputs")
+    experiment: str | None = None
+    name: str | None = None
+    resume: bool = False
+    keep_last: int = 2
+    checkpoint_every: int | None = None
+    float32_matmul_precision: MatmulPrecision = "highest"
+
+    def __post_init__(self) -> None:
+        if self.resume and not self.name:
+            raise UserError("run.resume=true needs run.name: which run is to go on?")
+        if self.keep_last < 1:
+            raise UserError(f"run.keep_last={self.keep_last}: at least 1 checkpoint is kept")
+        if self.checkpoint_every is not None and self.checkpoint_every < 1:
+            raise UserError(f"run.checkpoint_every={self.checkpoint_every}: at least 1 step, or null")
+        if self.name is not None:
+            _check_name("name", self.name)
+        for part in self.experiment.split("/") if self.experiment is not None else ():
+            _check_name("experiment", part)
+
+
+def _check_name(key: str, name: str) -> None:
+    """Refuse a name that is not a single folder's."""
+    if name in ("", ".", "..") or any(c in "/\\" or ord(c) < 32 for c in name):
+        raise UserError(f"run.{key}={name!r}: expected the name of a folder, without slashes")
+    if len(name.encode("utf-8", "surrogatepass")) > _LONGEST:
+        raise UserError(f"run.{key}={name[:40]!r}...: a folder's name has at most {_LONGEST} bytes")
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"run.root: cannot create a run folder in {folder}: {error.strerror}") from error
+
+
+def first_process() -> bool:
+    """Whether this is the process that writes, as the launcher's environment says it; known before they are joined."""
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
+
+
+def experiment_name(config_files: list[Path]) -> str:
+    """``experiments/smol/dec_align.yaml`` is ``smol/dec_align``; a YAML elsewhere is its stem.
+
+    Of several the last counts, but for those in ``strategies/``: how it is computed is not what is computed.
+    """
+    named = [file for file in config_files if file.parent.name != "strategies"]
+    if not named:
+        return "unnamed"
+    parts = named[-1].resolve().with_suffix("").parts
+    if "experiments" in parts[:-1]:
+        last = len(parts) - 1 - parts[::-1].index("experiments")
+        return "/".join(parts[last + 1 :])
+    return parts[-1]
+
+
+def run_folder(run: RunConfig, config_files: list[Path]) -> Path:
+    """Where a run with a name is, or else its experiment's folder."""
+    parent = run.root / (run.experiment or experiment_name(config_files))
+    return (parent / run.name if run.name else parent).resolve()
+
+
+def create_run_folder(run: RunConfig, config_files: list[Path]) -> Path:
+    """Make a new folder; never one that holds another run, unless that one is to go on."""
+    if run.resume:
+        folder = run_folder(run, config_files)
+        with _writing(folder.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        clear_abandoned(folder)
+        return folder
+    parent = run_folder(RunConfig(run.root, run.experiment), config_files)
+    name = run.name or datetime.now().strftime("%Y%m%d-%H%M%S")
+    with _writing(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        for attempt in range(1000):
+            folder = parent / (name if attempt == 0 else f"{name}-{attempt + 1}")
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            return folder.resolve()
+    raise RuntimeError(f"{parent / name}: a thousand runs of this name exist")
+
+
+def loggers(folder: Path, project: str = "nextgpt_pl", until_step: int | None = None) -> list[Any]:
+    """A CSV log (``metrics.csv``) and W&B, offline unless ``WANDB_MODE`` says otherwise or an agent began the run.
+
+    Args:
+        folder: of the run.
+        project: of W&B.
+        until_step: the run goes on from there: what its CSV log has of earlier steps stays.
+
+    """
+    from lightning.pytorch.loggers import WandbLogger
+
+    found: list[Any] = [_csv_logger(folder, until_step)]
+    # an agent's run reports to the server that chose its parameters
+    mode = os.environ.setdefault("WANDB_MODE", "online" if os.environ.get("WANDB_SWEEP_ID") else "offline")
+    if mode != "online":
+        os.environ.setdefault("WANDB_SILENT", "true")
+    if mode != "disabled":
+        name = f"{folder.parent.name}/{folder.name}"
+        logger = WandbLogger(name=name, project=project, save_dir=folder)
+        # which Lightning always gives, and of which wandb warns that it means nothing any more
+        getattr(logger, "_wandb_init", {}).pop("anonymous", None)
+        found.append(logger)
+    return found
+
+
+def _csv_logger(folder: Path, until_step: int | None) -> Any:
+    from lightning.pytorch.loggers import CSVLogger
+
+    logger = CSVLogger(folder.parent, name=folder.name, version="")
+    file = folder / "metrics.csv"
+    if until_step is None or not first_process() or not file.is_file():
+        return logger
+    with file.open(newline="") as opened:
+        rows = [{k: v for k, v in row.items() if v} for row in csv.DictReader(opened)]
+    # Lightning's writer begins by deleting the file; steps are numbered from 0
+    logger.experiment.metrics = [row for row in rows if int(row.get("step", 0)) < until_step]
+    logger.save()
+    return logger
+
+
+def describe(folder: Path) -> str:
+    """What a run folder holds, for the last lines of a run."""
+    entries = sorted(p.name + ("/" if p.is_dir() else "") for p in folder.iterdir())
+    return f"{folder}: {', '.join(entries)}"

@@ -1,0 +1,248 @@
+"""Sharding by YAML: FSDP2 on Lightning's ``ModelParallelStrategy``, with checkpoints that any number of processes read.
+
+The units are the LLM's and the encoder's blocks; what is left (embeddings, heads, projections) is one more, the root.
+All parameters, frozen ones too, are cut into as many pieces as there are processes; a unit is put together while it
+computes. The decoders' text encoders are no modules of the network: each process has its own.
+
+Only rank 0 reads weights, into its main memory; the other ranks build the network on the meta device. Weights are
+broadcast and sharded unit by unit, so no device holds full tensors of more than one unit. Quantized layers are an
+exception: bitsandbytes packs them on the GPU, so every rank reads them. An encoder that is loaded lazily, because the
+cache misses a feature, is read by the rank that needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from functools import partial
+from typing import Any, Literal, cast
+
+import torch
+import torch.distributed as dist
+from lightning.fabric.utilities.device_dtype_mixin import _update_properties
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
+from lightning.pytorch.utilities import rank_zero_info
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    FSDPModule,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+)
+from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
+from torch.utils.checkpoint import checkpoint
+
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.model import NextGPT
+from nextgpt_pl.training.sent_weights import Sender, agree_on_layout
+from nextgpt_pl.utils.distributed import own_shard, whole
+
+BlockDType = Literal["float32", "bfloat16", "float16"]
+
+
+class ShardedStrategy(ModelParallelStrategy):
+    """Every process holds a piece of each parameter. Runs on GPUs (NCCL) and, for tests, on CPUs (gloo).
+
+    Trainables stay float32 in the optimizer whatever their block computes in; activation checkpointing is the LLM's
+    ``gradient_checkpointing``.
+
+    Args:
+        block_dtype: compute dtype of the LLM's blocks; by default that of their weights (``llm.dtype``). The encoder's
+            blocks compute in the dtype of their weights.
+        reduce_dtype: what gradients are summed over processes in.
+        reshard_after_forward: let go of a block's whole weights after its forward pass, and gather them again in the
+            backward pass. ``false`` is faster and takes more memory.
+        cpu_offload: keep the pieces in main memory; where they are exchanged there, by gloo.
+        replicas: number of copies of the weights (HSDP). The ranks of a replica shard the weights; only gradients are
+            all-reduced between replicas. ``nodes``: one replica per node, since the network between nodes is slower
+            than that within a node.
+        process_group_backend: such as ``nccl`` or ``gloo``; by default the device's, with ``cpu_offload``
+            ``cuda:nccl,cpu:gloo``.
+
+    """
+
+    def __init__(
+        self,
+        block_dtype: BlockDType | None = None,
+        reduce_dtype: BlockDType = "float32",
+        reshard_after_forward: bool = True,
+        cpu_offload: bool = False,
+        replicas: int | Literal["nodes"] = 1,
+        process_group_backend: str | None = None,
+    ) -> None:
+        if isinstance(replicas, int) and replicas < 1:
+            raise UserError(f"trainer.strategy.replicas={replicas}: expected at least 1, or nodes")
+        super().__init__(
+            tensor_parallel_size=1, save_distributed_checkpoint=False, process_group_backend=process_group_backend
+        )
+        self.block_dtype, self.reduce_dtype = block_dtype, reduce_dtype
+        self.reshard_after_forward, self.cpu_offload = reshard_after_forward, cpu_offload
+        self.replicas = replicas
+        self._weights_mesh: DeviceMesh | None = None
+
+    def setup_environment(self) -> None:
+        """Put all ranks into one data-parallel group.
+
+        Raises:
+            UserError: the number of processes is not divisible by ``replicas``.
+
+        """
+        self._data_parallel_size = self.num_nodes * self.num_processes
+        super().setup_environment()
+        count = self.num_nodes if self.replicas == "nodes" else self.replicas
+        if count == 1:
+            self._weights_mesh = self.device_mesh["data_parallel"]
+            return
+        if self.world_size % count:
+            raise UserError(f"trainer.strategy.replicas={count}: {self.world_size} processes are not divisible by it")
+        shape = (count, self.world_size // count)
+        names = ("replicate", "shard")
+        self._weights_mesh = init_device_mesh(self.root_device.type, shape, mesh_dim_names=names)
+
+    def _get_process_group_backend(self) -> str:
+        """Add gloo to NCCL for shards in main memory: gradient clipping all-reduces their norms on the CPU.
+
+        Raises:
+            UserError: ``process_group_backend`` has no backend for CPU tensors.
+
+        """
+        given = self._process_group_backend
+        if not (self.cpu_offload and self.root_device.type == "cuda"):
+            return super()._get_process_group_backend()
+        if given is not None and "gloo" not in given:
+            raise UserError(
+                f"trainer.strategy.process_group_backend={given}: cpu_offload needs a backend for CPU tensors too;"
+                " leave it out, or set cuda:nccl,cpu:gloo"
+            )
+        return given or "cuda:nccl,cpu:gloo"
+
+    # -- sharding -------------------------------------------------------------------------------------------------
+
+    def build(self, network: NextGPT, build: Callable[[], None]) -> None:
+        """Build the network with weights on rank 0 and on the meta device on the other ranks.
+
+        Args:
+            network: not loaded; if it is quantized, every rank reads weights.
+            build: loads the network and adds trainable parts.
+
+        Raises:
+            UserError: ``build`` failed on another rank. All ranks fail together, since the others would wait forever.
+
+        """
+        reads = self.global_rank == 0 or bool(network.llm.quantization)
+        failure: Exception | None = None
+        try:
+            with nullcontext() if reads else torch.device("meta"):
+                build()
+        except Exception as error:
+            failure = error
+        found: list[str | None] = [None] * self.world_size
+        dist.all_gather_object(found, None if failure is None else f"{type(failure).__name__}: {failure}")
+        if failure is not None:
+            raise failure
+        for number, reason in enumerate(found):
+            if reason is not None:
+                raise UserError(f"rank {number} could not build the network: {reason}")
+
+    def shard(self, network: NextGPT) -> None:
+        """Broadcast a loaded network's weights and shard them; called by :meth:`Stage.configure_model`."""
+        if isinstance(network, FSDPModule):
+            return
+        network.prepare_for_sharding()
+        blocks = network.blocks()
+        sender = None
+        if not network.llm.quantization:
+            agree_on_layout(network)
+            sender = Sender(self.root_device)
+        offload: OffloadPolicy = OffloadPolicy()
+        if self.cpu_offload and self.root_device.type != "cpu":  # there, they are in main memory anyway
+            offload = CPUOffloadPolicy()
+        cut = partial(fully_shard, mesh=self._weights_mesh, offload_policy=offload)
+        dtype = getattr(torch, self.block_dtype) if self.block_dtype else None
+        reduce_dtype = getattr(torch, self.reduce_dtype)
+        for block in blocks:
+            module = block.module
+            if sender is not None:
+                sender.send(module)
+            if block.recompute:
+                # inside of FSDP's hooks: what is computed again finds its weights gathered already
+                module.forward = partial(checkpoint, module.forward, use_reentrant=False)
+            policy = MixedPrecisionPolicy(param_dtype=None if block.own_dtype else dtype, reduce_dtype=reduce_dtype)
+            cut(module, mp_policy=policy, reshard_after_forward=self.reshard_after_forward)
+        if sender is not None:
+            sender.send(network)
+        # the rest computes in its own dtype: projections are small, and float32
+        cut(network, mp_policy=MixedPrecisionPolicy(reduce_dtype=reduce_dtype), reshard_after_forward=False)
+        rank_zero_info(f"sharded over {self.world_size} processes: {len(blocks)} blocks and the rest")
+
+    def model_to_device(self) -> None:
+        """Move only buffers with ``cpu_offload``: moving sharded parameters would undo the offloading.
+
+        Computation is on the root device, which :attr:`LightningModule.device` must give.
+        """
+        if not self.cpu_offload:
+            super().model_to_device()
+            return
+        assert self.model is not None
+        for module in self.model.modules():
+            for name, buffer in module.named_buffers(recurse=False):
+                setattr(module, name, buffer.to(self.root_device))
+        # a helper of Lightning for modules that are not moved as a whole
+        _update_properties(self.model, device=self.root_device)
+
+    # -- checkpoints: whole tensors under the names that one process has ---------------------------------------------
+
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        """Lightning hands the states to :meth:`load_optimizer_state_dict`, as it does for one process."""
+        return True
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """What the stage keeps, whole, on every process; other frozen weights are never gathered."""
+        assert self.lightning_module is not None
+        kept = {f"network.{name}" for name in cast(Any, self.lightning_module).kept_names()}
+        named = self.lightning_module.named_parameters()
+        return {name: whole(p, self.root_device) for name, p in named if name in kept}
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        """As ``optimizer.state_dict()`` of one process."""
+        plain = optimizer._optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
+        state = plain.state_dict()
+        # new dictionaries: those are the optimizer's own
+        gathered = {
+            number: {k: whole(v, self.root_device) if isinstance(v, DTensor) else v for k, v in values.items()}
+            for number, values in state["state"].items()
+        }
+        return {**state, "state": gathered}
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """Every process reads the file, which holds trainables alone."""
+        return Strategy.load_checkpoint(self, self.broadcast(checkpoint_path), weights_only)
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """Each process takes its pieces; the stage has checked the names."""
+        assert self.lightning_module is not None
+        parameters = dict(self.lightning_module.named_parameters())
+        with torch.no_grad():
+            for name, value in checkpoint["state_dict"].items():
+                parameters[name].copy_(own_shard(value, parameters[name]))
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """Each process takes its pieces."""
+        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            numbers = [n for group in state["param_groups"] for n in group["params"]]
+            like = dict(zip(numbers, parameters, strict=True))
+            cut = {n: _cut(values, like[n]) for n, values in state["state"].items()}
+            optimizer.load_state_dict({**state, "state": cut})
+
+
+def _cut(values: Mapping[str, Any], like: torch.Tensor) -> dict[str, Any]:
+    """The states of one parameter: those of its shape are sharded as it is, counters are not."""
+    return {
+        key: own_shard(value, like) if isinstance(value, torch.Tensor) and value.shape == like.shape else value
+        for key, value in values.items()
+    }

@@ -1,0 +1,64 @@
+"""Atomic file writes: a killed process never leaves a partial file under the final name."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nextgpt_pl.utils.storage import DiskFullError, is_disk_full
+
+_SUFFIX = ".partial"
+_ABANDONED_AFTER = 24 * 3600.0  # seconds without a change; a file that is still being written changes more often
+
+
+def scratch_name(path: Path) -> Path:
+    """A hidden file name in the folder of ``path``; unique across processes and machines that share the folder."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:16]}{_SUFFIX}")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; on success the file is renamed to ``path``.
+
+    Raises:
+        DiskFullError: the disk is full. The temporary file is deleted and an existing file at ``path`` is unchanged.
+
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = scratch_name(path)
+    try:
+        yield scratch
+        scratch.replace(path)
+    except Exception as error:
+        if is_disk_full(error):
+            raise DiskFullError(path) from error
+        raise
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a UTF-8 text file atomically."""
+    with whole_file(path) as scratch:
+        scratch.write_text(text, encoding="utf-8")
+
+
+def clear_abandoned(folder: Path) -> int:
+    """Delete the temporary files of killed processes in a folder and its subfolders once they are a day old.
+
+    Returns:
+        How many files were deleted.
+
+    """
+    deleted = 0
+    for partial in folder.rglob(f".*{_SUFFIX}"):
+        try:
+            if time.time() - partial.lstat().st_mtime > _ABANDONED_AFTER:
+                partial.unlink()
+                deleted += 1
+        except FileNotFoundError:  # another process deleted it first
+            continue
+    return deleted

@@ -1,0 +1,160 @@
+"""Numbers and weights that belong to all processes together. Alone, every function gives back what it was given.
+
+All of these are collective: every process has to call them, in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from nextgpt_pl.utils.transfer import upload
+
+T = TypeVar("T")
+
+
+def processes() -> int:
+    """How many there are."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """The rank of this process; 0 without a process group."""
+    return dist.get_rank() if processes() > 1 else 0
+
+
+def communication_device() -> torch.device | None:
+    """Where tensors must be for processes to exchange them; ``None`` if it does not matter."""
+    # with cpu_offload the backend is "cuda:nccl,cpu:gloo"
+    if processes() > 1 and "nccl" in dist.get_backend():
+        return torch.device("cuda", torch.cuda.current_device())
+    return None
+
+
+def summed(values: Tensor) -> Tensor:
+    """Sum over processes, without a gradient."""
+    values = values.detach()
+    if processes() > 1:
+        values = values.clone()
+        dist.all_reduce(values)
+    return values
+
+
+def gathered(value: T) -> list[T]:
+    """The values of all ranks in order (all-gather of small picklable objects)."""
+    if processes() == 1:
+        return [value]
+    found: list[T | None] = [None] * processes()
+    dist.all_gather_object(found, value)
+    return cast(list[T], found)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over the items of all ranks.
+
+    Attributes:
+        part: this rank's term, a scalar with a gradient. Its average over ranks is the mean over all items, and so is
+            the gradient that FSDP and DDP average. The average of each rank's own mean would weight items by the number
+            of items on their rank.
+        value: the mean, a scalar without a gradient; 0 if no rank has an item.
+        count: items of all ranks: a number, or with several ranks a scalar on the device of the sums.
+
+    """
+
+    part: Tensor
+    value: Tensor
+    count: float | Tensor
+
+
+def means(names: Sequence[str], sums: Mapping[str, tuple[Tensor, int]]) -> dict[str, Mean]:
+    """Means over all ranks with one all-reduce of sums and counts.
+
+    Args:
+        names: names of the means, in the same order on all ranks, whatever their batches hold.
+        sums: per name, the sum over this rank's items and their number; a missing name has no items on this rank.
+
+    Raises:
+        ValueError: ``sums`` has a name that is not in ``names``, or is empty.
+
+    """
+    unknown = sums.keys() - set(names)
+    if unknown or not sums:
+        raise ValueError(f"sums={sorted(sums)}: expected at least one, and only names of {list(names)}")
+    device = next(iter(sums.values()))[0].device
+    if processes() == 1:
+        parts = {name: total.float() / max(1, count) for name, (total, count) in sums.items()}
+        return {name: Mean(part, part.detach(), sums[name][1]) for name, part in parts.items()}
+    nothing = torch.zeros((), device=device)
+    totals = [sums[name][0].detach().double() if name in sums else nothing.double() for name in names]
+    counts = torch.tensor([sums[name][1] if name in sums else 0 for name in names], dtype=torch.float64)
+    everywhere = summed(torch.cat([torch.stack(totals), upload(counts, device)]))
+    found = {}
+    for name, total, count in zip(names, *everywhere.chunk(2), strict=True):
+        of_all = count.clamp(min=1)
+        own = sums[name][0].float() if name in sums else nothing
+        found[name] = Mean(own / (of_all / processes()).float(), (total / of_all).float(), count)
+    return found
+
+
+def largest(numbers: Sequence[int], device: torch.device | str) -> list[int]:
+    """Element-wise maximum of the ranks' numbers (all-reduce)."""
+    if processes() == 1:
+        return list(numbers)
+    found = upload(torch.tensor(numbers), device)
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    return [int(number) for number in found.tolist()]
+
+
+def any_process(flag: bool, device: torch.device | str) -> bool:
+    """Whether the flag is up anywhere."""
+    return bool(flag) if processes() == 1 else bool(summed(torch.tensor(float(flag), device=device)) > 0)
+
+
+def of_first_process(value: T) -> T:
+    """The value of rank 0 on all ranks (broadcast of a picklable object)."""
+    sent = [value]
+    if processes() > 1:
+        dist.broadcast_object_list(sent)
+    return sent[0]
+
+
+def whole(tensor: Tensor, device: torch.device | str | None = None) -> Tensor:
+    """A sharded tensor put together, on the CPU; ``device`` is where its processes communicate."""
+    if isinstance(tensor, DTensor):
+        shards = tensor.detach()
+        placed = cast(DTensor, shards if device is None else shards.to(device))
+        return placed.full_tensor().cpu()
+    return tensor.detach().cpu()
+
+
+def own_shard(value: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor cut as ``like`` is; every process has the whole one, so nothing is sent."""
+    if not isinstance(like, DTensor):
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    placed = value.to(like.device)
+    return distribute_tensor(placed, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def untouched(modules: Iterable[nn.Module], like: Tensor) -> Tensor:
+    """Zero, in ``like``'s dtype, that gives every trainable parameter of the modules a gradient of zero.
+
+    For what a batch has no use for: a parameter without a gradient on one process and with one on another is never
+    made equal again (FSDP), or ends the run (DDP).
+    """
+    zero = like.new_zeros(())
+    if not torch.is_grad_enabled():
+        return zero
+    for module in modules:
+        for parameter in module.parameters():
+            if parameter.requires_grad:
+                zero = zero + (parameter.sum() * 0).to(like.dtype)
+    return zero

@@ -1,0 +1,78 @@
+"""Checks for NaN and infinity in weights before they are written and after they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from nextgpt_pl.errors import UserError
+
+_NAMED = 5
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names of the floating-point tensors that hold NaN or infinity; one host synchronisation per device."""
+    flags: dict[torch.device, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        own = tensor.detach()
+        own = own.to_local() if isinstance(own, DTensor) else own
+        if own.is_floating_point():
+            flags.setdefault(own.device, {})[name] = own.isfinite().all()
+    found: list[str] = []
+    for of_device in flags.values():
+        good = torch.stack(list(of_device.values())).tolist()
+        found += [name for name, finite in zip(of_device, good, strict=True) if not finite]
+    return found
+
+
+def check_finite(tensors: Mapping[str, Tensor], where: str, hint: str | Callable[[], str] = "") -> None:
+    """Refuse tensors that hold NaN or infinity.
+
+    Args:
+        tensors: tensors by name.
+        where: start of the message.
+        hint: end of the message; a function is called only if the check fails.
+
+    Raises:
+        UserError: a tensor is not finite; the message names up to five of them.
+
+    """
+    names = not_finite(tensors)
+    if names:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        end = hint() if callable(hint) else hint
+        raise UserError(f"{where}: weights that are not finite: {', '.join(names[:_NAMED])}{more}{end}")
+
+
+def tensors_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Weights and optimizer states of a checkpoint, by name."""
+    return dict(_tensors("", {k: checkpoint[k] for k in ("state_dict", "optimizer_states") if k in checkpoint}))
+
+
+def _tensors(prefix: str, value: Any) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        yield prefix, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _tensors(f"{prefix}.{key}" if prefix else str(key), inner)
+    elif isinstance(value, (list, tuple)):
+        for number, inner in enumerate(value):
+            yield from _tensors(f"{prefix}.{number}", inner)
+
+
+def last_checkpoint(run: Path) -> str:
+    """A sentence that names a run's last checkpoint, from which training can be resumed."""
+    from nextgpt_pl.training.checkpoint_io import newest
+
+    try:
+        found = newest(run / "checkpoints")
+    except UserError as error:  # must not replace the error that this sentence is part of
+        return f"{error}."
+    if found is None:
+        return "No checkpoint was written before."
+    return f"The last good checkpoint is {found[0]} (step {found[1]})."
