@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable
 
 from nextgpt_pl.encoders import ImageBindEncoder
+from nextgpt_pl.evaluation.pocket_decoders import heldout_captions
 from nextgpt_pl.llm import CausalLM
 from nextgpt_pl.modality import GENERATED
-from nextgpt_pl.pocket.pretrain.quality import heldout_captions, pocket_decoder
+from nextgpt_pl.pocket.parts import pocket_decoder
 
 BATCH = 8
 

@@ -23,7 +23,7 @@ from nextgpt_pl.llm import CausalLM, LoRA
 from nextgpt_pl.losses import shifted_labels
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.model import NextGPT
-from nextgpt_pl.pocket.pretrain.quality import pocket_decoder
+from nextgpt_pl.pocket.parts import pocket_decoder
 from nextgpt_pl.pocket.world import dialogues, items
 from nextgpt_pl.projections import LinearInputProjection, TransformerOutputProjection
 from nextgpt_pl.samples import Batch

@@ -42,7 +42,7 @@ def network():
     from nextgpt_pl.llm import CausalLM
     from nextgpt_pl.modality import GENERATED
     from nextgpt_pl.model import NextGPT
-    from nextgpt_pl.pocket.pretrain.quality import pocket_decoder
+    from nextgpt_pl.pocket.parts import pocket_decoder
     from nextgpt_pl.projections import TransformerOutputProjection
 
     torch.manual_seed(0)

@@ -12,7 +12,7 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.llm import CausalLM
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.model import NextGPT
-from nextgpt_pl.pocket.pretrain.quality import pocket_decoder
+from nextgpt_pl.pocket.parts import pocket_decoder
 from nextgpt_pl.projections import MLPOutputProjection, WordInputProjection
 from nextgpt_pl.samples import CaptionedPair, Dialogue, Media, MediaPart, Message, TextPart
 

@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nextgpt_pl.__main__ import main
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.pocket.pretrain.quality import pocket_decoder
+from nextgpt_pl.pocket.parts import pocket_decoder
 from nextgpt_pl.sizing import budget
 from nextgpt_pl.sizing.budget import Workload
 from nextgpt_pl.sizing.costs import fused

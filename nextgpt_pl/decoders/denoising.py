@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from nextgpt_pl.decoders.spectrogram import SAMPLE_RATE
-from nextgpt_pl.encoders.preprocessing import resample
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.losses import DenoisingTarget, denoising_loss, denoising_target, min_snr_weights
+from nextgpt_pl.media.audio import resample
 from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media

@@ -21,6 +21,7 @@ from nextgpt_pl.encoders import preprocessing
 from nextgpt_pl.encoders.base import Encoder, known_modalities
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features.keys import folder_sha256
+from nextgpt_pl.media.audio import resample
 from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.samples import Media
@@ -162,7 +163,7 @@ def clap_input(samples: np.ndarray, rate: float | None, processor: Any) -> Tenso
     Of a sound that is too long, the middle is taken: the library's own cut is at random.
     """
     wanted = int(processor.sampling_rate)
-    sound = preprocessing.resample(torch.from_numpy(np.array(samples)), int(rate or wanted), wanted).numpy()
+    sound = resample(torch.from_numpy(np.array(samples)), int(rate or wanted), wanted).numpy()
     start = max(0, len(sound) - processor.nb_max_samples) // 2
     found = processor(
         sound[start : start + processor.nb_max_samples], sampling_rate=wanted, return_tensors="pt"

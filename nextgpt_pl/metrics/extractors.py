@@ -14,9 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nextgpt_pl.encoders.clip_clap import clap_input
-from nextgpt_pl.encoders.imagebind_encoder import TOWER
-from nextgpt_pl.encoders.preprocessing import resample
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.media.audio import resample
 from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media
@@ -75,9 +74,9 @@ class PocketFeatures(Extractor):
 
     @cached_property
     def _encoder(self) -> Any:
-        from nextgpt_pl.pocket.pretrain.encoder import shipped_encoder
+        from nextgpt_pl.pocket.parts import JointEncoder
 
-        return shipped_encoder().to(self.device)
+        return JointEncoder.of_package().to(self.device)
 
     @cached_property
     def _classes(self) -> Tensor:
@@ -89,15 +88,11 @@ class PocketFeatures(Extractor):
         return self._captions([grammar.caption(scene, rng) for scene in scenes])
 
     def _media(self, media: Sequence[Media]) -> Tensor:
-        from nextgpt_pl.pocket.pretrain.encoder import tower_input
-
-        model, modality = self._encoder.model, media[0].modality
-        inputs = tower_input([array_of(m)[0] for m in media], modality, model.config)
-        found = F.normalize(model(TOWER[modality], inputs.to(self.device), scale=False), dim=1)
+        found = F.normalize(self._encoder.embed_media([array_of(m)[0] for m in media], media[0].modality), dim=1)
         return found @ self._classes.T * 20 if self.logits else found
 
     def _captions(self, captions: Sequence[str]) -> Tensor:
-        return F.normalize(self._encoder.embed_captions(list(captions)), dim=1)
+        return F.normalize(self._encoder.embed_captions(captions), dim=1)
 
 
 class ClipFeatures(Extractor):

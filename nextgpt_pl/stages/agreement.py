@@ -20,9 +20,10 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.training.checkpoint_io import last_checkpoint
 from nextgpt_pl.training.interrupts import Signals, clear_marker, save_interrupted
 from nextgpt_pl.utils.distributed import any_process, processes, rank
-from nextgpt_pl.utils.finite import last_checkpoint, not_finite
+from nextgpt_pl.utils.finite import not_finite
 
 OnNonFinite = Literal["raise", "skip"]
 

@@ -27,9 +27,10 @@ from nextgpt_pl.stages.agreement import OnNonFinite, StepAgreement
 from nextgpt_pl.stages.kept import check_kept, keep_alone, parts_without
 from nextgpt_pl.stages.optimization import Optimization, Schedule
 from nextgpt_pl.stages.rows import log_rows, report_rows
+from nextgpt_pl.training.checkpoint_io import last_checkpoint, tensors_of
 from nextgpt_pl.training.strategies import ShardedStrategy
 from nextgpt_pl.utils.distributed import Mean, means, processes, rank
-from nextgpt_pl.utils.finite import check_finite, last_checkpoint, tensors_of
+from nextgpt_pl.utils.finite import check_finite
 from nextgpt_pl.utils.precision import check_trainer_precision
 
 

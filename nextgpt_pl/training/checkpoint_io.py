@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.utils.atomic import whole_file
-from nextgpt_pl.utils.finite import check_finite, tensors_of
+from nextgpt_pl.utils.finite import check_finite
 
 _VERSION = "pytorch-lightning_version"  # a key of every Lightning checkpoint
 
@@ -73,3 +74,30 @@ def _step(path: Path) -> int:
         raise UserError(
             f"{path} is not a readable checkpoint ({str(error).splitlines()[0]}); move it away to resume from another"
         ) from error
+
+
+def tensors_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Weights and optimizer states of a checkpoint, by name."""
+    return dict(_tensors("", {k: checkpoint[k] for k in ("state_dict", "optimizer_states") if k in checkpoint}))
+
+
+def _tensors(prefix: str, value: Any) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        yield prefix, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _tensors(f"{prefix}.{key}" if prefix else str(key), inner)
+    elif isinstance(value, (list, tuple)):
+        for number, inner in enumerate(value):
+            yield from _tensors(f"{prefix}.{number}", inner)
+
+
+def last_checkpoint(run: Path) -> str:
+    """A sentence that names a run's last checkpoint, from which training can be resumed."""
+    try:
+        found = newest(run / "checkpoints")
+    except UserError as error:  # must not replace the error that this sentence is part of
+        return f"{error}."
+    if found is None:
+        return "No checkpoint was written before."
+    return f"The last good checkpoint is {found[0]} (step {found[1]})."

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -47,32 +45,3 @@ def check_finite(tensors: Mapping[str, Tensor], where: str, hint: str | Callable
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         end = hint() if callable(hint) else hint
         raise UserError(f"{where}: weights that are not finite: {', '.join(names[:_NAMED])}{more}{end}")
-
-
-def tensors_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Weights and optimizer states of a checkpoint, by name."""
-    return dict(_tensors("", {k: checkpoint[k] for k in ("state_dict", "optimizer_states") if k in checkpoint}))
-
-
-def _tensors(prefix: str, value: Any) -> Iterator[tuple[str, Tensor]]:
-    if isinstance(value, Tensor):
-        yield prefix, value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _tensors(f"{prefix}.{key}" if prefix else str(key), inner)
-    elif isinstance(value, (list, tuple)):
-        for number, inner in enumerate(value):
-            yield from _tensors(f"{prefix}.{number}", inner)
-
-
-def last_checkpoint(run: Path) -> str:
-    """A sentence that names a run's last checkpoint, from which training can be resumed."""
-    from nextgpt_pl.training.checkpoint_io import newest
-
-    try:
-        found = newest(run / "checkpoints")
-    except UserError as error:  # must not replace the error that this sentence is part of
-        return f"{error}."
-    if found is None:
-        return "No checkpoint was written before."
-    return f"The last good checkpoint is {found[0]} (step {found[1]})."

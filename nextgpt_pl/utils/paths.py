@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 
 from nextgpt_pl.errors import UserError, nearest
-from nextgpt_pl.pocket.weights import PARTS, weights_root
+
+POCKET_PARTS = ("llm", "encoder", "image", "video", "audio")
+
+
+def pocket_weights() -> Path:
+    """The folder of all pocket weights: inside the package, or the value of ``NEXTGPT_POCKET_WEIGHTS``."""
+    return Path(os.environ.get("NEXTGPT_POCKET_WEIGHTS", Path(__file__).parent.parent / "pocket" / "weights"))
 
 
 def resolve(name: str) -> str:
@@ -30,9 +37,9 @@ def resolve(name: str) -> str:
 
 
 def _pocket(name: str, part: str) -> str:
-    if part not in PARTS:
-        raise UserError(f"{name!r}: no such pocket part{nearest(part, PARTS)}")
-    folder = Path(weights_root()) / part
+    if part not in POCKET_PARTS:
+        raise UserError(f"{name!r}: no such pocket part{nearest(part, POCKET_PARTS)}")
+    folder = pocket_weights() / part
     if not folder.is_dir():
         raise UserError(
             f"{name!r}: no weights in {folder}; make them with: python -m nextgpt_pl pocket pretrain --part {part}"

@@ -11,11 +11,11 @@ from nextgpt_pl.adapter import WEIGHTS
 from nextgpt_pl.config.trust import add_trust
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation import pocket_routes as routes
+from nextgpt_pl.evaluation.pocket_decoders import decoder_score
 from nextgpt_pl.features.keys import file_sha256, fingerprint
 from nextgpt_pl.pipeline import AnyToAny
-from nextgpt_pl.pocket.pretrain.quality import decoder_score
-from nextgpt_pl.pocket.weights import weights_root
 from nextgpt_pl.utils.atomic import write_whole
+from nextgpt_pl.utils.paths import pocket_weights
 
 _FILE = "scores.json"
 _UNFINISHED = "scores.unfinished.json"  # never in the other's place: what reads that one wants every row
@@ -59,7 +59,7 @@ def score(
 
 def _fingerprints(run: Path) -> dict[str, str]:
     """Of all that a run's answers depend on: what was trained, how it is composed, and the pocket's frozen weights."""
-    root = weights_root()
+    root = pocket_weights()
     frozen = {file.relative_to(root).as_posix(): file_sha256(file) for file in root.rglob("*.safetensors")}
     return {
         "adapter": file_sha256(run / "adapter" / WEIGHTS),

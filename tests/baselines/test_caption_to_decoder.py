@@ -10,7 +10,7 @@ from nextgpt_pl.llm import CausalLM, LoRA
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.pipeline import AnyToAny
-from nextgpt_pl.pocket.pretrain.quality import pocket_decoder
+from nextgpt_pl.pocket.parts import pocket_decoder
 from nextgpt_pl.pocket.world import dialogues
 from nextgpt_pl.samples import Dialogue, MediaPart, Message, ReplyPart, TextPart
 from nextgpt_pl.stages import DecoderAlignment, InstructionTuning

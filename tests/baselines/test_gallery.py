@@ -7,7 +7,7 @@ from nextgpt_pl.decoders.gallery import GalleryDecoder
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.pocket.pretrain.quality import pocket_decoder
+from nextgpt_pl.pocket.parts import pocket_decoder
 from nextgpt_pl.pocket.world import items
 
 

@@ -4,8 +4,8 @@ import errno
 
 import pytest
 
+from nextgpt_pl.training.checkpoint_io import last_checkpoint
 from nextgpt_pl.training.full_disk import explaining_full_disk
-from nextgpt_pl.utils.finite import last_checkpoint
 from nextgpt_pl.utils.storage import DiskFullError
 
 

@@ -7,7 +7,7 @@ from nextgpt_pl.decoders import PrecomputedEmbeddings, denoising
 from nextgpt_pl.decoders.spectrogram import log_mel
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import GENERATED, Modality
-from nextgpt_pl.pocket.pretrain.quality import pocket_decoder
+from nextgpt_pl.pocket.parts import pocket_decoder
 from nextgpt_pl.pocket.world.items import captioned_pair
 from nextgpt_pl.samples import Media
 

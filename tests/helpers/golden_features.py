@@ -127,7 +127,7 @@ def clip_and_clap() -> tuple[str, dict]:
 def captions() -> tuple[str, dict]:
     from nextgpt_pl.decoders.captions import CaptionEncoder
     from nextgpt_pl.modality import GENERATED
-    from nextgpt_pl.pocket.pretrain.quality import pocket_decoder
+    from nextgpt_pl.pocket.parts import pocket_decoder
 
     texts = ["a large red circle on a black background", "a low hum"]
     found = {m.value: summary(pocket_decoder(m).captions.encode(texts).detach()) for m in GENERATED}
@@ -141,7 +141,7 @@ def llm_states() -> tuple[str, dict]:
     from nextgpt_pl.llm import CausalLM
     from nextgpt_pl.modality import Modality
     from nextgpt_pl.model import NextGPT
-    from nextgpt_pl.pocket.pretrain.quality import pocket_decoder
+    from nextgpt_pl.pocket.parts import pocket_decoder
     from nextgpt_pl.projections import MLPOutputProjection
     from nextgpt_pl.samples import Rendered, SignalSpan
     from nextgpt_pl.stages import signal_states

@@ -13,7 +13,7 @@ from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel, Tower
 from nextgpt_pl.llm import CausalLM, LoRA
 from nextgpt_pl.modality import GENERATED
 from nextgpt_pl.model import NextGPT
-from nextgpt_pl.pocket.pretrain.quality import pocket_decoder
+from nextgpt_pl.pocket.parts import pocket_decoder
 from nextgpt_pl.projections import MLPOutputProjection, WordInputProjection
 from nextgpt_pl.stages import DecoderAlignment, EncoderAlignment, InstructionTuning
 

@@ -2,21 +2,21 @@ import json
 import shutil
 
 from nextgpt_pl.pocket.pretrain import card
-from nextgpt_pl.pocket.weights import PARTS, weights_root
+from nextgpt_pl.utils.paths import POCKET_PARTS, pocket_weights
 
 
 def test_the_card_names_every_part_file_and_figure(tmp_path):
     root = tmp_path / "weights"
-    for part in PARTS:
+    for part in POCKET_PARTS:
         (root / part).mkdir(parents=True)
-    shutil.copy(next((weights_root() / "audio").rglob("*.safetensors")), root / "audio" / "model.safetensors")
+    shutil.copy(next((pocket_weights() / "audio").rglob("*.safetensors")), root / "audio" / "model.safetensors")
     card.write_quality(root / "audio", measured={"all_right": 0.5, "items": 500.0})
     card.write_quality(
         root / "audio", measured={"all_right": 0.9666}, trained={"Decoding": {"steps": 1200, "seconds": 300}}
     )
     card.write_card(root)
     text = (tmp_path / "README.md").read_text()
-    assert all(f"`{part}`" in text for part in PARTS)
+    assert all(f"`{part}`" in text for part in POCKET_PARTS)
     assert "96.7%" in text
     assert "Decoding 1,200 steps in 5 min" in text
     assert "audio/model.safetensors" in text
@@ -24,12 +24,12 @@ def test_the_card_names_every_part_file_and_figure(tmp_path):
 
 
 def test_the_shipped_card_is_of_the_shipped_weights():
-    text = (weights_root().parent / "README.md").read_text()
-    assert card._hashes(weights_root()) in text
+    text = (pocket_weights().parent / "README.md").read_text()
+    assert card._hashes(pocket_weights()) in text
 
 
 def test_the_weights_are_small_enough_to_ship():
-    assert sum(f.stat().st_size for f in weights_root().rglob("*.safetensors")) < 60e6
+    assert sum(f.stat().st_size for f in pocket_weights().rglob("*.safetensors")) < 60e6
 
 
 def test_the_account_of_a_training_lasts_until_something_is_trained_anew(tmp_path):

@@ -11,7 +11,7 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.llm import CausalLM, LoRA
 from nextgpt_pl.modality import GENERATED
 from nextgpt_pl.model import NextGPT
-from nextgpt_pl.pocket.pretrain.quality import pocket_decoder
+from nextgpt_pl.pocket.parts import pocket_decoder
 from nextgpt_pl.projections import MLPInputProjection, MLPOutputProjection
 from nextgpt_pl.stages import DecoderAlignment, EncoderAlignment, InstructionTuning
 

@@ -46,9 +46,9 @@ def pretrain(
     """
     from nextgpt_pl.pocket.pretrain import card
     from nextgpt_pl.pocket.pretrain.loop import RECORD
-    from nextgpt_pl.pocket.weights import weights_root
+    from nextgpt_pl.utils.paths import pocket_weights
 
-    out = out or weights_root()
+    out = out or pocket_weights()
     out.mkdir(parents=True, exist_ok=True)
     for name, function in _pretrainers().items():
         if part not in (None, name):
@@ -71,16 +71,16 @@ def measure(part: Part | None = None, count: int = 500) -> None:
 
     """
     from nextgpt_pl.pocket.pretrain import card, quality
-    from nextgpt_pl.pocket.weights import PARTS, weights_root
+    from nextgpt_pl.utils.paths import POCKET_PARTS, pocket_weights
 
-    for name in PARTS if part is None else (part,):
-        if not (weights_root() / name).is_dir():
-            print(f"{name}: no weights in {weights_root() / name}; make them with: pocket pretrain --part {name}")
+    for name in POCKET_PARTS if part is None else (part,):
+        if not (pocket_weights() / name).is_dir():
+            print(f"{name}: no weights in {pocket_weights() / name}; make them with: pocket pretrain --part {name}")
             continue
         measured = quality.measure_shipped(name, count)
-        card.write_quality(weights_root() / name, measured=measured)
+        card.write_quality(pocket_weights() / name, measured=measured)
         print(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in measured.items()))
-    card.write_card(weights_root())
+    card.write_card(pocket_weights())
 
 
 def sheet(out: Path = Path("outputs/pocket_sheet.png"), seed: int = 0) -> None:

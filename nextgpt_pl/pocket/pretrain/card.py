@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nextgpt_pl.pocket.weights import PARTS, QUALITY
+from nextgpt_pl.pocket.parts import QUALITY
 from nextgpt_pl.utils.escaping import markdown
+from nextgpt_pl.utils.paths import POCKET_PARTS
 
 _CLASSES = {
     "llm": "`LlamaForCausalLM`, 6 layers of width 256, and its own byte-level BPE",
@@ -48,7 +49,7 @@ def write_quality(
 def write_card(root: Path) -> None:
     """Write ``README.md`` beside the weights' folder from the parts' records."""
     sections = [_INTRODUCTION, _sizes(root)]
-    sections += [_section(root / part) for part in PARTS if (root / part / QUALITY).is_file()]
+    sections += [_section(root / part) for part in POCKET_PARTS if (root / part / QUALITY).is_file()]
     sections.append(_hashes(root))
     (root.parent / "README.md").write_text("\n".join(sections))
 
@@ -74,7 +75,7 @@ def _parameters(file: Path) -> int:
 def _sizes(root: Path) -> str:
     rows = ["| part | class | parameters | MB |", "| --- | --- | --- | --- |"]
     total = 0
-    for part in PARTS:
+    for part in POCKET_PARTS:
         files = _weights(root / part)
         size = sum(f.stat().st_size for f in files)
         total += size
@@ -103,6 +104,6 @@ def _number(name: str, value: float) -> str:
 
 def _hashes(root: Path) -> str:
     rows = ["## Hashes", "", "```"]
-    for file in (f for part in PARTS for f in _weights(root / part)):
+    for file in (f for part in POCKET_PARTS for f in _weights(root / part)):
         rows += [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(root)}"]
     return "\n".join([*rows, "```", ""])

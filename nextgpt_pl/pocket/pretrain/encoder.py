@@ -13,43 +13,31 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from nextgpt_pl.encoders import preprocessing
 from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel
-from nextgpt_pl.encoders.imagebind_encoder import TOWER
 from nextgpt_pl.modality import GENERATED, Modality
+from nextgpt_pl.pocket.parts import JointEncoder
 from nextgpt_pl.pocket.pretrain.captions import all_statements, near_miss, pooled_code
 from nextgpt_pl.pocket.pretrain.loop import PretrainTask, train
 from nextgpt_pl.pocket.pretrain.pictures import draw_picture
 from nextgpt_pl.pocket.pretrain.reading import read_right, stated_rows
 from nextgpt_pl.pocket.pretrain.sounds import draw_wider, is_wider
 from nextgpt_pl.pocket.pretrain.text import CONTEXT, caption_tokenizer, load_tokenizer
-from nextgpt_pl.pocket.weights import weights_root
 from nextgpt_pl.pocket.world import grammar
 from nextgpt_pl.pocket.world.render import render
-from nextgpt_pl.pocket.world.scenes import SAMPLE_RATE, Scene, draw_scene, pick
+from nextgpt_pl.pocket.world.scenes import Scene, draw_scene, pick
+from nextgpt_pl.utils.paths import pocket_weights
 
 _TEMPERATURE = 0.07
 _CONTRAST = 0.1  # weight of the cross-entropy
 _READING = 0.2  # weight of the reader's
 _WIDER_SHARE = 0.5  # of the sounds: with attributes that the world does not name, lest its few be learned by heart
 _POSITION_SPREAD = 0.5
-
-
-def tower_input(arrays: list[np.ndarray], modality: Modality, config: ImageBindConfig) -> Tensor:
-    """Rendered media as the towers want them; videos as four clips of two neighbouring frames."""
-    if modality is Modality.IMAGE:
-        return torch.stack([preprocessing.picture(a, config.image_size) for a in arrays])
-    if modality is Modality.VIDEO:
-        return torch.stack([preprocessing.video_clips(a, config.image_size, 4, config.clip_frames) for a in arrays])
-    sounds = [preprocessing.audio_clips(a, SAMPLE_RATE, 1, 2.0, config.mel_bins, config.mel_frames) for a in arrays]
-    return torch.stack(sounds)
 
 
 class Contrastive(PretrainTask):
@@ -74,15 +62,16 @@ class Contrastive(PretrainTask):
         self.statements = all_statements()
         self.reader = nn.Linear(self.model.config.out_dim, len(self.statements))
 
+    def _joint(self) -> JointEncoder:
+        return JointEncoder(self.model, self.tokenizer)
+
     def embed_captions(self, captions: list[str]) -> Tensor:
         """Unit embeddings ``(N, D)``."""
-        ids = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        return self.model("text", ids.to(self.device), scale=False)
+        return self._joint().embed_captions(captions)
 
     def embed_media(self, scenes: list[Scene], modality: Modality, rng: Random) -> Tensor:
         """Unit embeddings ``(N, D)`` of freshly rendered scenes."""
-        inputs = tower_input([render(scene, rng) for scene in scenes], modality, self.model.config)
-        return self.model(TOWER[modality], inputs.to(self.device), scale=False)
+        return self._joint().embed_media([render(scene, rng) for scene in scenes], modality)
 
     def draw(self, modality: Modality, rng: Random) -> Scene:
         """A scene to learn from. Wider sounds have no caption."""
@@ -153,7 +142,7 @@ def _match(logits: Tensor, same: Tensor) -> Tensor:
 
 def shipped_encoder() -> Contrastive:
     """The package's encoder, to be measured."""
-    folder = weights_root() / "encoder"
+    folder = pocket_weights() / "encoder"
     task = Contrastive(PreTrainedTokenizerFast.from_pretrained(folder), steps=0, seed=0)
     task.model.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
     return task.eval()

@@ -18,7 +18,8 @@ LAYOUT: dict[Modality, tuple[int, int]] = {Modality.IMAGE: (64, 8), Modality.VID
 
 def draw_samples(modality: Modality, count: int, seed: int) -> tuple[list[str], list[np.ndarray]]:
     """Held-out captions, and what the decoder makes of its own embedding of each."""
-    from nextgpt_pl.pocket.pretrain.quality import heldout_captions, pocket_decoder
+    from nextgpt_pl.evaluation.pocket_decoders import heldout_captions
+    from nextgpt_pl.pocket.parts import pocket_decoder
 
     captions = heldout_captions(modality, count)[1]
     decoder = pocket_decoder(modality)

@@ -15,9 +15,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pocket.pretrain import conversations
 from nextgpt_pl.pocket.pretrain.loop import PretrainTask, save_half, train
-from nextgpt_pl.pocket.weights import weights_root
 from nextgpt_pl.pocket.world import grammar, talk
 from nextgpt_pl.pocket.world.scenes import Split, draw_scene, item_rng, pick
+from nextgpt_pl.utils.paths import pocket_weights
 
 PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
@@ -189,7 +189,7 @@ class LanguageModelling(PretrainTask):
 
 def shipped_llm() -> LanguageModelling:
     """The package's LLM, to be measured."""
-    folder = weights_root() / "llm"
+    folder = pocket_weights() / "llm"
     task = LanguageModelling(PreTrainedTokenizerFast.from_pretrained(folder), steps=0, seed=0)
     task.llm = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     return task

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
+from nextgpt_pl.pocket.parts import SHARED_PARTS
 from nextgpt_pl.pocket.pretrain import quality
 from nextgpt_pl.pocket.pretrain.autoencoder import LATENT_SIZE, PatchBasis, pixels
 from nextgpt_pl.pocket.pretrain.diffusion import LatentDiffusion, build_scheduler
@@ -111,6 +112,6 @@ def pretrain_video(out: Path, work: Path, *, seed: int = 0, steps: int | None = 
         scheduler=build_scheduler(),
     )
     save_half(pipeline, out / "video")
-    for part in quality.SHARED_PARTS:  # stored once, with the image decoder
+    for part in SHARED_PARTS:  # stored once, with the image decoder
         shutil.rmtree(out / "video" / part)
     return quality.measure(Modality.VIDEO, out)

@@ -63,7 +63,7 @@ def test_quality_of_embeddings_that_know_everything_and_nothing():
 
 @pytest.mark.parametrize("modality", GENERATED)
 def test_the_shipped_text_encoders_tell_captions_apart(modality):
-    from nextgpt_pl.pocket.pretrain.quality import pocket_decoder
+    from nextgpt_pl.pocket.parts import pocket_decoder
 
     found = embedding_quality(pocket_decoder(modality).embed_captions, [modality], 64)
     assert found["wording_share"] < 0.1

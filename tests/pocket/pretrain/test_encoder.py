@@ -10,14 +10,14 @@ from nextgpt_pl.pocket.pretrain.encoder import Contrastive
 from nextgpt_pl.pocket.pretrain.pictures import TWO_OBJECTS, draw_picture
 from nextgpt_pl.pocket.pretrain.reading import all_read, read_right, stated_rows
 from nextgpt_pl.pocket.pretrain.sounds import draw_wider, is_wider
-from nextgpt_pl.pocket.weights import weights_root
 from nextgpt_pl.pocket.world.scenes import draw_scene, is_heldout
+from nextgpt_pl.utils.paths import pocket_weights
 
 
 @pytest.fixture
 def task():
     torch.manual_seed(0)
-    return Contrastive(PreTrainedTokenizerFast.from_pretrained(weights_root() / "encoder"), steps=10, seed=0)
+    return Contrastive(PreTrainedTokenizerFast.from_pretrained(pocket_weights() / "encoder"), steps=10, seed=0)
 
 
 def test_the_reader_knows_every_statement_once():

@@ -4,7 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from nextgpt_pl.modality import GENERATED
-from nextgpt_pl.pocket.pretrain.quality import pocket_decoder
+from nextgpt_pl.pocket.parts import pocket_decoder
 
 MODELS = Path(__file__).parents[3] / "experiments" / "models"
 

@@ -11,10 +11,10 @@ from nextgpt_pl.pocket.judges import media as judge
 from nextgpt_pl.pocket.mel import HOP, compressed_mel
 from nextgpt_pl.pocket.pretrain import sounds
 from nextgpt_pl.pocket.pretrain import vocoder as voc
-from nextgpt_pl.pocket.weights import weights_root
 from nextgpt_pl.pocket.world import scenes as world
 from nextgpt_pl.pocket.world.render import render
 from nextgpt_pl.pocket.world.scenes import SAMPLE_RATE
+from nextgpt_pl.utils.paths import pocket_weights
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def vocoder():
 
 @pytest.fixture(scope="module")
 def vae():
-    return AutoencoderKL.from_pretrained(weights_root() / "audio" / "vae", dtype=torch.float32).eval()
+    return AutoencoderKL.from_pretrained(pocket_weights() / "audio" / "vae", dtype=torch.float32).eval()
 
 
 def _right_of_every_sound(seed, change):
@@ -99,7 +99,7 @@ def test_a_partial_that_neighbours_share_is_as_loud_by_power_and_fainter_by_ampl
 
 
 def test_the_shipped_autoencoder_and_vocoder_give_back_the_worlds_sounds(vae):
-    shipped = SpeechT5HifiGan.from_pretrained(weights_root() / "audio" / "vocoder", dtype=torch.float32).eval()
+    shipped = SpeechT5HifiGan.from_pretrained(pocket_weights() / "audio" / "vocoder", dtype=torch.float32).eval()
 
     def there_and_back(waves):
         latents = vae.encode(compressed_mel(waves).unsqueeze(1)).latent_dist.mode()

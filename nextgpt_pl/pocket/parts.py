@@ -1,0 +1,97 @@
+"""Frozen parts of the pocket model, as they are used: its decoders, and its encoder of media and captions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
+
+from nextgpt_pl.decoders import AudioLDMDecoder, DiffusionDecoder
+from nextgpt_pl.encoders import preprocessing
+from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel
+from nextgpt_pl.encoders.imagebind_encoder import TOWER
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.pocket.mel import compressed_mel
+from nextgpt_pl.pocket.world.scenes import SAMPLE_RATE, VIDEO_FPS
+from nextgpt_pl.utils.paths import pocket_weights
+
+# the decoders of a folder of pocket weights; experiments/models/pocket.yaml says the same for the package's own
+_PICTURES = {"num_inference_steps": 20, "guidance_scale": 3.0, "height": 64, "width": 64}
+_CLASSES: dict[Modality, tuple[type[DiffusionDecoder], str, dict[str, Any]]] = {
+    Modality.IMAGE: (DiffusionDecoder, "StableDiffusionPipeline", _PICTURES),
+    Modality.VIDEO: (
+        DiffusionDecoder,
+        "TextToVideoSDPipeline",
+        {**_PICTURES, "num_inference_steps": 12, "guidance_interval": [0.2, 0.7], "num_frames": 8},
+    ),
+    Modality.AUDIO: (
+        AudioLDMDecoder,
+        "AudioLDMPipeline",
+        {"num_inference_steps": 20, "guidance_scale": 3.0, "audio_length_in_s": 2.0},
+    ),
+}
+#: file of a part: how it was trained, and what was measured of it
+QUALITY = "quality.json"
+#: parts that the video decoder has in common with the image decoder, and that are stored once
+SHARED_PARTS = ("vae", "text_encoder", "tokenizer")
+
+
+def pocket_decoder(modality: Modality, root: Path | None = None) -> DiffusionDecoder:
+    """A decoder of the package's weights, or of those in the folder ``root``."""
+    root = root or pocket_weights()
+    decoder_class, pipeline, sampling = _CLASSES[modality]
+    more: dict[str, Any] = {}
+    if modality is Modality.VIDEO:
+        more = {"parts": dict.fromkeys(SHARED_PARTS, str(root / Modality.IMAGE.value)), "fps": VIDEO_FPS}
+    elif modality is Modality.AUDIO:
+        more = {"spectrogram": compressed_mel}
+    return decoder_class(pipeline, str(root / modality.value), sampling=sampling, **more)
+
+
+class JointEncoder(nn.Module):
+    """ImageBind's towers with their tokenizer: media and captions in one space.
+
+    Args:
+        model: has a vision, an audio and a text tower.
+        tokenizer: pads captions to the text tower's context.
+
+    """
+
+    def __init__(self, model: ImageBindModel, tokenizer: Any) -> None:
+        super().__init__()
+        self.model, self.tokenizer = model, tokenizer
+
+    @classmethod
+    def of_package(cls) -> JointEncoder:
+        """The pocket encoder with the package's weights, in evaluation mode."""
+        folder = pocket_weights() / "encoder"
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        model = ImageBindModel(ImageBindConfig.from_json(folder / "config.json"))
+        model.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+        return cls(model, tokenizer).eval()
+
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def embed_captions(self, captions: Sequence[str]) -> Tensor:
+        """Unit embeddings ``(N, D)``."""
+        ids = self.tokenizer(list(captions), padding="max_length", truncation=True, return_tensors="pt").input_ids
+        return self.model("text", ids.to(self._device()), scale=False)
+
+    def embed_media(self, arrays: Sequence[np.ndarray], modality: Modality) -> Tensor:
+        """Unit embeddings ``(N, D)`` of media of the pocket world; videos as four clips of two neighbouring frames."""
+        config = self.model.config
+        if modality is Modality.IMAGE:
+            inputs = [preprocessing.picture(a, config.image_size) for a in arrays]
+        elif modality is Modality.VIDEO:
+            inputs = [preprocessing.video_clips(a, config.image_size, 4, config.clip_frames) for a in arrays]
+        else:
+            size = (config.mel_bins, config.mel_frames)
+            inputs = [preprocessing.audio_clips(a, SAMPLE_RATE, 1, 2.0, *size) for a in arrays]
+        return self.model(TOWER[modality], torch.stack(inputs).to(self._device()), scale=False)
