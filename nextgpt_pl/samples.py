@@ -6,6 +6,7 @@ Readers yield :class:`CaptionedPair` and :class:`Dialogue`; ``conversation`` tur
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from nextgpt_pl.utils.transfer import upload
 
 IGNORE = -100  # the label of a position without a loss
 Role = Literal["system", "user", "assistant"]
+Split = Literal["train", "val"]
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,22 @@ class Dialogue:
     key: str
     messages: tuple[Message, ...]
     attributes: Mapping[str, Any] | None = None
+
+
+class ItemSource(ABC):
+    """Reads items from files, or makes them."""
+
+    @abstractmethod
+    def read(
+        self, split: Split, embedding_shapes: dict[Modality, tuple[int, ...]]
+    ) -> Sequence[CaptionedPair | Dialogue]:
+        """The items of a split, media unread.
+
+        Args:
+            split: ``train`` or ``val``.
+            embedding_shapes: expected shapes of precomputed caption embeddings, per modality.
+
+        """
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,11 @@ from nextgpt_pl.errors import UserError
 
 PACKAGE = "nextgpt_pl"
 #: functions of this package that an untrusted configuration may name; they have no side effects
-FUNCTIONS = ("nextgpt_pl.decoders.spectrogram.log_mel", "nextgpt_pl.pocket.mel.compressed_mel")
+FUNCTIONS = (
+    "nextgpt_pl.decoders.spectrogram.log_mel",
+    "nextgpt_pl.pocket.mel.compressed_mel",
+    "nextgpt_pl.pocket.pretrain.mel.compressed_mel",  # its path in the configurations of version 0.1
+)
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")

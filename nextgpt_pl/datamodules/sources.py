@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,17 +13,16 @@ from nextgpt_pl.datamodules.hold_out import held_out, row_key
 from nextgpt_pl.datamodules.rows import RowReport, array_shape, check_answer, check_texts, inside
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.modality import MODALITIES, Modality
-from nextgpt_pl.samples import CaptionedPair, Dialogue, Media
+from nextgpt_pl.samples import CaptionedPair, Dialogue, ItemSource, Media, Split
 
 log = logging.getLogger(__name__)
 
-Split = Literal["train", "val"]
 OnError = Literal["raise", "skip"]
 Shapes = dict[Modality, tuple[int, ...]]
 Item = CaptionedPair | Dialogue
 
 
-class Source(ABC):
+class Source(ItemSource):
     """A source of items; ``report`` counts what the last :meth:`read` used and skipped.
 
     Attributes:
@@ -36,16 +35,6 @@ class Source(ABC):
     report: RowReport
     name: str = ""
     on_error: OnError = "raise"
-
-    @abstractmethod
-    def read(self, split: Split, embedding_shapes: Shapes) -> Sequence[Item]:
-        """The items of a split, media unread.
-
-        Args:
-            split: ``train`` or ``val``.
-            embedding_shapes: what precomputed caption embeddings must look like, per modality.
-
-        """
 
 
 class FileSource(Source):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,16 +14,7 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.samples import CaptionedPair, Dialogue
-
-
-class Gallery(Protocol):
-    """A source of items, such as those of :mod:`nextgpt_pl.datamodules`."""
-
-    def read(
-        self, split: Literal["train", "val"], embedding_shapes: dict[Modality, tuple[int, ...]]
-    ) -> Sequence[CaptionedPair | Dialogue]:
-        """The items of a split, media unread."""
+from nextgpt_pl.samples import CaptionedPair, ItemSource
 
 
 class GalleryDecoder(Decoder):
@@ -39,7 +30,7 @@ class GalleryDecoder(Decoder):
 
     """
 
-    def __init__(self, decoder: Decoder, modality: str, source: Gallery) -> None:
+    def __init__(self, decoder: Decoder, modality: str, source: ItemSource) -> None:
         self.decoder, self.modality, self.source = decoder, Modality(modality), source
         self._items: list[CaptionedPair] = []
         self._embeddings = torch.empty(0)

@@ -39,7 +39,7 @@ def pocket_media() -> dict:
     from nextgpt_pl.modality import GENERATED
     from nextgpt_pl.pocket.world.items import captioned_pair
 
-    return {modality: captioned_pair("val", modality, 3).media for modality in GENERATED}
+    return {modality: captioned_pair("heldout", modality, 3).media for modality in GENERATED}
 
 
 def renderer() -> tuple[str, dict]:
@@ -117,7 +117,9 @@ def clip_and_clap() -> tuple[str, dict]:
         fill(clip).save_pretrained(Path(folder) / "clip")
         t.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32).save_pretrained(Path(folder) / "clip")
         fill(clap).save_pretrained(Path(folder) / "clap")
-        extractor = t.ClapFeatureExtractor(feature_size=16, sampling_rate=16000, max_length_s=2)
+        extractor = t.ClapFeatureExtractor(
+            feature_size=16, sampling_rate=16000, max_length_s=2, truncation="rand_trunc"
+        )
         extractor.save_pretrained(Path(folder) / "clap")
         encoder = ClipClapEncoder(str(Path(folder) / "clip"), str(Path(folder) / "clap"))
         versions = f"{clip_clap.VERSION}, preprocessing {preprocessing.VERSION}"

@@ -13,11 +13,13 @@ import yaml
 import nextgpt_pl
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation.tasks import Task
+from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.pipeline import AnyToAny, network_of
+from nextgpt_pl.pocket.mel import compressed_mel
 from nextgpt_pl.verbs.evaluation import evaluate
 
-POCKET = yaml.safe_load((Path(__file__).parent.parent / "experiments" / "models" / "pocket.yaml").read_text())
+POCKET = yaml.safe_load((Path(__file__).parent.parent.parent / "experiments" / "models" / "pocket.yaml").read_text())
 SPEC = {"class_path": "planted.Planted", "init_args": {"args": "touch x", "shell": True}}
 EVIL = {
     "class": SPEC,
@@ -267,3 +269,12 @@ def test_a_package_is_not_imported_to_find_its_files():
     with pytest.raises(UserError, match="no such package"):
         resolve("wheel:planted.inside")
     assert "planted" not in sys.modules
+
+
+def test_the_configuration_of_an_earlier_version_is_read():
+    saved = yaml.safe_load((Path(__file__).parent.parent / "golden" / "run_config_0.1.yaml").read_text())
+    network = network_of(saved)
+    assert network.decoders[Modality.AUDIO].spectrogram is compressed_mel
+    assert network.encoder.loaded is False
+    init = saved["model"]["init_args"]["network"]["init_args"]
+    assert network.output_projection_factory.keywords == init["output_projection"]["init_args"]

@@ -13,7 +13,7 @@ from nextgpt_pl.__main__ import main
 from nextgpt_pl.training.cli import build_model
 from nextgpt_pl.training.runs import RunConfig, create_run_folder, experiment_name
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 EXPERIMENT = ROOT / "experiments" / "dec_align.yaml"
 QUICK = [
     "--trainer.max_steps=1",

@@ -19,7 +19,7 @@ from nextgpt_pl.stages.sample_writer import write_captions
 from nextgpt_pl.utils.escaping import Markdown, markdown, markdown_code, plain_cell, spreadsheet_cell
 from nextgpt_pl.verbs import hub_folder
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 HOSTILE = (
     "<script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",

@@ -14,7 +14,7 @@ import pytest
 from nextgpt_pl.datamodules.samplers import RowLoader
 from nextgpt_pl.utils import parents
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 CHILD = """
     import sys, time
     from nextgpt_pl.utils import parents

@@ -10,7 +10,7 @@ from nextgpt_pl.__main__ import main
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.utils.precision import check_trainer_precision, compute_dtype, own_precision
 
-EXPERIMENT = Path(__file__).parent.parent / "experiments" / "dec_align.yaml"
+EXPERIMENT = Path(__file__).parent.parent.parent / "experiments" / "dec_align.yaml"
 REFUSED = ["bf16-true", "16-true", "64-true", "transformer-engine"]
 
 

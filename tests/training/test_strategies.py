@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-HELPERS = Path(__file__).parent / "helpers"
+HELPERS = Path(__file__).parent.parent / "helpers"
 STAGES = ("EncoderAlignment", "DecoderAlignment", "InstructionTuning")
 
 

@@ -18,7 +18,7 @@ from nextgpt_pl.sizing.fake_memory import activation_peak
 from nextgpt_pl.sizing.live_bytes import LiveBytes
 from nextgpt_pl.training.cli import build_model
 
-EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+EXPERIMENTS = Path(__file__).parent.parent.parent / "experiments"
 
 
 def test_bytes_live_from_the_operation_that_makes_them_until_they_are_freed():

@@ -12,7 +12,7 @@ import pytest
 
 from nextgpt_pl.training.checkpoint_io import newest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 SCRIPTS = sorted((ROOT / "experiments" / "slurm").glob("*.sbatch"))
 SMALL = [
     "--trainer.accelerator=cpu",

@@ -102,7 +102,7 @@ def test_other_chat_templates(pocket_tokenizer):
     from copy import deepcopy
 
     tokenizer = deepcopy(pocket_tokenizer)
-    vicuna = Path(__file__).parent / "data" / "vicuna.jinja"
+    vicuna = Path(__file__).parent.parent / "data" / "vicuna.jinja"
     tokenizer.chat_template = vicuna.read_text()
     conversation = Conversation(tokenizer, {Modality.IMAGE: IMAGE_IDS})
     row = conversation(CaptionedPair("k", Modality.IMAGE, "a red circle"))

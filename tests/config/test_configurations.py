@@ -14,7 +14,7 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.pipeline import network_of
 from nextgpt_pl.training.cli import build
 
-EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+EXPERIMENTS = Path(__file__).parent.parent.parent / "experiments"
 BASES = ("enc_align.yaml", "dec_align.yaml", "instruct.yaml", "baselines/gallery.yaml")
 BOUNDED = settings(
     derandomize=True,

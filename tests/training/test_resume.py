@@ -15,7 +15,7 @@ from nextgpt_pl.__main__ import main
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.training.checkpoint_io import AtomicCheckpointIO, newest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import kill_and_resume  # noqa: E402 (not part of the package)
 
