@@ -76,13 +76,15 @@ class JointEncoder(nn.Module):
         model.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
         return cls(model, tokenizer).eval()
 
-    def _device(self) -> torch.device:
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
         return next(self.model.parameters()).device
 
     def embed_captions(self, captions: Sequence[str]) -> Tensor:
         """Unit embeddings ``(N, D)``."""
         ids = self.tokenizer(list(captions), padding="max_length", truncation=True, return_tensors="pt").input_ids
-        return self.model("text", ids.to(self._device()), scale=False)
+        return self.model("text", ids.to(self.device), scale=False)
 
     def embed_media(self, arrays: Sequence[np.ndarray], modality: Modality) -> Tensor:
         """Unit embeddings ``(N, D)`` of media of the pocket world; videos as four clips of two neighbouring frames."""
@@ -94,4 +96,4 @@ class JointEncoder(nn.Module):
         else:
             size = (config.mel_bins, config.mel_frames)
             inputs = [preprocessing.audio_clips(a, SAMPLE_RATE, 1, 2.0, *size) for a in arrays]
-        return self.model(TOWER[modality], torch.stack(inputs).to(self._device()), scale=False)
+        return self.model(TOWER[modality], torch.stack(inputs).to(self.device), scale=False)

@@ -104,7 +104,7 @@ NETWORKS = {
     "Encoder": lambda spec: _network(encoder=spec),
     "InputProjection": lambda spec: _network(input_projection=spec),
     "OutputProjection": lambda spec: _network(output_projection=spec),
-    "Source": lambda spec: _network(decoders={"image": _gallery(spec)}),
+    "ItemSource": lambda spec: _network(decoders={"image": _gallery(spec)}),
     "FeatureCache": None,  # never read of a run
 }
 ROUTE = "nextgpt_pl.evaluation.PocketRoute"

@@ -177,9 +177,9 @@ def test_the_card_of_a_push_is_tame(tmp_path):
 
 
 def test_the_pocket_card_is_tame(tmp_path):
-    part = tmp_path / "weights" / card.PARTS[0]
+    part = tmp_path / "weights" / card.POCKET_PARTS[0]
     part.mkdir(parents=True)
-    for other in card.PARTS[1:]:
+    for other in card.POCKET_PARTS[1:]:
         (tmp_path / "weights" / other).mkdir()
     card.write_quality(part, measured={ALL: 0.5}, trained={ALL: {"steps": 1, "seconds": 60}})
     card.write_card(tmp_path / "weights")
@@ -189,11 +189,11 @@ def test_the_pocket_card_is_tame(tmp_path):
 def test_no_other_module_writes_markdown_or_tables():
     """A new writer belongs into the tests above."""
     known = {
-        "analysis/document.py",  # index.md, report.md
-        "analysis/report.py",  # groups.csv, runs.csv
+        "reports/document.py",  # index.md, report.md
+        "reports/report.py",  # groups.csv, runs.csv
         "stages/sample_writer.py",  # captions.tsv
         "verbs/hub_folder.py",
-        "pocket/card.py",
+        "pocket/pretrain/card.py",
     }
     writers = re.compile(r"""\.to_csv\(|csv\.(Dict)?[wW]riter|to_markdown|["'|] ---|\.(md|tsv)["']\)?(,|\.write)""")
     found = set()
@@ -202,7 +202,7 @@ def test_no_other_module_writes_markdown_or_tables():
         if writers.search(text):
             found.add(file.relative_to(ROOT / "nextgpt_pl").as_posix())
     assert found <= known
-    assert {"analysis/document.py", "analysis/report.py"} <= found
+    assert {"reports/document.py", "reports/report.py"} <= found
 
 
 def test_a_bar_behind_a_backslash_ends_no_cell_of_a_table():
