@@ -20,8 +20,8 @@ import nextgpt_pl
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.llm import LoRA
 from nextgpt_pl.model import NextGPT
-from nextgpt_pl.utils.atomic import whole_file, write_whole
-from nextgpt_pl.utils.distributed import communication_device, rank, whole
+from nextgpt_pl.utils.atomic import atomic_file, write_atomic
+from nextgpt_pl.utils.distributed import communication_device, full_tensor, rank
 from nextgpt_pl.utils.finite import check_finite
 
 WEIGHTS, MANIFEST = "adapter.safetensors", "manifest.json"
@@ -60,7 +60,7 @@ def save_adapter(
 
     """
     parameters, device = dict(network.named_parameters()), communication_device()
-    tensors = {key: whole(parameters[key], device).contiguous() for key in keys}
+    tensors = {key: full_tensor(parameters[key], device).contiguous() for key in keys}
     if rank() == 0:
         write_adapter(folder, tensors, manifest_of(network, tensors, stage, history or []))
     else:
@@ -75,9 +75,9 @@ def write_adapter(folder: Path, tensors: dict[str, Tensor], manifest: dict[str, 
 
     """
     check_finite(tensors, f"{folder}: not written")
-    with whole_file(folder / WEIGHTS) as scratch:
+    with atomic_file(folder / WEIGHTS) as scratch:
         save_file(tensors, scratch)
-    write_whole(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+    write_atomic(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
 
 
 def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -24,7 +24,7 @@ from nextgpt_pl.model_arguments import check_sizes, modality_of, signal_counts, 
 from nextgpt_pl.projections import InputProjection, OutputProjection, WordInputProjection
 from nextgpt_pl.samples import Batch, MediaSlot, SpanTargets
 from nextgpt_pl.utils.compiled import compile_module
-from nextgpt_pl.utils.distributed import untouched, whole
+from nextgpt_pl.utils.distributed import full_tensor, zero_for_unused
 from nextgpt_pl.utils.initial import drawn_on_cpu, isolated
 from nextgpt_pl.utils.transfer import upload
 
@@ -235,7 +235,7 @@ class NextGPT(nn.Module):
         embeddings = self.llm.embed(batch.input_ids)
         used = {self._input_key(m) for m in batch.slots}
         unused = [p for name, p in self.input_projections.items() if name not in used]
-        embeddings = embeddings + untouched(unused, embeddings)
+        embeddings = embeddings + zero_for_unused(unused, embeddings)
         shown, features = self._shown(batch), self._features(batch)
         for modality, slots in shown.items():
             if not slots:
@@ -272,7 +272,7 @@ class NextGPT(nn.Module):
         device = batch.labels.device
         assert self.encoder is not None
         # what the words do not reach, such as their offset, is trained too: later, by the LLM
-        total = untouched(self.input_projections.values(), torch.zeros((), device=device))
+        total = zero_for_unused(self.input_projections.values(), torch.zeros((), device=device))
         labels, special = batch.on_host().labels, torch.tensor(self.llm.tokenizer.all_special_ids)
         words = cut = 0
         features = self._features(batch)
@@ -330,7 +330,7 @@ class NextGPT(nn.Module):
         if not self.has_null_signals:
             return None
         signal = self.null_signals[modality.value]
-        return whole(signal, signal.device).view(self.decoders[modality].embedding_shape)
+        return full_tensor(signal, signal.device).view(self.decoders[modality].embedding_shape)
 
     def parameter_counts(self) -> Mapping[str, tuple[int, int]]:
         """Per part: trainable parameters, all parameters. Decoders count when they are modules of a run."""

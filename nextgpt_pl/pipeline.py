@@ -25,7 +25,7 @@ from nextgpt_pl.generation.generate import Decoding, caption_embeddings, check_s
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import IGNORE, Rendered, ReplyPart
-from nextgpt_pl.utils.distributed import of_first_process
+from nextgpt_pl.utils.distributed import broadcast_object
 
 Reply = list[ReplyPart]
 _MEMORY_BYTES = 4 * 2**20
@@ -215,7 +215,7 @@ class AnyToAny:
         replies = generate(self.network, prompts, decoding)
         if self.network.llm.in_step:
             # rounding may differ between ranks and change a token; with sharded weights all ranks need equal replies
-            replies = of_first_process(replies)
+            replies = broadcast_object(replies)
         written = []
         for prompt, ids in zip(prompts, replies, strict=True):
             spans = spans_of(self.network, ids, len(prompt.input_ids))

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from nextgpt_pl.samples import RowNote
-from nextgpt_pl.utils.atomic import write_whole
-from nextgpt_pl.utils.distributed import gathered
+from nextgpt_pl.utils.atomic import write_atomic
+from nextgpt_pl.utils.distributed import all_gather_objects
 
 FILE = "skipped_rows.jsonl"
 _LISTED = 20
@@ -35,7 +35,7 @@ class RowNotes:
 
     def exchange(self) -> list[RowNote]:
         """Gather the notes of all ranks and return the new ones. Collective: all ranks call this."""
-        new = [note for of_process in gathered(list(self._new)) for note in of_process]
+        new = [note for of_process in all_gather_objects(list(self._new)) for note in of_process]
         new = [note for note in dict.fromkeys(new) if note not in self.found]
         self.found.update(dict.fromkeys(new))
         self._new.clear()
@@ -55,7 +55,7 @@ class RowNotes:
             lines = [json.dumps(asdict(note), ensure_ascii=False) + "\n" for note in found]
             # bytes of a file's name that are no UTF-8, as JSON writes them
             text = "".join(lines).encode("utf-8", "backslashreplace").decode("utf-8")
-            write_whole(folder / FILE, text)
+            write_atomic(folder / FILE, text)
 
 
 def _written(file: Path) -> dict[RowNote, None]:

@@ -17,7 +17,7 @@ from nextgpt_pl.features.store import complete, in_chunks
 from nextgpt_pl.media.reading import VERSION as READING_VERSION
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.samples import Media, MediaSlot
-from nextgpt_pl.utils.distributed import largest
+from nextgpt_pl.utils.distributed import all_reduce_max
 from nextgpt_pl.utils.precision import compute_dtype, own_precision
 from nextgpt_pl.utils.transfer import upload
 
@@ -150,7 +150,7 @@ class Encoder(nn.Module, ABC):
             lookups.append(store.look_up([key(medium) for medium, _ in wanted]))
         chunks = [-(-len(lookup.missing) // _CHUNK) for lookup in lookups]
         # all ranks must agree before encoding: with sharded weights the forward pass has collectives
-        together = largest(chunks, device) if self.in_step else chunks
+        together = all_reduce_max(chunks, device) if self.in_step else chunks
         made: list[Tensor | None] = []
         for (modality, wanted), lookup, own, of_all in zip(media.items(), lookups, chunks, together, strict=True):
             some = [wanted[i] for i in lookup.missing]

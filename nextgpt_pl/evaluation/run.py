@@ -24,8 +24,8 @@ from nextgpt_pl.media.writing import save, save_video_exactly
 from nextgpt_pl.modality import MODALITIES, Modality, modality_of_file
 from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.samples import ReplyPart
-from nextgpt_pl.utils.atomic import clear_abandoned, write_whole
-from nextgpt_pl.utils.distributed import gathered, processes, rank
+from nextgpt_pl.utils.atomic import delete_abandoned, write_atomic
+from nextgpt_pl.utils.distributed import all_gather_objects, rank, world_size
 
 SCORES = "scores.json"
 _BATCH = 25
@@ -42,7 +42,7 @@ def check_names(tasks: Sequence[Task]) -> None:
 def present(tasks: Sequence[Task]) -> tuple[list[Task], dict[str, list[str]]]:
     """Tasks whose data are there, and of the others what is missing; all processes together."""
     # where one process lacks them, none asks: all must take the same steps
-    everywhere = gathered({task.name: task.missing() for task in tasks})
+    everywhere = all_gather_objects({task.name: task.missing() for task in tasks})
     missing = {t.name: list(dict.fromkeys(file for one in everywhere for file in one[t.name])) for t in tasks}
     return [t for t in tasks if not missing[t.name]], {name: files for name, files in missing.items() if files}
 
@@ -65,13 +65,13 @@ def predict(
         shared: split the items over all ranks. Each rank writes its media, rank 0 writes the predictions.
 
     """
-    alone = not shared or processes() == 1
+    alone = not shared or world_size() == 1
     first = alone or rank() == 0
     begin: Callable[[], list[Prediction]] = partial(_begin, folder) if first else list
     written = begin() if alone else together(begin)
     known = {(p.task, p.key) for p in written if p.failed is None}
     failed = {(p.task, p.key): p.failed for p in written}
-    count, own = (1, 0) if alone else (processes(), rank())
+    count, own = (1, 0) if alone else (world_size(), rank())
     with (folder / records.FILE).open("a", encoding="utf-8") if first else nullcontext() as file:
         for task in tasks:
             items = [(n, item) for n, item in numbered(task) if (task.name, item.key) not in known]
@@ -91,7 +91,7 @@ def predict(
 
 def _begin(folder: Path) -> list[Prediction]:
     """What ``folder`` has already; leftovers of an interruption are cleared."""
-    clear_abandoned(folder)
+    delete_abandoned(folder)
     _drop_cut_line(folder / records.FILE)
     return records.read(folder) if (folder / records.FILE).is_file() else []
 
@@ -249,5 +249,5 @@ def score(tasks: Sequence[Task], folder: Path) -> dict[str, Any]:
         }
     unknown = sorted({p.task for p in predictions} - {t.name for t in tasks})
     record = {"tasks": results, "unscored": unknown}
-    write_whole(folder / SCORES, json.dumps(record, indent=2) + "\n")
+    write_atomic(folder / SCORES, json.dumps(record, indent=2) + "\n")
     return record

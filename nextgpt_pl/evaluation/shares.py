@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.utils.distributed import gathered, of_first_process, rank
+from nextgpt_pl.utils.distributed import all_gather_objects, broadcast_object, rank
 
 T = TypeVar("T")
 _PATIENCE = timedelta(hours=12)  # timeout of collectives: generating a batch of videos takes long
@@ -57,7 +57,7 @@ def by_first(function: Callable[[], None]) -> None:
             function()
         except UserError as error:
             reason = str(error)
-    reason = of_first_process(reason)
+    reason = broadcast_object(reason)
     if reason is not None:
         raise UserError(reason)
 
@@ -70,7 +70,7 @@ def together(function: Callable[[], list[T]]) -> list[T]:
         found = function()
     except Exception as error:  # the other ranks wait in a collective and must be told
         own = error
-    everyone = gathered((found, None if own is None else f"{type(own).__name__}: {own}"))
+    everyone = all_gather_objects((found, None if own is None else f"{type(own).__name__}: {own}"))
     if own is not None:
         raise own
     for _, reason in everyone:

@@ -19,7 +19,7 @@ from nextgpt_pl.evaluation.tasks import Task
 from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.stages.agreement import act_on_signals
 from nextgpt_pl.stages.base import Stage
-from nextgpt_pl.utils.distributed import of_first_process
+from nextgpt_pl.utils.distributed import broadcast_object
 
 
 class ValidationTasks(Callback):
@@ -62,7 +62,7 @@ class ValidationTasks(Callback):
                 act_on_signals(trainer, pl_module)  # a task may take longer than the scheduler's grace period
             record = score(self.tasks, path)
         # equal values on all ranks, so that callbacks such as early stopping decide equally
-        pl_module.log_dict(of_first_process(self._values(record)))
+        pl_module.log_dict(broadcast_object(self._values(record)))
 
     def _answer(self, model: AnyToAny, folder: Path, task: Task) -> None:
         predict(model, [task], folder, temperature=0.0, seed=self.seed)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nextgpt_pl.features.keys import KEY_BYTES
-from nextgpt_pl.utils.atomic import whole_file
+from nextgpt_pl.utils.atomic import atomic_file
 
 
 def checksum(key: bytes, value: Tensor) -> int:
@@ -26,7 +26,7 @@ def write_shard(path: Path, entries: Mapping[bytes, Tensor]) -> None:
     keys = np.frombuffer(b"".join(entries), dtype=np.uint8).reshape(-1, KEY_BYTES)
     checksums = torch.tensor([checksum(key, value) for key, value in entries.items()], dtype=torch.int64)
     tensors = {"keys": torch.from_numpy(keys.copy()), "values": torch.stack(list(entries.values()))}
-    with whole_file(path) as scratch:
+    with atomic_file(path) as scratch:
         save_file({**tensors, "checksums": checksums}, scratch)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features.shards import Shard, write_shard
-from nextgpt_pl.utils.atomic import clear_abandoned, write_whole
+from nextgpt_pl.utils.atomic import delete_abandoned, write_atomic
 
 _ENTRY = 1024  # bytes of an entry besides the values: key, tensor object, dictionary slot
 SHARD_BYTES = 64 * 2**20
@@ -175,8 +175,8 @@ class FeatureStore(Store):
         self._new: dict[bytes, Tensor] = {}
         self._changed = 0  # the folder's mtime at the last refresh
         folder.mkdir(parents=True, exist_ok=True)
-        clear_abandoned(folder)
-        write_whole(folder / MANIFEST, json.dumps(producer, indent=2, sort_keys=True) + "\n")
+        delete_abandoned(folder)
+        write_atomic(folder / MANIFEST, json.dumps(producer, indent=2, sort_keys=True) + "\n")
         self.refresh()
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ from nextgpt_pl.adapter import read_adapter
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import GENERATED, MODALITIES, Modality
 from nextgpt_pl.official.keys import EXTRA_TOKENS, SHARED_INPUT, Format, to_official
-from nextgpt_pl.utils.atomic import whole_file, write_whole
+from nextgpt_pl.utils.atomic import atomic_file, write_atomic
 from nextgpt_pl.utils.finite import check_finite
 
 _V2_PARTS = {"mm_input_projector.bin": ".mm_input_projector.", "mm_output_projector.bin": ".mm_output_"}
@@ -116,7 +116,7 @@ def _whole_vocabulary(tensors: dict[str, Tensor], manifest: Mapping[str, Any], l
 
 
 def _save(state: Mapping[str, Tensor], path: Path) -> None:
-    with whole_file(path) as scratch:
+    with atomic_file(path) as scratch:
         torch.save(state, scratch)
 
 
@@ -135,7 +135,7 @@ def _write_parts(out: Path, state: Mapping[str, Tensor]) -> list[Path]:
 
 def _write_lora(out: Path, state: Mapping[str, Tensor], lora: Mapping[str, Any], llm: str) -> list[Path]:
     low_rank = {key: tensor.contiguous() for key, tensor in state.items() if ".lora_" in key}
-    with whole_file(out / "adapter_model.safetensors") as scratch:
+    with atomic_file(out / "adapter_model.safetensors") as scratch:
         save_file(low_rank, scratch, metadata={"format": "pt"})
     _save({k: t for k, t in state.items() if ".lora_" not in k}, out / "non_lora_trainables.bin")
     config = {
@@ -149,5 +149,5 @@ def _write_lora(out: Path, state: Mapping[str, Tensor], lora: Mapping[str, Any],
         "bias": "none",
         "inference_mode": True,
     }
-    write_whole(out / "adapter_config.json", json.dumps(config, indent=2) + "\n")
+    write_atomic(out / "adapter_config.json", json.dumps(config, indent=2) + "\n")
     return [out / name for name in ("adapter_model.safetensors", "adapter_config.json", "non_lora_trainables.bin")]

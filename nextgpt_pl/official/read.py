@@ -30,7 +30,7 @@ from nextgpt_pl.modality import GENERATED
 from nextgpt_pl.official.keys import EXTRA_TOKENS, SHARED_INPUT, Format, our_names, parts_of
 from nextgpt_pl.official.network import NetworkPaths, network_config
 from nextgpt_pl.official.parts import Sizes, sizes_of
-from nextgpt_pl.utils.atomic import write_whole
+from nextgpt_pl.utils.atomic import write_atomic
 from nextgpt_pl.utils.finite import check_finite
 
 _FILES: dict[Format, tuple[str, ...]] = {
@@ -182,8 +182,8 @@ def import_official(
         "frozen": official.frozen,
         "skipped": official.skipped,
     }
-    write_whole(out / "key_mapping.json", json.dumps(record, indent=1) + "\n")
-    write_whole(out / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+    write_atomic(out / "key_mapping.json", json.dumps(record, indent=1) + "\n")
+    write_atomic(out / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     return record
 
 

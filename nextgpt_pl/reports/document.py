@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nextgpt_pl.modality import Modality, modality_of_file
-from nextgpt_pl.utils.atomic import write_whole
+from nextgpt_pl.utils.atomic import write_atomic
 from nextgpt_pl.utils.escaping import markdown, markdown_target
 
 STYLE = """body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -98,9 +98,9 @@ class Document:
         self.folder.mkdir(parents=True, exist_ok=True)
         text = "\n\n".join([f"# {markdown(self.title)}", *(_markdown(block, self.folder) for block in self.blocks)])
         # whole or not at all, and never through a link that a folder of others holds
-        write_whole(self.folder / f"{stem}.md", text + "\n")
+        write_atomic(self.folder / f"{stem}.md", text + "\n")
         page = self.folder / f"{stem}.html"
-        write_whole(page, html_page(self.title, [_html(b, self.folder) for b in self.blocks]))
+        write_atomic(page, html_page(self.title, [_html(b, self.folder) for b in self.blocks]))
         return page
 
 

@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.training.checkpoint_io import last_checkpoint
 from nextgpt_pl.training.interrupts import Signals, clear_marker, save_interrupted
-from nextgpt_pl.utils.distributed import any_process, processes, rank
+from nextgpt_pl.utils.distributed import any_rank, rank, world_size
 from nextgpt_pl.utils.finite import not_finite
 
 OnNonFinite = Literal["raise", "skip"]
@@ -150,7 +150,7 @@ class StepAgreement(Callback):
     def act(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save and stop if a rank has received a signal. Collective during the validations of a training."""
         training = trainer.state.fn == "fit" and not trainer.sanity_checking
-        if training and any_process(self.signals.received is not None, pl_module.device):
+        if training and any_rank(self.signals.received is not None, pl_module.device):
             self._save_and_exit(trainer)
 
     def _save_and_exit(self, trainer: Trainer) -> NoReturn:
@@ -203,7 +203,7 @@ def _agreed(told: bool, losses: list[Tensor], gradients: list[Tensor], device: t
         flags[1] = (~torch.stack([loss.float() for loss in losses]).isfinite()).any()
     if gradients:
         flags[2] = ~torch.nn.utils.get_total_norm(gradients).isfinite()
-    if processes() > 1:
+    if world_size() > 1:
         dist.all_reduce(flags, dist.ReduceOp.MAX)
     return tuple(flag > 0 for flag in flags.tolist())
 
@@ -220,8 +220,8 @@ def _report(
         names = ", ".join(not_finite(named)[:3])
         keys = [key for of_batch, _ in losses for key in of_batch]
         own = f"?rank {rank()}: gradient of {names or 'another rank'}, items {_items(keys)}"
-    everyone: list[str] = [own] * processes()
-    if processes() > 1:
+    everyone: list[str] = [own] * world_size()
+    if world_size() > 1:
         dist.all_gather_object(everyone, own)
     # a NaN loss makes the averaged gradients of all ranks NaN: then report losses only
     guilty = [text for text in everyone if text and not text.startswith("?")]

@@ -29,7 +29,7 @@ from nextgpt_pl.stages.optimization import Optimization, Schedule
 from nextgpt_pl.stages.rows import log_rows, report_rows
 from nextgpt_pl.training.checkpoint_io import last_checkpoint, tensors_of
 from nextgpt_pl.training.strategies import ShardedStrategy
-from nextgpt_pl.utils.distributed import Mean, means, processes, rank
+from nextgpt_pl.utils.distributed import Mean, means, rank, world_size
 from nextgpt_pl.utils.finite import check_finite
 from nextgpt_pl.utils.precision import check_trainer_precision
 
@@ -227,7 +227,7 @@ class Stage(LightningModule, ABC):
         """
         # never prog_bar: Lightning reads such values from the device at every step; our bar reads what it shows
         train = split == "train"
-        if train and processes() > 1 and not self._logs_this_step():
+        if train and world_size() > 1 and not self._logs_this_step():
             name, (value, _) = next(iter(values.items()))
             self.log(f"{split}/{name}", value)
             return

@@ -21,7 +21,7 @@ from nextgpt_pl.stages.base import Stage
 from nextgpt_pl.stages.denoising import Denoising
 from nextgpt_pl.stages.sample_writer import SampleWriter
 from nextgpt_pl.stages.signal_states import RowStates, SignalStates, read_rows
-from nextgpt_pl.utils.distributed import any_process, untouched
+from nextgpt_pl.utils.distributed import any_rank, zero_for_unused
 
 _SIGNAL_ROWS = "llm.model.*.rows"
 _OUTPUT = "output_projections.*"
@@ -183,7 +183,7 @@ class DecoderAlignment(Stage):
         weights |= {f"{self.alignment}_{m}": weight for m, weight in self.weights.items()}
         weights |= {f"denoising_{m}": weight for m, weight in self.denoising.weights.items() if weight}
         weighted = [(weight, means[name]) for name, weight in weights.items() if name in means]
-        total = self._untouched(batch, states.text_loss)
+        total = self._zero_for_unused(batch, states.text_loss)
         for weight, mean in weighted:
             total = total + weight * mean.part
         value = torch.stack([weight * mean.value for weight, mean in weighted]).sum()
@@ -207,11 +207,11 @@ class DecoderAlignment(Stage):
             self.writer.collect(modality, spans.captions, predicted, target)
         return sums
 
-    def _untouched(self, batch: Batch, like: Tensor) -> Tensor:
+    def _zero_for_unused(self, batch: Batch, like: Tensor) -> Tensor:
         """A zero loss that gives zero gradients to parts that this rank's batch does not use."""
         unused = [p for name, p in self.network.output_projections.items() if Modality(name) not in batch.spans]
         # which media are denoised without a condition is drawn on each process by itself
-        return untouched([*unused, self.network.null_signals], like)
+        return zero_for_unused([*unused, self.network.null_signals], like)
 
     def _read(self, batch: Batch) -> RowStates:
         """What the LLM makes of the batch; remembered where nothing in it trains."""
@@ -246,7 +246,7 @@ class DecoderAlignment(Stage):
     def _finish(self, split: str) -> None:
         for modality, metric in self.quality.items():
             # processes gather together, even those that saw no such medium
-            if not any_process(metric.update_called, self.device):
+            if not any_rank(metric.update_called, self.device):
                 continue
             metric.to(self.device)
             try:

@@ -15,7 +15,7 @@ from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import Batch
 from nextgpt_pl.stages.base import Stage
 from nextgpt_pl.stages.sample_writer import write_captions
-from nextgpt_pl.utils.distributed import any_process
+from nextgpt_pl.utils.distributed import any_rank
 
 
 class EncoderAlignment(Stage):
@@ -83,7 +83,7 @@ class EncoderAlignment(Stage):
         self.model_step(batch, split)
         wanted = max(0, self.captions - len(self.written))
         # with sharded weights generation has collectives: a rank with enough captions must take part too
-        if self.trainer.sanity_checking or not any_process(wanted > 0, self.device):
+        if self.trainer.sanity_checking or not any_rank(wanted > 0, self.device):
             return
         tokenizer = self.network.llm.tokenizer
         rows = list(batch.rows())[: max(1, wanted)]
@@ -112,7 +112,7 @@ class EncoderAlignment(Stage):
         ]
 
     def _finish(self, split: str) -> None:
-        if any_process(len(self.written) > 1, self.device):
+        if any_rank(len(self.written) > 1, self.device):
             scores = self.scores.to(self.device).compute()
             self.log_dict({f"{split}/{name}": value for name, value in scores.items()}, prog_bar=False)
             if self.trainer.is_global_zero:

@@ -13,7 +13,7 @@ from torch import Tensor
 from nextgpt_pl.decoders.base import Decoder, constant
 from nextgpt_pl.media.writing import save_comparison
 from nextgpt_pl.modality import MODALITIES, Modality
-from nextgpt_pl.utils.atomic import write_whole
+from nextgpt_pl.utils.atomic import write_atomic
 from nextgpt_pl.utils.escaping import one_line, spreadsheet_cell
 
 SEED = 0  # of the noise: both columns start from the same
@@ -81,7 +81,7 @@ class SampleWriter:
         folder.mkdir(parents=True, exist_ok=True)
         captions = [k[0] for k in kept]
         files = save_comparison(folder, modality, captions, theirs, ours, decoder.rate)
-        write_whole(
+        write_atomic(
             folder / f"{modality}_captions.txt", "".join(f"{i}: {one_line(c)}\n" for i, c in enumerate(captions))
         )
         _to_wandb(loggers, modality, captions, files, step)
@@ -92,7 +92,7 @@ def write_captions(folder: Path, written: Sequence[tuple[str, str, str]], logger
     folder.mkdir(parents=True, exist_ok=True)
     cells = ([spreadsheet_cell(one_line(text)) for text in row] for row in written)
     lines = ["key\tcaption\treference", *map("\t".join, cells)]
-    write_whole(folder / "captions.tsv", "\n".join(lines) + "\n")
+    write_atomic(folder / "captions.tsv", "\n".join(lines) + "\n")
     for experiment in _wandb_runs(loggers):
         import wandb
 

@@ -20,7 +20,7 @@ from nextgpt_pl.features.keys import digest, folder_sha256
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import IGNORE, Batch, Rendered, SignalSpan
-from nextgpt_pl.utils.distributed import whole
+from nextgpt_pl.utils.distributed import full_tensor
 from nextgpt_pl.utils.paths import resolve
 from nextgpt_pl.utils.precision import compute_dtype, own_precision
 from nextgpt_pl.utils.transfer import upload
@@ -169,7 +169,7 @@ class SignalStates:
         if extra:  # drawn, not read from the files
             matrices = (llm.model.get_input_embeddings().base.weight, llm.model.get_output_embeddings().base.weight)
             added += [matrix[-extra:] for matrix in matrices]
-        values = [whole(p.detach(), torch.device("cpu")).float().contiguous().numpy().tobytes() for p in added]
+        values = [full_tensor(p.detach(), torch.device("cpu")).float().contiguous().numpy().tobytes() for p in added]
         return {
             "version": VERSION,
             "weights": folder_sha256(path) if path.is_dir() else f"{llm.path}@{commit}",

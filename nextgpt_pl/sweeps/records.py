@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from nextgpt_pl.utils.atomic import clear_abandoned, write_whole
+from nextgpt_pl.utils.atomic import delete_abandoned, write_atomic
 
 State = Literal["started", "finished", "failed"]
 
@@ -23,7 +23,7 @@ class Records:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        clear_abandoned(folder)
+        delete_abandoned(folder)
         self.by_name: dict[str, dict[str, Any]] = {}
         self.read()
 
@@ -43,7 +43,7 @@ class Records:
         """Keep what is known; the file appears whole or not at all."""
         record = {"state": state, "parameters": dict(parameters), "command": list(command), **more}
         self.by_name[name] = record
-        write_whole(self.folder / f"{name}.json", json.dumps(record, indent=2) + "\n")
+        write_atomic(self.folder / f"{name}.json", json.dumps(record, indent=2) + "\n")
 
     def output(self, name: str) -> Path:
         """Where the run's output goes."""

@@ -12,7 +12,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.utils.atomic import whole_file
+from nextgpt_pl.utils.atomic import atomic_file
 from nextgpt_pl.utils.finite import check_finite
 
 _VERSION = "pytorch-lightning_version"  # a key of every Lightning checkpoint
@@ -26,7 +26,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write the file, have the disk confirm it, and only then give it its name."""
-        with whole_file(Path(path)) as scratch, scratch.open("wb") as file:
+        with atomic_file(Path(path)) as scratch, scratch.open("wb") as file:
             torch.save(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())

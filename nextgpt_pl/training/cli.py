@@ -27,7 +27,7 @@ from nextgpt_pl.training.keep import BestCheckpoint, LastCheckpoints
 from nextgpt_pl.training.progress import ResumingProgressBar
 from nextgpt_pl.training.runs import RunConfig, create_run_folder, describe, first_process, loggers, run_folder
 from nextgpt_pl.training.usage_errors import check_seed, check_trainer, trainer_errors
-from nextgpt_pl.utils.atomic import write_whole
+from nextgpt_pl.utils.atomic import write_atomic
 from nextgpt_pl.utils.parents import child_environment, forget_children
 from nextgpt_pl.utils.precision import check_trainer_precision
 
@@ -115,7 +115,7 @@ class ExperimentCLI(LightningCLI):
         os.environ[_FOLDER_VARIABLE] = str(folder)
         os.environ.update(child_environment())
         text = self._parser(self.subcommand).dump(self._verb_config(), skip_none=False)
-        write_whole(folder / "config.yaml", text)
+        write_atomic(folder / "config.yaml", text)
         print(f"run folder: {folder}", flush=True)
         return folder
 

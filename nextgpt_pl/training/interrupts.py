@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from nextgpt_pl.utils.atomic import write_whole
+from nextgpt_pl.utils.atomic import write_atomic
 
 #: file in the run's folder; job scripts requeue the job if it exists
 REQUEUE_MARKER = "requeue"
@@ -81,7 +81,7 @@ def save_interrupted(trainer: Trainer, number: int) -> None:
     trainer.save_checkpoint(path, weights_only=False)
     if trainer.is_global_zero:
         if number == signal.SIGTERM:
-            write_whole(run / REQUEUE_MARKER, f"{path}\n")
+            write_atomic(run / REQUEUE_MARKER, f"{path}\n")
         where = f"in the validation after step {step}" if in_validation else f"at step {step}"
         print(f"\ninterrupted {where}; to resume, run the same command with --ckpt_path {path}", flush=True)
         if in_validation and step == trainer.max_steps:  # Lightning starts no epoch after the last step

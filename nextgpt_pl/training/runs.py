@@ -14,7 +14,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.utils.atomic import clear_abandoned
+from nextgpt_pl.utils.atomic import delete_abandoned
 from nextgpt_pl.utils.precision import MatmulPrecision
 
 _LONGEST = 200  # bytes of a folder's name; file systems allow 255, and a suffix is added if the name exists
@@ -106,7 +106,7 @@ def create_run_folder(run: RunConfig, config_files: list[Path]) -> Path:
         folder = run_folder(run, config_files)
         with _writing(folder.parent):
             folder.mkdir(parents=True, exist_ok=True)
-        clear_abandoned(folder)
+        delete_abandoned(folder)
         return folder
     parent = run_folder(RunConfig(run.root, run.experiment), config_files)
     name = run.name or datetime.now().strftime("%Y%m%d-%H%M%S")

@@ -38,7 +38,7 @@ from torch.utils.checkpoint import checkpoint
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.training.sent_weights import Sender, agree_on_layout
-from nextgpt_pl.utils.distributed import own_shard, whole
+from nextgpt_pl.utils.distributed import full_tensor, own_shard
 
 BlockDType = Literal["float32", "bfloat16", "float16"]
 
@@ -205,7 +205,7 @@ class ShardedStrategy(ModelParallelStrategy):
         assert self.lightning_module is not None
         kept = {f"network.{name}" for name in cast(Any, self.lightning_module).kept_names()}
         named = self.lightning_module.named_parameters()
-        return {name: whole(p, self.root_device) for name, p in named if name in kept}
+        return {name: full_tensor(p, self.root_device) for name, p in named if name in kept}
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """As ``optimizer.state_dict()`` of one process."""
@@ -213,7 +213,7 @@ class ShardedStrategy(ModelParallelStrategy):
         state = plain.state_dict()
         # new dictionaries: those are the optimizer's own
         gathered = {
-            number: {k: whole(v, self.root_device) if isinstance(v, DTensor) else v for k, v in values.items()}
+            number: {k: full_tensor(v, self.root_device) if isinstance(v, DTensor) else v for k, v in values.items()}
             for number, values in state["state"].items()
         }
         return {**state, "state": gathered}

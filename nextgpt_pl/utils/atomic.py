@@ -20,7 +20,7 @@ def scratch_name(path: Path) -> Path:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; on success the file is renamed to ``path``.
 
     Raises:
@@ -40,13 +40,13 @@ def whole_file(path: Path) -> Iterator[Path]:
         scratch.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_atomic(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
-    with whole_file(path) as scratch:
+    with atomic_file(path) as scratch:
         scratch.write_text(text, encoding="utf-8")
 
 
-def clear_abandoned(folder: Path) -> int:
+def delete_abandoned(folder: Path) -> int:
     """Delete the temporary files of killed processes in a folder and its subfolders once they are a day old.
 
     Returns:

@@ -19,38 +19,38 @@ from nextgpt_pl.utils.transfer import upload
 T = TypeVar("T")
 
 
-def processes() -> int:
+def world_size() -> int:
     """How many there are."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
     """The rank of this process; 0 without a process group."""
-    return dist.get_rank() if processes() > 1 else 0
+    return dist.get_rank() if world_size() > 1 else 0
 
 
 def communication_device() -> torch.device | None:
     """Where tensors must be for processes to exchange them; ``None`` if it does not matter."""
     # with cpu_offload the backend is "cuda:nccl,cpu:gloo"
-    if processes() > 1 and "nccl" in dist.get_backend():
+    if world_size() > 1 and "nccl" in dist.get_backend():
         return torch.device("cuda", torch.cuda.current_device())
     return None
 
 
-def summed(values: Tensor) -> Tensor:
+def all_reduce_sum(values: Tensor) -> Tensor:
     """Sum over processes, without a gradient."""
     values = values.detach()
-    if processes() > 1:
+    if world_size() > 1:
         values = values.clone()
         dist.all_reduce(values)
     return values
 
 
-def gathered(value: T) -> list[T]:
+def all_gather_objects(value: T) -> list[T]:
     """The values of all ranks in order (all-gather of small picklable objects)."""
-    if processes() == 1:
+    if world_size() == 1:
         return [value]
-    found: list[T | None] = [None] * processes()
+    found: list[T | None] = [None] * world_size()
     dist.all_gather_object(found, value)
     return cast(list[T], found)
 
@@ -88,44 +88,44 @@ def means(names: Sequence[str], sums: Mapping[str, tuple[Tensor, int]]) -> dict[
     if unknown or not sums:
         raise ValueError(f"sums={sorted(sums)}: expected at least one, and only names of {list(names)}")
     device = next(iter(sums.values()))[0].device
-    if processes() == 1:
+    if world_size() == 1:
         parts = {name: total.float() / max(1, count) for name, (total, count) in sums.items()}
         return {name: Mean(part, part.detach(), sums[name][1]) for name, part in parts.items()}
     nothing = torch.zeros((), device=device)
     totals = [sums[name][0].detach().double() if name in sums else nothing.double() for name in names]
     counts = torch.tensor([sums[name][1] if name in sums else 0 for name in names], dtype=torch.float64)
-    everywhere = summed(torch.cat([torch.stack(totals), upload(counts, device)]))
+    everywhere = all_reduce_sum(torch.cat([torch.stack(totals), upload(counts, device)]))
     found = {}
     for name, total, count in zip(names, *everywhere.chunk(2), strict=True):
         of_all = count.clamp(min=1)
         own = sums[name][0].float() if name in sums else nothing
-        found[name] = Mean(own / (of_all / processes()).float(), (total / of_all).float(), count)
+        found[name] = Mean(own / (of_all / world_size()).float(), (total / of_all).float(), count)
     return found
 
 
-def largest(numbers: Sequence[int], device: torch.device | str) -> list[int]:
+def all_reduce_max(numbers: Sequence[int], device: torch.device | str) -> list[int]:
     """Element-wise maximum of the ranks' numbers (all-reduce)."""
-    if processes() == 1:
+    if world_size() == 1:
         return list(numbers)
     found = upload(torch.tensor(numbers), device)
     dist.all_reduce(found, dist.ReduceOp.MAX)
     return [int(number) for number in found.tolist()]
 
 
-def any_process(flag: bool, device: torch.device | str) -> bool:
+def any_rank(flag: bool, device: torch.device | str) -> bool:
     """Whether the flag is up anywhere."""
-    return bool(flag) if processes() == 1 else bool(summed(torch.tensor(float(flag), device=device)) > 0)
+    return bool(flag) if world_size() == 1 else bool(all_reduce_sum(torch.tensor(float(flag), device=device)) > 0)
 
 
-def of_first_process(value: T) -> T:
+def broadcast_object(value: T) -> T:
     """The value of rank 0 on all ranks (broadcast of a picklable object)."""
     sent = [value]
-    if processes() > 1:
+    if world_size() > 1:
         dist.broadcast_object_list(sent)
     return sent[0]
 
 
-def whole(tensor: Tensor, device: torch.device | str | None = None) -> Tensor:
+def full_tensor(tensor: Tensor, device: torch.device | str | None = None) -> Tensor:
     """A sharded tensor put together, on the CPU; ``device`` is where its processes communicate."""
     if isinstance(tensor, DTensor):
         shards = tensor.detach()
@@ -144,7 +144,7 @@ def own_shard(value: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(placed, like.device_mesh, like.placements, src_data_rank=None)
 
 
-def untouched(modules: Iterable[nn.Module], like: Tensor) -> Tensor:
+def zero_for_unused(modules: Iterable[nn.Module], like: Tensor) -> Tensor:
     """Zero, in ``like``'s dtype, that gives every trainable parameter of the modules a gradient of zero.
 
     For what a batch has no use for: a parameter without a gradient on one process and with one on another is never

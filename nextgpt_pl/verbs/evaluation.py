@@ -14,7 +14,7 @@ from typing import Any
 from nextgpt_pl.config.trust import add_trust, instantiate
 from nextgpt_pl.config.yaml_files import check_files, read_yaml
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.utils.atomic import write_whole
+from nextgpt_pl.utils.atomic import write_atomic
 
 _CONFIG = "evaluation.yaml"
 
@@ -171,7 +171,7 @@ def _pin(parser: Any, config: Any, folder: Path) -> None:
     file = folder / _CONFIG
     if file.is_file() and file.read_text(encoding="utf-8") != text:
         raise UserError(f"{folder}: holds predictions made with other settings; give another --out, or remove it")
-    write_whole(file, text)
+    write_atomic(file, text)
 
 
 def _print_missing(missing: Mapping[str, list[str]]) -> None:

@@ -15,7 +15,7 @@ from nextgpt_pl.config.yaml_files import read_yaml
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.reports import Run
 from nextgpt_pl.reports.document import markdown_table
-from nextgpt_pl.utils.atomic import write_whole
+from nextgpt_pl.utils.atomic import write_atomic
 from nextgpt_pl.utils.escaping import Markdown, markdown, markdown_code
 
 _OPTIONAL = ("scores.json", "key_mapping.json")
@@ -42,8 +42,8 @@ def write_folder(run: Path, folder: Path, repo: str) -> None:
         if (run / name).is_file():
             shutil.copyfile(run / name, folder / name)
     config = {"model": model_block(read_yaml(run / "config.yaml"))}
-    write_whole(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
-    write_whole(folder / "README.md", card(run, repo, config["model"]))
+    write_atomic(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+    write_atomic(folder / "README.md", card(run, repo, config["model"]))
 
 
 def model_block(config: Mapping[str, Any]) -> dict[str, Any]:

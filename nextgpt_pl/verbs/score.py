@@ -14,7 +14,7 @@ from nextgpt_pl.evaluation import pocket_routes as routes
 from nextgpt_pl.evaluation.pocket_decoders import decoder_score
 from nextgpt_pl.features.keys import file_sha256, fingerprint
 from nextgpt_pl.pipeline import AnyToAny
-from nextgpt_pl.utils.atomic import write_whole
+from nextgpt_pl.utils.atomic import write_atomic
 from nextgpt_pl.utils.paths import pocket_weights
 
 _FILE = "scores.json"
@@ -79,7 +79,7 @@ def _begun(folder: Path, of: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write(record: Mapping[str, Any], file: Path) -> None:
-    write_whole(file, json.dumps(record, indent=2) + "\n")
+    write_atomic(file, json.dumps(record, indent=2) + "\n")
 
 
 def table_rows(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -183,7 +183,7 @@ def test_a_strangers_folder_runs_nothing(read, name, tmp_path):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("nextgpt_pl.utils.distributed.summed", "one of nextgpt_pl.decoders.spectrogram.log_mel"),
+        ("nextgpt_pl.utils.distributed.all_reduce_sum", "one of nextgpt_pl.decoders.spectrogram.log_mel"),
         ("nextgpt_pl.decoders.spectrogram.torch.hub.load", "one of"),
         ("os.system", "one of"),
     ],

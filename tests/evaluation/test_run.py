@@ -355,5 +355,5 @@ def test_a_task_that_one_process_has_no_data_for_is_asked_by_none(tmp_path, monk
     task = Captioning("tell", CaptionManifest(tmp_path, "image"), [VqaAccuracy()], "What is it?")
     (tmp_path / "captions.jsonl").write_text("{}")
     assert run.present([task]) == ([task], {})
-    monkeypatch.setattr(run, "gathered", lambda own: [own, {"tell": ["captions.jsonl"]}])
+    monkeypatch.setattr(run, "all_gather_objects", lambda own: [own, {"tell": ["captions.jsonl"]}])
     assert run.present([task]) == ([], {"tell": ["captions.jsonl"]})

@@ -13,6 +13,6 @@ def test_sharded_processes_take_over_the_first_ones_reply(network, monkeypatch, 
     network.llm.in_step = in_step
     own, first = [[5, 6]], [[7]]
     monkeypatch.setattr(pipeline, "generate", lambda *_: own)
-    monkeypatch.setattr(pipeline, "of_first_process", lambda replies: first)
+    monkeypatch.setattr(pipeline, "broadcast_object", lambda replies: first)
     (row,) = AnyToAny(network).write([[{"role": "user", "content": "Hi."}]], Decoding())
     assert row.input_ids[-1] == (7 if in_step else 6)

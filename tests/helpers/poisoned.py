@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.training.strategies import ShardedStrategy
-from nextgpt_pl.utils.distributed import rank, whole
+from nextgpt_pl.utils.distributed import full_tensor, rank
 
 
 class Poison(Callback):
@@ -61,7 +61,7 @@ def run(models, options):
         trainer.fit(stage, data)
     except UserError as error:
         message = str(error)
-    weights = {name: whole(p) for name, p in stage.trainable().items()}
+    weights = {name: full_tensor(p) for name, p in stage.trainable().items()}
     found = {"message": message, "steps": trainer.global_step, "skipped": stage.step_agreement.skipped}
     torch.save({**found, "weights": weights, "keys": poison.keys}, out / f"{rank()}.pt")
 

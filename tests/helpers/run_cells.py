@@ -28,7 +28,7 @@ from safetensors.torch import load_file
 
 from nextgpt_pl.training.checkpoint_io import AtomicCheckpointIO
 from nextgpt_pl.training.strategies import ShardedStrategy
-from nextgpt_pl.utils.distributed import rank, whole
+from nextgpt_pl.utils.distributed import full_tensor, rank
 
 _PLAIN = {"alone": "auto", "ddp": "ddp"}
 _COLLECTIVES = ("all_reduce", "broadcast", "all_gather", "all_gather_into_tensor", "reduce_scatter_tensor")
@@ -70,7 +70,7 @@ class Logged(Callback):
         if self.start:  # it goes on
             return
         tensors = {**dict(stage.network.named_parameters()), **dict(stage.network.named_buffers())}
-        self.start = {name: whole(tensor).clone() for name, tensor in tensors.items()}
+        self.start = {name: full_tensor(tensor).clone() for name, tensor in tensors.items()}
 
     def on_train_batch_end(self, trainer, *_):
         self.steps.append({k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("train/")})
@@ -132,7 +132,7 @@ def run(cell, models, out):
         "start": logged.start,
         "steps": logged.steps,
         "final": {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")},
-        "trainables": {name: whole(p) for name, p in stage.trainable().items()},
+        "trainables": {name: full_tensor(p) for name, p in stage.trainable().items()},
     }
     if rank() == 0:
         found["adapter"] = load_file(folder / "adapter" / "adapter.safetensors")

@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import Callback
 
 from nextgpt_pl.training.checkpoint_io import AtomicCheckpointIO
 from nextgpt_pl.training.strategies import ShardedStrategy
-from nextgpt_pl.utils.distributed import rank, whole
+from nextgpt_pl.utils.distributed import full_tensor, rank
 
 
 class Losses(Callback):
@@ -58,7 +58,7 @@ def run(options):
         default_root_dir=out,
     )
     trainer.fit(stage, data, ckpt_path=options.get("resume"))
-    trainables = {name: whole(p) for name, p in stage.trainable().items()}
+    trainables = {name: full_tensor(p) for name, p in stage.trainable().items()}
     final = {k: float(v) for k, v in trainer.callback_metrics.items()}
     torch.save({"losses": losses.found, "trainables": trainables, "final": final}, out / f"{rank()}.pt")
 

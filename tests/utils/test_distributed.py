@@ -13,12 +13,12 @@ def _with_other(monkeypatch, other):
     """Two processes, of which the other one has sent ``other``: sums, then counts."""
     sent = []
 
-    def summed(values):
+    def all_reduce_sum(values):
         sent.append(values)
         return values + torch.tensor(other, dtype=values.dtype)
 
-    monkeypatch.setattr(distributed, "processes", lambda: 2)
-    monkeypatch.setattr(distributed, "summed", summed)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "all_reduce_sum", all_reduce_sum)
     return sent
 
 

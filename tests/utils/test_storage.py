@@ -14,7 +14,7 @@ from nextgpt_pl.__main__ import main
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.training.checkpoint_io import AtomicCheckpointIO
 from nextgpt_pl.training.full_disk import explaining_full_disk
-from nextgpt_pl.utils.atomic import clear_abandoned, scratch_name, whole_file, write_whole
+from nextgpt_pl.utils.atomic import atomic_file, delete_abandoned, scratch_name, write_atomic
 from nextgpt_pl.utils.storage import DiskFullError, full_path, is_disk_full
 
 LARGE = torch.zeros(500_000)
@@ -38,12 +38,12 @@ def limited():
 
 
 def _torch(path):
-    with whole_file(path) as scratch:
+    with atomic_file(path) as scratch:
         torch.save(LARGE, scratch)
 
 
 def _safetensors(path):
-    with whole_file(path) as scratch:
+    with atomic_file(path) as scratch:
         save_file({"a": LARGE}, scratch)
 
 
@@ -53,7 +53,7 @@ def _safetensors(path):
         _torch,
         _safetensors,
         lambda path: AtomicCheckpointIO().save_checkpoint({"a": LARGE}, path),
-        lambda path: write_whole(path, "x" * 500_000),
+        lambda path: write_atomic(path, "x" * 500_000),
     ],
     ids=["torch", "safetensors", "checkpoint", "text"],
 )
@@ -71,7 +71,7 @@ def test_a_file_without_room_is_named_and_leaves_the_one_before(write, limited, 
 def test_other_errors_stay_what_they_are(tmp_path):
     for error in (OSError(errno.EACCES, "denied"), RuntimeError("shapes"), ValueError("No space left on device")):
         assert not is_disk_full(error)
-        with pytest.raises(type(error)), whole_file(tmp_path / "file"):
+        with pytest.raises(type(error)), atomic_file(tmp_path / "file"):
             raise error
 
 
@@ -104,7 +104,7 @@ def test_every_verb_says_it_in_one_sentence(monkeypatch, capsys):
 
 def test_scratch_names_differ_in_one_process_as_on_two_machines(tmp_path):
     assert len({scratch_name(tmp_path / "a") for _ in range(100)}) == 100
-    with whole_file(tmp_path / "a") as one, whole_file(tmp_path / "a") as two:
+    with atomic_file(tmp_path / "a") as one, atomic_file(tmp_path / "a") as two:
         one.write_text("one")
         two.write_text("two")
     assert (tmp_path / "a").read_text() == "one"
@@ -116,5 +116,5 @@ def test_half_written_files_are_cleared_once_they_are_a_day_old(tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"half")
         os.utime(path, (time.time() - 3600 * hours,) * 2)
-    assert clear_abandoned(tmp_path) == 1
+    assert delete_abandoned(tmp_path) == 1
     assert (old.exists(), new.exists()) == (False, True)
