@@ -54,7 +54,7 @@ def instantiate(value: Any, kind: Any, where: str, trust: Sequence[str] = ()) ->
     key = where.rsplit(".", 1)[-1]
     parser.add_argument(f"--{key}", type=kind)
     try:
-        return parser.instantiate_classes(parser.parse_object({key: harmless}))[key]
+        return parser.instantiate(parser.parse_object({key: harmless}))[key]
     except UserError:
         raise
     except (ArgumentError, TypeError, ValueError) as error:

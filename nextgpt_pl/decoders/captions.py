@@ -13,6 +13,7 @@ from nextgpt_pl.features import FeatureCache, Memory, Store
 from nextgpt_pl.features.keys import digest, folder_sha256
 from nextgpt_pl.features.store import in_chunks
 from nextgpt_pl.utils.precision import compute_dtype
+from nextgpt_pl.utils.quiet import quiet_loading
 from nextgpt_pl.utils.transfer import upload
 
 MEMORY_BYTES = 256 * 2**20
@@ -98,7 +99,8 @@ class CaptionEncoder:
     def load(self) -> tuple[Any, Any]:
         """What encodes, on the device, and the tokenizer; their weights are read once."""
         if self._text is None:
-            encoder, tokenizer = self._read()
+            with quiet_loading():
+                encoder, tokenizer = self._read()
             self._text = encoder.to(self.device), tokenizer
         return self._text
 

@@ -24,6 +24,7 @@ from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media
 from nextgpt_pl.utils.paths import resolve
 from nextgpt_pl.utils.precision import own_precision
+from nextgpt_pl.utils.quiet import quiet_loading
 from nextgpt_pl.utils.transfer import upload
 
 _SIZES = ("height", "width", "num_frames", "audio_length_in_s")
@@ -149,12 +150,10 @@ class DiffusionDecoder(Decoder):
         """The diffusion networks, without text encoder and tokenizer: embeddings are given by us."""
         if self._pipeline is None:
             pipeline_class = self.files.pipeline_class()
-            from diffusers.utils import logging as diffusers_logging
-
-            diffusers_logging.disable_progress_bar()
             dtype = getattr(torch, self.dtype_name)
-            given = self._given_parts(dtype)
-            pipeline = pipeline_class.from_pretrained(resolve(self.path), dtype=dtype, **given)
+            with quiet_loading():
+                given = self._given_parts(dtype)
+                pipeline = pipeline_class.from_pretrained(resolve(self.path), dtype=dtype, **given)
             pipeline.set_progress_bar_config(disable=True)
             self.set_up.apply(pipeline, self.device)
             self._pipeline = pipeline

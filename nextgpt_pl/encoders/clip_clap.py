@@ -6,8 +6,6 @@ default. Where one is narrower, its features are filled up with zeros.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.samples import Media
 from nextgpt_pl.utils.paths import resolve
+from nextgpt_pl.utils.quiet import quiet_loading
 
 VERSION = 1  # raised when features change; see nextgpt_pl.features.keys
 
@@ -110,7 +109,7 @@ class ClipClapEncoder(Encoder):
                 part.projection_dim = config.projection_dim
                 self.networks[name] = kind(part)
             else:
-                with _quiet():
+                with quiet_loading():
                     self.networks[name] = kind.from_pretrained(resolve(path), dtype=torch.float32)
         self.networks.requires_grad_(False).eval()
 
@@ -170,19 +169,6 @@ def clap_input(samples: np.ndarray, rate: float | None, processor: Any) -> Tenso
     ).input_features[0]
     assert isinstance(found, Tensor)
     return found
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the library's list of the other tower's weights, which are not wanted here."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
 
 
 def _network_name(modality: Modality) -> str:

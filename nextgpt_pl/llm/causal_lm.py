@@ -154,7 +154,9 @@ class CausalLM(nn.Module):
         model.config.vocab_size = self.vocab_size + len(embedding.rows)
         model.config.tie_word_embeddings = False
         if self.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            # the name before transformers 5.24 is deprecated
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
         if self.compiles_layers:
             compile_layers(self._layers(model))
         return model.eval()

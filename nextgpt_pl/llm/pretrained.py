@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.utils import logging
 
 from nextgpt_pl import published
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.utils.paths import resolve
+from nextgpt_pl.utils.quiet import quiet_loading
 
 # files from which transformers reads a tokenizer
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")
@@ -102,7 +102,8 @@ class Pretrained:
         if torch.get_default_device().type == "meta":
             # the model's own configuration says more rows later
             return AutoModelForCausalLM.from_config(copy.deepcopy(self.config), **options)
-        return AutoModelForCausalLM.from_pretrained(**self._source(), **self._quantized(), **changes, **options)
+        with quiet_loading():
+            return AutoModelForCausalLM.from_pretrained(**self._source(), **self._quantized(), **changes, **options)
 
     def read_without_layers(self) -> Any:
         """Embedding, final norm and head; of the other weights in the files nothing is read."""
@@ -110,12 +111,7 @@ class Pretrained:
         config.num_hidden_layers = 0
         if getattr(config, "layer_types", None):
             config.layer_types = []
-        verbosity = logging.get_verbosity()
-        logging.set_verbosity_error()  # it would list the layers' weights as superfluous
-        try:
-            return self.read(config=config)
-        finally:
-            logging.set_verbosity(verbosity)
+        return self.read(config=config)
 
     def _quantized(self) -> dict[str, Any]:
         """Arguments of ``from_pretrained`` that read the frozen layers in fewer bits.

@@ -20,6 +20,7 @@ from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media
 from nextgpt_pl.utils.paths import resolve
+from nextgpt_pl.utils.quiet import quiet_loading
 
 _BATCH = 16
 
@@ -113,9 +114,9 @@ class ClipFeatures(Extractor):
         from transformers import AutoProcessor, CLIPModel
 
         folder = resolve(self.model)
-        return CLIPModel.from_pretrained(folder).to(self.device).eval(), AutoProcessor.from_pretrained(
-            folder, trust_remote_code=False
-        )
+        with quiet_loading():
+            model = CLIPModel.from_pretrained(folder)
+        return model.to(self.device).eval(), AutoProcessor.from_pretrained(folder, trust_remote_code=False)
 
     def _media(self, media: Sequence[Media]) -> Tensor:
         model, processor = self._parts
@@ -154,9 +155,9 @@ class ClapFeatures(Extractor):
         from transformers import AutoProcessor, ClapModel
 
         folder = resolve(self.model)
-        return ClapModel.from_pretrained(folder).to(self.device).eval(), AutoProcessor.from_pretrained(
-            folder, trust_remote_code=False
-        )
+        with quiet_loading():
+            model = ClapModel.from_pretrained(folder)
+        return model.to(self.device).eval(), AutoProcessor.from_pretrained(folder, trust_remote_code=False)
 
     def _media(self, media: Sequence[Media]) -> Tensor:
         model, processor = self._parts

@@ -212,7 +212,7 @@ class _ModelOnly(_PartsOnly):
         config = self.config.clone()
         for section in ("data", "trainer"):
             config.pop(section, None)
-        self.model = self.parser.instantiate_classes(config).model
+        self.model = self.parser.instantiate(config).model
 
 
 def build_model(argv: list[str]) -> tuple[Any, Namespace]:

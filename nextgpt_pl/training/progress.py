@@ -19,12 +19,14 @@ class ResumingProgressBar(TQDMProgressBar):
     """
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """Lightning's metrics and the logged values of the training step."""
+        """Lightning's metrics without the logger's version number, and the logged values of the training step."""
+        shown = super().get_metrics(trainer, pl_module)
+        shown.pop("v_num", None)
         values = {n: v for n, v in trainer.callback_metrics.items() if n.startswith("train/")}
         if not trainer.training or not values:
-            return super().get_metrics(trainer, pl_module)
+            return shown
         numbers = torch.stack([v.detach().float() for v in values.values()]).tolist()
-        return {**super().get_metrics(trainer, pl_module), **dict(zip(values, numbers, strict=True))}
+        return {**shown, **dict(zip(values, numbers, strict=True))}
 
     def on_train_start(self, trainer: Trainer, *args: Any) -> None:
         """Lightning's hook."""

@@ -1,11 +1,16 @@
-"""What the libraries say beside a command's own output, and nobody can act on."""
+"""Messages of libraries that a user cannot act on: off in commands, and off while this package reads weights."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import logging
 import os
 import re
+import sys
 import warnings
+from collections.abc import Iterator
+from typing import Any
 
 _NOISE = (
     r".*does not have many workers.*",
@@ -30,6 +35,44 @@ def quieten() -> None:
     for message in _NOISE:
         warnings.filterwarnings("ignore", message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_IsNews())
+
+
+@contextlib.contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Turn off the loading bars of transformers and diffusers, and their log messages below the level of errors.
+
+    Only libraries that are imported already are changed. Their settings are restored at the end. Bars of downloads
+    belong to huggingface_hub and stay.
+    """
+    with contextlib.ExitStack() as settings:
+        for library, silence in (("transformers", _without_bars), ("diffusers", _without_diffusers_bars)):
+            if library in sys.modules:
+                module = importlib.import_module(f"{library}.utils.logging")
+                settings.callback(module.set_verbosity, module.get_verbosity())
+                module.set_verbosity_error()
+                settings.enter_context(silence(module))
+        yield
+
+
+@contextlib.contextmanager
+def _without_bars(module: Any) -> Iterator[None]:
+    # disable_progress_bar() of transformers would also turn off the bars of downloads
+    previous = module.set_tqdm_hook(lambda _factory, args, kwargs: module.EmptyTqdm(*args, **kwargs))
+    try:
+        yield
+    finally:
+        module.set_tqdm_hook(previous)
+
+
+@contextlib.contextmanager
+def _without_diffusers_bars(module: Any) -> Iterator[None]:
+    shown = module.is_progress_bar_enabled()
+    module.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            module.enable_progress_bar()
 
 
 class _IsNews(logging.Filter):

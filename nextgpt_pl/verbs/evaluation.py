@@ -149,7 +149,7 @@ def check(argv: Sequence[str], folder: Path, workers: int) -> int:
 
 
 def _tasks(parser: Any, config: Any) -> list[Any]:
-    return _counted(parser.instantiate_classes(config).tasks, config.count)
+    return _counted(parser.instantiate(config).tasks, config.count)
 
 
 def _counted(tasks: Sequence[Any], count: int | None) -> list[Any]:

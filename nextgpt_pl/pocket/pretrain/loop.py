@@ -22,6 +22,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, IterableDataset
 
 from nextgpt_pl.training.progress import ResumingProgressBar
+from nextgpt_pl.utils.quiet import quiet_loading
 
 _CHECKPOINT_EVERY = 100  # steps
 _LOG_EVERY = 50  # steps
@@ -146,5 +147,6 @@ def _record(file: Path, name: str, steps: int, seconds: float) -> None:
 
 def save_half(model: Any, folder: Path) -> None:
     """Save a transformers model or a diffusers pipeline in half precision; it is in float32 again afterwards."""
-    model.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    with quiet_loading():
+        model.to(torch.float16).save_pretrained(folder, safe_serialization=True)
     model.to(torch.float32)
