@@ -99,7 +99,7 @@ def denoising_loss(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor
     return ((predicted - target).square().flatten(1).mean(1) * weights).mean()
 
 
-def spelling(log_probs: Tensor, captions: Sequence[Tensor], count: float | None = None) -> Tensor:
+def spelling_loss(log_probs: Tensor, captions: Sequence[Tensor], count: float | None = None) -> Tensor:
     """How far the tokens of media, read in order, are from spelling their captions; 0 if they surely do.
 
     Connectionist temporal classification (Graves et al. 2006) without a blank: each token is a word of the caption, the

@@ -18,7 +18,6 @@ from nextgpt_pl.encoders.base import Encoder
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.llm import CausalLM
-from nextgpt_pl.losses import spelling
 from nextgpt_pl.modality import Modality, ids_behind
 from nextgpt_pl.model_arguments import check_sizes, modality_of, signal_counts, with_separator
 from nextgpt_pl.projections import InputProjection, OutputProjection, WordInputProjection
@@ -236,7 +235,7 @@ class NextGPT(nn.Module):
         used = {self._input_key(m) for m in batch.slots}
         unused = [p for name, p in self.input_projections.items() if name not in used]
         embeddings = embeddings + zero_for_unused(unused, embeddings)
-        shown, features = self._shown(batch), self._features(batch)
+        shown, features = self.slots(batch), self.features(batch)
         for modality, slots in shown.items():
             if not slots:
                 continue
@@ -247,46 +246,16 @@ class NextGPT(nn.Module):
             embeddings = embeddings.index_put(where, projected.flatten(0, 1).to(embeddings.dtype))
         return embeddings
 
-    def _features(self, batch: Batch) -> dict[Modality, Tensor]:
-        """Of the media that are shown, by modality."""
-        shown = self._shown(batch)
+    def features(self, batch: Batch) -> dict[Modality, Tensor]:
+        """The encoder's features of the batch's media ``(N, E, encoder.output_dim)``, in the order of :meth:`slots`."""
+        shown = self.slots(batch)
         return self.encoder.encode_slots(shown, batch.labels.device) if self.encoder is not None and shown else {}
 
-    def _shown(self, batch: Batch) -> dict[Modality, list[tuple[int, MediaSlot]]]:
-        """The slots by modality; with a sharded encoder, all modalities in one order: processes encode in step."""
+    def slots(self, batch: Batch) -> dict[Modality, list[tuple[int, MediaSlot]]]:
+        """Row and slot of the batch's media, by modality; a sharded encoder gives all modalities, in a fixed order."""
         if self.encoder is None or not self.encoder.in_step:
             return batch.slots
         return {m: batch.slots.get(m, []) for m in self.encoder.modalities}
-
-    def spelling(self, batch: Batch) -> tuple[Tensor, int, int]:
-        """How far the media's tokens are from spelling what the batch labels; runs no LLM.
-
-        Returns:
-            The sum over words, the number of words for which there are too few tokens (nothing can spell them), and the
-            number of all words; of this process's batch.
-
-        Raises:
-            UserError: the input projections do not speak in words.
-
-        """
-        device = batch.labels.device
-        assert self.encoder is not None
-        # what the words do not reach, such as their offset, is trained too: later, by the LLM
-        total = zero_for_unused(self.input_projections.values(), torch.zeros((), device=device))
-        labels, special = batch.on_host().labels, torch.tensor(self.llm.tokenizer.all_special_ids)
-        words = cut = 0
-        features = self._features(batch)
-        for modality, slots in self._shown(batch).items():
-            projection = self.input_projection(modality)
-            if not isinstance(projection, WordInputProjection):
-                raise UserError(f"network.input_projection: {type(projection).__name__} knows no words to spell with")
-            captions = [_words(labels[row], len(projection.words), special) for row, _ in slots]
-            if captions:
-                shares = projection.word_log_probs(features[modality])
-                total = total + spelling(shares, captions, 1.0)
-                words += sum(len(caption) for caption in captions)
-                cut += sum(max(0, len(caption.unique_consecutive()) - shares.shape[1]) for caption in captions)
-        return total, cut, words
 
     def hidden_states(self, batch: Batch, embeddings: Tensor) -> Tensor:
         """The LLM's final hidden states ``(B, T, H)`` of :meth:`embed`'s embeddings."""
@@ -341,8 +310,3 @@ class NextGPT(nn.Module):
             )
             for name, part in self.named_children()
         }
-
-
-def _words(labels: Tensor, vocabulary: int, special: Tensor) -> Tensor:
-    """Of a row's labels those that are words of the LLM, without tokens that only end a turn."""
-    return labels[(labels >= 0) & (labels < vocabulary) & ~torch.isin(labels, special)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import abstractmethod
 from collections import Counter
@@ -56,8 +57,11 @@ class ItemData(LightningDataModule):
         at_least(0, data__num_workers=num_workers, data__seed=seed)
         self.sources, self.batch_size, self.val_batch_size = sources, batch_size, val_batch_size or batch_size
         self.max_length, self.num_workers, self.seed = max_length, num_workers, seed
-        self.renderer: Conversation | None = None
-        self.reader: MediaReader | None = None
+        self._renderer: Conversation | None = None
+        self._reader: MediaReader | None = None
+        self._start_empty()
+
+    def _start_empty(self) -> None:
         self._items: dict[str, list[Item]] = {}
         self._origins: dict[str, list[str]] = {}
         self._starts: dict[str, list[tuple[int, OnError]]] = {}  # per source: index of its first item, and its policy
@@ -72,13 +76,25 @@ class ItemData(LightningDataModule):
     def shares(self, groups: Sequence[Hashable]) -> Mapping[Any, float] | None:
         """Relative share of each group in training; ``None``: each item is seen once per epoch."""
 
+    def with_renderer(self, renderer: Conversation, reader: MediaReader | None = None) -> ItemData:
+        """A data module of the same arguments for use without a Trainer, which otherwise gives renderer and reader.
+
+        Args:
+            renderer: of the items.
+            reader: of the rows' media files; ``None``: files are not read.
+
+        """
+        data = copy.copy(self)
+        data._renderer, data._reader = renderer, reader
+        data._start_empty()
+        return data
+
     def conversation(self) -> Conversation:
-        """The model's renderer; outside a Trainer, the one that was set by hand."""
-        if self.renderer is None:
+        """The renderer of :meth:`with_renderer`, or that of the Trainer's stage."""
+        if self._renderer is None:
             assert self.trainer is not None
-            self.renderer = cast(Conversation, self.trainer.lightning_module.renderer)
-        assert self.renderer is not None
-        return self.renderer
+            self._renderer = cast(Conversation, self.trainer.lightning_module.renderer)
+        return self._renderer
 
     def setup(self, stage: str) -> None:
         """Lightning's hook: check ``max_length`` before any weights are read.
@@ -102,12 +118,12 @@ class ItemData(LightningDataModule):
             raise UserError(f"data.max_length={self.max_length}: the LLM's context is {context} tokens")
 
     def media_reader(self) -> Callable[[Rendered], Rendered] | None:
-        """The stage's reader of media files; without a Trainer, the one that was assigned, or ``None``."""
-        if self.reader is None and self.trainer is not None:
-            self.reader = getattr(self.trainer.lightning_module, "reader", None)
-        if self.reader is not None and self.reader.encoder is not None:
-            self.reader.encoder.open_stores()
-        return self.reader
+        """The reader of :meth:`with_renderer`, or that of the Trainer's stage, if it has one."""
+        if self._reader is None and self.trainer is not None:
+            self._reader = getattr(self.trainer.lightning_module, "reader", None)
+        if self._reader is not None and self._reader.encoder is not None:
+            self._reader.encoder.open_stores()
+        return self._reader
 
     def items(self, split: Split) -> Sequence[Item]:
         """All items of a split; read, checked and reported once.

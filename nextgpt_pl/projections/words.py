@@ -14,7 +14,7 @@ class WordInputProjection(InputProjection):
 
     A frozen LLM understands what it knows. A small one hardly takes in free vectors at all; mixtures of its words it
     reads at once, and which words belong to a medium, in which order, can be learned from captions without running the
-    LLM (:func:`nextgpt_pl.losses.spelling`).
+    LLM (:func:`nextgpt_pl.losses.spelling_loss`).
 
     Args:
         encoder_dim: C.

@@ -256,10 +256,10 @@ class DecoderAlignment(Stage):
                 rank_zero_warn(f"no {split} error of {modality}: {error}")
             metric.reset()
         # sharded ones are put together by all processes
-        self.writer.negatives = {m: self.network.null_signal(m) for m in self.network.decoders}
+        negatives = {m: self.network.null_signal(m) for m in self.network.decoders}
         if self.trainer.is_global_zero and not self.trainer.sanity_checking:
             folder = Path(self.trainer.default_root_dir) / "samples" / f"{split}_step_{self.global_step:06d}"
-            self.writer.write(folder, self.loggers, self.global_step)
+            self.writer.write(folder, self.loggers, self.global_step, negatives)
         self.writer.clear()
 
     def on_validation_epoch_end(self) -> None:

@@ -15,6 +15,7 @@ from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import Batch
 from nextgpt_pl.stages.base import Stage
 from nextgpt_pl.stages.sample_writer import write_captions
+from nextgpt_pl.stages.spelling import spelling
 from nextgpt_pl.utils.distributed import any_rank
 
 
@@ -65,7 +66,7 @@ class EncoderAlignment(Stage):
         words_alone = split == "train" and self.global_step < self.word_steps
         sums: dict[str, tuple[Tensor, int]] = {}
         if words_alone or self.word_weight or (self.word_steps and split != "train"):
-            misspelled, cut, words = self.network.spelling(batch)
+            misspelled, cut, words = spelling(self.network, batch)
             sums |= {"spelling": (misspelled, words), "words_cut": (misspelled.new_full((), cut), words)}
         if not words_alone:
             hidden = self.network.hidden_states(batch, self.network.embed(batch))

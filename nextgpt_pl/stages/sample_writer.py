@@ -34,8 +34,6 @@ class SampleWriter:
         self.decoders = {m: d for m, d in decoders.items() if d.can_generate}
         self.count = count
         self.kept: dict[Modality, list[_Kept]] = {m: [] for m in self.decoders}
-        # what guidance steers away from in media from signal tokens, where it is trained
-        self.negatives: dict[Modality, Tensor | None] = {}
 
     def collect(self, modality: Modality, captions: Sequence[str], predicted: Tensor, target: Tensor) -> None:
         """Keep what is still wanted of ``(S, L, D)`` embeddings."""
@@ -51,13 +49,24 @@ class SampleWriter:
         for kept in self.kept.values():
             kept.clear()
 
-    def write(self, folder: Path, loggers: Sequence[Any], step: int) -> None:
-        """Draw, save to ``folder`` and log to W&B; a decoder that fails is reported, training goes on."""
+    def write(
+        self, folder: Path, loggers: Sequence[Any], step: int, negatives: Mapping[Modality, Tensor | None] | None = None
+    ) -> None:
+        """Draw, save to ``folder`` and log to W&B; a decoder that fails is reported, training goes on.
+
+        Args:
+            folder: of the files.
+            loggers: those of W&B get the media too.
+            step: number of optimizer steps so far.
+            negatives: per modality, the embedding that guidance steers away from in media from signal tokens;
+                ``None``: the decoder's negative prompt.
+
+        """
         for modality, kept in self.kept.items():
             if not kept:
                 continue
             try:
-                self._write(folder, modality, kept, loggers, step)
+                self._write(folder, modality, kept, loggers, step, (negatives or {}).get(modality))
             except Exception as error:  # hours of training are worth more than a picture
                 rank_zero_warn(f"no {modality} samples at step {step}: {type(error).__name__}: {error}")
 
@@ -68,12 +77,11 @@ class SampleWriter:
         kept: list[tuple[str, Tensor, Tensor]],
         loggers: Sequence[Any],
         step: int,
+        negative: Tensor | None,
     ) -> None:
         decoder = self.decoders[modality]
         shape = (-1, *decoder.embedding_shape)
-        ours = decoder.generate(
-            torch.stack([k[1] for k in kept]).reshape(shape), seed=SEED, negative=self.negatives.get(modality)
-        )
+        ours = decoder.generate(torch.stack([k[1] for k in kept]).reshape(shape), seed=SEED, negative=negative)
         theirs = decoder.generate(torch.stack([k[2] for k in kept]).reshape(shape), seed=SEED)
         blank = sum(map(constant, [*ours, *theirs]))
         if blank:

@@ -89,8 +89,8 @@ def cache(argv: Sequence[str]) -> int:
     found = stage.network.cache
     if found is None:
         raise UserError("network.cache is not set: give --model.network.cache.folder=FOLDER, or set it in the YAML")
-    data.renderer, data.reader = stage.renderer, stage.reader
-    trainer.predict(_Filler(stage), datamodule=_AllItems(data), return_predictions=False)
+    data = _AllItems(data.with_renderer(stage.renderer, stage.reader))
+    trainer.predict(_Filler(stage), datamodule=data, return_predictions=False)
     if trainer.is_global_zero:
         for name, count in found.counts().items():
             print(f"{found.folder}/{name}: {count} features")

@@ -109,7 +109,7 @@ def _check_experiment(arguments: list[str], name: str, folder: Path, workers: in
     from nextgpt_pl.training.cli import build
 
     stage, data = build(arguments)
-    data.renderer = stage.renderer
+    data = data.with_renderer(stage.renderer)
     data.check_length(data.conversation().context_length)
     usable = Counter[tuple[str, Hashable]]()
     with tallied(name, folder) as tally:

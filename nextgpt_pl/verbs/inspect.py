@@ -18,7 +18,7 @@ def inspect(argv: Sequence[str]) -> int:
     from nextgpt_pl.training.cli import build
 
     model, data = build(list(argv[1:]))
-    data.renderer = model.renderer
+    data = data.with_renderer(model.renderer)
     batch = next(iter(data.train_dataloader()))
     print(LEGEND)
     for line in lines_of(batch, model.renderer):

@@ -18,9 +18,16 @@ def test_a_max_length_beyond_the_context_is_refused_before_weights_are_read(netw
 
 
 def test_it_is_refused_outside_of_a_trainer_too(network):
-    data = CaptionedPairs([PocketWorld()], max_length=513)
-    data.renderer = network.conversation()
+    data = CaptionedPairs([PocketWorld()], max_length=513).with_renderer(network.conversation())
     with pytest.raises(UserError, match=r"data\.max_length=513: the LLM's context is 512 tokens"):
         data.rows("val")
     data.max_length = 512
     assert len(data.rows("val"))
+
+
+def test_a_data_module_with_a_renderer_is_one_of_its_own(network):
+    data = CaptionedPairs([PocketWorld(4, 2)])
+    both = [data.with_renderer(network.conversation(direction)) for direction in ("generation", "comprehension")]
+    assert [len(one.items("val")) for one in both] == [6, 6]
+    assert [one.conversation().direction for one in both] == ["generation", "comprehension"]
+    assert not data._items

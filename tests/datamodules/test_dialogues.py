@@ -142,9 +142,7 @@ def _module(conversation, **arguments):
         PocketDialogues(20, 2, ["text->image", "text->text"], name="a"),
         PocketDialogues(20, 2, ["text->audio", "image->text"], seed=1, name="b"),
     ]
-    data = Dialogues(sources, batch_size=4, **arguments)
-    data.renderer = conversation
-    return data
+    return Dialogues(sources, batch_size=4, **arguments).with_renderer(conversation)
 
 
 def test_loss_stands_on_the_assistants_turns_alone(conversation):
@@ -211,15 +209,14 @@ def test_mistakes_are_named(conversation):
     data = _module(conversation, reply_weights=dict.fromkeys(["text", "image", "video", "audio"], 0.0))
     with pytest.raises(UserError, match="leave no dialogue a share"):
         data.train_dataloader()
-    pairs = CaptionedPairs([PocketDialogues(2, 2)])
-    pairs.renderer = conversation
+    pairs = CaptionedPairs([PocketDialogues(2, 2)]).with_renderer(conversation)
     with pytest.raises(UserError, match="gives dialogues"):
         pairs.train_dataloader()
 
 
 def test_pairs_may_stand_among_dialogues(conversation):
-    data = Dialogues([PocketWorld(4, 2, ["image"]), PocketDialogues(4, 2, ["text->text"])], batch_size=8)
-    data.renderer = conversation
+    sources = [PocketWorld(4, 2, ["image"]), PocketDialogues(4, 2, ["text->text"])]
+    data = Dialogues(sources, batch_size=8).with_renderer(conversation)
     batch = next(iter(data.train_dataloader()))
     # a dialogue may have an exchange with an image of its own in front
     rows = set(batch.spans[Modality.IMAGE].rows.tolist())

@@ -71,8 +71,7 @@ def test_without_a_share_validation_sees_the_training_rows(tmp_path):
 def test_a_validation_without_rows_is_an_error_that_names_files_and_remedy(tmp_path):
     _write(tmp_path / "image" / "a.json", _plain("image", 2))
     source = OfficialJSON(tmp_path, ["image/a.json"], need_media=False, val_fraction=0.0001)
-    data = CaptionedPairs([source])
-    data.renderer = Conversation(None, {})
+    data = CaptionedPairs([source]).with_renderer(Conversation(None, {}))
     assert len(data.items("train")) == 2
     message = r"no item for val; val_fraction: 0 validates .*\n  image/a\.json: none of its 2 rows is for validation"
     with pytest.raises(UserError, match=message):
@@ -80,8 +79,7 @@ def test_a_validation_without_rows_is_an_error_that_names_files_and_remedy(tmp_p
     # another source's rows are validated on, and the report says that these are not among them
     _write(tmp_path / "image" / "b.json", _plain("image", 3))
     other = OfficialJSON(tmp_path, ["image/b.json"], need_media=False)
-    both = CaptionedPairs([source, other])
-    both.renderer = data.renderer
+    both = CaptionedPairs([source, other]).with_renderer(data.conversation())
     assert len(both.items("val")) == 3
     assert "a.json: none of its 2 rows is for validation: val_fraction=0.0001" in source.report.message()
 

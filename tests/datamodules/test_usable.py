@@ -119,8 +119,8 @@ def test_on_error_raise_names_the_item_and_the_file(media_folder, tiny_models, t
 def test_features_that_are_kept_are_not_read_again(media_folder, tiny_models, tmp_path, monkeypatch):
     from nextgpt_pl.features import FeatureCache
 
-    stage, data = _stage(tiny_models, FeatureCache(tmp_path / "cache", "float32")), _pairs(media_folder)
-    data.renderer, data.reader = stage.renderer, stage.reader
+    stage = _stage(tiny_models, FeatureCache(tmp_path / "cache", "float32"))
+    data = _pairs(media_folder).with_renderer(stage.renderer, stage.reader)
     everything = _AllItems(data)
     for batch in data.every_item(0, 1):
         everything.on_before_batch_transfer(batch, 0)
@@ -129,8 +129,8 @@ def test_features_that_are_kept_are_not_read_again(media_folder, tiny_models, tm
     assert data.rows_used()["train_rows_skipped"] == 3
     stage.network.cache.flush()
     assert sum(stage.network.cache.counts().values()) == 12
-    again, fresh = _stage(tiny_models, FeatureCache(tmp_path / "cache", "float32")), _pairs(media_folder)
-    fresh.renderer, fresh.reader = again.renderer, again.reader
+    again = _stage(tiny_models, FeatureCache(tmp_path / "cache", "float32"))
+    fresh = _pairs(media_folder).with_renderer(again.renderer, again.reader)
     monkeypatch.setattr(type(again.network.encoder), "prepare", _fails)
     batches = _good_batches(fresh)
     assert sum(len(slots) for batch in batches for slots in batch.slots.values()) == 12
@@ -226,9 +226,7 @@ def test_long_dialogues_lose_whole_exchanges_and_long_pairs_are_skipped(tmp_path
 
     def data(on_error, max_length):
         source = OfficialDialogues(tmp_path, ["d.json"], {"image": "."}, on_error=on_error)
-        found = Dialogues([source], batch_size=3, max_length=max_length)
-        found.renderer = conversation
-        return found
+        return Dialogues([source], batch_size=3, max_length=max_length).with_renderer(conversation)
 
     (item,) = [i for i in data("skip", 99).items("val") if i.key == "d.json, row 1"]
     whole = conversation(item)
@@ -261,8 +259,7 @@ def test_pairs_that_are_too_long_and_embeddings_that_are_not_finite_are_skipped(
     ]
     (tmp_path / "p.json").write_text(json.dumps(rows))
     source = OfficialJSON(tmp_path, ["p.json"], need_media=False, on_error="skip")
-    data = CaptionedPairs([source], batch_size=3, max_length=60)
-    data.renderer = conversation
+    data = CaptionedPairs([source], batch_size=3, max_length=60).with_renderer(conversation)
     (batch,) = data.train_dataloader()
     assert list(batch.keys) == ["p.json, row 0 (0.png)"] * 3
     reasons = {note.key: note.reason for note in batch.notes}

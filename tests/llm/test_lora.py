@@ -35,8 +35,7 @@ def _aligning(tiny_models, adapter, cache=None):
     _, data = tiny.stage_and_data("DecoderAlignment", tiny_models, 4)
     network = tiny.network(tiny_models, cache)
     stage = DecoderAlignment(network, samples=0, train_signal_rows=False, init_from=adapter)
-    data.renderer = stage.renderer
-    return stage, data
+    return stage, data.with_renderer(stage.renderer)
 
 
 def _dropouts(network):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.losses import spelling
+from nextgpt_pl.losses import spelling_loss
 from nextgpt_pl.projections import MLPInputProjection, WordInputProjection
 
 
@@ -45,9 +45,9 @@ def _spells(*tokens, words=4):
 def test_spelling_follows_the_order_of_the_words_and_lets_them_be_held():
     caption = [torch.tensor([2, 0, 1])]
     for spelled in ((2, 0, 1), (2, 2, 0, 1, 1), (2, 0, 0, 0, 1)):
-        assert spelling(_spells(*spelled), caption) < 1e-3
+        assert spelling_loss(_spells(*spelled), caption) < 1e-3
     for wrong in ((0, 2, 1), (2, 0, 0), (2, 0, 1, 3), (2, 0, 2, 1)):
-        assert spelling(_spells(*wrong), caption) > 3
+        assert spelling_loss(_spells(*wrong), caption) > 3
 
 
 def test_spelling_is_the_likelihood_of_all_readings_and_so_is_its_gradient():
@@ -55,16 +55,16 @@ def test_spelling_is_the_likelihood_of_all_readings_and_so_is_its_gradient():
     log_probs = logits.log_softmax(-1)  # two words of five are in the caption
     readings = ([0, 0, 0, 3], [0, 0, 3, 3], [0, 3, 3, 3])
     wanted = -torch.stack([log_probs[0, range(4), list(r)].sum() for r in readings]).logsumexp(0) / 2
-    found = spelling(log_probs, [torch.tensor([0, 3])])
+    found = spelling_loss(log_probs, [torch.tensor([0, 3])])
     assert torch.allclose(found, wanted, atol=1e-5)
-    assert torch.allclose(spelling(log_probs, [torch.tensor([0, 3])], count=1.0), 2 * found)
+    assert torch.allclose(spelling_loss(log_probs, [torch.tensor([0, 3])], count=1.0), 2 * found)
     gradients = [torch.autograd.grad(loss, logits, retain_graph=True)[0] for loss in (found, wanted)]
     assert torch.allclose(*gradients, atol=1e-5)
 
 
 def test_a_repeated_word_counts_once_and_a_long_caption_is_cut():
-    assert spelling(_spells(1, 2), [torch.tensor([1, 1, 2, 2])]) < 1e-3
-    long = spelling(_spells(1, 2), [torch.tensor([1, 2, 3, 0])])
+    assert spelling_loss(_spells(1, 2), [torch.tensor([1, 1, 2, 2])]) < 1e-3
+    long = spelling_loss(_spells(1, 2), [torch.tensor([1, 2, 3, 0])])
     assert torch.isfinite(long)
     assert long < 1e-3
 
@@ -76,7 +76,7 @@ def test_words_are_learned_from_captions_alone():
     optimizer = torch.optim.AdamW(projection.parameters(), lr=1e-2)
     for _ in range(150):
         optimizer.zero_grad()
-        spelling(projection.word_log_probs(features), captions).backward()
+        spelling_loss(projection.word_log_probs(features), captions).backward()
         optimizer.step()
     chosen = projection.word_log_probs(features).argmax(-1)
     assert [c.unique_consecutive().tolist() for c in chosen] == [[i, 8 + i] for i in range(8)]
@@ -93,10 +93,11 @@ def test_the_model_gives_the_llms_words_and_refuses_other_projections(network):
     assert torch.equal(network.input_projections["image"].words, network.llm.word_embeddings())
     conversation = network.conversation("comprehension")
     from nextgpt_pl.dialogue.batching import pad
+    from nextgpt_pl.stages.spelling import spelling
 
     rows = [conversation(items.captioned_pair("train", m, 0)) for m in GENERATED]
     batch = pad(rows, conversation.pad_token_id)
-    loss, cut, count = network.spelling(batch)
+    loss, cut, count = spelling(network, batch)
     loss.backward()
     words = [[label for label in row.labels if label >= 0][:-1] for row in rows]  # without the end of the turn
     distinct = [len(torch.tensor(w).unique_consecutive()) for w in words]
@@ -104,4 +105,4 @@ def test_the_model_gives_the_llms_words_and_refuses_other_projections(network):
     assert all(p.mlp[0].weight.grad.abs().sum() > 0 for p in network.input_projections.values())
     network.input_projections["image"] = MLPInputProjection(128, 256, width=8)
     with pytest.raises(UserError, match="MLPInputProjection knows no words"):
-        network.spelling(batch)
+        spelling(network, batch)

@@ -55,8 +55,7 @@ def test_a_feature_is_made_once(network, monkeypatch):
     """The encoder is frozen: the second epoch reads its features from memory."""
     stage = EncoderAlignment(network, captions=0)
     stage.configure_model()
-    data = _data()
-    data.renderer = stage.renderer
+    data = _data().with_renderer(stage.renderer)
     batch = next(iter(data.val_dataloader()))
     with torch.no_grad():
         first = stage.network.embed(batch)

@@ -25,3 +25,19 @@ def test_black_pictures_are_written_counted_and_told(tmp_path):
     with pytest.warns(UserWarning, match="2 of 6 image samples at step 7 are constant"):
         writer.write(tmp_path, [], 7)
     assert len(list(tmp_path.glob("image_*_signal.png"))) == 3
+
+
+def test_guidance_steers_media_of_signal_tokens_away_from_what_is_given(tmp_path):
+    given = []
+
+    class Decoder(_Dark):
+        def generate(self, embeddings, *, seed, negative=None, **sampling):
+            given.append(negative)
+            return super().generate(embeddings, seed=seed)
+
+    writer = SampleWriter({Modality.IMAGE: Decoder([2, 3])}, count=1)
+    writer.collect(Modality.IMAGE, ["a"], torch.ones(1, 2, 3), torch.ones(1, 2, 3))
+    null_signal = torch.zeros(2, 3)
+    writer.write(tmp_path, [], 7, {Modality.IMAGE: null_signal})
+    assert given[0] is null_signal
+    assert given[1] is None

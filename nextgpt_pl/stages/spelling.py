@@ -1,0 +1,48 @@
+"""The spelling loss of encoder alignment: input projections that speak in the LLM's words spell the captions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.losses import spelling_loss
+from nextgpt_pl.model import NextGPT
+from nextgpt_pl.projections import WordInputProjection
+from nextgpt_pl.samples import Batch
+from nextgpt_pl.utils.distributed import zero_for_unused
+
+
+def spelling(network: NextGPT, batch: Batch) -> tuple[Tensor, int, int]:
+    """How far the media's tokens are from spelling the batch's labels; the LLM does not run.
+
+    Returns:
+        The sum of the loss over words, the number of words for which a medium has too few tokens, and the number of all
+        words; each of this rank's batch.
+
+    Raises:
+        UserError: an input projection is not a :class:`WordInputProjection`.
+
+    """
+    device = batch.labels.device
+    # parameters that this loss does not reach, such as the offset, still need a gradient
+    total = zero_for_unused(network.input_projections.values(), torch.zeros((), device=device))
+    labels, special = batch.on_host().labels, torch.tensor(network.llm.tokenizer.all_special_ids)
+    words = cut = 0
+    features = network.features(batch)
+    for modality, slots in network.slots(batch).items():
+        projection = network.input_projection(modality)
+        if not isinstance(projection, WordInputProjection):
+            raise UserError(f"network.input_projection: {type(projection).__name__} knows no words to spell with")
+        captions = [_words(labels[row], len(projection.words), special) for row, _ in slots]
+        if captions:
+            log_probs = projection.word_log_probs(features[modality])
+            total = total + spelling_loss(log_probs, captions, 1.0)
+            words += sum(len(caption) for caption in captions)
+            cut += sum(max(0, len(caption.unique_consecutive()) - log_probs.shape[1]) for caption in captions)
+    return total, cut, words
+
+
+def _words(labels: Tensor, vocabulary: int, special: Tensor) -> Tensor:
+    """The labels of a row that are words of the LLM, without special tokens."""
+    return labels[(labels >= 0) & (labels < vocabulary) & ~torch.isin(labels, special)]
