@@ -180,7 +180,7 @@ RATE = "rate=.*a number above 0, in hertz or frames per second"
         (
             "image",
             {"image": np.zeros((0, 0, 3), np.uint8)},
-            r"image arrays are uint8 \(H, W, 3\), this is uint8 \(0, 0, 3\)",
+            r"image arrays are uint8 \(H, W, 3\), got uint8 \(0, 0, 3\)",
         ),
         ("video", {"video": np.zeros((0, 8, 8, 3), np.uint8)}, r"video arrays are uint8 \(T, H, W, 3\)"),
         ("audio", {"audio": np.zeros(0, np.float32)}, r"floating-point samples \(n,\)"),
@@ -197,7 +197,7 @@ RATE = "rate=.*a number above 0, in hertz or frames per second"
         ("audio", {"audio": WAVE, "rate": "16k"}, RATE),
         ("audio", {"audio": WAVE, "rate": float("nan")}, RATE),
         ("audio", {"audio": ("16k", WAVE)}, RATE),
-        ("audio", {"audio": (16000, np.zeros(160, np.int16))}, r"floating-point samples \(n,\), this is int16"),
+        ("audio", {"audio": (16000, np.zeros(160, np.int16))}, r"floating-point \(n,\), got int16"),
         ("image", {"image": (16000, PICTURE)}, "tuple cannot be read as image"),
         ("audio", {"audio": np.full(160, np.nan, np.float32)}, "160 of 160 values of this audio are not finite"),
         ("text", {"text": 7}, "its text is a string, not 7"),

@@ -1,4 +1,4 @@
-"""Makes the parser's messages short: which key, which value, and what would be right."""
+"""Short messages for the parser's errors: the key, its value and what is expected."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ _BOILERPLATE = re.compile(
 
 def config_files(argv: Sequence[str]) -> list[Path]:
     """The values of ``-c FILE``, ``--config FILE`` and ``--config=FILE``."""
-    found = [Path(value) for flag, value in itertools.pairwise(argv) if flag in ("-c", "--config")]
-    return found + [Path(a.removeprefix("--config=")) for a in argv if a.startswith("--config=")]
+    paths = [Path(value) for flag, value in itertools.pairwise(argv) if flag in ("-c", "--config")]
+    return paths + [Path(a.removeprefix("--config=")) for a in argv if a.startswith("--config=")]
 
 
 @contextmanager
@@ -52,37 +52,37 @@ def parse_errors(known_keys: Sequence[str] = ()) -> Iterator[None]:
 
     """
     # jsonargparse checks a value by converting it to each type, which may raise any of these
-    wrong = (ArgumentError, TypeError, ValueError, KeyError, AttributeError, RecursionError, ImportError)
+    parser_errors = (ArgumentError, TypeError, ValueError, KeyError, AttributeError, RecursionError, ImportError)
     try:
         yield
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
     except UserError:
         raise
-    except wrong as error:
+    except parser_errors as error:
         raise UserError(explain(str(error), known_keys) or type(error).__name__) from error
 
 
 def explain(message: str, known_keys: Sequence[str] = ()) -> str:
-    """One sentence or two instead of the parser's nested report.
+    """Summarise the parser's nested report in one or two sentences.
 
     Args:
-        message: the parser's.
+        message: the parser's report.
         known_keys: all dotted keys of the verb, to find the nearest to one that does not exist.
 
     """
     keys = [key for key in _KEY.findall(message) if key != "config"]
     path = ".".join(keys)
-    if found := _UNKNOWN.search(message):
+    if match := _UNKNOWN.search(message):
         classes = _CALLABLE.findall(message) or _CLASS.findall(message)
-        close = nearest(found[1], _parameters(classes[-1])) if classes else ""
-        return f"{path}.{found[1]}: no such key{_with_prefix(close, path)}{_value(message)}"
-    if found := _NO_CLASS.search(message):
-        return f"{path}.class_path: no {found[2]!r} in {found[1]}{nearest(found[2], _public(found[1]))}"
+        close = nearest(match[1], _parameters(classes[-1])) if classes else ""
+        return f"{path}.{match[1]}: no such key{_with_prefix(close, path)}{_value(message)}"
+    if match := _NO_CLASS.search(message):
+        return f"{path}.class_path: no {match[2]!r} in {match[1]}{nearest(match[2], _public(match[1]))}"
     if about_value := _about_value(message, path):
         return about_value
-    if found := _UNRECOGNISED.search(message):
-        return f"{found[1]}: no such key{nearest(found[1], known_keys)}"
+    if match := _UNRECOGNISED.search(message):
+        return f"{match[1]}: no such key{nearest(match[1], known_keys)}"
     lines = [line.strip(" -") for line in message.splitlines() if line.strip() and not _BOILERPLATE.match(line)]
     return "\n  ".join(lines)
 
@@ -93,25 +93,25 @@ def _about_value(message: str, path: str) -> str:
 
 
 def _about_one(message: str, path: str) -> str:
-    if found := _NO_FILE.search(message):
-        if found[1].endswith((".yaml", ".yml")) or "/" in found[1]:
-            return f"{path}: no such file: {found[1]}"
-        return f"{path}: a class, a mapping or a YAML file is expected, got {found[1]!r}"
-    if found := _TYPE.search(message):
-        return f"{path}: {_plain_type(found[1])} is expected, got {found[2]!r}"
-    if found := _NO_CONFIG.search(message):
-        return f"{path.split('.', maxsplit=1)[0]}: a mapping or a YAML file is expected, got {found[1]!r}"
+    if match := _NO_FILE.search(message):
+        if match[1].endswith((".yaml", ".yml")) or "/" in match[1]:
+            return f"{path}: no such file: {match[1]}"
+        return f"{path}: a class, a mapping or a YAML file is expected, got {match[1]!r}"
+    if match := _TYPE.search(message):
+        return f"{path}: {_plain_type(match[1])} is expected, got {match[2]!r}"
+    if match := _NO_CONFIG.search(message):
+        return f"{path.split('.', maxsplit=1)[0]}: a mapping or a YAML file is expected, got {match[1]!r}"
     return ""
 
 
 def _about_union(message: str, path: str) -> str:
-    kinds, given = _UNION.findall(message), _GIVEN.search(message)
-    if not (path and kinds and given) or _REASON.search(message):
+    types, given = _UNION.findall(message), _GIVEN.search(message)
+    if not (path and types and given) or _REASON.search(message):
         return ""
     if given[1].startswith("Namespace("):
         return f"{path}: a single key of it cannot be set on the command line; give the whole mapping"
-    known = dict.fromkeys(_plain_type(kind) for kind in kinds)
-    return f"{path}: {' or '.join(known)} is expected, got {given[1]!r:.80}"
+    expected = dict.fromkeys(_plain_type(name) for name in types)
+    return f"{path}: {' or '.join(expected)} is expected, got {given[1]!r:.80}"
 
 
 def _with_prefix(clause: str, path: str) -> str:
@@ -120,8 +120,8 @@ def _with_prefix(clause: str, path: str) -> str:
 
 
 def _value(message: str) -> str:
-    found = re.search(r"NestedArg\(key='[^']*', val='([^']*)'\)", message)
-    return f" (value {found[1]!r})" if found else ""
+    match = re.search(r"NestedArg\(key='[^']*', val='([^']*)'\)", message)
+    return f" (value {match[1]!r})" if match else ""
 
 
 def _plain_type(text: str) -> str:
@@ -131,21 +131,21 @@ def _plain_type(text: str) -> str:
 
 
 def _parameters(class_path: str) -> Iterable[str]:
-    """Names that a class or function takes; those that a constructor passes on as ``**kwargs`` are its base's."""
-    module, _, name = class_path.rpartition(".")
+    """Argument names of a class or function, including those that ``**kwargs`` passes to base classes."""
+    module, _, class_name = class_path.rpartition(".")
     try:
-        target = getattr(importlib.import_module(module), name)
+        target = getattr(importlib.import_module(module), class_name)
         classes = target.__mro__ if inspect.isclass(target) else ()
-        makers = [vars(c)["__init__"] for c in classes if "__init__" in vars(c)] or [target]
-        found: list[str] = []
-        for maker in makers:
-            parameters = inspect.signature(maker).parameters
-            found += [p for p in parameters if p not in ("self", "args", "kwargs")]
+        constructors = [vars(c)["__init__"] for c in classes if "__init__" in vars(c)] or [target]
+        names: list[str] = []
+        for constructor in constructors:
+            parameters = inspect.signature(constructor).parameters
+            names += [p for p in parameters if p not in ("self", "args", "kwargs")]
             if "kwargs" not in parameters:
                 break
     except (ImportError, AttributeError, ValueError):
         return ()
-    return found
+    return names
 
 
 def _public(module: str) -> Iterable[str]:

@@ -23,18 +23,18 @@ def arguments(target: Any) -> dict[str, Any]:
     Empty if an annotation cannot be resolved; all arguments then count as plain values.
     """
     classes = target.__mro__ if inspect.isclass(target) else ()
-    makers = [vars(c)["__init__"] for c in classes if "__init__" in vars(c) and c is not object] or [target]
-    found: dict[str, Any] = {}
-    for maker in makers:
+    constructors = [vars(c)["__init__"] for c in classes if "__init__" in vars(c) and c is not object] or [target]
+    types_by_name: dict[str, Any] = {}
+    for constructor in constructors:
         try:
-            kinds = typing.get_type_hints(maker)
-            parameters = inspect.signature(maker).parameters
+            kinds = typing.get_type_hints(constructor)
+            parameters = inspect.signature(constructor).parameters
         except (NameError, TypeError, ValueError):
             return {}
-        found = {name: kinds[name] for name in parameters if name in kinds} | found
+        types_by_name = {name: kinds[name] for name in parameters if name in kinds} | types_by_name
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             break
-    return found
+    return types_by_name
 
 
 def names_code(kind: Any) -> bool:

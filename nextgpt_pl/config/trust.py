@@ -144,20 +144,20 @@ class _Check:
         if unknown := sorted(map(str, value.keys() - _SPEC)):
             raise UserError(f"{where}.{unknown[0]}: beside class_path only init_args is allowed")
         target = self.target(value["class_path"], base, where) if "class_path" in value else base
-        given = value.get("init_args") or {}
-        if not isinstance(given, Mapping):
-            raise UserError(f"{where}.init_args: a mapping is expected, got {given!r:.80}")
+        init_args = value.get("init_args") or {}
+        if not isinstance(init_args, Mapping):
+            raise UserError(f"{where}.init_args: a mapping is expected, got {init_args!r:.80}")
         kinds = arguments(target)
-        found = {_key(k, where): self.value(v, kinds.get(k, object), f"{where}.{k}") for k, v in given.items()}
-        return {"class_path": f"{target.__module__}.{target.__qualname__}", "init_args": found}
+        init = {_key(k, where): self.value(v, kinds.get(k, object), f"{where}.{k}") for k, v in init_args.items()}
+        return {"class_path": f"{target.__module__}.{target.__qualname__}", "init_args": init}
 
     def callable(self, value: Any, returned: Any, where: str) -> Any:
         """Check a class that is instantiated later, or a function."""
         name = value.get("class_path") if isinstance(value, Mapping) else value
         if isinstance(value, str) and (value in FUNCTIONS or value in self.trust):
-            found = imported(value, where)
-            if not inspect.isclass(found):
-                return found
+            target = imported(value, where)
+            if not inspect.isclass(target):
+                return target
         ours = inspect.isclass(returned) and returned.__module__.startswith(f"{PACKAGE}.")
         if ours or name in self.trust:
             return self.instance(value, returned if inspect.isclass(returned) else object, where)
@@ -171,13 +171,13 @@ class _Check:
             return imported(name, where)
         if not name.startswith(f"{PACKAGE}."):
             raise self.refused(name, where)
-        found = imported(name, where)
+        target = imported(name, where)
         # refuse names that a module of this package imports from other packages
-        if not inspect.isclass(found) or not found.__module__.startswith(f"{PACKAGE}."):
+        if not inspect.isclass(target) or not target.__module__.startswith(f"{PACKAGE}."):
             raise self.refused(name, where, f"a class of {PACKAGE} is expected")
-        if not issubclass(found, base):
+        if not issubclass(target, base):
             raise self.refused(name, where, f"a {base.__name__} is expected")
-        return found
+        return target
 
     def refused(self, name: Any, where: str, reason: str = f"it is not of {PACKAGE}") -> UserError:
         advice = ""
@@ -190,10 +190,10 @@ def _hides_class(value: Any) -> bool:
     """Whether a string, read as YAML, names a class."""
     if isinstance(value, str):
         try:
-            meant = parse_yaml(value)
+            parsed = parse_yaml(value)
         except UserError:
             return False
-        return not isinstance(meant, str) and _hides_class(meant)
+        return not isinstance(parsed, str) and _hides_class(parsed)
     if isinstance(value, Mapping):
         return "class_path" in value or any(map(_hides_class, value.values()))
     return isinstance(value, list) and any(map(_hides_class, value))

@@ -79,14 +79,14 @@ def check_files(path: Path) -> None:
         UserError: as :func:`read_yaml`.
 
     """
-    found, waiting = set[Path](), [path]
-    while waiting:
-        file = waiting.pop()
-        if file.resolve() in found:
+    seen, pending = set[Path](), [path]
+    while pending:
+        file = pending.pop()
+        if file.resolve() in seen:
             continue
-        found.add(file.resolve())
+        seen.add(file.resolve())
         names = [text for text in _texts(read_yaml(file)) if text.endswith((".yaml", ".yml"))]
-        waiting += [file.parent / name for name in names if len(name) < _PATH and (file.parent / name).is_file()]
+        pending += [file.parent / name for name in names if len(name) < _PATH and (file.parent / name).is_file()]
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -125,19 +125,19 @@ def read_text(path: Path) -> str:
 def _bound(root: yaml.Node) -> None:
     """Refuse a document with more than :data:`LIMIT` values when aliases are expanded, or one that contains itself."""
     sizes: dict[int, int] = {}
-    opened: set[int] = set()
+    open_nodes: set[int] = set()
     stack: list[tuple[yaml.Node, bool]] = [(root, False)]
     while stack:
         node, done = stack.pop()
         if done:
-            opened.discard(id(node))
+            open_nodes.discard(id(node))
             sizes[id(node)] = 1 + sum(sizes[id(child)] for child in _children(node))
             if sizes[id(node)] > LIMIT:
                 raise UserError(f"more than {LIMIT:,} values when its aliases (*name) are expanded")
         elif id(node) not in sizes:
-            if id(node) in opened:
+            if id(node) in open_nodes:
                 raise UserError(f"an alias (*name) on line {node.start_mark.line + 1} contains itself")
-            opened.add(id(node))
+            open_nodes.add(id(node))
             stack.append((node, True))
             stack += [(child, False) for child in _children(node)]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from nextgpt_pl.decoders.files import PipelineFiles
 from nextgpt_pl.features import FeatureCache, Memory, Store
 from nextgpt_pl.features.keys import digest, folder_sha256
-from nextgpt_pl.features.store import in_chunks
+from nextgpt_pl.features.store import in_fixed_batches
 from nextgpt_pl.utils.precision import compute_dtype
 from nextgpt_pl.utils.quiet import quiet_loading
 from nextgpt_pl.utils.transfer import upload
@@ -57,7 +57,7 @@ class CaptionEncoder:
         if self._store is None:
             self._store = self._open(cache)
         keys = [digest("caption", caption) for caption in captions]
-        made = self._store.fetch(keys, lambda at: in_chunks([captions[i] for i in at], _CHUNK, self._embed_now))
+        made = self._store.fetch(keys, lambda at: in_fixed_batches([captions[i] for i in at], _CHUNK, self._embed_now))
         return upload(torch.stack(made), self.device)
 
     def remember(self, max_bytes: int) -> None:

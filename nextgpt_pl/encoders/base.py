@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import FeatureCache, Memory, Store
 from nextgpt_pl.features.keys import media_key, media_name
-from nextgpt_pl.features.store import complete, in_chunks
+from nextgpt_pl.features.store import complete, in_fixed_batches
 from nextgpt_pl.media.reading import VERSION as READING_VERSION
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.samples import Media, MediaSlot
@@ -116,7 +116,7 @@ class Encoder(nn.Module, ABC):
         if self.cache is not None and media.modality not in self._stores:
             return False
         store, key = self._store(media.modality)
-        store.look_again()  # workers persist over epochs while the parent process fills the cache
+        store.refresh_if_changed()  # workers persist over epochs while the parent process fills the cache
         return key(media) in store
 
     def features(self, modality: Modality, media: Sequence[Media], device: torch.device | str) -> Tensor:
@@ -155,7 +155,7 @@ class Encoder(nn.Module, ABC):
         for (modality, wanted), lookup, own, of_all in zip(media.items(), lookups, chunks, together, strict=True):
             some = [wanted[i] for i in lookup.missing]
             encode = partial(self._encode, modality, device)
-            made.append(in_chunks(some, _CHUNK, encode) if some else None)
+            made.append(in_fixed_batches(some, _CHUNK, encode) if some else None)
             for _ in range(of_all - own):
                 blank = self.blank(modality)
                 self(modality, blank.expand(_CHUNK, *[-1] * (blank.ndim - 1)).to(device))

@@ -1,6 +1,7 @@
-"""What frozen parts compute, kept under keys made of who computed it and from what."""
+"""Features of frozen parts, stored under keys of their producer and their input."""
 
 from nextgpt_pl.features.cache import FeatureCache
-from nextgpt_pl.features.store import FeatureStore, Memory, Store
+from nextgpt_pl.features.disk import FeatureStore
+from nextgpt_pl.features.store import Memory, Store
 
 __all__ = ["FeatureCache", "FeatureStore", "Memory", "Store"]

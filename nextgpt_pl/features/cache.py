@@ -1,4 +1,4 @@
-"""The feature cache as a YAML configures it."""
+"""The feature cache, as configured in YAML."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import Any, Literal
 
 import torch
 
+from nextgpt_pl.features.disk import MANIFEST, FeatureStore
 from nextgpt_pl.features.keys import fingerprint
-from nextgpt_pl.features.store import MANIFEST, FeatureStore
 from nextgpt_pl.utils.storage import DiskFullError
 
 
 @dataclass
 class FeatureCache:
-    """Features on disk, made once for all runs, epochs and processes.
+    """Features on disk, computed once for all runs, epochs and processes.
 
-    What is missing is computed and added as training goes, or all at once by ``python -m nextgpt_pl cache -c FILE``.
-    A part is loaded when the first thing that it must compute is missing: with a full cache, never.
+    Missing features are computed and added during training, or all at once by ``python -m nextgpt_pl cache -c FILE``.
+    A frozen part is loaded when its first feature is missing; with a complete cache it is never loaded.
 
     Args:
-        folder: of all producers.
-        dtype: of the features on disk; ``float16`` is half the size, ``float32`` exact.
+        folder: folder of the stores of all producers.
+        dtype: dtype of the features on disk; ``float16`` is half the size, ``float32`` exact.
 
     """
 
@@ -35,16 +35,16 @@ class FeatureCache:
     _stores: dict[str, FeatureStore] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        # when the cache is let go of, or at the program's end
-        weakref.finalize(self, _flush_at_the_end, self._stores)
+        # runs when the cache is garbage-collected, or at exit
+        weakref.finalize(self, _flush_at_exit, self._stores)
 
     def store(self, kind: str, source: str, producer: dict[str, Any]) -> FeatureStore:
         """The store of a producer.
 
         Args:
             kind: ``encoder-image``, ``captions``, ...
-            source: where the YAML has the part from; features of the same source and another producer are stale.
-            producer: all that its features depend on but for their content: weights, preprocessing.
+            source: the part's name in the YAML; features of the same source and another producer are stale.
+            producer: description of what its features depend on besides their input: weights, preprocessing.
 
         """
         described = {**producer, "dtype": self.dtype}
@@ -52,16 +52,16 @@ class FeatureCache:
         if name not in self._stores:
             folder = Path(self.folder) / name
             if not folder.is_dir():
-                _tell_stale(Path(self.folder), kind, {**described, "source": source})
+                _warn_stale(Path(self.folder), kind, {**described, "source": source})
             self._stores[name] = FeatureStore(folder, {**described, "source": source}, getattr(torch, self.dtype))
         return self._stores[name]
 
     def counts(self) -> dict[str, int]:
-        """How many features each store in use has."""
+        """Number of features in each open store."""
         return {name: len(store) for name, store in self._stores.items()}
 
     def flush(self) -> None:
-        """Write what is still in memory."""
+        """Write features that are still in memory."""
         _flush(self._stores)
 
 
@@ -70,7 +70,7 @@ def _flush(stores: dict[str, FeatureStore]) -> None:
         store.flush()
 
 
-def _flush_at_the_end(stores: dict[str, FeatureStore]) -> None:
+def _flush_at_exit(stores: dict[str, FeatureStore]) -> None:
     """Write the remaining features at exit, where no caller can handle an error: print a full disk and go on."""
     try:
         _flush(stores)
@@ -78,8 +78,8 @@ def _flush_at_the_end(stores: dict[str, FeatureStore]) -> None:
         print(f"feature cache: {error}; features that were not written will be computed again", file=sys.stderr)
 
 
-def _tell_stale(root: Path, kind: str, producer: dict[str, Any]) -> None:
-    """Say which features are there that this producer did not make, and what is different."""
+def _warn_stale(root: Path, kind: str, producer: dict[str, Any]) -> None:
+    """Warn about features of the same source and another producer, and name the differences."""
     for manifest in sorted(root.glob(f"{kind}-*/{MANIFEST}")):
         other = json.loads(manifest.read_text())
         different = sorted(k for k in producer.keys() | other.keys() if producer.get(k) != other.get(k))

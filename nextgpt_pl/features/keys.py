@@ -23,12 +23,12 @@ _FILES = 2**18  # maximum number of files whose hashes are remembered, about 100
 
 
 def digest(*parts: bytes | str) -> bytes:
-    """The key of some content; where one part ends and the next begins counts."""
-    found = hashlib.sha256()
+    """The key of some content; each part's length is hashed too, so borders between parts matter."""
+    sha256 = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
-        found.update(len(data).to_bytes(8, "little") + data)
-    return found.digest()[:KEY_BYTES]
+        sha256.update(len(data).to_bytes(8, "little") + data)
+    return sha256.digest()[:KEY_BYTES]
 
 
 def fingerprint(description: dict[str, Any]) -> str:
@@ -37,7 +37,7 @@ def fingerprint(description: dict[str, Any]) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Of a file's bytes; read again only if its size or its time of change is another."""
+    """Hash of a file's bytes; cached until its size or mtime changes."""
     status = path.stat()
     return _file_sha256(str(path.resolve()), status.st_size, status.st_mtime_ns)
 
@@ -45,18 +45,20 @@ def file_sha256(path: Path) -> str:
 @lru_cache(_FILES)
 def _file_sha256(path: str, _size: int, _changed: int) -> str:
     with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _blocks(file)
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _hash_blocks(file)
+        )
 
 
-def _blocks(file: Any) -> str:
-    found = hashlib.sha256()
+def _hash_blocks(file: Any) -> str:
+    sha256 = hashlib.sha256()
     while block := file.read(2**24):
-        found.update(block)
-    return found.hexdigest()
+        sha256.update(block)
+    return sha256.hexdigest()
 
 
 def folder_sha256(folder: Path, patterns: Iterable[str] = ("*.safetensors", "*.bin", "*.gguf", "*.json")) -> str:
-    """Of a model's weights and configuration: all files of a folder that match, by name."""
+    """Hash of a model's weights and configuration: names and contents of all matching files in a folder."""
     files = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
     return fingerprint({path.name: file_sha256(path) for path in files})
 

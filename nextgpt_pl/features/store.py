@@ -1,29 +1,17 @@
-"""Where features are kept: in memory, or on disk in shards that are whole or not there."""
+"""Stores of features: the interface, look-ups, and the store in memory."""
 
 from __future__ import annotations
 
-import json
-import time
-import uuid
-import warnings
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-from nextgpt_pl.errors import UserError
-from nextgpt_pl.features.shards import Shard, write_shard
-from nextgpt_pl.utils.atomic import delete_abandoned, write_atomic
-
 _ENTRY = 1024  # bytes of an entry besides the values: key, tensor object, dictionary slot
-SHARD_BYTES = 64 * 2**20
-MANIFEST = "manifest.json"
 
 
 class Store(ABC):
@@ -34,18 +22,18 @@ class Store(ABC):
 
     @abstractmethod
     def get(self, key: Hashable) -> Tensor | None:
-        """The tensor, float32; ``None`` if it is not there."""
+        """The tensor in float32; ``None`` if it is missing."""
 
     @abstractmethod
     def add(self, key: Hashable, value: Tensor) -> None:
-        """Keep a tensor; what :meth:`get` gives afterwards is rounded to the store's dtype."""
+        """Add a tensor; :meth:`get` returns it rounded to the store's dtype."""
 
     @abstractmethod
-    def look_again(self) -> None:
-        """Find entries that other processes have added, if the store is shared."""
+    def refresh_if_changed(self) -> None:
+        """Load entries that other processes have added, if the store is shared."""
 
     def missing(self, keys: Sequence[Hashable]) -> list[int]:
-        """Positions of the keys that are not there, of equal ones the first."""
+        """Positions of the missing keys; only the first of equal keys."""
         first: dict[Hashable, int] = {}
         for index, key in enumerate(keys):
             first.setdefault(key, index)
@@ -53,8 +41,8 @@ class Store(ABC):
 
     def look_up(self, keys: Sequence[Hashable]) -> Lookup:
         """Look up several keys."""
-        found = {key: self.get(key) for key in dict.fromkeys(keys)}
-        return Lookup(self, keys, found, self.missing(keys))
+        values = {key: self.get(key) for key in dict.fromkeys(keys)}
+        return Lookup(self, keys, values, self.missing(keys))
 
     def fetch(self, keys: Sequence[Hashable], make: Callable[[list[int]], Tensor]) -> list[Tensor]:
         """One CPU tensor per key; ``make(positions)`` computes the missing ones, each key once."""
@@ -80,23 +68,23 @@ class Lookup:
     missing: list[int]
 
 
-def complete(lookups: Sequence[Lookup], made: Sequence[Tensor | None]) -> list[list[Tensor]]:
+def complete(lookups: Sequence[Lookup], computed: Sequence[Tensor | None]) -> list[list[Tensor]]:
     """Per lookup one CPU tensor per key; computed values are added to the stores.
 
     Args:
         lookups: lookups to complete.
-        made: per lookup the values of its missing keys ``(n, ...)`` on any device, or ``None`` if nothing is missing.
+        computed: per lookup the values of its missing keys ``(n, ...)`` on any device, or ``None`` if none are missing.
             All lookups together take one host synchronisation.
 
     """
-    copied = iter(_on_host([values.detach().float() for values in made if values is not None]))
-    for lookup, values in zip(lookups, made, strict=True):
+    on_host = iter(_on_host([values.detach().float() for values in computed if values is not None]))
+    for lookup, values in zip(lookups, computed, strict=True):
         if values is None:
             continue
-        for key, value in zip([lookup.keys[i] for i in lookup.missing], next(copied), strict=True):
+        for key, value in zip([lookup.keys[i] for i in lookup.missing], next(on_host), strict=True):
             lookup.store.add(key, value)
             kept = lookup.store.get(key)
-            # a full memory does not keep the value
+            # a full in-memory store drops the value
             lookup.found[key] = value if kept is None else kept
     return [[v for v in (lookup.found[key] for key in lookup.keys) if v is not None] for lookup in lookups]
 
@@ -131,12 +119,12 @@ class Memory(Store):
         return key in self._values
 
     def get(self, key: Hashable) -> Tensor | None:
-        """As it was added."""
+        """The tensor as it was added."""
         if self.evict and key in self._values:
             self._values.move_to_end(key)
         return self._values.get(key)
 
-    def look_again(self) -> None:
+    def refresh_if_changed(self) -> None:
         """Do nothing: the store belongs to one process."""
 
     def add(self, key: Hashable, value: Tensor) -> None:
@@ -155,121 +143,14 @@ def _size(value: Tensor) -> int:
     return value.nbytes + _ENTRY
 
 
-class FeatureStore(Store):
-    """A folder of shards, each a safetensors file with ``keys``, ``values`` and ``checksums``, memory-mapped.
+def in_fixed_batches(items: Sequence[Any], size: int, compute: Callable[[list[Any]], Tensor]) -> Tensor:
+    """Apply ``compute`` to batches of exactly ``size`` items; the last batch is padded by repeating its last item.
 
-    Any number of processes may write; each writes its own shards, atomically. Values that a killed process had not
-    written are computed again. So are damaged values, with a warning that names the shard.
-
-    Args:
-        folder: folder of this producer's features.
-        producer: description of the network that computes the features, as plain data; written to the folder.
-        dtype: dtype of the features on disk.
-
+    Matrix products of another size are summed in another order. With a fixed size, a feature's last bits do not depend
+    on which other features are missing from the cache, so a resumed run equals an uninterrupted one.
     """
-
-    def __init__(self, folder: Path, producer: dict[str, Any], dtype: torch.dtype) -> None:
-        self.folder, self.producer, self.dtype = folder, producer, dtype
-        self._shards: dict[str, Shard | None] = {}
-        self._index: dict[bytes, tuple[Shard, int]] = {}
-        self._new: dict[bytes, Tensor] = {}
-        self._changed = 0  # the folder's mtime at the last refresh
-        folder.mkdir(parents=True, exist_ok=True)
-        delete_abandoned(folder)
-        write_atomic(folder / MANIFEST, json.dumps(producer, indent=2, sort_keys=True) + "\n")
-        self.refresh()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # memory maps cannot be pickled: a spawned worker opens the folder again
-        return FeatureStore, (self.folder, self.producer, self.dtype)
-
-    def __len__(self) -> int:
-        return len(self._index) + len(self._new)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._new or self._read(key) is not None
-
-    def look_again(self) -> None:
-        """Refresh if the folder's mtime has changed."""
-        if self.folder.stat().st_mtime_ns != self._changed:
-            self.refresh()
-
-    def refresh(self) -> None:
-        """Open new shards of this and of other processes; values in later shards override those in earlier ones."""
-        self._changed = self.folder.stat().st_mtime_ns
-        for path in sorted(self.folder.glob("*.safetensors")):
-            if path.name in self._shards:
-                continue
-            try:
-                shard = Shard(path)
-            except (SafetensorError, OSError) as error:
-                self._shards[path.name] = None
-                warnings.warn(
-                    f"feature cache: {path} is damaged ({error}): its features are computed again; delete it",
-                    stacklevel=2,
-                )
-                continue
-            self._shards[path.name] = shard
-            for row, key in enumerate(shard.keys):
-                self._index[key] = (shard, row)
-
-    def _read(self, key: object) -> Tensor | None:
-        """The value from a memory-mapped shard; ``None`` if it is missing or damaged."""
-        assert isinstance(key, bytes)
-        place = self._index.get(key)
-        if place is None:
-            return None
-        shard, row = place
-        value = shard.read(row, key)
-        if value is None:
-            del self._index[key]
-            warnings.warn(
-                f"feature cache: {shard.path}: the value in row {row} is damaged (checksum): it is computed again",
-                stacklevel=3,
-            )
-        return value
-
-    def get(self, key: Hashable) -> Tensor | None:
-        """The value from a shard, or from the buffer of values that are not written yet."""
-        assert isinstance(key, bytes)
-        if key in self._new:
-            return self._new[key].float()
-        value = self._read(key)
-        return None if value is None else value.float()
-
-    def add(self, key: Hashable, value: Tensor) -> None:
-        """Written with the next shard.
-
-        Raises:
-            UserError: the feature does not fit into half precision.
-
-        """
-        assert isinstance(key, bytes)
-        rounded = value.detach().cpu().to(self.dtype, copy=True).contiguous()
-        if not torch.isfinite(rounded).all():
-            raise UserError(f"feature cache: a feature is not finite in {self.dtype}; set network.cache.dtype=float32")
-        self._new[key] = rounded
-        if rounded.nbytes * len(self._new) >= SHARD_BYTES:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write a shard of what is new, and take in those of other processes."""
-        if self._new:
-            # names sort by time and are unique across machines that share the folder
-            name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}.safetensors"
-            write_shard(self.folder / name, self._new)
-            self._new.clear()
-        self.refresh()
-
-
-def in_chunks(items: Sequence[Any], size: int, compute: Callable[[list[Any]], Tensor]) -> Tensor:
-    """``compute`` over chunks of exactly ``size`` items, the last one filled up by repeating its last item.
-
-    Matrix products of other sizes are summed in another order: without this, a feature's last bits would depend on
-    what else was missing from the cache at the time, and a resumed run would not equal an uninterrupted one.
-    """
-    found = []
+    outputs = []
     for start in range(0, len(items), size):
-        chunk = list(items[start : start + size])
-        found.append(compute(chunk + chunk[-1:] * (size - len(chunk)))[: len(chunk)])
-    return torch.cat(found)
+        batch = list(items[start : start + size])
+        outputs.append(compute(batch + batch[-1:] * (size - len(batch)))[: len(batch)])
+    return torch.cat(outputs)

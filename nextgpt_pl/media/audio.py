@@ -33,7 +33,7 @@ def _mel_filters(bins: int) -> Tensor:
 def fbank(samples: Tensor, bins: int = 128) -> Tensor:
     """Log-mel filter bank energies ``(frames, bins)`` of ``(n,)`` samples at 16 kHz.
 
-    Kaldi's definition with ImageBind's settings: Hann window, no dither, no energy, whole frames only.
+    Kaldi's definition with ImageBind's settings: Hann window, no dither, no energy, complete frames only.
     """
     frames = samples.unfold(0, _FRAME, _SHIFT)
     frames = frames - frames.mean(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Pictures for people: media side by side under their captions."""
+"""Figures that show media side by side under their captions."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def compare(
 def draw_media(axis: Any, modality: Modality, array: np.ndarray, rate: int) -> None:
     """An image, a video as a film strip, or a sound as its spectrogram."""
     if modality is Modality.AUDIO:
-        # a whisper of noise keeps the logarithm of silence finite
-        audible = array + 1e-6 * np.random.default_rng(0).standard_normal(len(array))
-        axis.specgram(audible, NFFT=1024, noverlap=768, Fs=rate, vmin=-110, vmax=-30)
+        # weak noise keeps the logarithm of silence finite
+        noisy = array + 1e-6 * np.random.default_rng(0).standard_normal(len(array))
+        axis.specgram(noisy, NFFT=1024, noverlap=768, Fs=rate, vmin=-110, vmax=-30)
         axis.set_yscale("symlog", linthresh=500)
         axis.set_ylim(100, rate / 2)
         axis.set_xlabel("s", fontsize=7)

@@ -1,4 +1,4 @@
-"""Reading media. Everything read is bounded, and every failure names the file.
+"""Read media files. Sizes are bounded, and every error names the file.
 
 Arrays: image ``(H, W, 3)`` uint8, video ``(T, H, W, 3)`` uint8, audio ``(samples,)`` float32 mono; depth and thermal
 ``(H, W)`` and IMU ``(6, n)`` float32, from ``.npy`` files.
@@ -14,14 +14,13 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.media.arrays import ARRAYS, finite, readings
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media
 
-VERSION = 1  # raised when a file is read differently, or another one is refused; see nextgpt_pl.features.keys
+VERSION = 1  # raise it when a file is read differently or other files are refused; see nextgpt_pl.features.keys
 MAX_PIXELS = 64_000_000  # of an image, or of one video frame
 MAX_SECONDS = 600.0
-#: media that come as plain arrays
-ARRAYS = (Modality.DEPTH, Modality.THERMAL, Modality.IMU)
 
 
 def _existing(path: Path) -> Path:
@@ -37,11 +36,11 @@ def _unreadable(path: Path, what: str, error: Exception) -> UserError:
 
 
 def load_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """An image upright in RGB; transparency is laid on white.
+    """Read an image as RGB: rotated by its EXIF orientation, transparent pixels composited on white.
 
     Raises:
-        UserError: missing, unreadable, with floating-point pixels that are not finite, or more than ``max_pixels``; the
-            size is read before anything is decoded.
+        UserError: the file is missing, unreadable or larger than ``max_pixels``, which is checked before decoding, or a
+            floating-point pixel is not finite.
 
     """
     try:
@@ -67,15 +66,21 @@ def load_video(
     max_pixels: int = MAX_PIXELS,
     max_seconds: float = MAX_SECONDS,
 ) -> tuple[np.ndarray, float]:
-    """Frames ``(T, H, W, 3)`` and frames per second; all of them, or those with the given ascending numbers.
+    """Read a video's frames ``(T, H, W, 3)`` and its frames per second.
+
+    Args:
+        path: the file.
+        frame_indices: ascending numbers of the frames to return; by default all.
+        max_pixels: maximum number of pixels per frame.
+        max_seconds: maximum duration.
 
     Raises:
-        UserError: missing, unreadable, too large, or without the frames asked for.
+        UserError: the file is missing, unreadable or too large, or has fewer frames than ``frame_indices`` needs.
 
     """
     import av
 
-    wanted = None if frame_indices is None else set(frame_indices)
+    requested = None if frame_indices is None else set(frame_indices)
     try:
         with av.open(str(_existing(path))) as container:
             if not container.streams.video:
@@ -91,26 +96,26 @@ def load_video(
             for number, frame in enumerate(container.decode(stream)):
                 if number / fps > max_seconds:
                     raise UserError(f"{path}: longer than {max_seconds:g} seconds")
-                if wanted is None or number in wanted:
+                if requested is None or number in requested:
                     frames.append(frame.to_ndarray(format="rgb24"))
-                if wanted is not None and number >= max(wanted):
+                if requested is not None and number >= max(requested):
                     break
     except UserError:
         raise
     except Exception as error:  # a decoder may raise anything on damaged data
         raise _unreadable(path, "video", error) from error
-    if not frames or (wanted is not None and len(frames) < len(wanted)):
+    if not frames or (requested is not None and len(frames) < len(requested)):
         raise UserError(
-            f"{path}: {len(frames)} frames were read, {len(wanted) if wanted else 'at least 1'} were wanted"
+            f"{path}: {len(frames)} frames were read, {len(requested) if requested else 'at least 1'} were wanted"
         )
     return np.stack(frames), fps
 
 
 def load_audio(path: Path, max_seconds: float = MAX_SECONDS) -> tuple[np.ndarray, int]:
-    """Samples ``(n,)`` float32, channels averaged, and the sample rate in hertz.
+    """Read audio samples ``(n,)`` float32, averaged over channels, and the sample rate in hertz.
 
     Raises:
-        UserError: missing, unreadable, too long, of no length, or with samples that are not finite.
+        UserError: the file is missing, unreadable, empty or too long, or a sample is not finite.
 
     """
     import soundfile
@@ -128,10 +133,10 @@ def load_audio(path: Path, max_seconds: float = MAX_SECONDS) -> tuple[np.ndarray
 
 
 def _load_audio_stream(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
-    """The sound of containers that libsndfile does not know (m4a, mp4)."""
+    """Read audio from containers that libsndfile does not support (m4a, mp4)."""
     import av
 
-    pieces, seconds = [], 0.0
+    chunks, seconds = [], 0.0
     try:
         with av.open(str(path)) as container:
             if not container.streams.audio:
@@ -139,41 +144,25 @@ def _load_audio_stream(path: Path, max_seconds: float) -> tuple[np.ndarray, int]
             rate = int(container.streams.audio[0].rate)
             resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate)
             for frame in container.decode(audio=0):
-                for part in resampler.resample(frame):
-                    pieces.append(part.to_ndarray()[0])
-                    seconds += part.samples / rate
+                for chunk in resampler.resample(frame):
+                    chunks.append(chunk.to_ndarray()[0])
+                    seconds += chunk.samples / rate
                 if seconds > max_seconds:
                     raise UserError(f"{path}: longer than {max_seconds:g} seconds")
     except UserError:
         raise
     except Exception as error:  # a decoder may raise anything on damaged data
         raise _unreadable(path, "sound", error) from error
-    if not pieces:
+    if not chunks:
         raise UserError(f"{path}: holds no samples")
-    return finite(np.concatenate(pieces).astype(np.float32), Modality.AUDIO, str(path)), rate
-
-
-def finite(array: np.ndarray, modality: Modality, where: str) -> np.ndarray:
-    """Return the array if all of its values are finite.
-
-    Raises:
-        UserError: values are not finite; the message names ``where``, their number and the first one's position.
-
-    """
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        bad = np.argwhere(~np.isfinite(array))
-        place = ", ".join(map(str, bad[0].tolist()))
-        raise UserError(
-            f"{where}: {len(bad)} of {array.size} values of this {modality} are not finite, the first at [{place}]"
-        )
-    return array
+    return finite(np.concatenate(chunks).astype(np.float32), Modality.AUDIO, str(path)), rate
 
 
 def load_array(path: Path, modality: Modality) -> np.ndarray:
-    """Depth, thermal or IMU readings of a ``.npy`` file, float32; never an array of objects.
+    """Read a depth, thermal or IMU array from a ``.npy`` file as float32; arrays of objects are refused.
 
     Raises:
-        UserError: missing, unreadable, or of another shape.
+        UserError: the file is missing or unreadable, or the array is not valid, see :func:`readings`.
 
     """
     try:
@@ -185,30 +174,11 @@ def load_array(path: Path, modality: Modality) -> np.ndarray:
     return readings(np.asarray(array), modality, str(path))
 
 
-def readings(array: np.ndarray, modality: Modality, where: str) -> np.ndarray:
-    """A depth, thermal or IMU array as float32.
-
-    Raises:
-        UserError: of another shape, without end, or thermal values beyond 0 to 1.
-
-    """
-    if modality is Modality.THERMAL and array.dtype == np.uint8:
-        array = array.astype(np.float32) / 255
-    wanted = "(6, n)" if modality is Modality.IMU else "(H, W)"
-    right = array.ndim == 2 and array.size and (modality is not Modality.IMU or array.shape[0] == 6)
-    if not right or array.dtype.kind != "f":
-        raise UserError(f"{where}: {modality} arrays are floating-point {wanted}, this is {array.dtype} {array.shape}")
-    array = finite(array.astype(np.float32), modality, where)
-    if modality is Modality.THERMAL and (array.min() < 0 or array.max() > 1):
-        raise UserError(f"{where}: thermal values from 0 to 1, or uint8; these are {array.min():g} to {array.max():g}")
-    return array
-
-
 def array_of(media: Media) -> tuple[np.ndarray, float | None]:
-    """A medium's array and its rate in frames per second or hertz; ``None`` for images and if it is unknown.
+    """Read a medium's array and its rate in frames per second or hertz; ``None`` if it has no rate.
 
     Raises:
-        UserError: its file is missing, unreadable or too large, or its values are not finite.
+        UserError: the file is missing, unreadable or too large, or a value is not finite.
 
     """
     if not isinstance(media.source, Path):
@@ -222,10 +192,10 @@ def array_of(media: Media) -> tuple[np.ndarray, float | None]:
 
 
 def as_array(source: Any, modality: Modality, where: str = "") -> tuple[np.ndarray, float | None]:
-    """A medium given as bytes of a file, a PIL image, or an array, and its rate where the bytes say one.
+    """Convert the bytes of a file, a PIL image or an array to a medium's array, and its rate if the bytes hold one.
 
     Raises:
-        UserError: it is none of these, an array of another shape, or has values that are not finite.
+        UserError: the source is none of these, the array has another shape or dtype, or a value is not finite.
 
     """
     if isinstance(source, (bytes, bytearray)):
@@ -245,23 +215,23 @@ def as_array(source: Any, modality: Modality, where: str = "") -> tuple[np.ndarr
         return readings(array, modality, where), None
     if modality is Modality.AUDIO:
         if array.ndim != 1 or array.dtype.kind != "f" or not array.size:
-            raise UserError(f"{where}: a sound is floating-point samples (n,), this is {array.dtype} {array.shape}")
+            raise UserError(f"{where}: audio arrays are floating-point (n,), got {array.dtype} {array.shape}")
         return finite(array.astype(np.float32), modality, where), None
     dimensions = 4 if modality is Modality.VIDEO else 3
     if array.ndim != dimensions or array.shape[-1] != 3 or array.dtype != np.uint8 or not array.size:
         shape = "(T, H, W, 3)" if modality is Modality.VIDEO else "(H, W, 3)"
-        raise UserError(f"{where}: {modality} arrays are uint8 {shape}, this is {array.dtype} {array.shape}")
+        raise UserError(f"{where}: {modality} arrays are uint8 {shape}, got {array.dtype} {array.shape}")
     return array, None
 
 
 def _from_bytes(data: bytes, modality: Modality, where: str) -> tuple[np.ndarray, float | None]:
     import tempfile
 
-    # libraries for video and sound read files; the name's ending says nothing to them
+    # video and audio libraries read files and ignore the file name's extension
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
         file.flush()
         try:
             return array_of(Media(modality, Path(file.name)))
-        except UserError as error:  # the temporary file's name means nothing to the user
+        except UserError as error:  # name the argument instead of the temporary file
             raise UserError(str(error).replace(file.name, where or f"bytes of {modality}")) from None

@@ -1,4 +1,4 @@
-"""Writing media: files to play, and pictures that compare them."""
+"""Write media files, and figures that compare media."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 from nextgpt_pl.modality import MODALITIES, Modality
 
-_SCALE = 2  # small videos are enlarged for people to look at
+_SCALE = 2  # enlargement of small videos, for viewing
 
 
 def save(array: np.ndarray, modality: Modality, path: Path, rate: float | None = None) -> None:
@@ -20,7 +20,7 @@ def save(array: np.ndarray, modality: Modality, path: Path, rate: float | None =
         save_image(array, path)
         return
     if not rate:
-        raise ValueError(f"{path}: {modality} is written with a rate, none was given")
+        raise ValueError(f"{path}: {modality} needs a rate to be written")
     if modality is Modality.VIDEO:
         save_video(array, path, rate)
     else:
@@ -33,7 +33,7 @@ def save_image(array: np.ndarray, path: Path) -> None:
 
 
 def save_video(frames: np.ndarray, path: Path, fps: float) -> None:
-    """Write ``(T, H, W, 3)`` uint8 as GIF or, for any other ending, as H.264; small frames are enlarged."""
+    """Write ``(T, H, W, 3)`` uint8 as GIF or, for any other extension, as H.264; small frames are enlarged."""
     if max(frames.shape[1:3]) < 256:
         frames = frames.repeat(_SCALE, axis=1).repeat(_SCALE, axis=2)
     if path.suffix == ".gif":
@@ -44,7 +44,7 @@ def save_video(frames: np.ndarray, path: Path, fps: float) -> None:
 
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
-        # yuv420p wants even sides
+        # yuv420p requires even sides
         stream.height, stream.width = (side - side % 2 for side in frames.shape[1:3])
         stream.pix_fmt, stream.options = "yuv420p", {"crf": "12"}
         for frame in frames[:, : stream.height, : stream.width]:
@@ -53,7 +53,7 @@ def save_video(frames: np.ndarray, path: Path, fps: float) -> None:
 
 
 def save_video_exactly(frames: np.ndarray, path: Path, fps: float) -> None:
-    """Write ``(T, H, W, 3)`` uint8 without loss (FFV1 in a ``.mkv``): for files that are measured, not watched."""
+    """Write ``(T, H, W, 3)`` uint8 without loss (FFV1 in a ``.mkv``): for files that metrics read."""
     import av
 
     with av.open(str(path), "w") as container:
@@ -80,18 +80,18 @@ def save_comparison(
     ours: Sequence[np.ndarray],
     rate: float | None,
 ) -> list[Path]:
-    """One picture that compares two series of media under their captions, and each medium as a file to play.
+    """Write a figure that compares two series of media under their captions, and each medium as a file.
 
     Args:
-        folder: where to.
-        modality: of the media.
+        folder: output folder.
+        modality: modality of the media.
         captions: one per column or row.
-        theirs: drawn from the true caption embedding (files ``..._text``).
-        ours: drawn from the projected signal tokens (files ``..._signal``).
+        theirs: generated from the true caption embedding (files ``..._text``).
+        ours: generated from the projected signal tokens (files ``..._signal``).
         rate: a video's frames per second or a sound's sample rate.
 
     Returns:
-        The files, the picture first.
+        The files that were written, the figure first.
 
     """
     from nextgpt_pl.media.plots import compare

@@ -1,6 +1,6 @@
-"""Numbers and weights that belong to all processes together. Alone, every function gives back what it was given.
+"""Collectives over all ranks. With one process, each function returns its argument.
 
-All of these are collective: every process has to call them, in the same order.
+Every rank has to call them, in the same order.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def world_size() -> int:
-    """How many there are."""
+    """The number of ranks; 1 without a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -30,7 +30,7 @@ def rank() -> int:
 
 
 def communication_device() -> torch.device | None:
-    """Where tensors must be for processes to exchange them; ``None`` if it does not matter."""
+    """The device that the collectives' backend requires; ``None`` if any device will do."""
     # with cpu_offload the backend is "cuda:nccl,cpu:gloo"
     if world_size() > 1 and "nccl" in dist.get_backend():
         return torch.device("cuda", torch.cuda.current_device())
@@ -38,7 +38,7 @@ def communication_device() -> torch.device | None:
 
 
 def all_reduce_sum(values: Tensor) -> Tensor:
-    """Sum over processes, without a gradient."""
+    """Sum over ranks, without a gradient."""
     values = values.detach()
     if world_size() > 1:
         values = values.clone()
@@ -50,9 +50,9 @@ def all_gather_objects(value: T) -> list[T]:
     """The values of all ranks in order (all-gather of small picklable objects)."""
     if world_size() == 1:
         return [value]
-    found: list[T | None] = [None] * world_size()
-    dist.all_gather_object(found, value)
-    return cast(list[T], found)
+    values: list[T | None] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return cast(list[T], values)
 
 
 @dataclass(frozen=True)
@@ -94,26 +94,26 @@ def means(names: Sequence[str], sums: Mapping[str, tuple[Tensor, int]]) -> dict[
     nothing = torch.zeros((), device=device)
     totals = [sums[name][0].detach().double() if name in sums else nothing.double() for name in names]
     counts = torch.tensor([sums[name][1] if name in sums else 0 for name in names], dtype=torch.float64)
-    everywhere = all_reduce_sum(torch.cat([torch.stack(totals), upload(counts, device)]))
-    found = {}
-    for name, total, count in zip(names, *everywhere.chunk(2), strict=True):
-        of_all = count.clamp(min=1)
+    reduced = all_reduce_sum(torch.cat([torch.stack(totals), upload(counts, device)]))
+    result = {}
+    for name, total, count in zip(names, *reduced.chunk(2), strict=True):
+        divisor = count.clamp(min=1)
         own = sums[name][0].float() if name in sums else nothing
-        found[name] = Mean(own / (of_all / world_size()).float(), (total / of_all).float(), count)
-    return found
+        result[name] = Mean(own / (divisor / world_size()).float(), (total / divisor).float(), count)
+    return result
 
 
 def all_reduce_max(numbers: Sequence[int], device: torch.device | str) -> list[int]:
     """Element-wise maximum of the ranks' numbers (all-reduce)."""
     if world_size() == 1:
         return list(numbers)
-    found = upload(torch.tensor(numbers), device)
-    dist.all_reduce(found, dist.ReduceOp.MAX)
-    return [int(number) for number in found.tolist()]
+    maxima = upload(torch.tensor(numbers), device)
+    dist.all_reduce(maxima, dist.ReduceOp.MAX)
+    return [int(number) for number in maxima.tolist()]
 
 
 def any_rank(flag: bool, device: torch.device | str) -> bool:
-    """Whether the flag is up anywhere."""
+    """Whether the flag is set on any rank."""
     return bool(flag) if world_size() == 1 else bool(all_reduce_sum(torch.tensor(float(flag), device=device)) > 0)
 
 
@@ -126,7 +126,13 @@ def broadcast_object(value: T) -> T:
 
 
 def full_tensor(tensor: Tensor, device: torch.device | str | None = None) -> Tensor:
-    """A sharded tensor put together, on the CPU; ``device`` is where its processes communicate."""
+    """The full tensor of a sharded one, on the CPU (all-gather).
+
+    Args:
+        tensor: a tensor; one that is not sharded is copied to the CPU.
+        device: device that the collectives require; see :func:`communication_device`.
+
+    """
     if isinstance(tensor, DTensor):
         shards = tensor.detach()
         placed = cast(DTensor, shards if device is None else shards.to(device))
@@ -135,7 +141,7 @@ def full_tensor(tensor: Tensor, device: torch.device | str | None = None) -> Ten
 
 
 def own_shard(value: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor cut as ``like`` is; every process has the whole one, so nothing is sent."""
+    """Shard a full tensor as ``like`` is sharded; every rank has the full tensor, so nothing is sent."""
     if not isinstance(like, DTensor):
         return value
     from torch.distributed.tensor import distribute_tensor
@@ -145,10 +151,10 @@ def own_shard(value: Tensor, like: Tensor) -> Tensor:
 
 
 def zero_for_unused(modules: Iterable[nn.Module], like: Tensor) -> Tensor:
-    """Zero, in ``like``'s dtype, that gives every trainable parameter of the modules a gradient of zero.
+    """A zero, in ``like``'s dtype, whose backward pass gives every trainable parameter of the modules a zero gradient.
 
-    For what a batch has no use for: a parameter without a gradient on one process and with one on another is never
-    made equal again (FSDP), or ends the run (DDP).
+    For modules that a batch does not use. A parameter that has a gradient on some ranks only diverges between ranks
+    under FSDP and is an error under DDP.
     """
     zero = like.new_zeros(())
     if not torch.is_grad_enabled():

@@ -21,11 +21,11 @@ def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
         own = own.to_local() if isinstance(own, DTensor) else own
         if own.is_floating_point():
             flags.setdefault(own.device, {})[name] = own.isfinite().all()
-    found: list[str] = []
+    names: list[str] = []
     for of_device in flags.values():
-        good = torch.stack(list(of_device.values())).tolist()
-        found += [name for name, finite in zip(of_device, good, strict=True) if not finite]
-    return found
+        finite_flags = torch.stack(list(of_device.values())).tolist()
+        names += [name for name, finite in zip(of_device, finite_flags, strict=True) if not finite]
+    return names
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str, hint: str | Callable[[], str] = "") -> None:

@@ -53,8 +53,8 @@ def check_trainer_precision(precision: object) -> None:
 
     """
     aliases = {"None": "32-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
-    found = aliases.get(str(precision), str(precision))
-    if found not in TRAINER_PRECISIONS:
+    full_name = aliases.get(str(precision), str(precision))
+    if full_name not in TRAINER_PRECISIONS:
         raise UserError(
             f"trainer.precision={precision}: trained weights and targets must be float32; use"
             f" {', '.join(TRAINER_PRECISIONS[:-1])} or {TRAINER_PRECISIONS[-1]}."

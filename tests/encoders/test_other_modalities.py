@@ -88,9 +88,9 @@ def test_they_are_shown_to_the_model_in_messages(network, folder):
 
 
 def test_mistakes_are_named(folder, tmp_path):
-    with pytest.raises(UserError, match=r"x: imu arrays are floating-point \(6, n\), this is float64 \(3, 4\)"):
+    with pytest.raises(UserError, match=r"x: imu arrays are floating-point \(6, n\), got float64 \(3, 4\)"):
         media.as_array(np.zeros((3, 4)), Modality.IMU, "x")
-    with pytest.raises(UserError, match="thermal values from 0 to 1, or uint8; these are 0 to 40"):
+    with pytest.raises(UserError, match=r"thermal values must be in \[0, 1\], or uint8; got 0 to 40"):
         media.as_array(np.array([[0.0, 40.0]]), Modality.THERMAL, "x")
     assert media.as_array(np.array([[255]], np.uint8), Modality.THERMAL)[0] == 1.0
     with pytest.raises(UserError, match="not finite"):

@@ -47,7 +47,7 @@ def test_what_another_process_writes_is_seen(tmp_path):
     assert torch.equal(ours.get(KEYS[0]), torch.ones(2))
     theirs.add(KEYS[1], torch.ones(2))
     theirs.flush()
-    ours.look_again()
+    ours.refresh_if_changed()
     assert KEYS[1] in ours
 
 

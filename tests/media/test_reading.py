@@ -113,9 +113,9 @@ def test_media_given_as_arrays_images_and_bytes(clip, tmp_path):
 @pytest.mark.parametrize(
     ("source", "modality", "message"),
     [
-        (np.zeros((4, 6)), Modality.IMAGE, r"image arrays are uint8 \(H, W, 3\), this is float64 \(4, 6\)"),
+        (np.zeros((4, 6)), Modality.IMAGE, r"image arrays are uint8 \(H, W, 3\), got float64 \(4, 6\)"),
         (np.zeros((4, 6, 3), np.uint8), Modality.VIDEO, r"uint8 \(T, H, W, 3\)"),
-        (np.zeros((2, 9), np.float32), Modality.AUDIO, r"floating-point samples \(n,\)"),
+        (np.zeros((2, 9), np.float32), Modality.AUDIO, r"floating-point \(n,\)"),
         (b"no picture", Modality.IMAGE, "not a readable image"),
     ],
 )
@@ -180,5 +180,5 @@ def test_arrays_that_are_not_finite_are_refused_wherever_they_are_from(modality)
 
 
 def test_media_with_a_rate_are_not_written_without_one(tmp_path):
-    with pytest.raises(ValueError, match="written with a rate"):
+    with pytest.raises(ValueError, match="needs a rate"):
         media_files.save(np.zeros(9, np.float32), Modality.AUDIO, tmp_path / "a.wav")
