@@ -14,9 +14,9 @@ from nextgpt_pl.utils.storage import DiskFullError, full_path, is_disk_full
 
 # verb -> where its function of the whole command line is, and what it does
 VERBS: dict[str, tuple[str, str]] = {
-    "fit": ("nextgpt_pl.training.cli:run", "train:  fit -c experiments/dec_align.yaml [--model.lr=1e-3 ...]"),
+    "fit": ("nextgpt_pl.verbs.training:run", "train:  fit -c experiments/dec_align.yaml [--model.lr=1e-3 ...]"),
     "validate": (
-        "nextgpt_pl.training.cli:run",
+        "nextgpt_pl.verbs.training:run",
         "validation data once:  validate -c FILE --ckpt_path CHECKPOINT",
     ),
     "test": (

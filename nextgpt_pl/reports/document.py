@@ -81,7 +81,9 @@ class Document:
         self.blocks += blocks
 
     def keep(self, file: Path, name: str, words: str = "") -> Medium:
-        """Copy a medium beside the page, so that the folder can be moved or sent."""
+        """Copy a medium beside the page, so that the folder can be moved or sent; one in the folder stays there."""
+        if file.resolve().is_relative_to(self.folder.resolve()):
+            return Medium(file, words)
         target = self.folder / "media" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)

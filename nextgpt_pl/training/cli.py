@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import os
-import subprocess
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,13 +23,12 @@ from nextgpt_pl.training.checkpoint_io import AtomicCheckpointIO, newest
 from nextgpt_pl.training.full_disk import explaining_full_disk
 from nextgpt_pl.training.keep import BestCheckpoint, LastCheckpoints
 from nextgpt_pl.training.progress import ResumingProgressBar
-from nextgpt_pl.training.runs import RunConfig, create_run_folder, describe, first_process, loggers, run_folder
+from nextgpt_pl.training.runs import RunConfig, create_run_folder, first_process, loggers, run_folder
 from nextgpt_pl.training.usage_errors import check_seed, check_trainer, trainer_errors
 from nextgpt_pl.utils.atomic import write_atomic
 from nextgpt_pl.utils.parents import child_environment, forget_children
 from nextgpt_pl.utils.precision import check_trainer_precision
 
-_LAST_WORDS = 120.0  # seconds that rank 0 waits for the other ranks to exit
 _FOLDER_VARIABLE = "NEXTGPT_RUN_FOLDER"
 
 
@@ -182,18 +179,6 @@ def parsed(argv: list[str], cli_class: type[ExperimentCLI] = ExperimentCLI, **ar
     finally:
         os.environ.pop(_FOLDER_VARIABLE, None)
         forget_children()
-
-
-def run(argv: list[str]) -> int:
-    """Parse ``VERB -c FILE ...``, run it, and return the exit code."""
-    cli = parsed(argv)
-    # the processes that this one started are killed when it exits: wait until they have finished
-    for process in getattr(cli.trainer.strategy.launcher, "procs", ()):
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_LAST_WORDS)
-    if first_process():
-        print(f"done. {describe(cli.run_folder)}")
-    return 0
 
 
 class _PartsOnly(ExperimentCLI):

@@ -53,6 +53,22 @@ def test_a_run_leaves_its_folder_and_a_second_one_another(caplog):
     assert main(["fit", "-c", str(runs[-1] / "config.yaml"), "--run.name=again"]) == 0
 
 
+@pytest.mark.parametrize("wandb", ["disabled", "offline"])
+def test_the_end_of_fit_prints_final_values_and_the_page(wandb, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_MODE", wandb)
+    few = ["--trainer.max_steps=2", "--trainer.log_every_n_steps=1", "--trainer.limit_val_batches=1"]
+    validated = ["--trainer.val_check_interval=1", "--trainer.num_sanity_val_steps=0"]
+    assert _fit("--run.name=a", *few, *validated) == 0
+    run = Path("outputs/dec_align/a").resolve()
+    printed = capsys.readouterr().out.splitlines()
+    start = printed.index("final validation:")
+    assert printed[start + 1].split()[0] == "val/loss"
+    assert float(printed[start + 1].split()[1]) > 0
+    assert printed[-2] == f"page: {run / 'index.html'}"
+    assert printed[-1].startswith(f"done. {run}: adapter/")
+    assert (run / "curves.png").is_file()
+
+
 def test_validate_and_resume_from_a_checkpoint():
     assert _fit("--run.name=a") == 0
     checkpoint = "outputs/dec_align/a/checkpoints/last.ckpt"

@@ -1,0 +1,49 @@
+"""``fit`` and ``validate``: LightningCLI, and what is printed at the end of a training."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from pathlib import Path
+
+from nextgpt_pl.training.cli import parsed
+from nextgpt_pl.training.runs import describe, first_process
+
+_LAST_WORDS = 120.0  # seconds that rank 0 waits for the other ranks to exit
+
+
+def run(argv: list[str]) -> int:
+    """Parse ``VERB -c FILE ...``, run it, and return the exit code."""
+    cli = parsed(argv)
+    # the processes that this one started are killed when it exits: wait until they have finished
+    for process in getattr(cli.trainer.strategy.launcher, "procs", ()):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_LAST_WORDS)
+    if first_process():
+        if cli.subcommand == "fit":
+            print_results(cli.run_folder)
+        print(f"done. {describe(cli.run_folder)}")
+    return 0
+
+
+def print_results(folder: Path) -> None:
+    """Print a run's final validation values, write its page and print the page's path; nothing without metrics.
+
+    A page that cannot be written is reported on stderr: the training itself has succeeded.
+    """
+    from nextgpt_pl.reports import Run
+    from nextgpt_pl.reports.run_page import final_validation, write_run_page
+
+    found = Run(folder)
+    try:
+        values = final_validation(found)
+        if values:
+            width = max(map(len, values))
+            print("\n".join(["final validation:", *(f"  {name:<{width}}  {v:.4g}" for name, v in values.items())]))
+        page = write_run_page(found)
+    except Exception as error:  # whatever is wrong with it
+        print(f"{folder}: the page could not be written: {error}", file=sys.stderr)
+    else:
+        if page is not None:
+            print(f"page: {page}")
