@@ -18,6 +18,7 @@ from nextgpt_pl.encoders.base import Encoder
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.llm import CausalLM
+from nextgpt_pl.llm.passes import frozen_lengths
 from nextgpt_pl.modality import Modality, ids_behind
 from nextgpt_pl.model_arguments import check_sizes, modality_of, signal_counts, with_separator
 from nextgpt_pl.projections import InputProjection, OutputProjection, WordInputProjection
@@ -164,7 +165,7 @@ class NextGPT(nn.Module):
         assert isinstance(projection, InputProjection)
         return projection
 
-    def load(self, encoder: bool = True) -> None:
+    def load(self, encoder: bool = True, llm_layers: bool = True) -> None:
         """Build the networks and read the frozen weights; under the meta device nothing is read.
 
         What is random is drawn on the CPU, then moved to the default device.
@@ -172,11 +173,12 @@ class NextGPT(nn.Module):
         Args:
             encoder: read it too. Without, it is read when the first medium is shown, as it is with a cache when a
                 feature is missing there.
+            llm_layers: read the LLM's layers too. Without, they are read by the first pass of the LLM.
 
         """
         device = torch.get_default_device()
         with isolated(1):
-            self.llm.load(sum(self.num_signal_tokens.values()))
+            self.llm.load(sum(self.num_signal_tokens.values()), layers=llm_layers)
         spans = self.span_ids()
         projected = self.decoders if self.media_as == "signals" else {}
         for modality, decoder in projected.items():
@@ -224,10 +226,10 @@ class NextGPT(nn.Module):
         return found + [Block(block, recompute=False, own_dtype=True) for block in encoder]
 
     def prepare_for_sharding(self) -> None:
-        """Make every process run every block equally often, whatever is in its batch."""
-        self.llm.run_once_per_batch()
+        """Make every rank run every block equally often, whatever is in its batch."""
+        self.llm.prepare_for_sharding()
         if self.encoder is not None:
-            self.encoder.in_step = self.encoder.loaded
+            self.encoder.prepare_for_sharding()
 
     def embed(self, batch: Batch) -> Tensor:
         """Token embeddings ``(B, T, H)``, with the projected media in their slots."""
@@ -253,23 +255,14 @@ class NextGPT(nn.Module):
 
     def slots(self, batch: Batch) -> dict[Modality, list[tuple[int, MediaSlot]]]:
         """Row and slot of the batch's media, by modality; a sharded encoder gives all modalities, in a fixed order."""
-        if self.encoder is None or not self.encoder.in_step:
+        if self.encoder is None or not self.encoder.collective:
             return batch.slots
         return {m: batch.slots.get(m, []) for m in self.encoder.modalities}
 
     def hidden_states(self, batch: Batch, embeddings: Tensor) -> Tensor:
         """The LLM's final hidden states ``(B, T, H)`` of :meth:`embed`'s embeddings."""
-        return self.llm(embeddings, batch.lengths(), self._frozen_until(batch) if self.llm.frozen_prefix else None)
-
-    def _frozen_until(self, batch: Batch) -> list[int]:
-        """Per row, where the first embedding stands that may train."""
-        # signal tokens: those of the assistant, also where they enclose a caption, and those of earlier turns
-        signals = (batch.on_host().input_ids >= self.llm.vocab_size).int()
-        firsts = torch.where(signals.any(1), signals.argmax(1), signals.shape[1]).tolist()
-        found = [min(pair) for pair in zip(batch.lengths(), firsts, strict=True)]
-        for row, slot in (entry for slots in batch.slots.values() for entry in slots):
-            found[row] = min(found[row], slot.start)
-        return found
+        frozen = frozen_lengths(batch, self.llm.vocab_size) if self.llm.passes.frozen_prefix else None
+        return self.llm(embeddings, batch.lengths(), frozen)
 
     def project(self, modality: Modality, hidden: Tensor, embeddings: Tensor, spans: SpanTargets) -> Tensor:
         """Projected signal tokens of all spans of a modality, ``(S, L, D)`` float32.

@@ -213,7 +213,7 @@ class AnyToAny:
                 which = f"conversation {number}: " if len(conversations) > 1 else ""
                 warnings.warn(which + dropped_note(len(dropped)), ContextWarning, stacklevel=2)
         replies = generate(self.network, prompts, decoding)
-        if self.network.llm.in_step:
+        if self.network.llm.collective:
             # rounding may differ between ranks and change a token; with sharded weights all ranks need equal replies
             replies = broadcast_object(replies)
         written = []

@@ -44,12 +44,12 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         modalities: what it reads.
-        in_step: its weights are sharded: every process must run it as often as the others.
+        collective: whether its weights are sharded: every rank must run it equally often.
 
     """
 
     modalities: tuple[Modality, ...]
-    in_step = False
+    collective = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,6 +87,10 @@ class Encoder(nn.Module, ABC):
     def blocks(self) -> list[nn.Module]:
         """Its repeated parts, for sharding."""
         return []
+
+    def prepare_for_sharding(self) -> None:
+        """Agree with the other ranks before each encoding; an encoder that is not loaded is not sharded."""
+        self.collective = self.loaded
 
     @abstractmethod
     def blank(self, modality: Modality) -> Tensor:
@@ -150,7 +154,7 @@ class Encoder(nn.Module, ABC):
             lookups.append(store.look_up([key(medium) for medium, _ in wanted]))
         chunks = [-(-len(lookup.missing) // _CHUNK) for lookup in lookups]
         # all ranks must agree before encoding: with sharded weights the forward pass has collectives
-        together = all_reduce_max(chunks, device) if self.in_step else chunks
+        together = all_reduce_max(chunks, device) if self.collective else chunks
         made: list[Tensor | None] = []
         for (modality, wanted), lookup, own, of_all in zip(media.items(), lookups, chunks, together, strict=True):
             some = [wanted[i] for i in lookup.missing]

@@ -114,19 +114,19 @@ def generate(network: NextGPT, prompts: Sequence[Rendered], decoding: Decoding |
     batch = _batch(network, prompts)
     embeddings, mask = _padded_left(network.embed(batch), batch.attention_mask)
     rules = _rules(network, decoding)
-    network.llm.complete()
+    network.llm.read_layers()
     devices = [embeddings.device] if embeddings.is_cuda else []
     stop = {"stop_strings": network.llm.stop, "tokenizer": network.llm.tokenizer} if network.llm.stop else {}
     writer = partial(
         network.llm.model.generate,
         eos_token_id=list(rules.end_ids),
         pad_token_id=int(network.llm.tokenizer.pad_token_id),
-        synced_gpus=network.llm.in_step,
+        synced_gpus=network.llm.collective,
         **decoding.sampling(),
         **stop,
     )
     # a text that ends a reply may begin before a row goes on in a smaller batch, where nothing would find it
-    shrink = not stop and not network.llm.in_step
+    shrink = not stop and not network.llm.collective
     with torch.random.fork_rng(devices):
         torch.manual_seed(decoding.seed)
         out = write(writer, network.llm.embed, embeddings, mask.long(), rules, rules.end_ids, limit, shrink)

@@ -68,7 +68,7 @@ def write(
         rules: sees what was written, ``(N, T)``, and no prompt.
         ends: token ids that end a row.
         limit: most tokens that are written for a row.
-        shrink: whether rows may leave; not where processes must run in step.
+        shrink: whether rows may leave; not where a pass is a collective.
 
     """
     ending = torch.tensor(ends, dtype=torch.long, device=mask.device)

@@ -8,20 +8,25 @@ from functools import cached_property
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.llm.head_loss import token_cross_entropy
+from nextgpt_pl.llm.assembly import (
+    add_vocabulary_rows,
+    decoder_layers,
+    freeze_around,
+    layers_train,
+    signal_layers,
+)
+from nextgpt_pl.llm.head_loss import positions_at_once, token_cross_entropy
 from nextgpt_pl.llm.lora import LoRA, inject_lora
+from nextgpt_pl.llm.passes import Passes
 from nextgpt_pl.llm.pretrained import Attention, DType, Pretrained, Quantization
-from nextgpt_pl.llm.signal_rows import ExtendedEmbedding, ExtendedHead, initial_rows
+from nextgpt_pl.llm.signal_rows import ExtendedEmbedding, ExtendedHead
+from nextgpt_pl.llm.tokens import prepared_tokenizer
 from nextgpt_pl.utils.compiled import compile_layers
 from nextgpt_pl.utils.initial import drawn_on_cpu
-from nextgpt_pl.utils.transfer import upload
-
-_LOGITS = 2**23  # at a time: 32 MiB in float32; of fewer, multiplying by the head takes up to twice as long
 
 
 class CausalLM(nn.Module):
@@ -68,16 +73,15 @@ class CausalLM(nn.Module):
             raise UserError(f"llm.length_groups={length_groups}: at least 1")
         if frozen_prefix and gradient_checkpointing:
             raise UserError("llm.frozen_prefix and llm.gradient_checkpointing exclude each other: set one of them")
-        self.length_groups, self.frozen_prefix = length_groups, frozen_prefix
+        self.passes = Passes(length_groups, frozen_prefix)
         self.extra_tokens, self.stop = list(extra_tokens or []), list(stop or [])
         self.path, self.dtype_name, self.quantization = path, dtype, dict(quantization or {})
         self.pretrained = Pretrained(path, gguf_file, dtype, attention, self.quantization)
         self.chat_template, self.gradient_checkpointing = chat_template, gradient_checkpointing
         self.compiles_layers = compile
         self.model: Any = None
-        self.in_step = False  # every process must run as many passes as the others
-        #: read the layers when the first pass needs them: where all states are in a cache, never
-        self.layers_on_demand = False
+        #: whether weights are sharded: a pass is a collective, and every rank must run equally many
+        self.collective = False
         self._layers_missing = False
         self.lora: dict[str, Any] | None = None
 
@@ -99,19 +103,8 @@ class CausalLM(nn.Module):
             UserError: there is no chat template, or the tokenizer cannot be read.
 
         """
-        tokenizer = self.pretrained.tokenizer()
-        if self.chat_template:
-            tokenizer.chat_template = self.chat_template
-        if not tokenizer.chat_template:
-            raise UserError(f"llm.path={self.path!r} has no chat template: set llm.chat_template in the YAML")
-        if tokenizer.pad_token_id is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        tokenizer.add_tokens(self.extra_tokens)
-        ids = tokenizer.convert_tokens_to_ids(self.extra_tokens)
-        wanted = list(range(self.vocab_size - len(ids), self.vocab_size))
-        if ids != wanted:
-            raise UserError(f"llm.extra_tokens={self.extra_tokens} get the ids {ids}, but their rows are {wanted}")
-        return tokenizer
+        first_id = self.vocab_size - len(self.extra_tokens)
+        return prepared_tokenizer(self.pretrained, self.chat_template, self.extra_tokens, first_id)
 
     @property
     def context_length(self) -> int | None:
@@ -131,53 +124,44 @@ class CausalLM(nn.Module):
         """
         return int(self.config.vocab_size) + len(self.extra_tokens)
 
-    def load(self, signal_tokens: int) -> None:
-        """Read the weights, freeze them, add ``signal_tokens`` trainable rows. On the meta device nothing is read."""
+    def load(self, signal_tokens: int, layers: bool = True) -> None:
+        """Read the weights, freeze them, add ``signal_tokens`` trainable rows. On the meta device nothing is read.
+
+        Args:
+            signal_tokens: number of rows.
+            layers: whether the layers are read now; otherwise they are read by the first pass. Ignored on the meta
+                device and for files that cannot be read in parts.
+
+        """
         on_meta = torch.get_default_device().type == "meta"
-        self._layers_missing = self.layers_on_demand and self.pretrained.in_layers and not on_meta
+        self._layers_missing = not layers and self.pretrained.in_layers and not on_meta
         model = self.pretrained.read_without_layers() if self._layers_missing else self.pretrained.read()
         rows = model.get_input_embeddings().num_embeddings
         own = self.vocab_size - len(self.extra_tokens)
         if rows != own:
             raise UserError(f"llm.path={self.path!r}: {rows} embedding rows, but its config says {own}")
-        if self.extra_tokens:
-            self._add_extra_rows(model)
-        # made before the embedding is replaced: a tied head shares the frozen matrix, never the new rows
-        head = ExtendedHead(_untied(model), signal_tokens)
-        self.model = self._extended(model, ExtendedEmbedding(model.get_input_embeddings(), signal_tokens), head)
+        add_vocabulary_rows(model, len(self.extra_tokens))
+        self.model = self._frozen(model, *signal_layers(model, signal_tokens))
 
-    def _extended(self, model: Any, embedding: ExtendedEmbedding, head: ExtendedHead) -> Any:
-        """The model, frozen but for the signal tokens' rows."""
-        model.requires_grad_(False)
-        model.set_input_embeddings(embedding)
-        model.set_output_embeddings(head)
-        model.config.vocab_size = self.vocab_size + len(embedding.rows)
-        model.config.tie_word_embeddings = False
-        if self.gradient_checkpointing:
-            # the name before transformers 5.24 is deprecated
-            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-            enable({"use_reentrant": False})
-        if self.compiles_layers:
-            compile_layers(self._layers(model))
-        return model.eval()
-
-    def complete(self) -> None:
-        """Read the layers that :attr:`layers_on_demand` has put off."""
+    def read_layers(self) -> None:
+        """Read the layers that :meth:`load` has left out."""
         if not self._layers_missing:
             return
         self._layers_missing = False
         embedding, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
         with torch.random.fork_rng([]):
             model = self.pretrained.read()
-        self.model = self._extended(model, embedding, head).to(head.rows.device)
+        self.model = self._frozen(model, embedding, head).to(head.rows.device)
 
-    def _add_extra_rows(self, model: Any) -> None:
-        """Rows for ``extra_tokens``, near the mean of the others."""
-        count = len(self.extra_tokens)
-        model.resize_token_embeddings(self.vocab_size, mean_resizing=False)
-        with torch.no_grad():
-            for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
-                layer.weight[-count:] = initial_rows(layer.weight[:-count], count).to(layer.weight.dtype)
+    def _frozen(self, model: Any, embedding: ExtendedEmbedding, head: ExtendedHead) -> Any:
+        model = freeze_around(model, embedding, head)
+        if self.gradient_checkpointing:
+            # the name before transformers 5.24 is deprecated
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
+        if self.compiles_layers and not self._layers_missing:
+            compile_layers(decoder_layers(model, self.path))
+        return model
 
     def train(self, mode: bool = True) -> CausalLM:
         """Keep frozen layers in evaluation mode; only the dropout of a trainable LoRA follows ``mode``."""
@@ -202,7 +186,7 @@ class CausalLM(nn.Module):
             if self.lora != wanted:
                 raise UserError(f"LoRA {wanted} is asked for, but the weights that were taken over have {self.lora}")
             return
-        self.complete()
+        self.read_layers()
         with drawn_on_cpu():
             inject_lora(self.model, lora)
         self.lora = wanted
@@ -230,32 +214,10 @@ class CausalLM(nn.Module):
             frozen_until: per row, the number of leading positions whose embeddings are all frozen; ``None``: unknown.
 
         """
-        if self.length_groups == 1 and not self.frozen_prefix:
-            return self._states(inputs_embeds, 0)
-        count, total, _ = inputs_embeds.shape
-        lengths = [total] * count if lengths is None else lengths
-        order = torch.tensor(lengths).argsort(descending=True, stable=True)
-        frozen = frozen_until if self.frozen_prefix and not self._layers_train() else None
-        found = []
-        for rows in order.tensor_split(min(self.length_groups, count)):
-            longest = max(lengths[i] for i in rows.tolist())
-            prefix = 0 if frozen is None else min(longest - 1, *(frozen[i] for i in rows.tolist()))
-            states = self._states(inputs_embeds[upload(rows, inputs_embeds.device), :longest], prefix)
-            found.append(F.pad(states, (0, 0, 0, total - longest)))
-        return torch.cat(found)[upload(order.argsort(), inputs_embeds.device)]
-
-    def _states(self, inputs_embeds: Tensor, prefix: int) -> Tensor:
-        """One pass; the first ``prefix`` positions of it without a graph."""
-        self.complete()
-        base, cache, first = self.model.base_model, {}, []
-        if prefix:
-            with torch.no_grad():
-                start = base(inputs_embeds=inputs_embeds[:, :prefix], use_cache=True)
-            # what transformers calls it differs between versions
-            name = "cache" if "cache" in start else "past_key_values"
-            cache, first = {name: start[name]}, [start.last_hidden_state]
-        rest = base(inputs_embeds=inputs_embeds[:, prefix:], use_cache=bool(prefix), **cache).last_hidden_state
-        return torch.cat([*first, rest], dim=1) if first else rest
+        self.read_layers()
+        if not self.passes.frozen_prefix or layers_train(self.model):
+            frozen_until = None
+        return self.passes(self.model.base_model, inputs_embeds, lengths, frozen_until)
 
     def blocks(self) -> list[nn.Module]:
         """The decoder layers, as the architecture itself names what is never to be split.
@@ -264,28 +226,15 @@ class CausalLM(nn.Module):
             UserError: it names none.
 
         """
-        self.complete()
-        found = self._layers(self.model)
-        if not found:
-            raise UserError(f"llm.path={self.path!r}: {type(self.model).__name__} does not say what its layers are")
-        return found
+        self.read_layers()
+        return decoder_layers(self.model, self.path)
 
-    @staticmethod
-    def _layers(model: Any) -> list[nn.Module]:
-        names = set(model._no_split_modules or ())
-        return [module for module in model.modules() if type(module).__name__ in names]
-
-    def run_once_per_batch(self) -> None:
-        """One pass over each batch, however long its rows are; processes that share their weights do it together."""
-        self.complete()  # layers that are read later would be set up as for one process
-        self.length_groups, self.frozen_prefix, self.in_step = 1, False, True
-        # what shards the layers recomputes them too: the library's way, around the layer, would gather weights twice
+    def prepare_for_sharding(self) -> None:
+        """Make each batch one pass on every rank, whatever the lengths of its rows."""
+        self.read_layers()  # layers that are read later would not be sharded
+        self.passes, self.collective = Passes(), True
+        # the sharding strategy recomputes layers itself: transformers' way would gather weights twice
         self.model.gradient_checkpointing_disable()
-
-    def _layers_train(self) -> bool:
-        """Whether anything but the signal tokens' rows trains (LoRA, for one): then nothing is frozen."""
-        rows = {id(self.model.get_input_embeddings().rows), id(self.model.get_output_embeddings().rows)}
-        return any(p.requires_grad and id(p) not in rows for p in self.model.parameters())
 
     def cross_entropy(self, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Sums over positions ``(N, H)`` of the cross-entropy of their labels ``(N,)``, and of right predictions."""
@@ -295,15 +244,8 @@ class CausalLM(nn.Module):
     @property
     def logits_at_once(self) -> int:
         """Number of positions per chunk of logits in :meth:`cross_entropy`."""
-        return max(1, _LOGITS // int(self.model.config.vocab_size))
+        return positions_at_once(int(self.model.config.vocab_size))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """LM head on chosen positions, ``(N, H)`` to ``(N, V + signal tokens)``."""
         return self.model.get_output_embeddings()(hidden)
-
-
-def _untied(model: Any) -> nn.Linear:
-    """The model's LM head; for a tied one, a layer that shares the frozen matrix."""
-    head = model.get_output_embeddings()
-    assert isinstance(head, nn.Linear)
-    return head

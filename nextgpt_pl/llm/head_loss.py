@@ -8,6 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_LOGITS = 2**23  # 32 MiB in float32; with fewer at a time, the head's matrix product takes up to twice as long
+
+
+def positions_at_once(vocab_size: int) -> int:
+    """Number of positions per part of :func:`token_cross_entropy`, for a head of ``vocab_size`` rows."""
+    return max(1, _LOGITS // vocab_size)
+
 
 def token_cross_entropy(head: nn.Module, hidden: Tensor, labels: Tensor, at_once: int) -> tuple[Tensor, Tensor]:
     """Cross-entropy in nats and right predictions, each summed over the positions.

@@ -59,6 +59,9 @@ class Stage(LightningModule, ABC):
     #: whether rows show media to the encoder, which otherwise is not read
     shows_media = True
 
+    #: whether the LLM's layers are read by its first pass only, since all of its states may be in the cache
+    layers_on_demand = False
+
     def __init__(
         self,
         network: NextGPT,
@@ -107,7 +110,7 @@ class Stage(LightningModule, ABC):
         strategy.shard(self.network)
 
     def _build(self) -> None:
-        self.network.load(encoder=self.shows_media)
+        self.network.load(encoder=self.shows_media, llm_layers=not self.layers_on_demand)
         if self.init_from is not None:
             self.inherited = load_adapter(self.init_from, self.network)
             rank_zero_info(f"weights of stage {self.inherited['stage']} taken over from {self.init_from}")

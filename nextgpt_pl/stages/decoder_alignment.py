@@ -93,7 +93,7 @@ class DecoderAlignment(Stage):
             self.trains = (*self.trains, "null_signals.*")
         self.signal_states = None if train_signal_rows else SignalStates(network, rows_at_a_time)
         # without a cache, some row must be read
-        network.llm.layers_on_demand = self.signal_states is not None and network.cache is not None
+        self.layers_on_demand = self.signal_states is not None and network.cache is not None
         self.alignment, self.text_weight = alignment, text_weight
         self.weights = {m: (alignment_weights or {}).get(m.value, 1.0) for m in network.decoders}
         # a plain dictionary, not a child: metrics stay out of checkpoints

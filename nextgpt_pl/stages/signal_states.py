@@ -95,7 +95,7 @@ class SignalStates:
 
     def usable(self, batch: Batch) -> bool:
         """Whether this process can read what it needs by itself: none waits for another, and rows show no media."""
-        return not self.network.llm.in_step and not batch.slots
+        return not self.network.llm.collective and not batch.slots
 
     @torch.no_grad()
     @own_precision()

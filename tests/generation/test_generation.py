@@ -58,8 +58,7 @@ def _prompt(network, text):
 def test_layers_that_were_put_off_are_read_before_anything_is_written(loaded):
     prompts = [_prompt(loaded, "Draw a red circle.")]
     whole = generate(loaded, prompts, Decoding(max_new_tokens=6, modalities=[]))
-    loaded.llm.layers_on_demand = True
-    loaded.load()
+    loaded.load(llm_layers=False)
     assert not any(".layers." in name for name, _ in loaded.llm.named_parameters())
     assert generate(loaded.eval(), prompts, Decoding(max_new_tokens=6, modalities=[])) == whole
 

@@ -7,12 +7,12 @@ from nextgpt_pl.generation.generate import Decoding
 from nextgpt_pl.pipeline import AnyToAny
 
 
-@pytest.mark.parametrize("in_step", [True, False])
-def test_sharded_processes_take_over_the_first_ones_reply(network, monkeypatch, in_step):
+@pytest.mark.parametrize("collective", [True, False])
+def test_sharded_processes_take_over_the_first_ones_reply(network, monkeypatch, collective):
     network.load()
-    network.llm.in_step = in_step
+    monkeypatch.setattr(network.llm, "collective", collective)
     own, first = [[5, 6]], [[7]]
     monkeypatch.setattr(pipeline, "generate", lambda *_: own)
     monkeypatch.setattr(pipeline, "broadcast_object", lambda replies: first)
     (row,) = AnyToAny(network).write([[{"role": "user", "content": "Hi."}]], Decoding())
-    assert row.input_ids[-1] == (7 if in_step else 6)
+    assert row.input_ids[-1] == (7 if collective else 6)

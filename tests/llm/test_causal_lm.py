@@ -3,6 +3,7 @@ import torch
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.llm import CausalLM
+from nextgpt_pl.llm.assembly import layers_train
 from nextgpt_pl.llm.signal_rows import ExtendedEmbedding, ExtendedHead
 
 
@@ -113,9 +114,9 @@ def test_length_groups_and_frozen_prefix_change_nothing():
 def test_nothing_is_a_frozen_prefix_once_a_layer_trains():
     model = CausalLM("pocket:llm", frozen_prefix=True)
     model.load(3)
-    assert not model._layers_train()
+    assert not layers_train(model.model)
     model.model.model.layers[0].self_attn.q_proj.weight.requires_grad_(True)
-    assert model._layers_train()
+    assert layers_train(model.model)
 
 
 def test_frozen_prefix_excludes_gradient_checkpointing():
@@ -123,10 +124,10 @@ def test_frozen_prefix_excludes_gradient_checkpointing():
         CausalLM("pocket:llm", frozen_prefix=True, gradient_checkpointing=True)
 
 
-def test_layers_that_were_put_off_are_there_before_all_processes_run_in_step():
+def test_layers_that_were_put_off_are_there_before_the_weights_are_sharded():
     model = CausalLM("pocket:llm", gradient_checkpointing=True)
-    model.layers_on_demand = True
-    model.load(5)
-    model.run_once_per_batch()
+    model.load(5, layers=False)
+    model.prepare_for_sharding()
+    assert model.collective
     assert model.blocks()
     assert not model.model.is_gradient_checkpointing

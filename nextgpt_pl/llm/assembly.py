@@ -1,0 +1,62 @@
+"""Changes to a model of the transformers library: extra vocabulary rows, rows of the signal tokens, frozen layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.llm.signal_rows import ExtendedEmbedding, ExtendedHead, initial_rows
+
+
+def add_vocabulary_rows(model: Any, count: int) -> None:
+    """Append ``count`` rows near the mean of the others to embedding and head."""
+    if not count:
+        return
+    model.resize_token_embeddings(model.get_input_embeddings().num_embeddings + count, mean_resizing=False)
+    with torch.no_grad():
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+            layer.weight[-count:] = initial_rows(layer.weight[:-count], count).to(layer.weight.dtype)
+
+
+def signal_layers(model: Any, count: int) -> tuple[ExtendedEmbedding, ExtendedHead]:
+    """Embedding and head of the model with ``count`` trainable rows.
+
+    Call it before the model's embedding is replaced: a tied head shares the frozen matrix, but never the new rows.
+    """
+    base = model.get_output_embeddings()
+    assert isinstance(base, nn.Linear)
+    head = ExtendedHead(base, count)
+    return ExtendedEmbedding(model.get_input_embeddings(), count), head
+
+
+def freeze_around(model: Any, embedding: ExtendedEmbedding, head: ExtendedHead) -> Any:
+    """Freeze the model and put in embedding and head, whose rows still train."""
+    model.requires_grad_(False)
+    model.set_input_embeddings(embedding)
+    model.set_output_embeddings(head)
+    model.config.vocab_size = embedding.num_embeddings
+    model.config.tie_word_embeddings = False
+    return model.eval()
+
+
+def decoder_layers(model: Any, path: str) -> list[nn.Module]:
+    """The decoder layers: the modules that the architecture declares as not to be split.
+
+    Raises:
+        UserError: it declares none; names ``path``.
+
+    """
+    names = set(model._no_split_modules or ())
+    layers = [module for module in model.modules() if type(module).__name__ in names]
+    if not layers:
+        raise UserError(f"llm.path={path!r}: {type(model).__name__} does not say what its layers are")
+    return layers
+
+
+def layers_train(model: Any) -> bool:
+    """Whether any parameter but the signal tokens' rows trains, such as LoRA's."""
+    rows = {id(model.get_input_embeddings().rows), id(model.get_output_embeddings().rows)}
+    return any(p.requires_grad and id(p) not in rows for p in model.parameters())

@@ -1,0 +1,40 @@
+"""The LLM's tokenizer with the chat template and the extra tokens of the YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.llm.pretrained import Pretrained
+
+
+def prepared_tokenizer(
+    pretrained: Pretrained, chat_template: str | None, extra_tokens: Sequence[str], first_id: int
+) -> PreTrainedTokenizerBase:
+    """Read the tokenizer, set its chat template and padding token, and add tokens.
+
+    Args:
+        pretrained: where it is read from.
+        chat_template: Jinja template instead of the published one.
+        extra_tokens: tokens to add.
+        first_id: id that the first of them must get, which is the row of its embedding.
+
+    Raises:
+        UserError: there is no chat template, the tokenizer cannot be read, or added tokens get other ids.
+
+    """
+    tokenizer = pretrained.tokenizer()
+    if chat_template:
+        tokenizer.chat_template = chat_template
+    if not tokenizer.chat_template:
+        raise UserError(f"llm.path={pretrained.path!r} has no chat template: set llm.chat_template in the YAML")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.add_tokens(list(extra_tokens))
+    ids = tokenizer.convert_tokens_to_ids(list(extra_tokens))
+    rows = list(range(first_id, first_id + len(ids)))
+    if ids != rows:
+        raise UserError(f"llm.extra_tokens={list(extra_tokens)} get the ids {ids}, but their rows are {rows}")
+    return tokenizer
