@@ -26,7 +26,8 @@ def test_every_command_names_a_verb_and_existing_files(verb, rest):
 
 def test_ci_runs_the_readmes_test_command():
     script = (ROOT / ".ci" / "run").read_text()
-    assert "pip install -q -e '.[test]'" in script
+    assert "pip install -q -e '.[test,docs]'" in script
+    assert "mkdocs build --strict" in script
     assert script.rstrip().endswith("\npytest -n auto")
 
 
