@@ -19,12 +19,22 @@ sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 
 
 @pytest.fixture(scope="session")
-def shared() -> Path:
-    """Real sample data and golden numbers, which lie beside the checkout and are not part of it."""
+def recorded() -> Path | None:
+    """Real samples and all recorded numbers, if they lie beside the checkout. ``tests/golden`` holds most numbers."""
     folder = Path(os.environ.get("NEXTGPT_SHARED", ROOT.parent / "shared"))
-    if not (folder / "golden").is_dir():
-        pytest.skip(f"no golden data in {folder}; set NEXTGPT_SHARED")
-    return folder
+    return folder if (folder / "golden").is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def shared(recorded) -> Path:
+    if not recorded:
+        pytest.skip("needs recorded data that are not part of the project; set NEXTGPT_SHARED to their folder")
+    return recorded
+
+
+@pytest.fixture(scope="session")
+def golden_folder() -> Path:
+    return ROOT / "tests" / "golden"
 
 
 @pytest.fixture(scope="session")

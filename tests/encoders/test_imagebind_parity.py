@@ -1,10 +1,12 @@
-"""Ours against upstream's ImageBind on small random weights, where its package is installed (extra ``imagebind``)."""
+"""Ours against upstream's ImageBind on small weights: recorded outputs, and its package (extra ``imagebind``)."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from golden_official import made_input, made_parameter
 from safetensors.torch import save_file
 
 from nextgpt_pl.encoders import ImageBindEncoder
@@ -29,51 +31,100 @@ INPUTS = {
     "thermal": [(2, 1, 224, 224)],
     "imu": [(2, 6, 2000)],
 }
+CASES = [(tower, shape) for tower, shapes in INPUTS.items() for shape in shapes]
 
 
-@pytest.fixture(scope="module")
-def theirs():
-    try:
-        module = upstream_module()
-    except UserError as error:
-        pytest.skip(str(error))
+GOLDEN = Path(__file__).parent.parent / "golden" / "imagebind_towers.npz"
+
+
+def _upstream():
+    """Upstream's network with the golden weights.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+    module = upstream_module()
     sizes = {
         f"{name}_{key}": getattr(tower, field)
         for name, tower in TOWERS.items()
         for key, field in (("embed_dim", "width"), ("num_blocks", "blocks"), ("num_heads", "heads"))
     }
-    torch.manual_seed(0)
     model = module.ImageBindModel(out_embed_dim=20, **sizes, audio_drop_path=0.1, imu_drop_path=0.7)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
-    yield model.eval()
-    sys.modules.pop("imagebind", None)
+    model.load_state_dict({**model.state_dict(), **_weights({n: p.shape for n, p in model.named_parameters()})})
+    return model.eval()
+
+
+def _weights(shapes):
+    """Those of the formula; temperatures (without axes) keep their value."""
+    return {name: made_parameter(name, tuple(shape)) for name, shape in shapes.items() if len(shape)}
+
+
+def _inputs(tower, shape):
+    return made_input(f"imagebind.{tower}", shape, 2.0)
+
+
+def _ids():
+    ids = ((made_input("imagebind.text", (2, 77)) + 1) * 24_000).long() + 1
+    ids[0, 10], ids[0, 11:], ids[1, 76] = 49_407, 0, 49_407
+    return ids
+
+
+@torch.no_grad()
+def record():
+    """Writes the outputs of upstream's network: ``python -c "import test_imagebind_parity as t; t.record()"``."""
+    theirs = _upstream()
+    arrays = {"text": theirs({"text": _ids()})["text"].numpy()}
+    for tower, shape in CASES:
+        arrays[f"{tower} {shape}"] = theirs({tower: _inputs(tower, shape)})[tower].numpy()
+    keys = [f"{name} {tuple(value.shape)}" for name, value in theirs.state_dict().items()]
+    np.savez_compressed(GOLDEN, keys=np.array(keys), **arrays)
 
 
 @pytest.fixture(scope="module")
-def ours(theirs):
+def golden():
+    with np.load(GOLDEN, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture(scope="module")
+def ours():
     model = ImageBindModel(ImageBindConfig(20, TOWERS)).eval()
-    model.load_published(theirs.state_dict())
+    parameters = dict(model.named_parameters())
+    model.load_published({**model.state_dict(), **_weights({name: p.shape for name, p in parameters.items()})})
     return model
 
 
-@pytest.mark.parametrize(("tower", "shape"), [(tower, shape) for tower, shapes in INPUTS.items() for shape in shapes])
+@pytest.fixture(scope="module")
+def theirs():
+    try:
+        yield _upstream()
+    except UserError as error:
+        pytest.skip(str(error))
+    sys.modules.pop("imagebind", None)
+
+
+@pytest.mark.parametrize(("tower", "shape"), CASES)
 @torch.no_grad()
-def test_towers_equal_upstreams(theirs, ours, tower, shape):
-    inputs = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(ours(tower, inputs), theirs({tower: inputs})[tower], atol=1e-5, rtol=1e-5)
+def test_towers_equal_upstreams(golden, ours, tower, shape):
+    found = ours(tower, _inputs(tower, shape))
+    torch.testing.assert_close(found, torch.from_numpy(golden[f"{tower} {shape}"]), atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
-def test_the_text_tower_equals_upstreams(theirs, ours):
-    ids = torch.randint(1, 49_000, (2, 77), generator=torch.Generator().manual_seed(1))
-    ids[0, 10], ids[0, 11:], ids[1, 76] = 49_407, 0, 49_407
-    torch.testing.assert_close(ours("text", ids), theirs({"text": ids})["text"], atol=1e-5, rtol=1e-5)
+def test_the_text_tower_equals_upstreams(golden, ours):
+    torch.testing.assert_close(ours("text", _ids()), torch.from_numpy(golden["text"]), atol=1e-5, rtol=1e-5)
 
 
-def test_the_state_dicts_have_the_same_keys(theirs, ours):
-    assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}
+def test_the_state_dicts_have_the_same_keys(golden, ours):
+    assert sorted(f"{k} {tuple(v.shape)}" for k, v in ours.state_dict().items()) == sorted(golden["keys"].tolist())
+
+
+@torch.no_grad()
+def test_golden_outputs_are_those_of_the_installed_package(golden, theirs):
+    for tower, shape in CASES:
+        expected = torch.from_numpy(golden[f"{tower} {shape}"])
+        torch.testing.assert_close(theirs({tower: _inputs(tower, shape)})[tower], expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(theirs({"text": _ids()})["text"], torch.from_numpy(golden["text"]), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("scale_logits", [True, False])

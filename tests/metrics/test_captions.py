@@ -8,8 +8,8 @@ from nextgpt_pl.metrics.tokens import tokenize
 
 
 @pytest.fixture
-def golden(shared):
-    return json.loads((shared / "golden" / "golden_caption.json").read_text())
+def golden(golden_folder):
+    return json.loads((golden_folder / "caption.json").read_text())
 
 
 def _tokens(golden):

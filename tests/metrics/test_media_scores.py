@@ -18,11 +18,11 @@ from nextgpt_pl.metrics.media_scores import (
 
 
 @pytest.fixture(scope="module")
-def golden(shared):
-    arrays = np.load(shared / "golden" / "golden_fid.npz")
+def golden(golden_folder):
+    arrays = np.load(golden_folder / "fid.npz")
     real, fake = (torch.from_numpy(arrays[name]).double() for name in ("real", "fake"))
-    audio = json.loads((shared / "golden" / "golden_audio_metrics.json").read_text())
-    fid = json.loads((shared / "golden" / "golden_fid.json").read_text())
+    audio = json.loads((golden_folder / "audio_metrics.json").read_text())
+    fid = json.loads((golden_folder / "fid.json").read_text())
     return real, fake, audio, fid
 
 

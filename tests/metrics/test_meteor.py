@@ -9,9 +9,9 @@ from nextgpt_pl.metrics.meteor import meteor
 
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="METEOR is a Java program")
-def test_meteor_is_that_of_the_reference(shared):
+def test_meteor_is_that_of_the_reference(golden_folder):
     pytest.importorskip("pycocoevalcap")
-    golden = json.loads((shared / "golden" / "golden_caption.json").read_text())
+    golden = json.loads((golden_folder / "caption.json").read_text())
     candidates = [golden["tok_candidates"][i][0].split() for i in golden["ids"]]
     references = [[r.split() for r in golden["tok_references"][i]] for i in golden["ids"]]
     corpus, items = meteor(candidates, references)

@@ -2,9 +2,8 @@
 
 import json
 from functools import partial
-from zlib import crc32
 
-import numpy as np
+import golden_official
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,9 +20,11 @@ TEMPLATE = "{% for m in messages %}### {{ m.role }}: {{ m.content }}{% endfor %}
 
 
 @pytest.fixture(scope="session")
-def official(shared):
-    """Folder of the golden data; its README says how each number was made."""
-    return shared / "golden" / "official"
+def official(recorded, tmp_path_factory):
+    """Folder of the golden data: the recorded one, or, without it, that of ``tests/golden`` with samples of outputs."""
+    if recorded:
+        return recorded / "golden" / "official"
+    return golden_official.unpack(tmp_path_factory.mktemp("official"))
 
 
 @pytest.fixture(scope="session")
@@ -31,41 +32,16 @@ def layout(official):
     return json.loads((official / "layout.json").read_text())
 
 
-def _uniform(name: str, shape) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        x = (np.uint64(crc32(name.encode())) << np.uint64(32)) + np.arange(np.prod(shape), dtype=np.uint64)
-        x += np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        x = x ^ (x >> np.uint64(31))
-    return (2 * ((x >> np.uint64(11)).astype(np.float64) / 2**53) - 1).reshape(shape)
-
-
-def _made_input(name: str, shape, scale: float = 1.0) -> torch.Tensor:
-    return torch.from_numpy((scale * _uniform(name, shape)).astype(np.float32))
-
-
-def _made_parameter(name: str, shape) -> torch.Tensor:
-    values = _uniform(name, shape)
-    if len(shape) == 3 and any(part in name for part in ("query_embs", "query_tokens", "group_token")):
-        pass
-    elif len(shape) == 1:
-        values = 1 + 0.1 * values if name.endswith("weight") else 0.05 * values
-    else:
-        values = np.sqrt(3 / shape[-1]) * values
-    return torch.from_numpy(values.astype(np.float32))
-
-
 @pytest.fixture(scope="session")
 def made_input():
     """Golden inputs, which follow from their name."""
-    return _made_input
+    return golden_official.made_input
 
 
 @pytest.fixture(scope="session")
 def made_parameter():
     """Golden weights too large to be stored, which follow from their name."""
-    return _made_parameter
+    return golden_official.made_parameter
 
 
 class GivenFeatures(Encoder):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from golden_official import assert_golden
 from safetensors.torch import load_file
 
 from nextgpt_pl.adapter import load_adapter
@@ -11,6 +12,8 @@ from nextgpt_pl.dialogue.batching import pad
 from nextgpt_pl.generation.generate import caption_embeddings
 from nextgpt_pl.generation.signal_spans import find_spans
 from nextgpt_pl.samples import Rendered
+
+from .conftest import SHAPES
 
 CLOSE = {"rtol": 1e-5, "atol": 2e-5}
 
@@ -44,6 +47,4 @@ def test_generation_states(official, legacy_network, legacy_adapter, medium):
     raw = numbers[f"{medium}.raw_signal_states"][0]
     torch.testing.assert_close(hidden[firsts[0] : firsts[0] + len(raw)], raw, **CLOSE)
     (embedding,) = caption_embeddings(network, [row])[0]
-    torch.testing.assert_close(
-        embedding.reshape(numbers[f"{medium}.condition"][0].shape), numbers[f"{medium}.condition"][0], **CLOSE
-    )
+    assert_golden(embedding.reshape(1, -1, SHAPES["legacy"][medium][-1]), numbers, f"{medium}.condition", **CLOSE)

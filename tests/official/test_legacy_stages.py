@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from golden_official import assert_golden
 from safetensors.torch import load_file
 
 from nextgpt_pl.modality import GENERATED, Modality
@@ -54,12 +55,12 @@ class Golden:
     def check_states(self, network, batch):
         hidden = network.hidden_states(batch, network.embed(batch))
         valid = batch.attention_mask
-        torch.testing.assert_close(hidden[valid], self.numbers["last_hidden_state"][valid], **CLOSE)
+        assert_golden(hidden, self.numbers, "last_hidden_state", valid, **CLOSE)
         accuracy = legacy_token_accuracy(network.llm.logits(hidden), batch.labels)
         assert accuracy.item() == pytest.approx(self.expected["token_accuracy"], abs=1e-7)
         for modality, spans in batch.spans.items():
             predicted = network.project(modality, hidden, network.embed(batch), spans)
-            torch.testing.assert_close(predicted[:1], self.numbers["projected_first_sample"], **CLOSE)
+            assert_golden(predicted[:1], self.numbers, "projected_first_sample", **CLOSE)
 
 
 def _vocabulary_trains(network):

@@ -5,6 +5,7 @@ import re
 
 import pytest
 import torch
+from golden_official import assert_golden
 from safetensors.torch import load_file
 
 from nextgpt_pl.modality import Modality
@@ -43,7 +44,7 @@ def test_legacy_transformers(official, medium):
     numbers = load_file(folder / "io_tiny.safetensors")
     module = _imported("legacy", load_file(folder / "checkpoint_stage2_fp16.safetensors"), medium)
     out = _run(module, numbers[f"{medium}.hidden_states"], numbers[f"{medium}.input_embeddings"])
-    torch.testing.assert_close(out, numbers[f"{medium}.output"], **CLOSE)
+    assert_golden(out, numbers, f"{medium}.output", **CLOSE)
 
 
 def test_legacy_linear(official):
@@ -61,7 +62,7 @@ def test_v2_transformers(official, medium):
     module = _imported("v2", load_file(folder / "mm_output_projector_bf16.safetensors"), medium)
     name = f"transformer.{medium}"
     out = _run(module, numbers[f"{name}.hidden_states"], numbers[f"{name}.input_embeddings"])
-    torch.testing.assert_close(out, numbers[f"{name}.output"], **CLOSE)
+    assert_golden(out, numbers, f"{name}.output", **CLOSE)
 
 
 def test_v2_grouping(official):
@@ -70,7 +71,7 @@ def test_v2_grouping(official):
     module = _imported("v2", load_file(folder / "mm_input_projector_bf16.safetensors"))
     chosen = module.assignments(numbers["group.input"])
     assert [c.tolist() for c in chosen] == [numbers[f"group.assignment_{i}"].tolist() for i in (0, 1)]
-    torch.testing.assert_close(_run(module, numbers["group.input"]), numbers["group.output"], **CLOSE)
+    assert_golden(_run(module, numbers["group.input"]), numbers, "group.output", **CLOSE)
 
 
 @pytest.mark.parametrize("name", ["mlp", "linear"])
@@ -89,7 +90,7 @@ def test_v2_qformer(official):
     ]
     module = _imported("v2", load_file(folder / "mm_output_img_projector_qformer.safetensors"), "image", heads=heads)
     out = _run(module, numbers["qformer.hidden_states"], numbers["qformer.input_embeddings"])
-    torch.testing.assert_close(out, numbers["qformer.output"], **CLOSE)
+    assert_golden(out, numbers, "qformer.output", **CLOSE)
 
 
 def _full(layout, path, prefix, made_parameter):
@@ -122,8 +123,8 @@ def test_transformers_of_full_size(official, layout, made_parameter, made_input,
     prefix = f"full.{medium}" if kind == "legacy" else f"full.v2.{name}"
     states = made_input(f"{prefix}.hidden", tuple(meta["input_shape"]), 1.5)
     embeddings = made_input(f"{prefix}.input_embs", tuple(meta["input_shape"]), 0.3)
-    expected = load_file(official / folder / "io_full_size_procedural.safetensors")[f"{case}.output"]
-    torch.testing.assert_close(_run(module, states, embeddings), expected, **CLOSE)
+    numbers = load_file(official / folder / "io_full_size_procedural.safetensors")
+    assert_golden(_run(module, states, embeddings), numbers, f"{case}.output", **CLOSE)
 
 
 def test_grouping_of_full_size(official, layout, made_parameter, made_input):
@@ -134,4 +135,4 @@ def test_grouping_of_full_size(official, layout, made_parameter, made_input):
     expected = load_file(official / "v2_projectors" / "io_full_size_procedural.safetensors")
     chosen = module.assignments(features)
     assert [c.tolist() for c in chosen] == [expected[f"group.assignment_{i}"].tolist() for i in (0, 1)]
-    torch.testing.assert_close(_run(module, features), expected["group.output"], **CLOSE)
+    assert_golden(_run(module, features), expected, "group.output", **CLOSE)

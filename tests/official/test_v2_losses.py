@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from golden_official import assert_golden
 from safetensors.torch import load_file, save_file
 
 from nextgpt_pl.losses import caption_alignment
@@ -124,7 +125,7 @@ def test_losses(stage, golden, case):
     embeddings = stage.network.embed(batch)
     hidden = stage.network.hidden_states(batch, embeddings)
     valid = batch.attention_mask
-    torch.testing.assert_close(hidden[valid], numbers[f"{case}.last_hidden_state"][valid], **CLOSE)
+    assert_golden(hidden, numbers, f"{case}.last_hidden_state", valid, **CLOSE)
     for modality, slots in batch.slots.items():
         found = torch.stack([embeddings[row, slot.start : slot.stop] for row, slot in slots])
         torch.testing.assert_close(found, numbers[f"{case}.media_projected.{modality}"], **CLOSE)
