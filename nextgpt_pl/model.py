@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from nextgpt_pl.decoders.base import Decoder
-from nextgpt_pl.dialogue.conversation import Conversation, Direction, MediaAs
+from nextgpt_pl.dialogue.conversation import Conversation, Direction
+from nextgpt_pl.dialogue.reply_media import MediaAs, reply_media
 from nextgpt_pl.encoders.base import Encoder
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import FeatureCache
@@ -96,19 +97,19 @@ class NextGPT(nn.Module):
         for key, factory in {"output_projection": output_projection, "input_projection": input_projection}.items():
             check_sizes(key, getattr(factory, "keywords", {}))
         self.output_projection_factory, self.input_projection_factory = output_projection, input_projection
-        self.num_signal_tokens = signal_counts(num_signal_tokens or {}, media_as)
+        self.reply_media = reply_media(media_as, signal_separator)
+        self.num_signal_tokens = signal_counts(num_signal_tokens or {}, self.reply_media)
         self.signal_separator = signal_separator
         self.share_input_projection = share_input_projection
         self.has_null_signals = null_signals
         self.null_signals = nn.ParameterDict()
-        self.media_as = media_as
         self.cache = cache
         for part in (self.encoder, *self.decoders.values()):
             if part is not None:
                 part.cache = cache
         self.output_projections = nn.ModuleDict()
         self.input_projections = nn.ModuleDict()
-        if media_as != "captions" and self.decoders and output_projection is None:
+        if self.reply_media.projected and self.decoders and output_projection is None:
             raise UserError("network.decoders are given, but no network.output_projection to feed them")
 
     @property
@@ -140,7 +141,7 @@ class NextGPT(nn.Module):
             slot_lengths=slot_lengths,
             embedding_shapes={m: d.embedding_shape for m, d in self.decoders.items()},
             direction=direction,
-            media_as=self.media_as,
+            reply_media=self.reply_media,
             context_length=self.llm.context_length,
         )
 
@@ -180,7 +181,7 @@ class NextGPT(nn.Module):
         with isolated(1):
             self.llm.load(sum(self.num_signal_tokens.values()), layers=llm_layers)
         spans = self.span_ids()
-        projected = self.decoders if self.media_as == "signals" else {}
+        projected = self.decoders if self.reply_media.projected else {}
         for modality, decoder in projected.items():
             assert self.output_projection_factory is not None
             length, dim = decoder.projection_shape

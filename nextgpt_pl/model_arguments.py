@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nextgpt_pl.dialogue.conversation import MediaAs
+from nextgpt_pl.dialogue.reply_media import ReplyMedia
 from nextgpt_pl.errors import UserError, at_least, nearest
 from nextgpt_pl.modality import GENERATED, MODALITIES, Modality
 
@@ -14,7 +14,7 @@ _SIZES = ("depth", "depths", "expand", "feedforward", "groups", "heads", "layers
 _MOST_SIGNAL_TOKENS = 4096  # of one medium; a span of them must fit the LLM's context
 
 
-def signal_counts(counts: Mapping[str, int], media_as: MediaAs) -> dict[Modality, int]:
+def signal_counts(counts: Mapping[str, int], media: ReplyMedia) -> dict[Modality, int]:
     """Signal tokens per modality that can be generated: those of the YAML, else the paper's.
 
     Raises:
@@ -27,8 +27,7 @@ def signal_counts(counts: Mapping[str, int], media_as: MediaAs) -> dict[Modality
             raise UserError(f"num_signal_tokens.{name}={count}: from 1 to {_MOST_SIGNAL_TOKENS} tokens ask for one")
         found[modality_of(name, "num_signal_tokens")] = count
     for modality, count in found.items():
-        if media_as == "captions" and count < 2:
-            raise UserError(f"num_signal_tokens.{modality}={count}: captions need one to open and one to close")
+        media.check_count(modality, count)
     return found
 
 

@@ -1,1 +1,1 @@
-"""Dialogues as token ids: chat template, label mask, media slots, signal spans, padding."""
+"""Dialogues as token ids: chat template, label mask, media slots, media in replies, padding."""

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from jinja2 import TemplateError
 
+from nextgpt_pl.dialogue.reply_media import ReplyMedia, SignalMedia
 from nextgpt_pl.dialogue.row_writer import IGNORE, RowWriter  # noqa: F401 (labels of this module's rows)
 from nextgpt_pl.dialogue.template_tokens import (
     CLOSE,
@@ -55,7 +56,6 @@ _QUESTIONS = (
 )
 
 Direction = Literal["generation", "comprehension"]
-MediaAs = Literal["signals", "captions"]
 
 
 def pair_to_dialogue(pair: CaptionedPair, direction: Direction) -> Dialogue:
@@ -119,7 +119,7 @@ class Conversation:
         slot_lengths: token positions that an input medium takes, per modality.
         embedding_shapes: caption embedding shapes that the decoders expect, per modality.
         direction: how a captioned pair is read.
-        media_as: whether the assistant's media are signal spans, or captions between the first and last signal token.
+        reply_media: how the assistant's media are represented.
         context_length: maximum number of tokens of the LLM, reply included; ``None``: unlimited.
 
     """
@@ -129,7 +129,7 @@ class Conversation:
     slot_lengths: Mapping[Modality, int] = field(default_factory=dict)
     embedding_shapes: Mapping[Modality, tuple[int, ...]] = field(default_factory=dict)
     direction: Direction = "generation"
-    media_as: MediaAs = "signals"
+    reply_media: ReplyMedia = field(default_factory=SignalMedia)
     context_length: int | None = None
 
     @property

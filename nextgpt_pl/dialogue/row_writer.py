@@ -60,12 +60,11 @@ class RowWriter:
             raise UserError(f"{self.key}: the assistant is to produce {part.modality}, but no decoder makes it")
         if part.caption is None:
             raise UserError(f"{self.key}: the assistant's {part.modality} has no caption to learn from")
-        if self.conversation.media_as == "signals":
-            self._place(part, signal_ids)
-            return
-        self._place(part, signal_ids[:1])
-        self.pieces.append(Piece(without_marks(part.caption), typed=True))
-        self._place(part, signal_ids[-1:])
+        for piece in self.conversation.reply_media.written(part.caption, signal_ids):
+            if isinstance(piece, str):
+                self.pieces.append(Piece(without_marks(piece), typed=True))
+            else:
+                self._place(part, piece)
 
     def _place(self, part: MediaPart, signal_ids: Sequence[int]) -> None:
         self.pieces.append(Piece(MEDIUM))
@@ -101,7 +100,7 @@ class RowWriter:
         if signal_ids:
             row.input_ids.extend(signal_ids)
             row.labels.extend(signal_ids)
-            if self.conversation.media_as == "signals":
+            if self.conversation.reply_media.projected:
                 caption = part.caption or ""
                 stop = len(row.input_ids)
                 spans.append(SignalSpan(part.modality, start, stop, caption, part.caption_embedding, part.media))

@@ -1,1 +1,1 @@
-"""Generation of replies: decoding, rules of signal spans, caption spans, a batch that shrinks."""
+"""Generation of replies: decoding, and a batch that shrinks."""

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from nextgpt_pl.dialogue.batching import pad
+from nextgpt_pl.dialogue.signal_spans import SpanRules
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.generation.caption_spans import CaptionSpans, find_captions
 from nextgpt_pl.generation.shrinking_batch import write
-from nextgpt_pl.generation.signal_spans import SpanRules, WholeSpans, find_spans
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import IGNORE, Batch, Rendered, SignalSpan
@@ -169,16 +168,13 @@ def spans_of(network: NextGPT, ids: Sequence[int], offset: int = 0) -> list[Sign
     """The media that generated ids ask for, in order; positions start at ``offset``."""
     span_ids = network.span_ids()
     signal_ids = {m: span_ids[m] for m in network.decoders}
-    if network.media_as == "captions":
-        return find_captions(ids, signal_ids, network.llm.tokenizer.decode, offset)
-    return find_spans(ids, signal_ids, offset)
+    return network.reply_media.find(ids, signal_ids, network.llm.tokenizer.decode, offset)
 
 
 def _rules(network: NextGPT, decoding: Decoding) -> SpanRules:
     wanted = tuple(network.decoders) if decoding.modalities is None else tuple(decoding.modalities)
     required = wanted if decoding.modalities is not None else ()
-    rules = (network.span_ids(), frozenset(wanted), required, end_ids(network))
-    return CaptionSpans(*rules) if network.media_as == "captions" else WholeSpans(*rules, network.signal_separator)
+    return network.reply_media.rules(network.span_ids(), frozenset(wanted), required, end_ids(network))
 
 
 @torch.no_grad()
@@ -188,7 +184,7 @@ def caption_embeddings(network: NextGPT, rows: Sequence[Rendered]) -> list[list[
     A separate pass, since generation does not return the state at a reply's last token. Where the LLM has written
     captions, the decoders' own text encoders read them.
     """
-    if network.media_as == "captions":
+    if not network.reply_media.projected:
         return _read_captions(network, rows)
     batch = _batch(network, rows)
     if not batch.spans:

@@ -77,7 +77,7 @@ class DecoderAlignment(Stage):
             self.trains = tuple(pattern for pattern in self.trains if pattern != _SIGNAL_ROWS)
         if not network.decoders:
             raise UserError("DecoderAlignment needs network.decoders: there is nothing to align to")
-        if network.media_as == "captions":
+        if not network.reply_media.projected:
             if not self.learns_replies:
                 raise UserError("network.media_as=captions: nothing is projected; only InstructionTuning trains this")
             self.trains = tuple(pattern for pattern in self.trains if pattern != _OUTPUT)

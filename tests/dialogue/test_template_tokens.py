@@ -6,6 +6,7 @@ import pytest
 from trained_tokenizers import KINDS, make
 
 from nextgpt_pl.dialogue.conversation import IGNORE, Conversation
+from nextgpt_pl.dialogue.reply_media import reply_media
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Dialogue, Media, MediaPart, Message, TextPart
 
@@ -100,7 +101,7 @@ def test_what_the_assistant_writes_is_learned_with_the_token_behind_it(conversat
 @pytest.mark.parametrize("media_as", ["signals", "captions"])
 def test_a_medium_stands_where_a_special_token_would(conversation, media_as):
     """The text around media is tokenised as it is around a special token in their place."""
-    conversation.media_as = media_as
+    conversation.reply_media = reply_media(media_as)
     turns = (
         ("user", ("What is this? ", PICTURE, "\nA red circle.")),
         ("assistant", ("It is red.", DRAWN, " And green.", DRAWN)),

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from nextgpt_pl.dialogue.signal_spans import WholeSpans, find_spans
 from nextgpt_pl.generation.generate import Decoding, caption_embeddings, generate, prompt_of
-from nextgpt_pl.generation.signal_spans import WholeSpans, find_spans
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import CaptionedPair, Dialogue, Message, TextPart
 

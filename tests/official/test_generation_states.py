@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 
 from nextgpt_pl.adapter import load_adapter
 from nextgpt_pl.dialogue.batching import pad
+from nextgpt_pl.dialogue.signal_spans import find_spans
 from nextgpt_pl.generation.generate import caption_embeddings
-from nextgpt_pl.generation.signal_spans import find_spans
 from nextgpt_pl.samples import Rendered
 
 from .conftest import SHAPES

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nextgpt_pl.generation.signal_spans import SpanRules
+from nextgpt_pl.dialogue.signal_spans import SpanRules
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import SignalSpan
 
