@@ -2,67 +2,72 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.verbs.command import call
 
-_FORMATS = ("legacy", "v2")
-_DTYPES = ("float32", "float16", "bfloat16")
-_EXAMPLES = """examples:
-  python -m nextgpt_pl import legacy ckpt/delta_ckpt/nextgpt/7b_tiva_v0 --out outputs/official
-  python -m nextgpt_pl import v2 PRETRAIN_ENC PRETRAIN_DEC FINETUNE --out outputs/official
-  python -m nextgpt_pl chat --run outputs/official"""
-_PATHS = ("llm", "image", "video", "audio", "encoder")
+Format = Literal["legacy", "v2"]
+DType = Literal["float32", "float16", "bfloat16"]
+_EXAMPLES = """examples: import legacy ckpt/delta_ckpt/nextgpt/7b_tiva_v0 --out outputs/official; import v2 PRETRAIN_ENC
+PRETRAIN_DEC FINETUNE --out outputs/official; then: chat --run outputs/official"""
 
 
-def _import_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="nextgpt_pl import",
-        description="Make a run-like folder (adapter/, config.yaml, key_mapping.json) of an official checkpoint.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def import_checkpoint(
+    format: Format,
+    paths: list[Path],
+    out: Path,
+    llm: str | None = None,
+    image: str | None = None,
+    video: str | None = None,
+    audio: str | None = None,
+    encoder: str | None = None,
+    dtype: DType | None = None,
+    vocab_size: int | None = None,
+    separate_inputs: bool = False,
+    signal_separator: int | None = None,
+) -> None:
+    """Make a run-like folder (adapter/, config.yaml, key_mapping.json) of an official checkpoint.
+
+    Args:
+        format: legacy is pytorch_model.pt; v2 is projector files and LoRA folders.
+        paths: files or folders; of a key in several, the last one counts.
+        out: the folder to make.
+        llm: hub id or folder of the LLM; by default the official code's.
+        image: hub id or folder of the image decoder; by default the official code's.
+        video: hub id or folder of the video decoder; by default the official code's.
+        audio: hub id or folder of the audio decoder; by default the official code's.
+        encoder: file of ImageBind's weights; by default the official code's.
+        dtype: of the frozen LLM and decoders; by default bfloat16.
+        vocab_size: the LLM's own rows, where the checkpoint holds no vocabulary.
+        separate_inputs: copy the shared input projection to one per medium.
+        signal_separator: id of the blank between signal tokens, as v2 was trained with (29871).
+
+    """
+    from nextgpt_pl.official.network import NetworkPaths
+    from nextgpt_pl.official.read import import_official
+
+    given = {"llm": llm, "image": image, "video": video, "audio": audio, "encoder": encoder, "dtype": dtype}
+    known = {name: value for name, value in given.items() if value is not None}
+    record = import_official(
+        format,
+        paths,
+        out,
+        network=replace(NetworkPaths.official(format), **known),
+        vocab_size=vocab_size,
+        separate_inputs=separate_inputs,
+        signal_separator=signal_separator,
     )
-    parser.add_argument("format", choices=_FORMATS, help="legacy: pytorch_model.pt; v2: projector files, LoRA folders")
-    parser.add_argument(
-        "paths", nargs="+", type=Path, help="files or folders; of a key in several, the last one counts"
-    )
-    parser.add_argument("--out", required=True, type=Path, help="the folder to make")
-    for name in _PATHS:
-        parser.add_argument(f"--{name}", help=f"hub id or folder of the {name}; by default the official code's")
-    parser.add_argument("--dtype", choices=_DTYPES, help="of the frozen LLM and decoders (bfloat16)")
-    parser.add_argument("--vocab_size", type=int, help="the LLM's own rows, where the checkpoint holds no vocabulary")
-    parser.add_argument(
-        "--separate_inputs", action="store_true", help="copy the shared input projection to one per medium"
-    )
-    parser.add_argument(
-        "--signal_separator", type=int, help="id of the blank between signal tokens, as v2 was trained with (29871)"
-    )
-    return parser
+    print("\n".join(report_lines(record)))
+    print(f"{out}: adapter/, config.yaml, key_mapping.json")
 
 
 def main_import(argv: Sequence[str]) -> int:
     """Parse and run ``import``."""
-    options = _import_parser().parse_args(argv[1:])
-    from nextgpt_pl.official.network import NetworkPaths
-    from nextgpt_pl.official.read import import_official
-
-    given = {f.name: getattr(options, f.name) for f in fields(NetworkPaths) if getattr(options, f.name) is not None}
-    network = NetworkPaths(**{**vars(NetworkPaths.official(options.format)), **given})
-    record = import_official(
-        options.format,
-        options.paths,
-        options.out,
-        network=network,
-        vocab_size=options.vocab_size,
-        separate_inputs=options.separate_inputs,
-        signal_separator=options.signal_separator,
-    )
-    print("\n".join(report_lines(record)))
-    print(f"{options.out}: adapter/, config.yaml, key_mapping.json")
+    call(import_checkpoint, argv, positional=["format", "paths"], epilog=_EXAMPLES)
     return 0
 
 
@@ -91,30 +96,33 @@ def _part(key: str) -> str:
     return ".".join(key.split(".")[:2]) if key.startswith("output") else "input_projection"
 
 
-def _export_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="nextgpt_pl export", description="Write an adapter as an official checkpoint."
-    )
-    parser.add_argument("format", choices=_FORMATS)
-    parser.add_argument("adapter", type=Path, help="an adapter, a run's folder or an import's")
-    parser.add_argument("--out", required=True, type=Path, help="the folder to make")
-    parser.add_argument("--dtype", choices=_DTYPES, help="of the written tensors; by default as they are")
-    parser.add_argument(
-        "--llm", help="hub id or folder of the LLM, for adapters that hold the signal tokens' rows alone"
-    )
-    return parser
+def export_checkpoint(
+    format: Format, adapter: Path, out: Path, dtype: DType | None = None, llm: str | None = None
+) -> None:
+    """Write an adapter as an official checkpoint.
 
+    Args:
+        format: legacy is pytorch_model.pt; v2 is projector files and LoRA folders.
+        adapter: an adapter, a run's folder or an import's.
+        out: the folder to make; it must be empty.
+        dtype: of the written tensors; by default as they are.
+        llm: hub id or folder of the LLM, for adapters that hold the signal tokens' rows alone.
 
-def main_export(argv: Sequence[str]) -> int:
-    """Parse and run ``export``."""
-    options = _export_parser().parse_args(argv[1:])
+    Raises:
+        UserError: the folder is not empty, or the adapter cannot be written in this format.
+
+    """
     import torch
 
     from nextgpt_pl.official.export import export_official
 
-    if options.out.exists() and any(options.out.iterdir()):
-        raise UserError(f"--out {options.out}: the folder is not empty")
-    dtype = getattr(torch, options.dtype) if options.dtype else None
-    for file in export_official(options.format, options.adapter, options.out, dtype=dtype, llm=options.llm):
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"--out {out}: the folder is not empty")
+    for file in export_official(format, adapter, out, dtype=getattr(torch, dtype) if dtype else None, llm=llm):
         print(file)
+
+
+def main_export(argv: Sequence[str]) -> int:
+    """Parse and run ``export``."""
+    call(export_checkpoint, argv, positional=["format", "adapter"])
     return 0

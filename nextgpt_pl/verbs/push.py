@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.verbs.command import call
 
 
 def push(run: Path, repo: str, out: Path | None = None, private: bool = False) -> Path:
@@ -51,11 +51,5 @@ def _upload(folder: Path, repo: str, private: bool, message: str) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """Parse and run ``push``."""
-    parser = argparse.ArgumentParser(prog="nextgpt_pl push", description="Put a run's adapter on the Hugging Face hub.")
-    parser.add_argument("run", type=Path, help="folder of a run or of an import")
-    parser.add_argument("--repo", required=True, help="user/name")
-    parser.add_argument("--out", type=Path, help="write the folder there and upload nothing")
-    parser.add_argument("--private", action="store_true", help="make a new repository private")
-    options = parser.parse_args(argv[1:])
-    push(options.run, options.repo, options.out, options.private)
+    call(push, argv, positional=["run"])
     return 0

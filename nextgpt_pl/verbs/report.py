@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from nextgpt_pl.verbs.command import call
+
 
 def report(runs: list[Path], out: Path, metrics: str | None = None, title: str = "Report") -> None:
     """Compare runs: what differs, mean and standard deviation over seeds, curves, sample media side by side.
@@ -24,10 +26,5 @@ def report(runs: list[Path], out: Path, metrics: str | None = None, title: str =
 
 def main(argv: Sequence[str]) -> int:
     """Parse and run ``report``."""
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser(prog="nextgpt_pl report", description=(report.__doc__ or "").split("\n")[0])
-    parser.add_argument("runs", type=Path, nargs="+", help="run folders, or folders of them")
-    parser.add_function_arguments(report, skip={"runs"}, as_positional=False)
-    report(**vars(parser.parse_args(list(argv[1:]))))
+    call(report, argv, positional=["runs"])
     return 0

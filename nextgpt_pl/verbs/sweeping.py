@@ -9,6 +9,7 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.sweeps.plans import group_of, plan_ablations, plan_grid, plan_search, search_names
 from nextgpt_pl.sweeps.runner import Runner
 from nextgpt_pl.sweeps.space import read_sweep
+from nextgpt_pl.verbs.command import call
 
 _BEHIND = "What stands behind -- is given to every run: ablate DIR --seeds 0,1 -- --trainer.max_steps=100"
 
@@ -64,15 +65,10 @@ def ablate(
 
 def main(argv: Sequence[str]) -> int:
     """Parse and run ``sweep`` or ``ablate``."""
-    from jsonargparse import ArgumentParser
-
-    verb, *rest = argv
-    more: list[str] = []
-    if verb == "ablate" and "--" in rest:
-        split = rest.index("--")
-        rest, more = rest[:split], rest[split + 1 :]
-    function = sweep if verb == "sweep" else ablate
-    parser = ArgumentParser(prog=f"nextgpt_pl {verb}", epilog=_BEHIND if verb == "ablate" else None)
-    parser.add_function_arguments(function, as_positional=True, skip={"arguments"})
-    values = vars(parser.parse_args(rest))
-    return sweep(**values) if verb == "sweep" else ablate(**values, arguments=more)
+    if argv[0] == "sweep":
+        return call(sweep, argv, positional=["file"])
+    own, more = list(argv), []
+    if "--" in own:
+        split = own.index("--")
+        own, more = own[:split], own[split + 1 :]
+    return call(ablate, own, positional=["folder"], epilog=_BEHIND, arguments=more)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nextgpt_pl.config.trust import add_trust
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media.writing import save
 from nextgpt_pl.modality import MODALITIES, Modality, modality_of_file
 from nextgpt_pl.pipeline import AnyToAny, dropped_note
 from nextgpt_pl.samples import ReplyPart
+from nextgpt_pl.verbs.command import call
 
 _HELP = """Write a message and press Enter. To show a medium, write its path: a file that ends like an image, a video or
 a sound is shown to the model. /new begins a new conversation, /quit ends."""
@@ -184,15 +184,5 @@ def generate(
 
 def main(argv: Sequence[str]) -> int:
     """Parse and run ``chat`` or ``generate``."""
-    from jsonargparse import ArgumentParser
-
-    verbs: dict[str, Callable[..., None]] = {"chat": chat, "generate": generate}
-    verb = verbs[argv[0]]
-    parser = ArgumentParser(prog=f"nextgpt_pl {argv[0]}", description=(verb.__doc__ or "").split("\n")[0])
-    several = {**{m.value: Path for m in Modality}, "modalities": str} if verb is generate else {}
-    parser.add_function_arguments(verb, as_positional=False, skip={*several, "trust"})
-    add_trust(parser)
-    for name, kind in several.items():
-        parser.add_argument(f"--{name}", type=kind, nargs="*", metavar="FILE" if kind is Path else "MODALITY")
-    verb(**vars(parser.parse_args(list(argv[1:]))))
+    call(chat if argv[0] == "chat" else generate, argv)
     return 0

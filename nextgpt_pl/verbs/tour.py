@@ -12,6 +12,7 @@ from pathlib import Path
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.utils.parents import child_environment
+from nextgpt_pl.verbs.command import call
 from nextgpt_pl.verbs.page import Tour, write_page
 from nextgpt_pl.verbs.score import score
 
@@ -77,7 +78,5 @@ def _fit(file: Path, stage: str, out: Path, name: str, adapter: Path | None, max
 
 def main(argv: Sequence[str]) -> int:
     """Parse and run ``tour``."""
-    from jsonargparse import auto_cli
-
-    auto_cli(tour, args=list(argv[1:]), prog="nextgpt_pl tour", as_positional=False)
+    call(tour, argv)
     return 0
