@@ -201,6 +201,8 @@ def test_a_command_with_a_wrong_key_does_not_parse(clone, only_parse, capsys):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_the_other_blocks_of_a_page_are_what_they_say(name, clone, capsys):
+    fences = re.findall(r"^\s*```", PAGES[name].read_text(), re.MULTILINE)
+    assert len(fences) == 2 * len(blocks(PAGES[name])), "a fence is indented or names no language: nothing checks it"
     for block in blocks(PAGES[name]):
         assert block.language in {"python", "bash", "yaml", "console", "text", "json"}
         if block.language == "yaml":
