@@ -275,6 +275,7 @@ def test_a_figure_without_its_commit_is_refused(tmp_path):
         _writer().sections(tmp_path)
 
 
+@pytest.mark.slow  # .ci/run builds the site too, before the tests
 @pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="pip install -e '.[docs]'")
 def test_the_site_builds_strictly(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path / "site")]
