@@ -1,7 +1,7 @@
-"""An adapter: a folder with ``adapter.safetensors`` (what was trained, alone) and ``manifest.json``.
+"""An adapter: a folder with ``adapter.safetensors`` (trained weights only) and ``manifest.json``.
 
-The manifest says what the weights fit: base model, vocabulary size, token ids, widths. Stages hand over to one
-another by adapters; every key that is missing, unexpected or of another shape is an error, never a silent loss.
+The manifest describes the model that the weights fit: base model, vocabulary size, token ids, widths. A stage starts
+from the adapter of the previous one. A key that is missing, unexpected or of another shape is an error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FORMAT = 1
 
 
 def manifest_of(network: NextGPT, keys: Iterable[str], stage: str, history: list[str]) -> dict[str, Any]:
-    """What the weights under ``keys`` fit, as plain data."""
+    """Description of the model that the weights ``keys`` fit, as plain data."""
     return {
         "format": FORMAT,
         "nextgpt_pl": nextgpt_pl.__version__,
@@ -132,7 +132,7 @@ def load_adapter(folder: Path, network: NextGPT) -> dict[str, Any]:
 
 
 def mismatches(manifest: dict[str, Any], tensors: dict[str, Tensor], network: NextGPT) -> list[str]:
-    """What keeps weights and their manifest from fitting a loaded network, one line each."""
+    """Reasons why weights and their manifest do not fit a loaded network, one line each."""
     problems = []
     if manifest["format"] != FORMAT:
         problems.append(f"its format is {manifest['format']}, this version reads {FORMAT}")

@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: the command line prints their message, without a traceback, and exits with 2."""
+"""Errors that the user can fix: the command line prints their message without a traceback and exits with code 2."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Something in a configuration, a file or an argument is wrong; the message says what would be right."""
+    """Invalid configuration, file or argument; the message names it and says what is expected."""
 
 
 def at_least(least: float, **values: float | None) -> None:

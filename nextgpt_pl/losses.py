@@ -30,13 +30,13 @@ def caption_alignment(
         count: divisor of the sum over spans; S by default, 1 for the sum.
 
     Raises:
-        ValueError: the shapes differ; broadcasting would train on nonsense.
+        ValueError: the shapes differ; broadcasting would compute a wrong loss.
 
     """
     if predicted.shape != target.shape:
         raise ValueError(f"projected signal tokens {tuple(predicted.shape)}, caption embedding {tuple(target.shape)}")
     difference = predicted - target
-    # the gradient of a norm at zero is not a number: keep away from it
+    # the gradient of a norm at zero is NaN; the offset avoids it
     distances = difference.square() if kind == "mse" else (difference.square().sum(-1) + 1e-12).sqrt()
     return distances.flatten(1).mean(1).sum() / (len(predicted) if count is None else count)
 
@@ -46,10 +46,10 @@ def denoising_target(kind: DenoisingTarget, latents: Tensor, noise: Tensor, alph
 
     Args:
         kind: the noise; the velocity ``alpha * noise - sigma * latents``; the latents; or the flow ``noise - latents``.
-        latents: clean ones, any shape.
+        latents: clean latents, any shape.
         noise: same shape.
-        alpha: share of the latents, broadcastable.
-        sigma: share of the noise, broadcastable.
+        alpha: factor of the latents, broadcastable.
+        sigma: factor of the noise, broadcastable.
 
     """
     if kind == "epsilon":
@@ -62,13 +62,13 @@ def denoising_target(kind: DenoisingTarget, latents: Tensor, noise: Tensor, alph
 def min_snr_weights(alpha: Tensor, sigma: Tensor, kind: DenoisingTarget, gamma: float = 5.0) -> Tensor:
     """Weight of each sample's squared error (Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting").
 
-    The error of the latents that follow from the prediction weighs ``min(SNR, gamma)``; this is what that makes for the
-    prediction itself. One weight per sample, which must not be averaged before it is multiplied.
+    The paper weights the error of the latents by ``min(SNR, gamma)``. These weights are the equivalent for the error of
+    the prediction. There is one weight per sample; multiply before averaging over samples.
 
     Args:
-        alpha: ``(N,)`` share of the signal.
-        sigma: ``(N,)`` share of the noise.
-        kind: what is predicted.
+        alpha: ``(N,)`` factor of the signal.
+        sigma: ``(N,)`` factor of the noise.
+        kind: the denoiser's target.
         gamma: upper bound of the weight.
 
     """
@@ -100,15 +100,15 @@ def denoising_loss(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor
 
 
 def spelling_loss(log_probs: Tensor, captions: Sequence[Tensor], count: float | None = None) -> Tensor:
-    """How far the tokens of media, read in order, are from spelling their captions; 0 if they surely do.
+    """Negative log-likelihood of captions under the word distributions of media tokens.
 
-    Connectionist temporal classification (Graves et al. 2006) without a blank: each token is a word of the caption, the
-    same as the token before it or the next one, and all such readings count. So tokens need not know in advance which
-    word is theirs, but which word belongs to which object is told by their order. A word that follows itself counts
-    once, and a caption longer than its tokens is cut.
+    Connectionist temporal classification (Graves et al. 2006) without a blank: each token emits the same word as the
+    token before it or the caption's next word, and the loss sums over all such alignments. Tokens have no fixed word,
+    but words keep the caption's order. A word that follows itself counts once, and a caption longer than its tokens is
+    truncated.
 
     Args:
-        log_probs: ``(N, P, V)``, shares of the words in the P tokens of each medium; those of a token sum to one.
+        log_probs: ``(N, P, V)``, log-probabilities of the words for the P tokens of each medium.
         captions: per medium its caption's word ids, one dimension, at least one word each; on a GPU, reading them is a
             host synchronisation.
         count: divisor of the sum over words; the number of words by default, 1 for the sum.
@@ -116,15 +116,17 @@ def spelling_loss(log_probs: Tensor, captions: Sequence[Tensor], count: float | 
     """
     media, tokens, _ = log_probs.shape
     words = [caption.unique_consecutive()[:tokens] for caption in captions]
-    # of the LLM's whole vocabulary only the captions' words are looked at
-    used, places = (upload(x, log_probs.device) for x in torch.cat(words).unique(return_inverse=True))
-    shares = log_probs[..., used]
-    # the operation's gradient is right only where all shares sum to one: the other words are one more
-    others = (1 - shares.exp().sum(-1, keepdim=True)).clamp(min=1e-8).log()
-    # and it wants a blank: a word that nothing is
-    shares = F.pad(torch.cat([shares, others], dim=-1), (0, 1), value=_NEVER).transpose(0, 1)
+    # only the captions' words are needed of the LLM's vocabulary
+    vocabulary, targets = (upload(x, log_probs.device) for x in torch.cat(words).unique(return_inverse=True))
+    selected = log_probs[..., vocabulary]
+    # ctc_loss has a correct gradient only if probabilities sum to one: add a class for all other words
+    other_words = (1 - selected.exp().sum(-1, keepdim=True)).clamp(min=1e-8).log()
+    # ctc_loss requires a blank class: give it probability 0
+    selected = F.pad(torch.cat([selected, other_words], dim=-1), (0, 1), value=_NEVER).transpose(0, 1)
     lengths = torch.tensor([len(w) for w in words])
-    loss = F.ctc_loss(shares, places, torch.full((media,), tokens), lengths, blank=len(used) + 1, reduction="sum")
+    loss = F.ctc_loss(
+        selected, targets, torch.full((media,), tokens), lengths, blank=len(vocabulary) + 1, reduction="sum"
+    )
     return loss / (float(lengths.sum()) if count is None else count)
 
 

@@ -1,6 +1,6 @@
-"""The one table of modalities: everything that differs by medium and is not a network.
+"""The table of modalities: all properties of a modality that are not networks.
 
-A new modality (depth, thermal, IMU) is a new row here plus an encoder or decoder that names it.
+A new modality is a new row here and an encoder or decoder that supports it.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class ModalitySpec:
 
     Attributes:
         modality: the medium.
-        signal_prefix: the stem of its signal tokens, ``IMG`` in ``[IMG0]``.
-        num_signal_tokens: how many signal tokens ask for one medium (paper, section 4.2); 0 for media that are only
-            ever shown to the model.
-        placeholder: what stands for the medium in dialogue files and prompts.
-        suffixes: file endings that are read as this medium, lower case; none where the ending does not tell.
-        sample_suffix: file ending of generated samples.
+        signal_prefix: prefix of its signal tokens, ``IMG`` in ``[IMG0]``.
+        num_signal_tokens: number of signal tokens per generated medium (paper, section 4.2); 0 for modalities that
+            are inputs only.
+        placeholder: text that marks the medium's position in dialogue files and prompts.
+        suffixes: lower-case file extensions of this modality; empty if the extension does not determine it.
+        sample_suffix: file extension of generated samples.
 
     """
 
@@ -67,7 +67,7 @@ MODALITIES: dict[Modality, ModalitySpec] = {
     )
 }
 
-#: the media that the model can be asked to make
+#: modalities that the model can generate
 GENERATED = tuple(modality for modality, spec in MODALITIES.items() if spec.num_signal_tokens)
 
 
@@ -81,10 +81,10 @@ def ids_behind(first: int, counts: Mapping[Modality, int]) -> dict[Modality, lis
 
 
 def modality_of_file(name: str) -> Modality:
-    """The modality that a file's ending says.
+    """The modality of a file, by its extension.
 
     Raises:
-        ValueError: no row of the table has that ending.
+        ValueError: no modality has that extension.
 
     """
     lowered = name.lower()

@@ -183,7 +183,7 @@ RATE = "rate=.*a number above 0, in hertz or frames per second"
             r"image arrays are uint8 \(H, W, 3\), got uint8 \(0, 0, 3\)",
         ),
         ("video", {"video": np.zeros((0, 8, 8, 3), np.uint8)}, r"video arrays are uint8 \(T, H, W, 3\)"),
-        ("audio", {"audio": np.zeros(0, np.float32)}, r"floating-point samples \(n,\)"),
+        ("audio", {"audio": np.zeros(0, np.float32)}, r"floating-point \(n,\)"),
         (
             "image",
             {"image": Image.open(io.BytesIO(CUT.getvalue()[:900]))},

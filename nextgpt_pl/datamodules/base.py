@@ -1,4 +1,4 @@
-"""What the data modules share: items from sources, rendered by the model, mixed, resumable."""
+"""Base class of the data modules: reads items from sources, renders, mixes and batches them; resumable."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ T = TypeVar("T")
 
 
 class ItemData(LightningDataModule):
-    """Batches of items; one batch may mix their groups.
+    """Batches of items; one batch may mix groups of items.
 
     Args:
-        sources: where the items come from.
+        sources: sources of the items.
         batch_size: items per process and step.
-        val_batch_size: the same for validation; by default as in training.
+        val_batch_size: items per process and validation step; ``batch_size`` by default.
         max_length: maximum number of tokens per row. A longer row is an error that names the item; if its source sets
             ``on_error: skip``, a dialogue loses its oldest exchanges and a pair is skipped.
-        num_workers: processes that render batches.
-        seed: of the order.
+        num_workers: number of data-loader workers.
+        seed: seed of the order.
 
     """
 
@@ -65,12 +65,12 @@ class ItemData(LightningDataModule):
         self._items: dict[str, list[Item]] = {}
         self._origins: dict[str, list[str]] = {}
         self._starts: dict[str, list[tuple[int, OnError]]] = {}  # per source: index of its first item, and its policy
-        self._rows: dict[str, dict[str, int]] = {}  # of each split that was read: used and skipped
+        self._rows: dict[str, dict[str, int]] = {}  # per split that was read: used and skipped rows
         self._notes = RowNotes()
 
     @abstractmethod
     def group(self, item: Item, origin: str) -> Hashable:
-        """What an item is mixed by; ``origin`` is the name of its source."""
+        """The group of an item, which :meth:`shares` weights; ``origin`` is the name of its source."""
 
     @abstractmethod
     def shares(self, groups: Sequence[Hashable]) -> Mapping[Any, float] | None:
@@ -108,10 +108,10 @@ class ItemData(LightningDataModule):
         self.check_length(module.network.llm.context_length)
 
     def check_length(self, context: int | None) -> None:
-        """Refuse a ``max_length`` beyond an LLM's context, in tokens; ``None``: it has no bound.
+        """Refuse a ``max_length`` above an LLM's context length, in tokens; ``None``: unlimited.
 
         Raises:
-            UserError: it is; names both.
+            UserError: ``max_length`` is larger; the message names both.
 
         """
         if context is not None and self.max_length > context:
@@ -138,10 +138,10 @@ class ItemData(LightningDataModule):
             origins: list[str] = []
             starts: list[tuple[int, OnError]] = []
             for source in self.sources:
-                found = source.read(split, shapes)
+                source_items = source.read(split, shapes)
                 starts.append((len(items), source.on_error))
-                items += found
-                origins += [source.name] * len(found)
+                items += source_items
+                origins += [source.name] * len(source_items)
             if not items:
                 raise UserError(_no_items(split, self.sources))
             self._items[split], self._origins[split], self._starts[split] = items, origins, starts
@@ -164,13 +164,13 @@ class ItemData(LightningDataModule):
         Items that were found to be unusable while batches were made are counted as of the last :meth:`report_rows`.
         """
         counts = self._notes.counts()
-        found = {}
+        numbers = {}
         for split, rows in self._rows.items():
             skipped, shortened = counts[split, "skipped"], counts[split, "shortened"]
-            found[f"{split}_rows_used"] = rows["used"] - skipped
-            found[f"{split}_rows_skipped"] = rows["skipped"] + skipped
-            found[f"{split}_rows_shortened"] = shortened
-        return found
+            numbers[f"{split}_rows_used"] = rows["used"] - skipped
+            numbers[f"{split}_rows_skipped"] = rows["skipped"] + skipped
+            numbers[f"{split}_rows_shortened"] = shortened
+        return numbers
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Lightning's hook: record the rows that were skipped or shortened for this batch."""
@@ -198,31 +198,31 @@ class ItemData(LightningDataModule):
             "worker_init_fn": start_worker,
         }
 
-    def _process(self) -> tuple[int, int]:
-        """The number of this process, and how many there are."""
+    def _rank_and_world_size(self) -> tuple[int, int]:
+        """Rank of this process and number of processes."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def train_dataloader(self) -> ResumableLoader:
-        """Shuffled, sharded over processes, resumable in mid-epoch."""
+        """Shuffled, sharded over ranks, resumable within an epoch."""
         rows = self.rows("train")
-        rank, world_size = self._process()
+        rank, world_size = self._rank_and_world_size()
         sampler = MixedSampler(rows.groups, self.batch_size, self.shares(rows.groups), self.seed, rank, world_size)
         return ResumableLoader(rows, batch_sampler=sampler, **self._loader_arguments())
 
     def val_dataloader(self) -> RowLoader:
-        """In order, split over processes; some items are seen twice where they do not divide evenly."""
+        """In order, sharded over ranks; some items repeat if the number of ranks does not divide their number."""
         rows = self.rows("val")
         # interleaved, so that a run limited to a few validation batches still sees every group
         order = interleaved(range(len(rows)), rows.groups)
-        rank, world_size = self._process()
+        rank, world_size = self._rank_and_world_size()
         order = [order[(rank + world_size * i) % len(order)] for i in range(math.ceil(len(order) / world_size))]
         return RowLoader(rows, batch_size=self.val_batch_size, sampler=order, **self._loader_arguments())
 
     def every_item(self, rank: int, world_size: int) -> RowLoader:
-        """The items of training and validation, in order, those of one process: what a feature cache is filled from."""
+        """The training and validation items of one rank, in order; used to fill a feature cache."""
         rows: ConcatDataset[UsableRow] = ConcatDataset([self.rows("train"), self.rows("val")])
-        mine = range(rank, len(rows), world_size)
-        return RowLoader(rows, batch_size=self.val_batch_size, sampler=mine, **self._loader_arguments())
+        indices = range(rank, len(rows), world_size)
+        return RowLoader(rows, batch_size=self.val_batch_size, sampler=indices, **self._loader_arguments())
 
     test_dataloader = val_dataloader
     predict_dataloader = val_dataloader

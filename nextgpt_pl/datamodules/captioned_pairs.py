@@ -16,7 +16,7 @@ class CaptionedPairs(ItemData):
     """Batches of captioned pairs; one batch may mix modalities.
 
     Args:
-        sources: where the pairs come from.
+        sources: sources of the pairs.
         weights: relative share of each modality in training; by default each item is seen once per epoch.
         batch_size, val_batch_size, max_length, num_workers, seed: see :class:`ItemData`.
 
@@ -36,10 +36,10 @@ class CaptionedPairs(ItemData):
         self.weights = by_modality(weights) if weights else None
 
     def group(self, item: Item, origin: str) -> Hashable:
-        """Its modality.
+        """The item's modality.
 
         Raises:
-            UserError: it is no pair.
+            UserError: the item is not a pair.
 
         """
         if not isinstance(item, CaptionedPair):
@@ -47,10 +47,10 @@ class CaptionedPairs(ItemData):
         return item.modality
 
     def shares(self, groups: Sequence[Hashable]) -> Mapping[Any, float] | None:
-        """As configured.
+        """The configured weights.
 
         Raises:
-            UserError: no pair is of a modality that has a share.
+            UserError: no pair has a modality with a weight.
 
         """
         if self.weights and not set(self.weights) & set(groups):
@@ -59,10 +59,10 @@ class CaptionedPairs(ItemData):
 
 
 def by_modality(weights: dict[str, float]) -> dict[Modality, float]:
-    """Shares by name as shares by modality.
+    """Convert weights by name to weights by modality.
 
     Raises:
-        UserError: an unknown modality, or a negative share.
+        UserError: a modality is unknown, or a weight is negative.
 
     """
     known = [m.value for m in Modality]

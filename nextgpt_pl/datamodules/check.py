@@ -17,7 +17,7 @@ from nextgpt_pl.datamodules.usable import RowMaker
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.samples import CaptionedPair, Media, MediaPart, Rendered
 
-_TOGETHER = 16  # items per batch of a worker
+_BATCH = 16  # items per batch of a worker
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,13 @@ class ItemCheck:
         except UserError as error:
             return Checked(item.key, str(error), unread=tuple(map(checked.open, media)))
         read = self.read(row)
-        found = Checked(
+        result = Checked(
             item.key,
             shortened=dropped,
             files=tuple(map(checked.open, read)),
             unread=tuple(checked.open(m) for m in media if m not in read),
         )
-        return replace(found, fault=_first_fault(item.key, row, found.files))
+        return replace(result, fault=_first_fault(item.key, row, result.files))
 
 
 def _first_fault(key: str, row: Rendered, files: Sequence[OpenedFile]) -> str | None:
@@ -113,11 +113,11 @@ def check_all(
     """Check all items in order, with a progress bar; results are added to the database ``file`` after each batch."""
     checked = CheckedMedia(file)
     loader = DataLoader(
-        _Checks(items, check, file), batch_size=_TOGETHER, num_workers=workers, collate_fn=list, prefetch_factor=None
+        _Checks(items, check, file), batch_size=_BATCH, num_workers=workers, collate_fn=list, prefetch_factor=None
     )
     with tqdm(total=len(items), desc=title, unit="row") as bar:
-        for together in loader:
-            checked.add(f for one in together for f in (*one.files, *one.unread))
-            yield from together
-            bar.update(len(together))
+        for results in loader:
+            checked.add(f for result in results for f in (*result.files, *result.unread))
+            yield from results
+            bar.update(len(results))
     checked.close()

@@ -1,4 +1,4 @@
-"""Dialogues for instruction tuning, from any number of data sets, blended in set shares."""
+"""Dialogues for instruction tuning, from any number of data sets, mixed by weights."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ TEXT = "text"
 
 
 class Dialogues(ItemData):
-    """Batches of dialogues: several turns, any media on both sides.
+    """Batches of dialogues with any number of turns, and media in user and assistant messages.
 
-    In training a dialogue's share is that of its data set times that of what it produces, divided among its like.
+    In training, the share of all dialogues of one data set and one kind of reply is the product of both weights.
 
     Args:
         sources: the data sets.
-        weights: relative share per data set, by its name; 1 where none is given.
-        reply_weights: relative share per kind of reply (``text``, ``image``, ``video``, ``audio``; a dialogue that
-            produces several kinds counts as the first); 1 where none is given.
+        weights: relative share per data set, by its name; 1 by default.
+        reply_weights: relative share per kind of reply (``text``, ``image``, ``video``, ``audio``; a dialogue with
+            several kinds counts as the first one); 1 by default.
         batch_size, val_batch_size, max_length, num_workers, seed: see :class:`ItemData`.
 
     """
@@ -46,29 +46,29 @@ class Dialogues(ItemData):
         self.reply_weights = _checked("reply_weights", reply_weights or {}, [TEXT, *(m.value for m in Modality)])
 
     def group(self, item: Item, origin: str) -> Hashable:
-        """Its data set, and what it produces; a captioned pair asks for its medium."""
+        """The item's data set and kind of reply; a captioned pair has its modality as kind."""
         if isinstance(item, CaptionedPair):
             return origin, item.modality.value
-        made = [
+        produced = [
             p.modality.value
             for message in item.messages
             if message.role == "assistant"
             for p in message.parts
             if isinstance(p, MediaPart)
         ]
-        return origin, made[0] if made else TEXT
+        return origin, produced[0] if produced else TEXT
 
     def shares(self, groups: Sequence[Hashable]) -> Mapping[Any, float] | None:
-        """The products of both weights; ``None`` without any: each dialogue is seen once per epoch."""
+        """The products of both weights; ``None`` without weights: each dialogue is seen once per epoch."""
         if not self.weights and not self.reply_weights:
             return None
-        found: dict[Any, float] = {}
+        products: dict[Any, float] = {}
         for group in dict.fromkeys(groups):
             assert isinstance(group, tuple)
-            found[group] = self.weights.get(group[0], 1.0) * self.reply_weights.get(group[1], 1.0)
-        if not any(found.values()):
+            products[group] = self.weights.get(group[0], 1.0) * self.reply_weights.get(group[1], 1.0)
+        if not any(products.values()):
             raise UserError("data.weights and data.reply_weights leave no dialogue a share above 0")
-        return found
+        return products
 
 
 def _checked(key: str, weights: dict[str, float], known: Sequence[str]) -> dict[str, float]:

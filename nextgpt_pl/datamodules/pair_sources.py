@@ -1,4 +1,4 @@
-"""Where captioned pairs come from."""
+"""Sources of captioned pairs."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class PocketWorld(Source):
     """Items of the pocket world; validation has held-out combinations of attributes.
 
     Args:
-        train_size: items per modality to train on.
-        val_size: items per modality to validate on.
-        modalities: which media.
-        seed: another seed is another set of items.
+        train_size: training items per modality.
+        val_size: validation items per modality.
+        modalities: modalities of the items.
+        seed: another seed gives another set of items.
 
     """
 
@@ -50,14 +50,14 @@ class OfficialJSON(JSONSource):
     """The official NExT-GPT data: ``*_generation.json``, ``*_comprehension.json``, and ``{caption, X_name}`` lists.
 
     Args:
-        root: folder of everything.
+        root: folder of all files.
         files: the JSON files, relative to it.
         media: folders of the media per modality, relative to the JSON's folder (``images``, ``videos``, ``audios``).
         embeddings: folder of the caption embeddings, relative to root. In plain lists, which do not name them, the
             file ``<media name>.npy`` is used if ``plain_embeddings`` is set.
-        plain_embeddings: see above.
+        plain_embeddings: see ``embeddings``.
         need_media: check that the media files exist.
-        on_error: stop at broken rows, naming them all, or skip and count them.
+        on_error: ``raise`` an error that lists all broken rows, or ``skip`` and count them.
         val_fraction: fraction of each file's rows in the held-out split; see :class:`JSONSource`; 0: validate
             on the training rows.
 
@@ -80,9 +80,9 @@ class OfficialJSON(JSONSource):
     def items(self, file: Path, row: Any, where: str, embedding_shapes: Shapes) -> list[CaptionedPair]:
         """One pair per medium of the row."""
         if not isinstance(row, dict):
-            raise UserError(f"an object is expected, this is {row!r:.80}")
+            raise UserError(f"an object is expected, got {row!r:.80}")
         instruction, answer = _exchange(row)
-        found = []
+        pairs = []
         for modality in MODALITIES:
             for kind in ("output", "input", "name"):
                 key = f"{modality}_name" if kind == "name" else f"{kind}_{modality}"
@@ -97,7 +97,7 @@ class OfficialJSON(JSONSource):
                     vectors = [f"{name}.npy" for name in names]
                 folder, shape = file.parent / self.media[modality], embedding_shapes.get(modality)
                 for index, (name, caption) in enumerate(zip(names, captions, strict=True)):
-                    found.append(
+                    pairs.append(
                         CaptionedPair(
                             key=f"{where} ({name})",
                             modality=modality,
@@ -109,9 +109,9 @@ class OfficialJSON(JSONSource):
                             response=answer if kind == "output" and len(names) == 1 else None,
                         )
                     )
-        if not found:
+        if not pairs:
             raise UserError(f"no medium: keys are {sorted(row)}, one of output_X, input_X, X_name is expected")
-        return found
+        return pairs
 
 
 class CaptionFolder(FileSource):
@@ -121,7 +121,7 @@ class CaptionFolder(FileSource):
         root: the folder.
         manifest: a JSONL file in it with ``file`` (or ``file_name``) and ``caption`` (or ``text``) per line; without
             one, side files are used.
-        on_error: stop at broken rows, naming them all, or skip and count them.
+        on_error: ``raise`` an error that lists all broken rows, or ``skip`` and count them.
         val_fraction: fraction of each file's rows in the held-out split; see :class:`JSONSource`; 0: validate
             on the training rows.
 
@@ -161,7 +161,7 @@ class CaptionFolder(FileSource):
     def items(self, file: Path, row: Any, where: str, embedding_shapes: Shapes) -> list[CaptionedPair]:
         """One pair."""
         if not isinstance(row, dict):
-            raise UserError(f"an object is expected, this is {row!r:.80}")
+            raise UserError(f"an object is expected, got {row!r:.80}")
         name = (take(row, "file", optional=True) or take(row, "file_name"))[0]
         caption = (take(row, "caption", optional=True) or take(row, "text"))[0]
         try:

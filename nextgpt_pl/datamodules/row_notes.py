@@ -50,10 +50,10 @@ class RowNotes:
 
         Without notes no file is written.
         """
-        found = {**_written(folder / FILE), **self.found}
-        if found:
-            lines = [json.dumps(asdict(note), ensure_ascii=False) + "\n" for note in found]
-            # bytes of a file's name that are no UTF-8, as JSON writes them
+        all_notes = {**_written(folder / FILE), **self.found}
+        if all_notes:
+            lines = [json.dumps(asdict(note), ensure_ascii=False) + "\n" for note in all_notes]
+            # bytes of a file name that are not valid UTF-8 are escaped as in JSON
             text = "".join(lines).encode("utf-8", "backslashreplace").decode("utf-8")
             write_atomic(folder / FILE, text)
 

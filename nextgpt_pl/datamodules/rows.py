@@ -24,7 +24,7 @@ class RowReport:
     """Counts of used and broken rows of a source.
 
     Attributes:
-        source: where the rows are.
+        source: name of the source.
         used: number of rows that were read.
         broken: a message for each row that could not be used.
         notes: further messages.
@@ -93,10 +93,10 @@ def check_answer(item: CaptionedPair | Dialogue) -> None:
 
 
 def check_texts(item: CaptionedPair | Dialogue) -> None:
-    """Refuse an item with a text that no tokenizer takes.
+    """Refuse an item with a text that no tokenizer accepts.
 
     Raises:
-        UserError: a text has half of a character.
+        UserError: a text has a lone surrogate.
 
     """
     if isinstance(item, CaptionedPair):
@@ -109,7 +109,7 @@ def check_texts(item: CaptionedPair | Dialogue) -> None:
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Number from 0 and value of each line of a JSONL file that is not blank; of an unreadable one, the error."""
+    """Line number from 0 and value of each line of a JSONL file that is not blank; the error if it is invalid."""
     for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n")):
         if line.strip():
             try:
@@ -119,10 +119,10 @@ def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """``folder/name``, refused where it would leave the folder by ``..``, an absolute path or a link.
+    """``folder/name``; the path must not leave the folder by ``..``, an absolute path or a link.
 
     Raises:
-        UserError: it would.
+        UserError: the path leaves the folder.
 
     """
     base = folder.resolve()
@@ -154,10 +154,10 @@ def array_shape(path: Path) -> tuple[int, ...]:
 
 
 def load_embedding(path: Path) -> Tensor:
-    """A caption embedding as float32.
+    """Read a caption embedding as float32.
 
     Raises:
-        UserError: unreadable, pickled, or with numbers that are not finite.
+        UserError: the file is unreadable or pickled, or a number is not finite.
 
     """
     tensor = torch.from_numpy(np.array(_open_array(path), dtype=np.float32))

@@ -1,4 +1,4 @@
-"""What reads data files: every row is checked before training, and each broken one is named."""
+"""Base classes of sources of items; every row is checked before training, and each broken row is named."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Source(ItemSource):
 
 
 class FileSource(Source):
-    """Sources of files: broken rows are collected, then all named at once or skipped and counted."""
+    """A source that reads files; broken rows are listed in one error, or skipped and counted."""
 
     def __init__(self, root: Path, on_error: OnError, val_fraction: float) -> None:
         if not root.is_dir():
@@ -69,15 +69,15 @@ class FileSource(Source):
     def _of_file(self, file: Path, split: Split, embedding_shapes: Shapes) -> list[Item]:
         """The items of a file's rows that belong to the split; all rows are checked and counted."""
         name = file.relative_to(self.root) if file.is_relative_to(self.root) else file
-        found: list[Item] = []
-        used = chosen = lost = 0
+        split_items: list[Item] = []
+        used = split_used = split_broken = 0
         for index, row in enumerate(self.rows(file)):
             where = f"{name}, row {index}"
             if isinstance(row, UserError):
                 self.report.broken.append(f"{name}: {row}")
-                lost += 1  # its split is unknown, so it counts in both
+                split_broken += 1  # its split is unknown, so it counts in both
                 continue
-            here = not self.val_fraction or held_out(row_key(row), self.val_fraction) == (split == "val")
+            in_split = not self.val_fraction or held_out(row_key(row), self.val_fraction) == (split == "val")
             try:
                 items = self.items(file, row, where, embedding_shapes)
                 for item in items:
@@ -85,19 +85,19 @@ class FileSource(Source):
                     check_texts(item)
             except UserError as error:
                 self.report.broken.append(f"{where}: {error}")
-                lost += here
+                split_broken += in_split
                 continue
             used += 1
-            if here:
-                found += items
-                chosen += 1
+            if in_split:
+                split_items += items
+                split_used += 1
         self.report.used += used
         before = self.report.of_split or (0, 0)
-        self.report.of_split = before[0] + chosen, before[1] + lost
-        if used and not chosen:
+        self.report.of_split = before[0] + split_used, before[1] + split_broken
+        if used and not split_used:
             side = "validation" if split == "val" else "training"
             self.report.notes.append(f"{name}: none of its {used} rows is for {side}: val_fraction={self.val_fraction}")
-        return found
+        return split_items
 
     @abstractmethod
     def row_files(self) -> list[Path]:
@@ -105,35 +105,36 @@ class FileSource(Source):
 
     @abstractmethod
     def rows(self, file: Path) -> Iterator[Any]:
-        """The rows of a file; an unreadable file or line comes as the :class:`UserError` that says so."""
+        """The rows of a file; for an unreadable file or line, a :class:`UserError` instead of the row."""
 
     @abstractmethod
     def items(self, file: Path, row: Any, where: str, embedding_shapes: Shapes) -> Sequence[Item]:
         """The items of one row.
 
         Raises:
-            UserError: the row is broken; the message says how.
+            UserError: the row is broken.
 
         """
 
     def media_file(self, folder: Path, modality: Modality, name: str, *, needed: bool = True) -> Media:
-        """A medium of ``folder``, which it must not leave; checked to exist if it is needed."""
+        """A medium in ``folder``; if ``needed``, its file must exist."""
         path = inside(folder, name)
         if needed and not path.is_file():
             raise UserError(f"missing {modality} file {path}")
         return Media(modality, path)
 
     def embedding_file(self, folder: Path, names: list[str], index: int, shape: tuple[int, ...] | None) -> Path | None:
-        """A caption embedding of the wanted shape; ``None`` where the row names none."""
+        """A caption embedding of the expected shape; ``None`` if the row names none."""
         if not names:
             return None
         if index >= len(names):
             raise UserError(f"caption embedding {index} is missing, there are {len(names)}")
         path = inside(folder, names[index])
-        found = array_shape(path)
-        if shape is not None and found != shape:
+        actual_shape = array_shape(path)
+        if shape is not None and actual_shape != shape:
             raise UserError(
-                f"caption embedding {path} is {_times(found)}, the decoder's text encoder gives {_times(shape)}"
+                f"caption embedding {path} is {_shape_text(actual_shape)},"
+                f" the decoder's text encoder gives {_shape_text(shape)}"
             )
         return path
 
@@ -142,12 +143,12 @@ class JSONSource(FileSource):
     """Files that each hold a JSON list of objects.
 
     Args:
-        root: folder of everything.
+        root: folder of all files.
         files: the JSON files, relative to it.
         media: folders of the media per modality, relative to the JSON's folder (``images``, ``videos``, ``audios``).
         embeddings: folder of the caption embeddings, relative to root.
         need_media: check that the media files exist.
-        on_error: stop at broken rows, naming them all, or skip and count them.
+        on_error: ``raise`` an error that lists all broken rows, or ``skip`` and count them.
         val_fraction: fraction of each file's rows in the held-out split, chosen by a hash of the row's first medium (or
             of the whole row); 0: validate on the training rows.
 
@@ -178,7 +179,7 @@ class JSONSource(FileSource):
         return f"no such file{nearest(str(file.relative_to(self.root)), known)}"
 
     def row_files(self) -> list[Path]:
-        """As configured."""
+        """The configured files."""
         return [inside(self.root, name) for name in self.files]
 
     def rows(self, file: Path) -> Iterator[Any]:
@@ -192,10 +193,10 @@ class JSONSource(FileSource):
             yield UserError(f"unreadable JSON ({error})")
             return
         if not isinstance(rows, list):
-            yield UserError(f"a JSON list of rows is expected, this is {type(rows).__name__}")
+            yield UserError(f"a JSON list of rows is expected, got {type(rows).__name__}")
             return
         yield from rows
 
 
-def _times(shape: tuple[int, ...]) -> str:
+def _shape_text(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))

@@ -1,4 +1,4 @@
-"""Rows of token ids to a padded batch, with its media slots and signal spans grouped by modality."""
+"""Pad rows of token ids to a batch; media slots and signal spans are grouped by modality."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def pad(rows: Sequence[Rendered], pad_token_id: int) -> Batch:
         batch.labels[index, :length] = torch.tensor(row.labels)
         for slot in row.slots:
             batch.slots.setdefault(slot.modality, []).append((index, slot))
-    found = [(index, span) for index, row in enumerate(rows) for span in row.spans]
-    for modality in dict.fromkeys(span.modality for _, span in found):
-        spans = [(index, span) for index, span in found if span.modality is modality]
+    all_spans = [(index, span) for index, row in enumerate(rows) for span in row.spans]
+    for modality in dict.fromkeys(span.modality for _, span in all_spans):
+        spans = [(index, span) for index, span in all_spans if span.modality is modality]
         batch.spans[modality] = SpanTargets(
             rows=torch.tensor([index for index, _ in spans]),
             starts=torch.tensor([span.start for _, span in spans]),

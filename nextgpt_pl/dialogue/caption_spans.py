@@ -1,7 +1,7 @@
-"""Baseline: between a medium's first and last signal token the LLM writes a caption, for the decoder's text encoder.
+"""Baseline without output projection: the LLM writes a caption for the decoder's text encoder.
 
-Nothing is projected: the LLM and the decoder speak in words. The span is closed by force where it grows too long, so
-that no reply holds an open one.
+The caption is between the first and the last signal token of a medium. A caption of maximum length is closed by force,
+so no reply ends inside a span.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from nextgpt_pl.dialogue.signal_spans import SpanRules
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import SignalSpan
 
-LONGEST = 64  # tokens of a caption
+LONGEST = 64  # maximum number of tokens of a caption
 
 
 @dataclass
 class CaptionSpans(SpanRules):
-    """Allows captions in whole spans only: no other signal token inside, and no end of the reply."""
+    """Allows complete caption spans only: no other signal token and no end token inside a span."""
 
     _opening: dict[int, Modality] = field(init=False)
     _closing: frozenset[int] = field(init=False)
@@ -28,7 +28,7 @@ class CaptionSpans(SpanRules):
         self._closing = frozenset(span[-1] for span in self.signal_ids.values())
 
     def opened(self, ids: Sequence[int]) -> tuple[Modality, int] | None:
-        """The modality of the span that is open after ``ids``, and the number of its caption's tokens so far."""
+        """Modality of the span that is open after ``ids``, and its number of caption tokens; ``None``: none is open."""
         for back, token in enumerate(reversed(ids)):
             if token in self._closing:
                 return None
@@ -37,25 +37,25 @@ class CaptionSpans(SpanRules):
         return None
 
     def following(self, ids: Sequence[int]) -> int | None:
-        """The closing token, once a caption is as long as it may be."""
+        """The closing token, if the caption has the maximum length."""
         opened = self.opened(ids)
         return self.signal_ids[opened[0]][-1] if opened and opened[1] >= LONGEST else None
 
     def completed(self, ids: Sequence[int]) -> list[int]:
-        """``ids``, with the span closed that is open."""
+        """``ids``, with an open span closed."""
         opened = self.opened(ids)
         return [*ids, self.signal_ids[opened[0]][-1]] if opened else list(ids)
 
     def forbidden(self, ids: Sequence[int]) -> list[int]:
         """Inside a span all signal tokens except its closing one; outside all except the allowed opening ones."""
         opened = self.opened(ids)
-        found: list[int] = list(self.end_ids) if opened else []
+        tokens: list[int] = list(self.end_ids) if opened else []
         for modality, span in self.signal_ids.items():
-            kept: int | None = span[0] if modality in self.allowed else None
+            permitted: int | None = span[0] if modality in self.allowed else None
             if opened:
-                kept = span[-1] if modality is opened[0] else None
-            found += [i for i in span if i != kept]
-        return found
+                permitted = span[-1] if modality is opened[0] else None
+            tokens += [i for i in span if i != permitted]
+        return tokens
 
     def may_end(self, ids: Sequence[int]) -> bool:
         """Whether no span is open after ``ids``."""
@@ -68,15 +68,15 @@ def find_captions(
     decode: Callable[[list[int]], str],
     offset: int = 0,
 ) -> list[SignalSpan]:
-    """The whole spans in generated ids with their captions, in order; positions start at ``offset``."""
+    """The complete spans in generated ids with their captions, in order; positions start at ``offset``."""
     opening = {span[0]: (modality, span[-1]) for modality, span in signal_ids.items()}
-    found, start = [], 0
+    spans, start = [], 0
     while start < len(ids):
         modality, last = opening.get(ids[start], (None, -1))
         if modality is not None and last in ids[start:]:
             stop = list(ids).index(last, start)
             caption = decode(list(ids[start + 1 : stop])).strip()
-            found.append(SignalSpan(modality, offset + start, offset + stop + 1, caption))
+            spans.append(SignalSpan(modality, offset + start, offset + stop + 1, caption))
             start = stop
         start += 1
-    return found
+    return spans

@@ -19,16 +19,16 @@ def exchanges(roles: Sequence[str]) -> list[list[int]]:
 
     System messages belong to no exchange. Assistant messages before the first user message are an exchange.
     """
-    found: list[list[int]] = []
+    groups: list[list[int]] = []
     previous = None
     for position, role in enumerate(roles):
         if role == "system":
             continue
-        if not found or (role == "user" and previous != "user"):
-            found.append([])
-        found[-1].append(position)
+        if not groups or (role == "user" and previous != "user"):
+            groups.append([])
+        groups[-1].append(position)
         previous = role
-    return found
+    return groups
 
 
 def shortened(
@@ -55,8 +55,8 @@ def shortened(
 
     def without(count: int) -> tuple[Rendered, tuple[int, ...]]:
         dropped = tuple(position for group in groups[:count] for position in group)
-        gone = frozenset(dropped)
-        kept = tuple(m for position, m in enumerate(dialogue.messages) if position not in gone)
+        removed = frozenset(dropped)
+        kept = tuple(m for position, m in enumerate(dialogue.messages) if position not in removed)
         return render(replace(dialogue, messages=kept)), dropped
 
     counts = range(1, len(groups))

@@ -46,7 +46,7 @@ _BORDERS = re.compile(f"[{OPEN}{CLOSE}]")
 _PLACEHOLDER = re.compile("(" + "|".join(re.escape(spec.placeholder) for spec in MODALITIES.values()) + ")")
 _BY_PLACEHOLDER = {spec.placeholder: spec.modality for spec in MODALITIES.values()}
 
-# ways to ask for a caption, where a source brings none of its own
+# questions for a caption, for sources without questions
 _QUESTIONS = (
     "Describe this {}.",
     "What is this {} about?",
@@ -59,23 +59,23 @@ Direction = Literal["generation", "comprehension"]
 
 
 def pair_to_dialogue(pair: CaptionedPair, direction: Direction) -> Dialogue:
-    """A captioned pair as one exchange.
+    """Convert a captioned pair to a dialogue of one exchange.
 
-    Generation: the user asks (the pair's instruction, else the caption alone), the assistant answers with the medium,
-    inside the pair's response where it has one. Comprehension: the user shows the medium and asks (the pair's question,
-    else a usual one), the assistant answers with the pair's description, else its caption.
+    Generation: the user gives the pair's instruction, or its caption; the assistant replies with the medium, inside the
+    pair's response if there is one. Comprehension: the user shows the medium with the pair's question, or a default
+    one; the assistant replies with the pair's description, or its caption.
     """
     medium = MediaPart(pair.modality, pair.media, pair.caption, pair.caption_embedding)
     if direction == "generation":
-        asked: tuple[Part, ...] = (TextPart(pair.instruction or pair.caption),)
+        question_parts: tuple[Part, ...] = (TextPart(pair.instruction or pair.caption),)
         answer = parts_of(pair.response, [medium], pair.key) if pair.response else (medium,)
     else:
         text = pair.question or _question(pair)
         placeholder = MODALITIES[pair.modality].placeholder
-        shown = text if placeholder in text else f"{placeholder}\n{text}"
-        asked = parts_of(shown, [medium], pair.key)
+        prompt_text = text if placeholder in text else f"{placeholder}\n{text}"
+        question_parts = parts_of(prompt_text, [medium], pair.key)
         answer = (TextPart(pair.description or pair.caption),)
-    return Dialogue(pair.key, (Message("user", asked), Message("assistant", answer)), pair.attributes)
+    return Dialogue(pair.key, (Message("user", question_parts), Message("assistant", answer)), pair.attributes)
 
 
 def _question(pair: CaptionedPair) -> str:
@@ -86,26 +86,28 @@ def _question(pair: CaptionedPair) -> str:
 
 
 def parts_of(text: str, media: Sequence[MediaPart], key: str) -> tuple[Part, ...]:
-    """Split text at ``<image>``, ``<video>``, ``<audio>`` and put the media in, in order.
+    """Split text at ``<image>``, ``<video>``, ``<audio>`` and insert the media in order.
 
     Raises:
         UserError: placeholders and media do not match in number or kind.
 
     """
     parts: list[Part] = []
-    left = list(media)
+    remaining = list(media)
     for piece in _PLACEHOLDER.split(text):
         modality = _BY_PLACEHOLDER.get(piece)
         if modality is None:
             if piece:
                 parts.append(TextPart(piece))
             continue
-        if not left or left[0].modality is not modality:
-            following = left[0].modality if left else "no more media"
+        if not remaining or remaining[0].modality is not modality:
+            following = remaining[0].modality if remaining else "no more media"
             raise UserError(f"{key}: the text has {piece}, but the item gives {following} there: {text!r}")
-        parts.append(left.pop(0))
-    if left:
-        raise UserError(f"{key}: {len(left)} media without a placeholder such as {left[0].modality} in {text!r}")
+        parts.append(remaining.pop(0))
+    if remaining:
+        raise UserError(
+            f"{key}: {len(remaining)} media without a placeholder such as {remaining[0].modality} in {text!r}"
+        )
     return tuple(parts)
 
 
@@ -116,9 +118,9 @@ class Conversation:
     Attributes:
         tokenizer: with a chat template.
         signal_ids: ids of each modality's signal tokens, in order.
-        slot_lengths: token positions that an input medium takes, per modality.
+        slot_lengths: number of token positions of an input medium, per modality.
         embedding_shapes: caption embedding shapes that the decoders expect, per modality.
-        direction: how a captioned pair is read.
+        direction: ``generation`` or ``comprehension`` of captioned pairs.
         reply_media: how the assistant's media are represented.
         context_length: maximum number of tokens of the LLM, reply included; ``None``: unlimited.
 
@@ -141,7 +143,7 @@ class Conversation:
         """Render one item.
 
         Raises:
-            UserError: a medium that no decoder makes or no encoder reads, or a template that drops or refuses messages.
+            UserError: a medium has no decoder or encoder, or the template drops or refuses messages.
 
         """
         dialogue = pair_to_dialogue(item, self.direction) if isinstance(item, CaptionedPair) else item

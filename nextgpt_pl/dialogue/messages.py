@@ -32,7 +32,7 @@ def dialogue_of(messages: Messages) -> Dialogue:
         UserError: a message or part has another format; the error names its position.
 
     """
-    found = []
+    turns = []
     for number, message in enumerate(messages):
         if not isinstance(message, Mapping):
             raise UserError(f"message {number}: {type(message).__name__}, not {{'role': ..., 'content': ...}}")
@@ -43,16 +43,16 @@ def dialogue_of(messages: Messages) -> Dialogue:
         if not isinstance(content, (str, list, tuple)):
             raise UserError(f"message {number}: its content is a text or a list of parts, not {content!r:.60}")
         parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        found.append(Message(role, tuple(_part(p, f"message {number}, part {i}") for i, p in enumerate(parts))))
-    if not found or found[-1].role != "user":
+        turns.append(Message(role, tuple(_part(p, f"message {number}, part {i}") for i, p in enumerate(parts))))
+    if not turns or turns[-1].role != "user":
         raise UserError("messages must end with one of the user")
-    return Dialogue("chat", tuple(found))
+    return Dialogue("chat", tuple(turns))
 
 
 def _part(part: Any, where: str) -> Part:
     if isinstance(part, ReplyPart):
-        said = {"rate": part.rate, "caption": part.caption}
-        part = {"type": part.type, part.type: part.text if part.type == "text" else part.array, **said}
+        extra = {"rate": part.rate, "caption": part.caption}
+        part = {"type": part.type, part.type: part.text if part.type == "text" else part.array, **extra}
     if not isinstance(part, Mapping) or part.get("type") not in _TYPES:
         kind = part.get("type") if isinstance(part, Mapping) else part
         raise UserError(f"{where}: type={kind!r:.60}; known are {', '.join(_TYPES)}{nearest(str(kind), _TYPES)}")
@@ -74,14 +74,14 @@ def _part(part: Any, where: str) -> Part:
         return MediaPart(modality, Media(modality, Path(source)), caption=caption)
     rate = part.get("rate")
     if isinstance(source, tuple) and len(source) == 2 and modality in (Modality.AUDIO, Modality.VIDEO):
-        rate, source = source  # the order in which scipy and gradio give sounds
+        rate, source = source  # the order of scipy and gradio
     array, own_rate = as_array(source, modality, where)
     if rate is not None:
         _check_rate(rate, where)
     rate = own_rate or rate
     sample_rate = int(rate) if rate and modality is Modality.AUDIO else None
     fps = float(rate) if rate and modality is Modality.VIDEO else None
-    return MediaPart(modality, Media(modality, _Held(array), sample_rate, fps), caption=caption)
+    return MediaPart(modality, Media(modality, _ArraySource(array), sample_rate, fps), caption=caption)
 
 
 def _check_rate(rate: Any, where: str) -> None:
@@ -90,8 +90,8 @@ def _check_rate(rate: Any, where: str) -> None:
         raise UserError(f"{where}: rate={rate!r:.60}; a number above 0, in hertz or frames per second")
 
 
-class _Held:
-    """An array as a source of media; media are identified by the object, not by the values."""
+class _ArraySource:
+    """An array as a source of media; compared by identity, not by value."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.array = array

@@ -37,9 +37,9 @@ class RowWriter:
         """
         last = self.pieces.pop() if self.pieces else Piece("")
         text = last.text.rstrip(" ")
-        found = len(last.text) - len(text)
-        self.pieces += [Piece(t, last.typed) for t in (text, " " * found * keep) if t]
-        return found > 0
+        blanks = len(last.text) - len(text)
+        self.pieces += [Piece(t, last.typed) for t in (text, " " * blanks * keep) if t]
+        return blanks > 0
 
     def medium(self, part: MediaPart, produced: bool) -> None:
         """Add a medium that the assistant produces or the user shows.
@@ -72,20 +72,20 @@ class RowWriter:
 
     def rendered(self, dialogue: Dialogue, tokens: TemplateTokens) -> Rendered:
         """Tokenise the pieces and insert slots and signal spans for the media."""
-        found, borders = tokens(self.pieces, self.borders)
-        learned: set[int] = set()
+        ids, borders = tokens(self.pieces, self.borders)
+        labelled: set[int] = set()
         for start, stop in zip(borders[::2], borders[1::2], strict=True):
-            learned.update(range(start, stop + 1))  # includes the token that ends the turn
+            labelled.update(range(start, stop + 1))  # includes the token that ends the turn
         row = Rendered([], [], key=dialogue.key, attributes=dialogue.attributes)
         media = iter(self.media)
         slots: list[MediaSlot] = []
         spans: list[SignalSpan] = []
-        for position, token in enumerate(found):
+        for position, token in enumerate(ids):
             if token == tokens.medium_id:
                 self._enter(*next(media), row, slots, spans)
             else:
                 row.input_ids.append(token)
-                row.labels.append(token if position in learned else IGNORE)
+                row.labels.append(token if position in labelled else IGNORE)
         return replace(row, slots=tuple(slots), spans=tuple(spans))
 
     def _enter(

@@ -1,7 +1,7 @@
-"""Which tokens may follow in a reply: whole signal spans or none, and the media that are asked for.
+"""Constrained decoding: signal tokens occur in complete spans only, and required media occur.
 
-The first token of a span is the model's choice; the rest of it follows by force, and a stray one cannot be chosen. So
-no reply holds a malformed span, whatever the model has learned.
+The model chooses the first token of a span; the rest of the span is forced, and other signal tokens are forbidden. No
+reply contains a malformed span, whatever the weights are.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ from nextgpt_pl.utils.transfer import upload
 
 @dataclass
 class SpanRules(LogitsProcessor):
-    """What signal tokens may do.
+    """Constraints on signal tokens.
 
     Attributes:
-        signal_ids: ids of every modality's whole span, in order; those without a decoder are never allowed.
-        allowed: modalities that may be started.
-        required: modalities that must occur: what the model gives to the end of the reply goes to the first one that
-            is missing.
+        signal_ids: ids of every modality's complete span, in order; modalities without a decoder are never allowed.
+        allowed: modalities that may occur.
+        required: modalities that must occur: the score of the end tokens is moved to the first one that is missing.
         end_ids: tokens that end a reply.
 
     """
@@ -39,15 +38,15 @@ class SpanRules(LogitsProcessor):
 
     @abstractmethod
     def following(self, ids: Sequence[int]) -> int | None:
-        """The token that must come after ``ids``, if there is one."""
+        """The token that must follow ``ids``, if there is one."""
 
     @abstractmethod
     def completed(self, ids: Sequence[int]) -> list[int]:
-        """``ids``, with the rest of a span that has begun."""
+        """``ids``, with a started span completed."""
 
     @abstractmethod
     def forbidden(self, ids: Sequence[int]) -> list[int]:
-        """Tokens that may not follow ``ids``; only used where :meth:`following` gives none."""
+        """Tokens that must not follow ``ids``; used only if :meth:`following` returns ``None``."""
 
     @abstractmethod
     def may_end(self, ids: Sequence[int]) -> bool:
@@ -81,8 +80,8 @@ class SpanRules(LogitsProcessor):
 
     def missing(self, ids: Sequence[int]) -> int | None:
         """The first token of the first required medium that does not occur in ``ids``."""
-        found = (self.signal_ids[m][0] for m in self.required)
-        return next((first for first in found if first not in ids), None)
+        first_tokens = (self.signal_ids[m][0] for m in self.required)
+        return next((first for first in first_tokens if first not in ids), None)
 
     def _postpone_end(self, scores: Tensor, rows: Tensor, firsts: Tensor) -> None:
         """In some rows, move the score of the end tokens to the first token of a medium."""
@@ -92,7 +91,7 @@ class SpanRules(LogitsProcessor):
         scores[rows.unsqueeze(1), ends] = -torch.inf
 
     def whole_reply(self, ids: Sequence[int]) -> list[int]:
-        """A reply up to its end token; what the length limit cut off is known: a span's rest, and required media."""
+        """A reply up to its end token, with a truncated span completed and missing required media added."""
         stop = next((i for i, token in enumerate(ids) if token in self.end_ids), len(ids))
         reply = self.completed(ids[:stop])
         for modality in self.required:
@@ -109,10 +108,10 @@ def _places(entries: Sequence[tuple[int, int]], scores: Tensor) -> tuple[Tensor,
 
 @dataclass
 class WholeSpans(SpanRules):
-    """Signal tokens come in whole spans, one fixed token after the other.
+    """Signal tokens occur in complete spans, in a fixed order.
 
     Attributes:
-        separator: a token inside the spans that may stand elsewhere too.
+        separator: a token inside the spans that may also occur outside.
 
     """
 
@@ -128,21 +127,21 @@ class WholeSpans(SpanRules):
 
     def following(self, ids: Sequence[int]) -> int | None:
         """The next token of a span that has begun and not ended."""
-        for back, token in enumerate(ids[:-3:-1]):
+        for offset, token in enumerate(ids[:-3:-1]):
             if token in self._places:
                 span, place = self._places[token]
-                following = place + back + 1
+                following = place + offset + 1
                 return span[following] if following < len(span) else None
             if token != self.separator:
                 break
         return None
 
     def completed(self, ids: Sequence[int]) -> list[int]:
-        """``ids``, with the rest of a span that has begun."""
-        whole = list(ids)
-        while (forced := self.following(whole)) is not None:
-            whole.append(forced)
-        return whole
+        """``ids``, with a started span completed."""
+        reply = list(ids)
+        while (forced := self.following(reply)) is not None:
+            reply.append(forced)
+        return reply
 
     def forbidden(self, ids: Sequence[int]) -> list[int]:
         """All signal tokens except the opening ones of allowed modalities."""
@@ -154,15 +153,15 @@ class WholeSpans(SpanRules):
 
 
 def find_spans(ids: Sequence[int], signal_ids: Mapping[Modality, Sequence[int]], offset: int = 0) -> list[SignalSpan]:
-    """The whole signal spans in generated ids, in order; positions start at ``offset``."""
+    """The complete signal spans in generated ids, in order; positions start at ``offset``."""
     first = {ids_of[0]: (modality, len(ids_of)) for modality, ids_of in signal_ids.items()}
-    found, position = [], 0
+    spans, position = [], 0
     while position < len(ids):
         if ids[position] in first:
             modality, length = first[ids[position]]
             if list(ids[position : position + length]) == list(signal_ids[modality]):
-                found.append(SignalSpan(modality, offset + position, offset + position + length, ""))
+                spans.append(SignalSpan(modality, offset + position, offset + position + length, ""))
                 position += length
                 continue
         position += 1
-    return found
+    return spans

@@ -1,8 +1,8 @@
 """Token ids of a rendered chat template, tokenised as one string with marks in the place of media.
 
 Pieces are never tokenised separately: tokenizers add a space in front of each text (SentencePiece) or merge across the
-border of two pieces, so the ids of the pieces would differ from those of the whole. The token position of a piece is
-found by tokenising the text before it.
+border of two pieces, so the ids of the pieces would differ from those of the joined text. The token position of a piece
+is found by tokenising the text before it.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class TemplateTokens:
             self._special.setdefault(text, AddedToken(text, special=True, normalized=False))
         self._stand_ins: dict[str, str] = {}
         self._unlearned = False
-        self._meant: dict[int, int] = {}  # stand-in's id -> special token's id
+        self._special_ids: dict[int, int] = {}  # stand-in's id -> special token's id
         self.medium_id = self._add(AddedToken(MEDIUM, normalized=False))
 
     def _add(self, token: AddedToken) -> int:
@@ -103,14 +103,14 @@ class TemplateTokens:
         if spelled:
             self._unlearn_special()
         texts = [self._stand_in(p.text) if spelled and not p.typed else p.text for p in pieces]
-        whole, *before = self._tokenise(["".join(texts[:count]) for count in (len(texts), *cuts)], plain=spelled)
-        return [self._meant.get(i, i) for i in whole], [_shared(whole, ids) for ids in before]
+        joined, *prefixes = self._tokenise(["".join(texts[:count]) for count in (len(texts), *cuts)], plain=spelled)
+        return [self._special_ids.get(i, i) for i in joined], [_shared(joined, ids) for ids in prefixes]
 
     def _spells_special(self, pieces: Sequence[Piece]) -> bool:
         """Whether a message's text contains a special token, or forms one together with the text next to it."""
-        meant = sum(len(self._specials.findall(p.text)) for p in pieces if not p.typed)
-        found = self._specials.findall("".join(p.text for p in pieces))
-        return len(found) != meant or any(p.typed and self._specials.search(p.text) for p in pieces)
+        in_template = sum(len(self._specials.findall(p.text)) for p in pieces if not p.typed)
+        in_text = self._specials.findall("".join(p.text for p in pieces))
+        return len(in_text) != in_template or any(p.typed and self._specials.search(p.text) for p in pieces)
 
     def _unlearn_special(self) -> None:
         """Rename special tokens in a Unigram model's vocabulary, so that it never chooses one for plain text."""
@@ -130,8 +130,8 @@ class TemplateTokens:
             if special not in self._stand_ins:
                 token, mark = self._special[special], _STAND_INS[len(self._stand_ins)]
                 flags = {name: getattr(token, name) for name in ("lstrip", "rstrip", "single_word", "normalized")}
-                meant = int(self._tokenizer.convert_tokens_to_ids(special))
-                self._meant[self._add(AddedToken(mark, special=False, **flags))] = meant
+                special_id = int(self._tokenizer.convert_tokens_to_ids(special))
+                self._special_ids[self._add(AddedToken(mark, special=False, **flags))] = special_id
                 self._stand_ins[special] = mark
         return self._specials.sub(lambda match: self._stand_ins[match.group()], text)
 
@@ -139,8 +139,8 @@ class TemplateTokens:
         """Token ids of each text; ``plain``: special tokens in it are plain text."""
         options = {"add_special_tokens": False, "split_special_tokens": plain, "verbose": False}
         if not plain or self._tokenizer.is_fast:
-            found: list[list[int]] = self._tokenizer(texts, **options).input_ids
-            return found
+            token_ids: list[list[int]] = self._tokenizer(texts, **options).input_ids
+            return token_ids
         # with split_special_tokens slow tokenizers ignore all added tokens, so the text is split at them here; slow
         # tokenizers always tokenise the text between two added tokens separately
         marks = {mark: self._tokenizer.convert_tokens_to_ids(mark) for mark in (MEDIUM, *self._stand_ins.values())}

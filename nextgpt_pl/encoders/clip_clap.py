@@ -1,7 +1,7 @@
-"""CLIP for images and videos beside CLAP for sounds, both of transformers: another encoder than ImageBind.
+"""CLIP for images and videos, and CLAP for audio, from transformers; an alternative to ImageBind.
 
-Their spaces have nothing to do with one another, so each modality wants an input projection of its own, which is the
-default. Where one is narrower, its features are filled up with zeros.
+Their embedding spaces are unrelated, so each modality needs its own input projection, which is the default. Features of
+the narrower network are padded with zeros.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from nextgpt_pl.samples import Media
 from nextgpt_pl.utils.paths import resolve
 from nextgpt_pl.utils.quiet import quiet_loading
 
-VERSION = 1  # raised when features change; see nextgpt_pl.features.keys
+VERSION = 1  # raise it when features change; see nextgpt_pl.features.keys
 
 
 class ClipClapEncoder(Encoder):
@@ -35,8 +35,9 @@ class ClipClapEncoder(Encoder):
     Args:
         clip: hub id or folder of a ``CLIPVisionModelWithProjection``; for images and videos.
         clap: hub id or folder of a ``ClapAudioModelWithProjection``; for sounds.
-        modalities: what it reads: image, video and audio by default. A network that none of these needs is not read.
-        video_frames: of a video, spread evenly.
+        modalities: supported modalities; image, video and audio by default. A network that none of them needs is not
+            loaded.
+        video_frames: number of evenly spaced frames per video.
 
     """
 
@@ -59,13 +60,13 @@ class ClipClapEncoder(Encoder):
     def _configs(self) -> dict[str, Any]:
         from transformers import AutoConfig
 
-        found = {}
+        configs = {}
         for path in dict.fromkeys(self.paths.values()):
             try:
-                found[path] = AutoConfig.from_pretrained(resolve(path), trust_remote_code=False)
+                configs[path] = AutoConfig.from_pretrained(resolve(path), trust_remote_code=False)
             except (OSError, ValueError) as error:
                 raise UserError(f"encoder: {path!r}: {str(error).splitlines()[0]}") from error
-        return found
+        return configs
 
     @property
     def output_dim(self) -> int:
@@ -74,16 +75,16 @@ class ClipClapEncoder(Encoder):
 
     @property
     def source(self) -> str:
-        """Both, as given."""
+        """Both names, as configured."""
         return " + ".join(dict.fromkeys(self.paths.values()))
 
     @property
     def loaded(self) -> bool:
-        """Whether the networks are there."""
+        """Whether the networks are loaded."""
         return len(self.networks) > 0
 
     def producer(self, modality: Modality) -> dict[str, Any]:
-        """Weights, frames, and the code that prepares media."""
+        """Weights, number of frames, and versions of the code."""
         folder = Path(resolve(self.paths[modality]))
         return {
             "class": type(self).__name__,
@@ -117,11 +118,11 @@ class ClipClapEncoder(Encoder):
     def _processors(self) -> dict[str, Any]:
         from transformers import ClapFeatureExtractor, CLIPImageProcessor
 
-        found: dict[str, Any] = {}
+        processors: dict[str, Any] = {}
         for modality, path in self.paths.items():
             kind: Any = ClapFeatureExtractor if modality is Modality.AUDIO else CLIPImageProcessor
-            found.setdefault(_network_name(modality), kind.from_pretrained(resolve(path)))
-        return found
+            processors.setdefault(_network_name(modality), kind.from_pretrained(resolve(path)))
+        return processors
 
     def blank(self, modality: Modality) -> Tensor:
         """Black pictures, or silence."""
@@ -146,29 +147,29 @@ class ClipClapEncoder(Encoder):
         """``(N, ...)`` to ``(N, 1, D)``."""
         network: Any = self.networks[_network_name(modality)]
         if modality is Modality.AUDIO:
-            whole = torch.zeros(len(inputs), 1, dtype=torch.bool, device=inputs.device)
-            found = F.normalize(network(input_features=inputs, is_longer=whole).audio_embeds, dim=-1)
+            is_longer = torch.zeros(len(inputs), 1, dtype=torch.bool, device=inputs.device)
+            features = F.normalize(network(input_features=inputs, is_longer=is_longer).audio_embeds, dim=-1)
         else:
             pictures = inputs.flatten(0, 1) if modality is Modality.VIDEO else inputs
-            found = F.normalize(network(pixel_values=pictures).image_embeds, dim=-1)
+            features = F.normalize(network(pixel_values=pictures).image_embeds, dim=-1)
             if modality is Modality.VIDEO:
-                found = found.unflatten(0, (len(inputs), -1)).mean(1)
-        return F.pad(found, (0, self.output_dim - found.shape[-1])).unsqueeze(1)
+                features = features.unflatten(0, (len(inputs), -1)).mean(1)
+        return F.pad(features, (0, self.output_dim - features.shape[-1])).unsqueeze(1)
 
 
 def clap_input(samples: np.ndarray, rate: float | None, processor: Any) -> Tensor:
-    """A sound as CLAP reads it, ``(1, frames, bins)``, or ``(4, frames, bins)`` for a fused CLAP.
+    """CLAP's input for audio, ``(1, frames, bins)``, or ``(4, frames, bins)`` for a fused CLAP.
 
-    Of a sound that is too long, the middle is taken: the library's own cut is at random.
+    Of audio that is too long, the middle part is used; the library would choose a random part.
     """
-    wanted = int(processor.sampling_rate)
-    sound = resample(torch.from_numpy(np.array(samples)), int(rate or wanted), wanted).numpy()
+    target_rate = int(processor.sampling_rate)
+    sound = resample(torch.from_numpy(np.array(samples)), int(rate or target_rate), target_rate).numpy()
     start = max(0, len(sound) - processor.nb_max_samples) // 2
-    found = processor(
-        sound[start : start + processor.nb_max_samples], sampling_rate=wanted, return_tensors="pt"
+    features = processor(
+        sound[start : start + processor.nb_max_samples], sampling_rate=target_rate, return_tensors="pt"
     ).input_features[0]
-    assert isinstance(found, Tensor)
-    return found
+    assert isinstance(features, Tensor)
+    return features
 
 
 def _network_name(modality: Modality) -> str:

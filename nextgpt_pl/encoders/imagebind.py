@@ -1,7 +1,7 @@
 """ImageBind (Girdhar et al. 2023, arXiv 2305.05665): six modalities in one embedding space.
 
-Our own module, written from the paper and the published names and shapes of its weights: ``imagebind_huge.pth`` loads
-as it is, and the pocket encoder is the same class with smaller numbers. Shapes: N items, W tower width, D output width.
+Written from the paper and the names and shapes of the published weights: ``imagebind_huge.pth`` loads without
+conversion, and the pocket encoder is the same class with smaller sizes. Shapes: N items, W tower width, D output width.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MODALITIES = ("vision", "text", "audio", "depth", "thermal", "imu")
 
 @dataclass(frozen=True)
 class TowerConfig:
-    """Sizes of one modality's transformer, its stem, and the fixed scale behind its output.
+    """Sizes of one modality's transformer, its stem, and the scale of its output.
 
     ``scale`` multiplies the unit-length output (``None``: no scaling); upstream's audio has 20.
     """
@@ -38,7 +38,7 @@ class TowerConfig:
 
 @dataclass(frozen=True)
 class ImageBindConfig:
-    """Sizes of everything; modalities without a tower are not built."""
+    """Sizes of all towers; modalities without a tower are not built."""
 
     out_dim: int
     towers: dict[str, TowerConfig]
@@ -87,7 +87,7 @@ class ImageBindConfig:
         )
 
     def patch_count(self, name: str) -> int:
-        """Patches that a tower sees of one medium, or of one clip of it."""
+        """Number of patches of one medium, or of one clip of it."""
         if name == "vision":
             return (self.image_size // self.image_patch) ** 2
         if name in ("depth", "thermal"):
@@ -132,7 +132,7 @@ class _SelectClass(nn.Module):
 
 
 class _TextHead(nn.Module):
-    """The token at the end of the text, normalised and projected."""
+    """The end-of-text token, normalised and projected."""
 
     def __init__(self, width: int, out_dim: int) -> None:
         super().__init__()
@@ -195,7 +195,7 @@ class ImageBindModel(nn.Module):
         )
 
     def features(self, name: str, inputs: Tensor) -> Tensor:
-        """All tokens behind the last block, ``(N, tokens, W)``."""
+        """Outputs of the last block for all tokens, ``(N, tokens, W)``."""
         tokens, mask = self.modality_preprocessors[name](inputs)
         return self.modality_trunks[name](tokens, mask)
 
@@ -231,15 +231,15 @@ class ImageBindModel(nn.Module):
         return out.unflatten(0, (-1, clips)).mean(1) if clips else out
 
     def load_published(self, weights: Mapping[str, Tensor]) -> None:
-        """Load published weights; keys of towers that this model does not have are passed over by name.
+        """Load published weights; keys of towers that this model does not have are ignored.
 
         Raises:
-            KeyError: a key of a tower that is here is missing, or one belongs to nothing known.
+            KeyError: a key of a tower of this model is missing, or a key belongs to no known tower.
 
         """
         known = set(MODALITIES)
         ours = {k: v for k, v in weights.items() if k.split(".")[1] in self.config.towers}
-        strange = [k for k in weights if k.split(".")[1] not in known]
+        unknown = [k for k in weights if k.split(".")[1] not in known]
         missing, unexpected = self.load_state_dict(ours, strict=False)
-        if missing or unexpected or strange:
-            raise KeyError(f"ImageBind weights: missing {missing[:5]}, unexpected {[*unexpected, *strange][:5]}")
+        if missing or unexpected or unknown:
+            raise KeyError(f"ImageBind weights: missing {missing[:5]}, unexpected {[*unexpected, *unknown][:5]}")

@@ -1,4 +1,4 @@
-"""ImageBind as the model's encoder part: reads media, loads weights, gives features of media."""
+"""ImageBind as the model's encoder: prepares media, loads weights, computes features."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media
 from nextgpt_pl.utils.paths import resolve
 
-VERSION = 1  # raised when features change, also by imagebind.py or imagebind_parts.py; see nextgpt_pl.features.keys
+VERSION = 1  # raise it when features change, also in imagebind.py or imagebind_parts.py; see nextgpt_pl.features.keys
 TOWER = {
     Modality.IMAGE: "vision",
     Modality.VIDEO: "vision",
@@ -28,23 +28,23 @@ TOWER = {
     Modality.THERMAL: "thermal",
     Modality.IMU: "imu",
 }
-_PLANE = 224  # side of the depth and thermal towers' pictures
+_PLANE = 224  # side of the depth and thermal towers' inputs, in pixels
 
 
 class ImageBindEncoder(Encoder):
-    """Frozen ImageBind: a medium to one feature, or to one per patch.
+    """Frozen ImageBind: one feature per medium, or one per patch.
 
     Args:
         weights: ``imagebind_huge.pth``, a safetensors file, or a folder with ``config.json`` and
-            ``model.safetensors`` such as ``pocket:encoder``; or the URL of such a file, which is read once and kept.
-        modalities: what it reads; image, video and audio by default, and depth, thermal and IMU if asked. A tower that
-            none of these needs is neither built nor read.
-        sha256: of the weights file, checked if given; a URL needs it.
+            ``model.safetensors`` such as ``pocket:encoder``; or the URL of such a file, which is downloaded once.
+        modalities: supported modalities; image, video and audio by default; depth, thermal and IMU are optional. A
+            tower that none of them needs is neither built nor read.
+        sha256: expected SHA-256 of the weights file; required for a URL.
         video_clips: clips per video (upstream: 5, each in 3 crops).
         audio_clips: clips of two seconds per sound (upstream: 3).
         scale_logits: multiply features by the modality's logit scale, as the original ImageBind does for audio.
-        patches: give every patch token instead of the class token, as NExT-GPT's later version does: they say more of
-            what is where; meant for projections that gather them (grouping, Q-Former, transformer).
+        patches: return every patch token instead of the class token, as NExT-GPT's later version does. Patch tokens
+            keep positions; use a projection that reduces their number (grouping, Q-Former, transformer).
 
     """
 
@@ -60,7 +60,7 @@ class ImageBindEncoder(Encoder):
     ) -> None:
         super().__init__()
         if _is_url(weights) and sha256 is None:
-            raise UserError(f"encoder.weights={weights!r}: a URL needs encoder.sha256, or anything could be read")
+            raise UserError(f"encoder.weights={weights!r}: a URL needs encoder.sha256, which verifies the download")
         at_least(1, encoder__video_clips=video_clips, encoder__audio_clips=audio_clips)
         self.modalities = known_modalities(modalities, [*TOWER])
         self.weights, self.sha256 = weights, sha256
@@ -78,12 +78,12 @@ class ImageBindEncoder(Encoder):
 
     @property
     def config(self) -> ImageBindConfig:
-        """The sizes, without the towers that are not asked for."""
+        """Sizes of the towers that the configured modalities need."""
         config = self._paths()[1]
-        wanted = {TOWER[m] for m in self.modalities}
-        towers = {name: tower for name, tower in config.towers.items() if name in wanted}
-        if len(towers) < len(wanted):
-            missing = ", ".join(sorted(wanted - set(towers)))
+        needed = {TOWER[m] for m in self.modalities}
+        towers = {name: tower for name, tower in config.towers.items() if name in needed}
+        if len(towers) < len(needed):
+            missing = ", ".join(sorted(needed - set(towers)))
             raise UserError(f"encoder.weights={self.weights!r} has no tower for {missing}; it has {[*config.towers]}")
         return ImageBindConfig(**{**vars(config), "towers": towers})
 
@@ -93,21 +93,21 @@ class ImageBindEncoder(Encoder):
         return self.config.out_dim
 
     def tokens(self, modality: Modality) -> int:
-        """1, or the tower's patches; those of several clips are averaged place by place."""
+        """1, or the number of the tower's patches; patches are averaged over clips."""
         return self.config.patch_count(TOWER[modality]) if self.patches else 1
 
     @property
     def source(self) -> str:
-        """As given."""
+        """The configured weights."""
         return self.weights
 
     @property
     def loaded(self) -> bool:
-        """Whether the towers are there."""
+        """Whether the towers are loaded."""
         return self.model is not None
 
     def producer(self, modality: Modality) -> dict[str, Any]:
-        """Weights, sizes, how media are cut into clips, and the code that prepares them."""
+        """Weights, sizes, number of clips, and versions of the code."""
         clips = {Modality.VIDEO: self.video_clips, Modality.AUDIO: self.audio_clips}
         return {
             "class": type(self).__name__,
@@ -146,22 +146,22 @@ class ImageBindEncoder(Encoder):
     def _read(self) -> dict[str, Tensor]:
         path = self._weights_file()
         if self.sha256 is not None:
-            found = file_sha256(path)
-            if found != self.sha256:
-                raise UserError(f"encoder.weights={self.weights!r}: the sha256 of {path} is {found}, not {self.sha256}")
+            digest = file_sha256(path)
+            if digest != self.sha256:
+                raise UserError(f"encoder.weights={self.weights!r}: {path} has sha256 {digest}, not {self.sha256}")
         if path.suffix == ".safetensors":
             return self._read_safetensors(path)
-        # mapped into memory: what no tower of ours takes is never read from the disk
+        # memory-mapped, so weights of unused towers are not read from disk
         loaded: Any = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
         return dict(loaded)
 
     def _read_safetensors(self, path: Path) -> dict[str, Tensor]:
-        """All but the towers that are known and not wanted."""
+        """All weights except those of known towers that are not used."""
         from safetensors import safe_open
 
-        unwanted = set(MODALITIES) - set(self.config.towers)
+        unused = set(MODALITIES) - set(self.config.towers)
         with safe_open(path, "pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys() if key.split(".")[1] not in unwanted}  # noqa: SIM118
+            return {key: file.get_tensor(key) for key in file.keys() if key.split(".")[1] not in unused}  # noqa: SIM118
 
     def blocks(self) -> list[nn.Module]:
         """The transformer blocks of all towers."""
@@ -208,8 +208,8 @@ class ImageBindEncoder(Encoder):
     def forward(self, modality: Modality, inputs: Tensor) -> Tensor:
         """``(N, ...)`` to ``(N, E, D)``."""
         assert self.model is not None
-        found = self.model(TOWER[modality], inputs, scale=self.scale_logits, all_tokens=self.patches)
-        return found if self.patches else found.unsqueeze(1)
+        features = self.model(TOWER[modality], inputs, scale=self.scale_logits, all_tokens=self.patches)
+        return features if self.patches else features.unsqueeze(1)
 
 
 def _is_url(weights: str) -> bool:
@@ -217,19 +217,19 @@ def _is_url(weights: str) -> bool:
 
 
 def downloaded_path(url: str) -> Path:
-    """Where the file behind a URL is kept: in torch's own cache (``TORCH_HOME``)."""
+    """Path of a downloaded URL in torch's cache (``TORCH_HOME``)."""
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
 
 
 def download(url: str, path: Path) -> None:
-    """Read a URL into a file, which appears whole or not at all.
+    """Download a URL to a file, atomically.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the download fails.
 
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         torch.hub.download_url_to_file(url, str(path), progress=False)
     except OSError as error:
-        raise UserError(f"encoder.weights={url!r}: {error}; or read it yourself and give the file's path") from error
+        raise UserError(f"encoder.weights={url!r}: {error}; or download it and give the file's path") from error

@@ -1,7 +1,7 @@
-"""Upstream's own ImageBind network (extra ``imagebind``) in the place of ours, to check one against the other.
+"""Upstream's ImageBind network (extra ``imagebind``), to compare this package's implementation with.
 
-Its licence is non-commercial (CC BY-NC-SA 4.0). Only its networks are used: media are prepared by our own code, which
-the package's cannot be imported for with present libraries.
+Its licence is non-commercial (CC BY-NC-SA 4.0). Only its networks are used. Media are prepared by this package, since
+upstream's preprocessing cannot be imported with current libraries.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from nextgpt_pl.encoders.imagebind_encoder import TOWER, ImageBindEncoder
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
 
-_UNUSED = TowerConfig(width=8, blocks=1, heads=1)  # upstream builds all towers; those that nobody asks for go again
+_UNUSED = TowerConfig(width=8, blocks=1, heads=1)  # upstream builds all towers; unused ones are deleted
 
 
 def upstream_module() -> Any:
     """The package's module of networks.
 
-    ``import imagebind`` fails for what its initialisation wants; without initialisation, its networks import.
+    ``import imagebind`` fails because of imports in its ``__init__``, so the submodule is imported without it.
 
     Raises:
         UserError: the package or one that it needs is not installed.
@@ -49,17 +49,17 @@ def upstream_module() -> Any:
 
 
 def upstream_network(config: ImageBindConfig) -> nn.Module:
-    """Upstream's network in the sizes of ``config``, with its towers alone.
+    """Upstream's network with the sizes and towers of ``config``.
 
     Raises:
-        UserError: a size that upstream has no argument for.
+        UserError: upstream has no argument for a size.
 
     """
     fixed = {"image_size": 224, "vocab_size": 49_408, "context_length": 77, "eos_token_id": None}
     for name, value in fixed.items():
         if getattr(config, name) != value:
             raise UserError(
-                f"upstream's ImageBind has {name}={value} alone; these weights have {getattr(config, name)}"
+                f"upstream's ImageBind supports only {name}={value}; these weights have {getattr(config, name)}"
             )
     sizes: dict[str, Any] = {}
     for name in MODALITIES:
@@ -88,20 +88,20 @@ def upstream_network(config: ImageBindConfig) -> nn.Module:
 
 
 class ImageBindPackageEncoder(ImageBindEncoder):
-    """ImageBind as upstream's package computes it; arguments are those of :class:`ImageBindEncoder`, but ``patches``.
+    """Upstream's ImageBind; arguments are those of :class:`ImageBindEncoder`.
 
-    It gives the class token alone.
+    ``patches`` is not supported: upstream returns the class token only.
     """
 
     def load(self) -> None:
         """Build upstream's network and read the weights.
 
         Raises:
-            UserError: the package is not installed, has no such sizes, or the weights do not fit.
+            UserError: the package is not installed, does not support the sizes, or the weights do not fit.
 
         """
         if self.patches:
-            raise UserError("encoder.patches: upstream's package gives the class token alone; use ImageBindEncoder")
+            raise UserError("encoder.patches: upstream's package returns the class token only; use ImageBindEncoder")
         network = upstream_network(self.config)
         if torch.get_default_device().type != "meta":
             weights = {k: v for k, v in self._read().items() if k.split(".")[1] in self.config.towers}
@@ -121,5 +121,5 @@ class ImageBindPackageEncoder(ImageBindEncoder):
         """``(N, ...)`` to ``(N, 1, D)``; upstream averages over clips."""
         assert self.model is not None
         name = TOWER[modality]
-        found: Tensor = self.model({name: inputs})[name]
-        return found.unsqueeze(1)
+        features: Tensor = self.model({name: inputs})[name]
+        return features.unsqueeze(1)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class _Positions(nn.Module):
-    """Learned positions of a class token and a grid of patches; another grid's are interpolated."""
+    """Learned positions of a class token and a grid of patches; interpolated for other grids."""
 
     def __init__(self, grid: tuple[int, int], width: int) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class _Positions(nn.Module):
 
 
 class _FramesFirst(nn.Module):
-    """Still pictures ``(N, 3, H, W)`` are shown as clips of equal frames."""
+    """Repeats images ``(N, 3, H, W)`` to clips of equal frames."""
 
     def __init__(self, frames: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class _FramesFirst(nn.Module):
 
 
 class _Holder(nn.Module):
-    """Only gives its children the names of the published weights."""
+    """A container that gives its children the names of the published weights."""
 
     def __init__(self, **children: nn.Module) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class ImuStem(nn.Module):
 
 
 class _Block(nn.Module):
-    """Pre-norm attention and MLP; whole samples of each branch are dropped in training only."""
+    """Pre-norm attention and MLP; with stochastic depth per sample in training."""
 
     def __init__(self, width: int, heads: int, drop_path: float, bias_kv: bool) -> None:
         super().__init__()
@@ -156,7 +156,7 @@ class Tower(nn.Module):
         self.blocks = nn.ModuleList(_Block(width, heads, rate, bias_kv) for rate in rates)
 
     def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        """``(N, L, W)`` to the same shape; no final norm, that is the head's."""
+        """``(N, L, W)`` to the same shape; without final norm, which the head has."""
         tokens = self.pre_transformer_layer(tokens)
         for block in self.blocks:
             tokens = block(tokens, mask)

@@ -10,7 +10,7 @@ from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media, MediaSlot, Rendered
 
-_REMEMBERED = 50_000  # media that a worker has checked and does not open again
+_MAX_OPENED = 50_000  # maximum number of checked media that a worker remembers
 
 
 @dataclass
@@ -19,7 +19,7 @@ class MediaReader:
 
     Attributes:
         encoder: prepares input media; ``None`` if the stage reads none.
-        compared: modalities whose true media a loss is computed on.
+        compared: modalities whose true media a loss reads.
 
     """
 
@@ -48,7 +48,7 @@ class MediaReader:
         """Check that a medium can be read; the loss reads it again if its latents are not cached."""
         if medium not in self._opened:
             array_of(medium)
-            if len(self._opened) < _REMEMBERED:
+            if len(self._opened) < _MAX_OPENED:
                 self._opened.add(medium)
 
     def _compares(self, modality: Modality) -> bool:

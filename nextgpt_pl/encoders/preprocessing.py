@@ -1,4 +1,4 @@
-"""Media as ImageBind's towers want them. Every size is a parameter, so the pocket encoder uses the same functions."""
+"""Preprocessing of media for ImageBind's towers; sizes are parameters, so the pocket encoder uses it too."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torch import Tensor
 
 from nextgpt_pl.media.audio import SAMPLE_RATE, fbank, resample
 
-VERSION = 1  # raised when an input is prepared differently, also by media/audio.py; see nextgpt_pl.features.keys
+VERSION = 1  # raise it when inputs are prepared differently, also in media/audio.py; see nextgpt_pl.features.keys
 
-# statistics of CLIP's training pictures and of AudioSet's spectrograms, as upstream uses them
+# statistics of CLIP's training images and of AudioSet's spectrograms, as in upstream's code
 _PIXEL_MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
 _PIXEL_STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 _MEL_MEAN, _MEL_STD = -4.268, 9.138
 
-# of SUN RGB-D's disparities, as upstream's authors give them (facebookresearch/ImageBind, issue 134)
+# statistics of SUN RGB-D's disparities, given by the authors (facebookresearch/ImageBind, issue 134)
 _DISPARITY_MEAN, _DISPARITY_STD = 0.0418, 0.0295
 _NEAREST, _FARTHEST = 0.01, 50.0  # metres
 IMU_STEPS = 2000  # five seconds at 400 hertz
 
 
 def picture(array: np.ndarray, size: int) -> Tensor:
-    """``(H, W, 3)`` uint8 to ``(3, size, size)``: short side resized (bicubic), centre cut out, normalised."""
+    """``(H, W, 3)`` uint8 to ``(3, size, size)``: short side resized (bicubic), centre crop, normalised."""
     pixels = _centre(Image.fromarray(array), size)
     return (torch.from_numpy(pixels).permute(2, 0, 1).float() / 255 - _PIXEL_MEAN) / _PIXEL_STD
 
@@ -41,12 +41,12 @@ def _centre(image: Image.Image, size: int) -> np.ndarray:
 
 
 def disparity(depth: np.ndarray, focal_length: float, baseline: float = 0.075) -> np.ndarray:
-    """Depth in metres as the disparity that the depth tower was trained on, ``(H, W)``.
+    """Convert depth in metres to the disparity that the depth tower was trained on, ``(H, W)``.
 
     Args:
-        depth: ``(H, W)``; cut off to what sensors see.
+        depth: ``(H, W)``; clipped to the range of sensors.
         focal_length: in pixels.
-        baseline: distance of the sensor's two eyes in metres; 0.075 is a Kinect's.
+        baseline: stereo baseline of the sensor in metres; 0.075 is a Kinect's.
 
     """
     return (focal_length * baseline / np.clip(depth, _NEAREST, _FARTHEST)).astype(np.float32)
@@ -73,18 +73,18 @@ def motion(array: np.ndarray, steps: int = IMU_STEPS) -> Tensor:
 def video_clips(frames: np.ndarray, size: int, clips: int, clip_frames: int = 2) -> Tensor:
     """``(T, H, W, 3)`` uint8 to ``(clips, 3, clip_frames, size, size)``: clips spread evenly over the video.
 
-    A clip's frames are neighbours where the video is short, else spread over the clip's share of it.
+    Frames are evenly spaced over the video.
     """
-    chosen = np.linspace(0, len(frames) - 1, clips * clip_frames).round().astype(int)
-    pictures = torch.stack([picture(frames[i], size) for i in chosen])
-    return pictures.unflatten(0, (clips, clip_frames)).transpose(1, 2)
+    indices = np.linspace(0, len(frames) - 1, clips * clip_frames).round().astype(int)
+    images = torch.stack([picture(frames[i], size) for i in indices])
+    return images.unflatten(0, (clips, clip_frames)).transpose(1, 2)
 
 
 def spectrogram(samples: Tensor, bins: int = 128, frames: int = 204) -> Tensor:
     """One clip ``(n,)`` to ``(1, bins, frames)``, cut or padded with zeros, then normalised."""
     energies = fbank(samples - samples.mean(), bins).T
-    missing = frames - energies.shape[1]
-    energies = F.pad(energies, (0, missing)) if missing > 0 else energies[:, :frames]
+    padding = frames - energies.shape[1]
+    energies = F.pad(energies, (0, padding)) if padding > 0 else energies[:, :frames]
     return ((energies - _MEL_MEAN) / _MEL_STD).unsqueeze(0)
 
 

@@ -1,1 +1,1 @@
-"""Generation of replies: decoding, and a batch that shrinks."""
+"""Generation of replies: decoding, and early removal of finished rows from the batch."""

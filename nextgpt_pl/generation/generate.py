@@ -1,6 +1,6 @@
-"""Writing token ids: prompts in, replies with whole signal spans out, and what these ask of the decoders.
+"""Generate replies with complete signal spans, and the caption embeddings that they pass to the decoders.
 
-Imports no Lightning.
+This module does not import Lightning.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _SEEDS = 2**62  # seeds above are used for the media of a reply
 
 @dataclass
 class Decoding:
-    """How token ids are chosen.
+    """Decoding options.
 
     Args:
-        max_new_tokens: longest reply.
-        temperature: 0 takes the likeliest token, above 0 samples.
-        top_p: share of the probability that is sampled from.
-        seed: of the sampling.
-        modalities: the media that a reply holds: each of these at least once, and no others. ``None`` leaves it to the
-            model, an empty list forbids all.
+        max_new_tokens: maximum number of tokens of a reply.
+        temperature: sampling temperature; 0 is greedy decoding.
+        top_p: nucleus sampling: cumulative probability of the tokens that are sampled from.
+        seed: seed of the sampling.
+        modalities: media that a reply contains: each of these at least once, and no others. ``None``: the model
+            decides; an empty list: no media.
 
     Raises:
-        UserError: a value is not a number or out of its bounds.
+        UserError: a value is not a number or out of bounds.
 
     """
 
@@ -59,7 +59,7 @@ class Decoding:
         check_seed(self.seed)
 
     def sampling(self) -> dict[str, Any]:
-        """As arguments of transformers' ``generate``."""
+        """Arguments of transformers' ``generate``."""
         if self.temperature <= 0:
             return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
@@ -80,7 +80,7 @@ def _is_number(value: object) -> bool:
 
 
 def prompt_of(row: Rendered) -> Rendered:
-    """A rendered item up to its first label: what the model is given to answer."""
+    """The prompt of a rendered item: everything before its first label."""
     end = next((i for i, label in enumerate(row.labels) if label != IGNORE), len(row.labels))
     slots = tuple(slot for slot in row.slots if slot.stop <= end)
     return Rendered(row.input_ids[:end], row.labels[:end], slots, (), row.key, row.attributes)
@@ -124,39 +124,39 @@ def generate(network: NextGPT, prompts: Sequence[Rendered], decoding: Decoding |
         **decoding.sampling(),
         **stop,
     )
-    # a text that ends a reply may begin before a row goes on in a smaller batch, where nothing would find it
+    # a stop string may begin before a row continues in a smaller batch, where it would not be detected
     shrink = not stop and not network.llm.collective
     with torch.random.fork_rng(devices):
         torch.manual_seed(decoding.seed)
         out = write(writer, network.llm.embed, embeddings, mask.long(), rules, rules.end_ids, limit, shrink)
-    replies = [_before(ids, network.llm.stop, network.llm.tokenizer.decode) for ids in out]
+    replies = [_truncated(ids, network.llm.stop, network.llm.tokenizer.decode) for ids in out]
     return [rules.whole_reply(ids) for ids in replies]
 
 
-def _room(network: NextGPT, prompts: Sequence[Rendered], wanted: int) -> int:
+def _room(network: NextGPT, prompts: Sequence[Rendered], max_new_tokens: int) -> int:
     """The maximum number of tokens of the replies."""
     context = network.llm.context_length
     if context is None:
-        return wanted
+        return max_new_tokens
     longest = max(prompts, key=lambda prompt: len(prompt.input_ids))
     room = context - len(longest.input_ids)
     if room < 1:
         raise UserError(f"{longest.key}: a prompt of {len(longest.input_ids)} tokens, the LLM's context is {context}")
-    return min(wanted, room)
+    return min(max_new_tokens, room)
 
 
-def _before(ids: list[int], stops: Sequence[str], decode: Callable[[list[int]], str]) -> list[int]:
-    """The tokens before the first of some texts, which may begin or end inside a token."""
+def _truncated(ids: list[int], stops: Sequence[str], decode: Callable[[list[int]], str]) -> list[int]:
+    """The tokens before the first stop string, which may begin or end inside a token."""
     text = decode(ids) if stops else ""
-    found = [position for stop in stops if (position := text.find(stop)) >= 0]
+    positions = [position for stop in stops if (position := text.find(stop)) >= 0]
     count = len(ids)
-    while found and len(decode(ids[:count])) > min(found):
+    while positions and len(decode(ids[:count])) > min(positions):
         count -= 1
     return ids[:count]
 
 
 def _padded_left(embeddings: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows that end together, as continuing them needs."""
+    """Convert right padding to left padding, which generation requires."""
     width = mask.shape[1]
     shifts = width - mask.sum(1)
     columns = (torch.arange(width, device=mask.device) - shifts.unsqueeze(1)) % width
@@ -172,41 +172,41 @@ def spans_of(network: NextGPT, ids: Sequence[int], offset: int = 0) -> list[Sign
 
 
 def _rules(network: NextGPT, decoding: Decoding) -> SpanRules:
-    wanted = tuple(network.decoders) if decoding.modalities is None else tuple(decoding.modalities)
-    required = wanted if decoding.modalities is not None else ()
-    return network.reply_media.rules(network.span_ids(), frozenset(wanted), required, end_ids(network))
+    modalities = tuple(network.decoders) if decoding.modalities is None else tuple(decoding.modalities)
+    required = modalities if decoding.modalities is not None else ()
+    return network.reply_media.rules(network.span_ids(), frozenset(modalities), required, end_ids(network))
 
 
 @torch.no_grad()
 def caption_embeddings(network: NextGPT, rows: Sequence[Rendered]) -> list[list[Tensor]]:
-    """Per row and span, what the decoder is given: one pass over prompt and reply, in the order of the spans.
+    """Caption embedding of each span of each row, in the order of the spans.
 
-    A separate pass, since generation does not return the state at a reply's last token. Where the LLM has written
-    captions, the decoders' own text encoders read them.
+    Computed in one forward pass over prompt and reply, since generation does not return the hidden state of the last
+    token. Captions that the LLM has written are embedded by the decoders' text encoders.
     """
     if not network.reply_media.projected:
-        return _read_captions(network, rows)
+        return _embed_captions(network, rows)
     batch = _batch(network, rows)
     if not batch.spans:
         return [[] for _ in rows]
     embeddings = network.embed(batch)
     hidden = network.hidden_states(batch, embeddings)
-    found: dict[tuple[int, int], Tensor] = {}
+    by_position: dict[tuple[int, int], Tensor] = {}
     for modality, spans in batch.spans.items():
         projected = network.project(modality, hidden, embeddings, spans)
         shape = network.decoders[modality].embedding_shape
         on_host = batch.on_host().spans[modality]
         for row, start, value in zip(on_host.rows.tolist(), on_host.starts.tolist(), projected, strict=True):
-            found[row, start] = value.view(shape)
-    return [[found[index, span.start] for span in row.spans] for index, row in enumerate(rows)]
+            by_position[row, start] = value.view(shape)
+    return [[by_position[index, span.start] for span in row.spans] for index, row in enumerate(rows)]
 
 
-def _read_captions(network: NextGPT, rows: Sequence[Rendered]) -> list[list[Tensor]]:
-    found: list[list[Tensor]] = [[torch.empty(0)] * len(row.spans) for row in rows]
+def _embed_captions(network: NextGPT, rows: Sequence[Rendered]) -> list[list[Tensor]]:
+    row_embeddings: list[list[Tensor]] = [[torch.empty(0)] * len(row.spans) for row in rows]
     for modality, decoder in network.decoders.items():
         places = [(r, s) for r, row in enumerate(rows) for s, span in enumerate(row.spans) if span.modality is modality]
         if places:
             embeddings = decoder.embed_captions([rows[r].spans[s].caption for r, s in places])
             for (r, s), embedding in zip(places, embeddings, strict=True):
-                found[r][s] = embedding
-    return found
+                row_embeddings[r][s] = embedding
+    return row_embeddings

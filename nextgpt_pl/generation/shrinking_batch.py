@@ -1,6 +1,6 @@
-"""Token ids written in a batch that shrinks: rows that have ended leave it, once that pays.
+"""Batched generation that removes finished rows when this saves time.
 
-transformers' ``generate`` runs every row until the longest has ended. Imports no Lightning.
+transformers' ``generate`` computes every row until the longest one is finished. This module does not import Lightning.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria,
 
 
 class Waste(StoppingCriteria):
-    """Stops all rows when those that have ended have cost as many steps as reading the others anew will.
+    """Stops generation once finished rows have cost as many steps as the remaining rows' prefill will cost.
 
-    So whatever follows, at most twice as much is spent as by who knows beforehand how long each row gets.
+    The total cost is at most twice that of an algorithm that knows the length of each row in advance.
 
     Args:
         ends: token ids that end a row.
-        read: tokens of a row before it was written on.
+        read: number of tokens of a row before generation.
 
     """
 
@@ -30,16 +30,16 @@ class Waste(StoppingCriteria):
         self.exceeded = False
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
-        """Whether each row ``(N,)`` stops after ``input_ids (N, T)``, which hold what was written in this call."""
+        """Whether each row stops, ``(N,)``; ``input_ids (N, T)`` are the tokens generated in this call."""
         ended = int(_ended(input_ids, self.ends).sum())
-        going = len(input_ids) - ended
+        active = len(input_ids) - ended
         self.wasted += ended
-        self.exceeded = going > 0 and self.wasted > going * (self.read + input_ids.shape[1])
+        self.exceeded = active > 0 and self.wasted > active * (self.read + input_ids.shape[1])
         return torch.full((len(input_ids),), self.exceeded, device=input_ids.device)
 
 
 class _After(LogitsProcessor):
-    """Rules that are told what was written in earlier calls too."""
+    """Passes the tokens of earlier calls to the constraints as well."""
 
     def __init__(self, written: Tensor, rules: LogitsProcessor) -> None:
         self.written, self.rules = written, rules
@@ -58,17 +58,17 @@ def write(
     limit: int,
     shrink: bool = True,
 ) -> list[list[int]]:
-    """The ids that follow each row, up to and with what ended it; padding may come after.
+    """Generate the token ids of each row's reply, including its end token; padding may follow.
 
     Args:
-        generate: transformers' ``generate``, given all that is not given here.
-        embed: token ids ``(N, T)`` to embeddings ``(N, T, H)``.
+        generate: transformers' ``generate`` with all other arguments bound.
+        embed: maps token ids ``(N, T)`` to embeddings ``(N, T, H)``.
         embeddings: prompts ``(N, T, H)``, padded left.
         mask: ``(N, T)``, 0 at padding.
-        rules: sees what was written, ``(N, T)``, and no prompt.
+        rules: constraints; they receive the generated tokens ``(N, T)`` without the prompt.
         ends: token ids that end a row.
-        limit: most tokens that are written for a row.
-        shrink: whether rows may leave; not where a pass is a collective.
+        limit: maximum number of generated tokens per row.
+        shrink: whether finished rows may be removed; must be false if forward passes are collective.
 
     """
     ending = torch.tensor(ends, dtype=torch.long, device=mask.device)
@@ -89,12 +89,12 @@ def write(
             replies[row] = ids
         if not waste.exceeded or written.shape[1] >= limit:
             return replies
-        going = ~_ended(out, ending)
-        rows, written, out = rows[going], written[going], out[going]
-        mask = torch.cat([mask[going], torch.ones_like(out)], 1)
-        embeddings = torch.cat([embeddings[going], embed(out).to(embeddings.dtype)], 1)
-        used = int(mask.any(0).int().argmax())  # the longest prompt may have left
-        mask, embeddings = mask[:, used:], embeddings[:, used:]
+        active = ~_ended(out, ending)
+        rows, written, out = rows[active], written[active], out[active]
+        mask = torch.cat([mask[active], torch.ones_like(out)], 1)
+        embeddings = torch.cat([embeddings[active], embed(out).to(embeddings.dtype)], 1)
+        first_used = int(mask.any(0).int().argmax())  # the longest prompt may have left
+        mask, embeddings = mask[:, first_used:], embeddings[:, first_used:]
 
 
 def _ended(ids: Tensor, ends: Tensor) -> Tensor:

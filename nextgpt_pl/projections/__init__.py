@@ -1,4 +1,4 @@
-"""The trained joints: encoder -> LLM (``input``) and LLM -> diffusion decoder (``output``)."""
+"""Trained projections: encoder to LLM (``input``) and LLM to diffusion decoder (``output``)."""
 
 from nextgpt_pl.projections.grouping import GroupingInputProjection
 from nextgpt_pl.projections.input import (

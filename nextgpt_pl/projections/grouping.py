@@ -1,4 +1,4 @@
-"""The grouping projection of the paper's later version: encoder patches gather into a few semantic groups.
+"""The grouping projection of the paper's later version: encoder patches are assigned to a few semantic groups.
 
 The grouping stages are those of GroupViT (Xu et al. 2022) in the transformers library.
 """
@@ -18,14 +18,14 @@ from nextgpt_pl.projections.input import InputProjection
 class GroupingInputProjection(InputProjection):
     """Stages of attention, each ending in a hard assignment of its tokens to fewer groups.
 
-    Assignments are sampled by Gumbel softmax in training, and the best ones in evaluation.
+    Assignments are sampled by Gumbel softmax in training, and are the argmax in evaluation.
 
     Args:
         encoder_dim: C.
         hidden_size: H.
         width: inner width.
-        groups: groups after each grouping stage; the last number is P.
-        depths: attention layers per stage; one stage more than ``groups``, which only attends.
+        groups: number of groups after each grouping stage; the last number is P.
+        depths: attention layers per stage; one entry more than ``groups``, since the last stage does not group.
         heads: attention heads.
 
     """
@@ -61,7 +61,7 @@ class GroupingInputProjection(InputProjection):
                 module.register_parameter("bias", None)
         for name, parameter in self.named_parameters():
             if name.endswith("group_token"):
-                # the class starts them at zero: all groups would be one
+                # the class initialises them with zeros, so all groups would be equal
                 nn.init.normal_(parameter, std=0.02)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -77,15 +77,15 @@ class GroupingInputProjection(InputProjection):
         return self.out_fc(self.norm(x))
 
     def tokens(self, encoder_tokens: int) -> int:
-        """P, whatever the encoder gives."""
+        """P, independent of the number of encoder tokens."""
         return self.groups[-1]
 
     @torch.no_grad()
     def assignments(self, features: Tensor) -> list[Tensor]:
-        """Which group each token chose, per grouping stage: ``(N, E)``, then ``(N, groups of the stage before)``."""
-        x, tokens, found = self.in_fc(features), None, []
+        """The group of each token, per grouping stage: ``(N, E)``, then ``(N, groups of the previous stage)``."""
+        x, tokens, indices = self.in_fc(features), None, []
         for stage in self.layers:
             x, tokens, attention = stage(x, tokens, output_attentions=True)
             if attention is not None:
-                found.append(attention.argmax(1))
-        return found
+                indices.append(attention.argmax(1))
+        return indices

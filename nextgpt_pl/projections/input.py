@@ -1,4 +1,4 @@
-"""Input projections: encoder features become token embeddings of the LLM.
+"""Input projections: map encoder features to token embeddings of the LLM.
 
 Shapes: N media, E tokens per medium from the encoder, C encoder width, P tokens given to the LLM, H LLM width.
 """
@@ -17,7 +17,7 @@ from nextgpt_pl.projections.transformer import query_former, query_transformer
 class InputProjection(nn.Module, ABC):
     """Maps ``(N, E, C)`` encoder features to ``(N, P, H)`` token embeddings.
 
-    The first two arguments of every constructor, the widths, come from the parts around it; a YAML gives the rest.
+    The model passes the first two arguments of every constructor, the widths; the YAML sets the others.
     """
 
     @abstractmethod
@@ -25,7 +25,7 @@ class InputProjection(nn.Module, ABC):
         """Project."""
 
     def tokens(self, encoder_tokens: int) -> int:
-        """P, how many token positions one medium takes in the prompt."""
+        """P, the number of token positions of one medium in the prompt."""
         return encoder_tokens
 
 
@@ -49,8 +49,7 @@ class MLPInputProjection(InputProjection):
         hidden_size: H.
         width: of the inner layers.
         depth: number of linear layers.
-        expand: LLM tokens that each encoder token becomes; an encoder that pools a medium into one feature says more
-            to the LLM in several tokens.
+        expand: LLM tokens per encoder token; above 1 for encoders that pool a medium into one feature.
 
     """
 
@@ -59,7 +58,7 @@ class MLPInputProjection(InputProjection):
         if depth < 2:
             raise UserError(f"depth={depth}: expected at least 2 layers; for one layer use LinearInputProjection")
         if expand < 1:
-            raise UserError(f"expand={expand}: an encoder token becomes at least 1 LLM token")
+            raise UserError(f"expand={expand}: expected at least 1 LLM token per encoder token")
         layers: list[nn.Module] = [nn.Linear(encoder_dim, width)]
         for _ in range(depth - 2):
             layers += [nn.GELU(), nn.Linear(width, width)]
@@ -76,7 +75,7 @@ class MLPInputProjection(InputProjection):
 
 
 class TransformerInputProjection(InputProjection):
-    """Learned queries read the features through an encoder-decoder transformer: the mirror of the output projection.
+    """Learned queries attend to the features in an encoder-decoder transformer, as in the output projection.
 
     Args:
         encoder_dim: C.
@@ -111,7 +110,7 @@ class TransformerInputProjection(InputProjection):
         return self.out(self.tfm(x, self.query_embs.expand(len(x), -1, -1)))
 
     def tokens(self, encoder_tokens: int) -> int:
-        """P, whatever the encoder gives."""
+        """P, independent of the number of encoder tokens."""
         return self.query_embs.shape[1]
 
 
@@ -123,7 +122,7 @@ class QFormerInputProjection(InputProjection):
         hidden_size: H.
         num_tokens: P, the number of learned queries.
         width: of the Q-Former.
-        layers: of the Q-Former; every one of them looks at the features.
+        layers: of the Q-Former; each has cross-attention to the features.
         heads: attention heads.
 
     """
@@ -149,5 +148,5 @@ class QFormerInputProjection(InputProjection):
         return self.out(states)
 
     def tokens(self, encoder_tokens: int) -> int:
-        """P, whatever the encoder gives."""
+        """P, independent of the number of encoder tokens."""
         return self.query_tokens.shape[1]

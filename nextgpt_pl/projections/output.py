@@ -1,7 +1,7 @@
-"""Output projections: the LLM's states at the signal tokens become a caption embedding of the diffusion decoder.
+"""Output projections: map the LLM's states at the signal tokens to a caption embedding of the diffusion decoder.
 
 Shapes: S spans, K signal tokens per span, H LLM width, L tokens and D width of the caption embedding. A pooled
-embedding (audio) has L = 1 here; the decoder takes that axis away.
+embedding (audio) has L = 1 here; the decoder removes that axis.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ class OutputProjection(nn.Module, ABC):
     """Maps hidden states and input embeddings of the signal tokens, each ``(S, K, H)``, to ``(S, L, D)``.
 
     The first four arguments of every constructor (H, K, L, D) come from the LLM, the modality table and the
-    decoder's own text encoder; a YAML gives the rest.
+    decoder's text encoder; the YAML sets the others.
     """
 
     @abstractmethod
     def forward(self, hidden_states: Tensor, token_embeddings: Tensor) -> Tensor:
-        """Project. Both inputs are added first, as the official code does."""
+        """Project the sum of both inputs, as in the official code."""
 
 
 class TransformerOutputProjection(OutputProjection):
-    """The paper's: a small encoder-decoder transformer with learned queries.
+    """The paper's output projection: a small encoder-decoder transformer with learned queries.
 
     Pre-norm, ReLU, feed-forward 4 x width, no positions and no masks; the attribute names are those of the
     official checkpoints (``fc``, ``tfm``, ``model``, ``query_embs``), so their weights load as they are.
@@ -68,10 +68,9 @@ class TransformerOutputProjection(OutputProjection):
 
 
 class QFormerOutputProjection(OutputProjection):
-    """Learned queries read the signal tokens through BLIP-2's Q-Former (an option of the official code).
+    """Learned queries attend to the signal tokens in BLIP-2's Q-Former (an option of the official code).
 
-    The official newer code takes its width for that of the last layer's input, and fails unless it happens to be D too;
-    here the last layer maps from ``width`` to D.
+    The newer official code fails unless ``width`` equals D; here the last layer maps from ``width`` to D.
 
     Args:
         hidden_size: H.
@@ -79,7 +78,7 @@ class QFormerOutputProjection(OutputProjection):
         length: L, the number of learned queries.
         dim: D.
         width: of the Q-Former.
-        layers: of the Q-Former; every one of them looks at the signal tokens.
+        layers: of the Q-Former; each has cross-attention to the signal tokens.
         heads: attention heads.
         feedforward: width of the inner layers; by default 4 x ``width``.
 
@@ -110,7 +109,7 @@ class QFormerOutputProjection(OutputProjection):
 
 
 class LinearOutputProjection(OutputProjection):
-    """One linear map over tokens (K to L), one over width (H to D): the smallest baseline."""
+    """Baseline: one linear map over tokens (K to L) and one over width (H to D)."""
 
     def __init__(self, hidden_size: int, num_signal_tokens: int, length: int, dim: int) -> None:
         super().__init__()
@@ -124,9 +123,9 @@ class LinearOutputProjection(OutputProjection):
 
 
 class MLPOutputProjection(OutputProjection):
-    """The signal tokens side by side through a residual MLP: learns from fewest samples, where K and L are small.
+    """A residual MLP over the concatenated signal tokens: needs the fewest samples if K and L are small.
 
-    Each token is first reduced to ``2 * width / K`` numbers, so a span of any length is as wide.
+    Each token is first reduced to ``2 * width / K`` numbers, so the concatenation has the same width for any K.
 
     Args:
         hidden_size: H.

@@ -1,4 +1,4 @@
-"""The transformers that learned queries read through; input and output projections share them."""
+"""Transformers with learned queries, shared by input and output projections."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def query_transformer(width: int, layers: int, heads: int, dropout: float) -> nn
     if width % heads:
         raise ValueError(f"width={width} is not divisible by heads={heads}")
     with warnings.catch_warnings():
-        # torch says that it cannot use nested tensors with pre-norm layers; nothing here is padded
+        # torch warns that pre-norm layers cannot use nested tensors; no input is padded here
         warnings.filterwarnings("ignore", "enable_nested_tensor is True")
         return nn.Transformer(
             d_model=width,
@@ -32,7 +32,7 @@ def query_transformer(width: int, layers: int, heads: int, dropout: float) -> nn
 
 
 def query_former(width: int, layers: int, heads: int, source_dim: int, feedforward: int) -> nn.Module:
-    """BLIP-2's Q-Former of the transformers library; every layer looks at the source ``(N, E, source_dim)``.
+    """BLIP-2's Q-Former; every layer has cross-attention to the source ``(N, E, source_dim)``.
 
     Raises:
         ValueError: ``width`` is not divisible by ``heads``.

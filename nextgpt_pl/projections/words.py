@@ -1,4 +1,4 @@
-"""An input projection that speaks to the LLM in its own words."""
+"""An input projection to mixtures of the LLM's word embeddings."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from nextgpt_pl.projections.input import InputProjection
 
 
 class WordInputProjection(InputProjection):
-    """Each LLM token that a medium becomes is a mixture of the LLM's own word embeddings, plus a learned offset.
+    """Maps a medium to LLM tokens that are mixtures of the LLM's word embeddings, plus a learned offset.
 
-    A frozen LLM understands what it knows. A small one hardly takes in free vectors at all; mixtures of its words it
-    reads at once, and which words belong to a medium, in which order, can be learned from captions without running the
-    LLM (:func:`nextgpt_pl.losses.spelling_loss`).
+    A small frozen LLM makes little use of arbitrary vectors, but reads mixtures of its word embeddings. The words of a
+    medium and their order can be learned from captions, without a forward pass of the LLM
+    (:func:`nextgpt_pl.losses.spelling_loss`).
 
     Args:
         encoder_dim: C.
         hidden_size: H.
-        width: of the MLP that chooses the words.
-        expand: LLM tokens that each encoder token becomes; as many as a caption has, or more.
+        width: inner width of the MLP that predicts the words.
+        expand: LLM tokens per encoder token; at least the number of tokens of a caption.
 
     """
 
@@ -30,7 +30,7 @@ class WordInputProjection(InputProjection):
     def __init__(self, encoder_dim: int, hidden_size: int, width: int = 512, expand: int = 20) -> None:
         super().__init__()
         if expand < 1:
-            raise UserError(f"expand={expand}: an encoder token becomes at least 1 LLM token")
+            raise UserError(f"expand={expand}: expected at least 1 LLM token per encoder token")
         self.norm = nn.LayerNorm(encoder_dim)
         self.mlp = nn.Sequential(nn.Linear(encoder_dim, width), nn.GELU(), nn.Linear(width, expand * hidden_size))
         self.offset = nn.Parameter(torch.zeros(expand, hidden_size))
@@ -39,14 +39,14 @@ class WordInputProjection(InputProjection):
         self.register_buffer("lengths", torch.empty(0), persistent=False)
 
     def use_words(self, table: Tensor) -> None:
-        """Mix these word embeddings ``(V, H)``; they are frozen, and in no checkpoint."""
+        """Set the word embeddings ``(V, H)`` to mix; they are frozen and not saved in checkpoints."""
         self.words = table.detach()
         self.lengths = self.words.float().norm(dim=-1).clamp(min=1e-12)
 
     def word_log_probs(self, features: Tensor) -> Tensor:
-        """Log-share of each word in each token, ``(N, E, C)`` to ``(N, E * expand, V)``."""
+        """Log-probability of each word for each token, ``(N, E, C)`` to ``(N, E * expand, V)``."""
         queries = self.mlp(self.norm(features)).unflatten(-1, (self.expand, -1)).flatten(1, 2)
-        # keys of unit length: rare words, whose embeddings are often short, can be chosen as well
+        # unit-length keys, since the embeddings of rare words are often short
         return (queries @ self.words.float().T / self.lengths).log_softmax(-1)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class WordInputProjection(InputProjection):
 
         """
         if not len(self.words):
-            raise RuntimeError("WordInputProjection has no words yet: call use_words")
+            raise RuntimeError("WordInputProjection has no words: call use_words first")
         mixed = self.word_log_probs(features).exp() @ self.words.float()
         return mixed + self.offset.repeat(features.shape[1], 1)
 
