@@ -1,4 +1,4 @@
-"""Frozen diffusion decoders: they embed captions, and turn such embeddings into media."""
+"""Frozen diffusion decoders: embed captions, and generate media from caption embeddings."""
 
 from nextgpt_pl.decoders.audioldm import AudioLDMDecoder
 from nextgpt_pl.decoders.base import Decoder, PrecomputedEmbeddings

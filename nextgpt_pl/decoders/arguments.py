@@ -19,16 +19,16 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 _POSITIVE = ("num_inference_steps", "height", "width", "num_frames", "audio_length_in_s", "max_sequence_length")
 _SIDES, _SIDE_MULTIPLE = ("height", "width"), 8
 # set by the decoder itself
-_OWN_ENDS = ("prompt", "prompt_2", "prompt_3", "embeds", "mask", "_per_prompt")
+_OWN_SUFFIXES = ("prompt", "prompt_2", "prompt_3", "embeds", "mask", "_per_prompt")
 _OWN = ("self", "generator", "latents", "output_type", "return_dict")
 _SIMPLE: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 def sampling_types(pipeline_class: Any) -> dict[str, Any]:
     """Names and types of the arguments of a pipeline's call that a YAML may set."""
-    found = declared(pipeline_class.__call__)
-    given = {name for name in found if name in _OWN or name.endswith(_OWN_ENDS) or "callback" in name}
-    return {name: wanted for name, wanted in found.items() if name not in given and _described(wanted)}
+    declared_types = declared(pipeline_class.__call__)
+    own = {name for name in declared_types if name in _OWN or name.endswith(_OWN_SUFFIXES) or "callback" in name}
+    return {name: kind for name, kind in declared_types.items() if name not in own and _described(kind)}
 
 
 @lru_cache
@@ -38,15 +38,16 @@ def declared(function: Callable[..., Any]) -> Mapping[str, Any]:
         hints = get_type_hints(function)
     except (NameError, TypeError):  # an annotation that cannot be resolved
         hints = {}
-    found = {}
+    types_by_name = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
         default = parameter.default
-        own = Any if default is parameter.empty else type(default)
-        wanted = hints.get(name, Any if default is None else own)
-        found[name] = wanted if own is Any or _fits(default, wanted) else Union[wanted, own]  # noqa: UP007
-    return found
+        default_type = Any if default is parameter.empty else type(default)
+        hint = hints.get(name, Any if default is None else default_type)
+        kind = hint if default_type is Any or _fits(default, hint) else Union[hint, default_type]  # noqa: UP007
+        types_by_name[name] = kind
+    return types_by_name
 
 
 def check(values: Mapping[str, Any], known: Mapping[str, Any], where: str, owner: str) -> None:
@@ -85,9 +86,9 @@ def check_options(batch: int | None, loss_batch: int, dtype: str, fps: float | N
         raise UserError(f"decoder fps={fps}: above 0")
 
 
-def _check(value: Any, wanted: Any, where: str, name: str) -> None:
-    if not _fits(value, wanted):
-        raise UserError(f"{where}={value!r:.80}: want {_described(wanted)}")
+def _check(value: Any, kind: Any, where: str, name: str) -> None:
+    if not _fits(value, kind):
+        raise UserError(f"{where}={value!r:.80}: want {_described(kind)}")
     if value is None or name not in _POSITIVE:
         return
     if value <= 0:
@@ -96,25 +97,25 @@ def _check(value: Any, wanted: Any, where: str, name: str) -> None:
         raise UserError(f"{where}={value!r}: expected a multiple of {_SIDE_MULTIPLE} pixels")
 
 
-def _fits(value: Any, wanted: Any) -> bool:
-    origin, parameters = get_origin(wanted), get_args(wanted)
+def _fits(value: Any, kind: Any) -> bool:
+    origin, parameters = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        return any(_fits(value, one) for one in parameters)
+        return any(_fits(value, member) for member in parameters)
     if origin is Literal:
         return value in parameters
-    if origin in (list, tuple) or wanted in (list, tuple):
+    if origin in (list, tuple) or kind in (list, tuple):
         return isinstance(value, (list, tuple)) and _elements_fit(value, origin, parameters)
-    return _is_scalar(value, wanted)
+    return _is_scalar(value, kind)
 
 
-def _is_scalar(value: Any, wanted: Any) -> bool:
-    """Whether a value has the type ``wanted``; a bool is not a number, and numbers must be finite."""
+def _is_scalar(value: Any, kind: Any) -> bool:
+    """Whether a value has the type ``kind``; a bool is not a number, and numbers must be finite."""
     if isinstance(value, float) and not math.isfinite(value):
         return False
-    if wanted is Any:
+    if kind is Any:
         return True
-    kinds = (int, float) if wanted is float else wanted if isinstance(wanted, type) else ()
-    return isinstance(value, kinds) and isinstance(value, bool) == (wanted is bool)
+    classes = (int, float) if kind is float else kind if isinstance(kind, type) else ()
+    return isinstance(value, classes) and isinstance(value, bool) == (kind is bool)
 
 
 def _elements_fit(values: Collection[Any], origin: Any, parameters: tuple[Any, ...]) -> bool:
@@ -124,14 +125,14 @@ def _elements_fit(values: Collection[Any], origin: Any, parameters: tuple[Any, .
     return all(_fits(value, element) for value in values)
 
 
-def _described(wanted: Any) -> str:
+def _described(kind: Any) -> str:
     """The type in words; empty if no plain value has this type."""
-    origin, parameters = get_origin(wanted), get_args(wanted)
+    origin, parameters = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        shown = [text for text in map(_described, parameters) if text]
-        return " or ".join(dict.fromkeys(shown)) + (" or null" if shown and type(None) in parameters else "")
+        texts = [text for text in map(_described, parameters) if text]
+        return " or ".join(dict.fromkeys(texts)) + (" or null" if texts and type(None) in parameters else "")
     if origin is Literal:
         return "one of " + ", ".join(repr(value) for value in parameters)
-    if origin in (list, tuple) or wanted in (list, tuple):
+    if origin in (list, tuple) or kind in (list, tuple):
         return "a list of numbers" if not parameters or set(parameters) <= {int, float, Ellipsis} else ""
-    return "a plain value" if wanted is Any else _SIMPLE.get(wanted, "")
+    return "a plain value" if kind is Any else _SIMPLE.get(kind, "")

@@ -1,4 +1,4 @@
-"""AudioLDM, whose diffusion network takes one vector instead of a sequence."""
+"""AudioLDM: its denoiser is conditioned on one vector instead of a sequence."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ class AudioLDMDecoder(DiffusionDecoder):
         return ClapCaptionEncoder(self.files, type(self).__name__)
 
     def seconds(self) -> float:
-        """Of sounds in the denoising loss."""
-        found: dict[str, Any] = {"audio_length_in_s": 5.0, **self.loss_sizes()}
-        return float(found["audio_length_in_s"])
+        """Duration of audio in the denoising loss, in seconds."""
+        sizes: dict[str, Any] = {"audio_length_in_s": 5.0, **self.loss_sizes()}
+        return float(sizes["audio_length_in_s"])
 
-    def _pixels_each(self, sampling: Mapping[str, Any]) -> int:
+    def _pixels_per_medium(self, sampling: Mapping[str, Any]) -> int:
         return int((sampling.get("audio_length_in_s") or 5.0) * _PIXELS_PER_SECOND)
 
     def _pixels(self, medium: Media) -> Tensor:
@@ -99,11 +99,11 @@ class AudioLDMDecoder(DiffusionDecoder):
 
     def _loaded(self) -> Any:
         pipeline = super()._loaded()
-        # the pipeline's own method reads the dtype of a text encoder that is not there, and would not normalise
-        pipeline._encode_prompt = self._given_embeddings
+        # the pipeline's method needs the text encoder, which is not loaded, and does not normalise given embeddings
+        pipeline._encode_prompt = self._encode_prompt
         return pipeline
 
-    def _given_embeddings(
+    def _encode_prompt(
         self,
         _prompt: Any,
         _device: Any,

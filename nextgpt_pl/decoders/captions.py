@@ -1,4 +1,4 @@
-"""A pipeline's text encoder: captions to embeddings, each of which is computed once."""
+"""A pipeline's text encoder: captions to embeddings, with a cache."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from nextgpt_pl.utils.quiet import quiet_loading
 from nextgpt_pl.utils.transfer import upload
 
 MEMORY_BYTES = 256 * 2**20
-_CHUNK = 4  # captions that are embedded at a time
+_BATCH = 4  # captions per forward pass
 
 
 class CaptionEncoder:
-    """Text encoder and tokenizer of Stable Diffusion and Zeroscope, read when the first unknown caption comes.
+    """Text encoder and tokenizer of Stable Diffusion and Zeroscope; loaded for the first caption that is not cached.
 
     Args:
-        files: of the pipeline.
+        files: files of the pipeline.
         owner: class name of the decoder, which is part of the key of cached embeddings.
 
     """
 
-    #: raised when embeddings change; see :mod:`nextgpt_pl.features.keys`
+    #: raise it when embeddings change; see :mod:`nextgpt_pl.features.keys`
     version = 1
-    #: parts of the pipeline that turn captions into embeddings
+    #: parts of the pipeline that embed captions
     parts: tuple[str, ...] = ("text_encoder", "tokenizer")
 
     def __init__(self, files: PipelineFiles, owner: str) -> None:
@@ -53,15 +53,17 @@ class CaptionEncoder:
         return min(length, int(config["max_position_embeddings"])), int(config["hidden_size"])
 
     def embed(self, captions: Sequence[str], cache: FeatureCache | None) -> Tensor:
-        """``(N, *shape)`` float32 on the device; only captions that are neither remembered nor cached are encoded."""
+        """``(N, *shape)`` float32 on the device; only captions that are not cached are encoded."""
         if self._store is None:
             self._store = self._open(cache)
         keys = [digest("caption", caption) for caption in captions]
-        made = self._store.fetch(keys, lambda at: in_fixed_batches([captions[i] for i in at], _CHUNK, self._embed_now))
-        return upload(torch.stack(made), self.device)
+        embeddings = self._store.fetch(
+            keys, lambda missing: in_fixed_batches([captions[i] for i in missing], _BATCH, self._embed_now)
+        )
+        return upload(torch.stack(embeddings), self.device)
 
     def remember(self, max_bytes: int) -> None:
-        """Keep the embeddings of the captions that were given last in so many bytes of memory."""
+        """Cache the embeddings of the most recent captions in at most ``max_bytes`` of memory."""
         self._store = Memory(max_bytes, evict=True)
 
     def _open(self, cache: FeatureCache | None) -> Store:
@@ -70,7 +72,7 @@ class CaptionEncoder:
         return cache.store("captions", self.files.source("text_encoder"), self.producer())
 
     def producer(self) -> dict[str, Any]:
-        """All that caption embeddings depend on but for the captions, as plain data."""
+        """Description of what caption embeddings depend on besides the captions, as plain data."""
         present = self.files.index()
         folders = {part: folder_sha256(self.files.folder(part)) for part in self.parts if part in present}
         own = {"class": self.owner, "version": self.version, "shape": list(self.shape)}
@@ -80,7 +82,7 @@ class CaptionEncoder:
         return self.encode(captions).float()
 
     def encode(self, captions: list[str]) -> Tensor:
-        """``(N, *shape)``, computed."""
+        """Compute embeddings ``(N, *shape)``, without cache."""
         encoder, tokenizer = self.load()
         tokens = tokenizer(
             captions,
@@ -92,12 +94,12 @@ class CaptionEncoder:
         return self.encode_tokens(encoder, tokens)
 
     def encode_tokens(self, encoder: Any, tokens: Any) -> Tensor:
-        """Captions that were tokenised on the CPU as the text encoder reads them, on the device."""
-        # Stable Diffusion and Zeroscope pass no attention mask: padding is part of what their UNets were trained on
+        """Encode captions, tokenised on the CPU, on the device: ``(N, *shape)``."""
+        # no attention mask, as in training of Stable Diffusion's and Zeroscope's UNets
         return encoder(upload(tokens.input_ids, self.device)).last_hidden_state
 
     def load(self) -> tuple[Any, Any]:
-        """What encodes, on the device, and the tokenizer; their weights are read once."""
+        """Text encoder, on the device, and tokenizer; loaded once."""
         if self._text is None:
             with quiet_loading():
                 encoder, tokenizer = self._read()
@@ -117,7 +119,7 @@ class CaptionEncoder:
         return transformers.AutoTokenizer.from_pretrained(self.files.folder(part), trust_remote_code=False)
 
     def to(self, device: torch.device) -> None:
-        """Move what is loaded; the rest goes there when it is read."""
+        """Move the text encoder, now or when it is loaded."""
         self.device = device
         if self._text is not None:
             self._text[0].to(device)

@@ -1,6 +1,6 @@
-"""The frozen diffusion networks as a loss: how well a medium is denoised, given an embedding of its caption.
+"""Denoising loss of a medium under a frozen diffusion network that is conditioned on a caption embedding.
 
-Gradients go through the frozen denoiser into the embedding. Shapes: N media, C latent channels, L x D embedding.
+Gradients flow through the frozen denoiser into the embedding. Shapes: N media, C latent channels, L x D embedding.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from nextgpt_pl.utils.transfer import upload
 
 Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-_SLOPES = 16  # elements of media over which a scaled loss is a mean
+_SCALED_ELEMENTS = 16  # the loss is scaled as if it were a mean over this many elements
 
 _KINDS: dict[str, DenoisingTarget] = {
     "epsilon": "epsilon",
@@ -37,10 +37,10 @@ _KINDS: dict[str, DenoisingTarget] = {
 
 
 def target_kind(scheduler: Any) -> DenoisingTarget:
-    """What a scheduler's model predicts.
+    """The prediction type of a scheduler's model.
 
     Raises:
-        UserError: unknown.
+        UserError: the prediction type is unknown.
 
     """
     if "FlowMatch" in type(scheduler).__name__:
@@ -52,25 +52,25 @@ def target_kind(scheduler: Any) -> DenoisingTarget:
 
 
 def noise_levels(scheduler: Any, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Random timesteps ``(N,)``, and how much of the signal (alpha) and of the noise (sigma) is in a sample there."""
+    """Random timesteps ``(N,)`` with their factors of the signal (alpha) and of the noise (sigma)."""
     steps = int(scheduler.config.num_train_timesteps)
     if target_kind(scheduler) == "flow":
         sigma = torch.rand(count, generator=generator)
         return sigma * steps, 1 - sigma, sigma
     timesteps = torch.randint(0, steps, (count,), generator=generator)
-    kept = scheduler.alphas_cumprod.cpu().float()[timesteps]
-    return timesteps, kept.sqrt(), (1 - kept).sqrt()
+    alphas_cumprod = scheduler.alphas_cumprod.cpu().float()[timesteps]
+    return timesteps, alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt()
 
 
 def checkpoint_blocks(unet: Any, function: Any = None) -> None:
-    """Recompute the blocks of a UNet in the backward pass, by torch's checkpointing or another function of its kind.
+    """Recompute the blocks of a UNet in the backward pass, by torch's checkpointing or ``function``.
 
     Raises:
-        UserError: the class cannot.
+        UserError: the class does not support it.
 
     """
     if not unet._supports_gradient_checkpointing:
-        raise UserError(f"decoder gradient_checkpointing: diffusers' {type(unet).__name__} cannot")
+        raise UserError(f"decoder gradient_checkpointing: diffusers' {type(unet).__name__} does not support it")
     unet.enable_gradient_checkpointing(function)
 
 
@@ -81,7 +81,7 @@ def loss(
     latents: Tensor,
     gamma: float,
     generator: torch.Generator,
-    at_once: int = 1,
+    chunk_size: int = 1,
 ) -> Tensor:
     """Mean over media of the min-SNR-weighted denoising error.
 
@@ -91,12 +91,12 @@ def loss(
     Args:
         denoise: maps noisy latents ``(n, C, ...)``, timesteps ``(n,)`` and embeddings ``(n, *embedding_shape)`` of a
             chunk to the prediction, all on the latents' device.
-        scheduler: of the pipeline; says what is predicted and how much noise there is.
+        scheduler: scheduler of the pipeline; defines prediction type and noise levels.
         embeddings: ``(N, *embedding_shape)``; gradients flow into them.
         latents: ``(N, C, ...)`` float32.
-        gamma: of min-SNR.
-        generator: on the CPU, of timesteps and noise.
-        at_once: media per chunk.
+        gamma: upper bound of the min-SNR weights.
+        generator: CPU generator of timesteps and noise.
+        chunk_size: media per chunk.
 
     """
     timesteps, alpha, sigma = noise_levels(scheduler, len(latents), generator)
@@ -107,40 +107,45 @@ def loss(
     alpha, sigma = (upload(x, latents.device).view(shape) for x in (alpha, sigma))
     timesteps = upload(timesteps, latents.device)
 
-    def error(own: slice, embedding: Tensor) -> Tensor:
-        clean, added, kept, drowned = latents[own], noise[own], alpha[own], sigma[own]
-        predicted = denoise(kept * clean + drowned * added, timesteps[own], embedding).float()
+    def error(part: slice, embedding: Tensor) -> Tensor:
+        clean, eps, a, s = latents[part], noise[part], alpha[part], sigma[part]
+        predicted = denoise(a * clean + s * eps, timesteps[part], embedding).float()
         # some networks also predict a variance in additional channels
         predicted = predicted[:, : clean.shape[1]]
         share = len(clean) / len(latents)
-        return share * denoising_loss(predicted, denoising_target(kind, clean, added, kept, drowned), weights[own])
+        return share * denoising_loss(predicted, denoising_target(kind, clean, eps, a, s), weights[part])
 
-    keep = torch.is_grad_enabled() and embeddings.requires_grad
+    needs_gradient = torch.is_grad_enabled() and embeddings.requires_grad
     # under autocast the embeddings may be float16: the gradient is stored and weighted in float32. The gradient of a
     # mean over a large medium underflows in float16, so the loss is scaled; a power of two causes no rounding.
-    scale = 2.0 ** max(0, (latents.numel() // _SLOPES).bit_length() - 1)
-    return cast(Tensor, _InParts.apply(error, at_once, keep, scale, embeddings.float()))
+    scale = 2.0 ** max(0, (latents.numel() // _SCALED_ELEMENTS).bit_length() - 1)
+    return cast(Tensor, _ChunkedLoss.apply(error, chunk_size, needs_gradient, scale, embeddings.float()))
 
 
-class _InParts(torch.autograd.Function):
+class _ChunkedLoss(torch.autograd.Function):
     """Sum of the chunks' losses; the gradient of a chunk is computed before the next chunk runs."""
 
     @staticmethod
     def forward(
-        ctx: Any, error: Callable[[slice, Tensor], Tensor], at_once: int, keep: bool, scale: float, embeddings: Tensor
+        ctx: Any,
+        error: Callable[[slice, Tensor], Tensor],
+        chunk_size: int,
+        needs_gradient: bool,
+        scale: float,
+        embeddings: Tensor,
     ) -> Tensor:
         """``error`` computes a chunk's loss from its slice and embeddings; ``scale`` is applied during its backward."""
         total = torch.zeros((), device=embeddings.device)
-        gradient = torch.zeros_like(embeddings) if keep else None
+        gradient = torch.zeros_like(embeddings) if needs_gradient else None
         # no autocast in forward and backward: frozen networks compute in their own dtype
-        with own_precision(), torch.set_grad_enabled(keep):
-            for start in range(0, len(embeddings), at_once):
-                place = slice(start, start + at_once)
-                part = embeddings[place].detach().requires_grad_(keep)
-                loss = error(place, part)
+        with own_precision(), torch.set_grad_enabled(needs_gradient):
+            for start in range(0, len(embeddings), chunk_size):
+                chunk = slice(start, start + chunk_size)
+                chunk_embeddings = embeddings[chunk].detach().requires_grad_(needs_gradient)
+                loss = error(chunk, chunk_embeddings)
                 total += loss.detach()
                 if gradient is not None:
-                    gradient[place] = torch.autograd.grad(loss * scale, part)[0] / scale
+                    gradient[chunk] = torch.autograd.grad(loss * scale, chunk_embeddings)[0] / scale
         ctx.save_for_backward(gradient)
         return total
 

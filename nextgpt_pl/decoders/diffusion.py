@@ -14,7 +14,7 @@ from nextgpt_pl.decoders import denoising, guidance
 from nextgpt_pl.decoders.arguments import Arguments, Dtype, check, check_options, declared, sampling_types
 from nextgpt_pl.decoders.base import Decoder, item_seeds
 from nextgpt_pl.decoders.captions import MEMORY_BYTES, CaptionEncoder
-from nextgpt_pl.decoders.drawing import at_once, finite_medium, pixels_of
+from nextgpt_pl.decoders.drawing import default_batch_size, finite_medium, pixels_of
 from nextgpt_pl.decoders.files import PipelineFiles
 from nextgpt_pl.decoders.set_up import Offload, SetUp, denoiser_name
 from nextgpt_pl.errors import UserError
@@ -33,29 +33,28 @@ _SIZES = ("height", "width", "num_frames", "audio_length_in_s")
 class DiffusionDecoder(Decoder):
     """An image or video pipeline conditioned on ``(L, D)`` text states (Stable Diffusion, Zeroscope).
 
-    The text encoder and the diffusion networks are read separately and late: training needs only the first, a cached
-    run neither.
+    The text encoder and the diffusion networks are loaded separately, on first use: training needs the text encoder
+    only, a run with cached embeddings neither.
 
     Args:
-        pipeline: class name in diffusers, such as ``StableDiffusionPipeline``; named, never guessed.
+        pipeline: class name in diffusers, such as ``StableDiffusionPipeline``; not inferred from the folder.
         path: hub id, folder, or ``pocket:image``, ``pocket:video``, ``pocket:audio``.
-        sampling: arguments of the pipeline's call, and ``guidance_interval``: two shares of the steps, between which it
-            is guided (see :mod:`nextgpt_pl.decoders.guidance`).
-        dtype: of the weights; embeddings are float32 whatever this says.
-        negative_prompt: what guidance steers away from.
-        parts: parts that lie in another pipeline's folder, as ``{vae: pocket:image}``; what is shared is stored once.
-        fps: frames per second at which its videos are to be shown; images have none.
-        scheduler: class name in diffusers of another scheduler than the pipeline's own.
-        scheduler_args: what its configuration changes.
-        offload: keep the networks in the computer's memory and move them to the GPU when they run: ``model`` moves
-            them whole, ``sequential`` layer by layer, which is slow and takes least.
+        sampling: arguments of the pipeline's call, and ``guidance_interval``: the two fractions of the steps between
+            which guidance is applied (see :mod:`nextgpt_pl.decoders.guidance`).
+        dtype: dtype of the weights; embeddings are always float32.
+        negative_prompt: negative prompt of classifier-free guidance.
+        parts: parts from another pipeline's folder, such as ``{vae: pocket:image}``.
+        fps: frames per second of videos; ``None`` for images.
+        scheduler: class name in diffusers of a scheduler that replaces the pipeline's.
+        scheduler_args: changes to the scheduler's configuration.
+        offload: keep the networks in CPU memory and move them to the GPU when they run: ``model`` moves one network at
+            a time, ``sequential`` one layer at a time, which is slow and needs the least memory.
         compile: compile the denoiser (``torch.compile``).
-        loss_size: ``height``, ``width``, ``num_frames`` or ``audio_length_in_s`` of media in the denoising loss, where
-            they differ from those of ``sampling``.
-        batch: media that are drawn at a time, which bounds memory; by default as many as have 4 million pixels
-            together, at most 32.
-        gradient_checkpointing: recompute the denoiser's activations in that loss's backward pass, to save memory.
-        loss_batch: media that the denoiser sees at a time in that loss; memory grows with it.
+        loss_size: ``height``, ``width``, ``num_frames`` or ``audio_length_in_s`` of media in the denoising loss, if
+            different from ``sampling``.
+        gradient_checkpointing: recompute the denoiser's activations in the backward pass of the denoising loss.
+        batch: number of media that are generated in one batch; by default 4 million pixels, at most 32 media.
+        loss_batch: number of media per forward pass of the denoiser in the denoising loss; memory grows with it.
 
     """
 
@@ -80,7 +79,7 @@ class DiffusionDecoder(Decoder):
         batch: int | None = None,
         loss_batch: int = 1,
     ) -> None:
-        # mistakes are named before any weights are read
+        # arguments are checked before weights are read
         check_options(batch, loss_batch, dtype, fps)
         self.batch, self.loss_batch, self.fps = batch, loss_batch, fps
         self.gradient_checkpointing = gradient_checkpointing
@@ -111,7 +110,7 @@ class DiffusionDecoder(Decoder):
             raise UserError(f"decoder pipeline={self.pipeline_name!r} takes no prompt_embeds")
         known = {**sampling_types(pipeline_class), guidance.KEY: list[float] | None}
         check(sampling, known, "decoder sampling", self.pipeline_name)
-        guidance.taken_from(dict(sampling))
+        guidance.pop_interval(dict(sampling))
 
     def _check_loss_size(self) -> None:
         known = sampling_types(self.files.pipeline_class())
@@ -127,18 +126,18 @@ class DiffusionDecoder(Decoder):
 
     @property
     def rate(self) -> float | None:
-        """As given; Zeroscope's own is 8."""
+        """The configured frames per second."""
         return self.fps
 
     @property
     def embedding_shape(self) -> tuple[int, ...]:
-        """Of the pipeline's text encoder; reads no weights."""
+        """Embedding shape of the pipeline's text encoder; reads no weights."""
         return self.captions.shape
 
     @torch.no_grad()
     @own_precision()
     def embed_captions(self, captions: Sequence[str]) -> Tensor:
-        """``(N, *embedding_shape)`` float32, outside of autocast. What was embedded lately is remembered."""
+        """``(N, *embedding_shape)`` float32, outside of autocast; embeddings are cached."""
         return self.captions.embed(captions, self.cache)
 
     def remember(self, max_bytes: int) -> None:
@@ -147,26 +146,26 @@ class DiffusionDecoder(Decoder):
             self.captions.remember(max_bytes)
 
     def _loaded(self) -> Any:
-        """The diffusion networks, without text encoder and tokenizer: embeddings are given by us."""
+        """The diffusion networks, without text encoder and tokenizer."""
         if self._pipeline is None:
             pipeline_class = self.files.pipeline_class()
             dtype = getattr(torch, self.dtype_name)
             with quiet_loading():
-                given = self._given_parts(dtype)
-                pipeline = pipeline_class.from_pretrained(resolve(self.path), dtype=dtype, **given)
+                replaced = self._replaced_parts(dtype)
+                pipeline = pipeline_class.from_pretrained(resolve(self.path), dtype=dtype, **replaced)
             pipeline.set_progress_bar_config(disable=True)
             self.set_up.apply(pipeline, self.device)
             self._pipeline = pipeline
         return self._pipeline
 
-    def _given_parts(self, dtype: torch.dtype) -> dict[str, Any]:
-        """What the pipeline is not to read from its own folder: parts that are never needed, and shared ones."""
+    def _replaced_parts(self, dtype: torch.dtype) -> dict[str, Any]:
+        """Parts that the pipeline does not load from its own folder: ``None`` for unused parts, and shared parts."""
         index = self.files.index()
-        given: dict[str, Any] = dict.fromkeys(p for p in (*self.captions.parts, *self.unused_parts) if p in index)
-        for part in self.parts.keys() - given.keys():
+        replaced: dict[str, Any] = dict.fromkeys(p for p in (*self.captions.parts, *self.unused_parts) if p in index)
+        for part in self.parts.keys() - replaced.keys():
             part_class = self.files.part_class(part)
-            given[part] = part_class.from_pretrained(self.files.folder(part), dtype=dtype)
-        return given
+            replaced[part] = part_class.from_pretrained(self.files.folder(part), dtype=dtype)
+        return replaced
 
     @torch.no_grad()
     @own_precision()
@@ -176,8 +175,8 @@ class DiffusionDecoder(Decoder):
         """See :meth:`Decoder.generate`.
 
         Raises:
-            UserError: the embeddings have another shape, a sampling argument is wrong, or the pipeline gave numbers
-                that are not finite.
+            UserError: the embeddings have another shape, a sampling argument is invalid, or the pipeline's output is
+                not finite.
 
         """
         self.check_sampling(sampling)
@@ -186,25 +185,29 @@ class DiffusionDecoder(Decoder):
             raise UserError(f"embeddings {tuple(embeddings.shape[1:])}, the decoder wants {self.embedding_shape}")
         if negative is None:
             negative = self.embed_captions([self.negative_prompt])[0]
-        seeds, step = item_seeds(seed, len(embeddings)), self.batch or self._at_once(sampling)
-        parts = [slice(start, start + step) for start in range(0, len(embeddings), step)]
-        return [array for part in parts for array in self._drawn(embeddings[part], seeds[part], negative, sampling)]
+        seeds, batch = item_seeds(seed, len(embeddings)), self.batch or self._batch_size(sampling)
+        batches = [slice(start, start + batch) for start in range(0, len(embeddings), batch)]
+        return [
+            array
+            for indices in batches
+            for array in self._generate(embeddings[indices], seeds[indices], negative, sampling)
+        ]
 
-    def _at_once(self, sampling: Mapping[str, Any]) -> int:
-        """Media that are drawn at a time where the YAML gives no number."""
-        return at_once(self._pixels_each(sampling))
+    def _batch_size(self, sampling: Mapping[str, Any]) -> int:
+        """Default number of media that are generated in one batch."""
+        return default_batch_size(self._pixels_per_medium(sampling))
 
-    def _pixels_each(self, sampling: Mapping[str, Any]) -> int:
+    def _pixels_per_medium(self, sampling: Mapping[str, Any]) -> int:
         return pixels_of(sampling, moving=self.fps is not None)
 
-    def _drawn(
+    def _generate(
         self, embeddings: Tensor, seeds: list[int], negative: Tensor, sampling: dict[str, Any]
     ) -> list[np.ndarray]:
         pipeline = self._loaded()
         negative = negative.expand(len(embeddings), *self.embedding_shape)
         dtype = getattr(torch, self.dtype_name)
         sampling = dict(sampling)
-        interval = guidance.taken_from(sampling)
+        interval = guidance.pop_interval(sampling)
         with guidance.limited(pipeline, getattr(pipeline, denoiser_name(pipeline)), len(embeddings), interval):
             output = pipeline(
                 **self._conditions(embeddings.to(self.device, dtype), negative.to(self.device, dtype)),
@@ -215,37 +218,37 @@ class DiffusionDecoder(Decoder):
         return [finite_medium(array, self.path) for array in self._arrays(output)]
 
     def _conditions(self, embeddings: Tensor, negative: Tensor) -> dict[str, Any]:
-        """The pipeline's arguments that the embeddings are."""
+        """Convert embeddings to arguments of the pipeline's call."""
         return {"prompt_embeds": embeddings, "negative_prompt_embeds": negative}
 
     def _arrays(self, output: Any) -> list[np.ndarray]:
-        """Pictures ``(..., H, W, 3)`` from 0 to 1, sounds ``(n,)`` from -1 to 1."""
+        """Images ``(..., H, W, 3)`` in [0, 1] or audio ``(n,)`` in [-1, 1]."""
         return [np.asarray(p) for p in (output.images if hasattr(output, "images") else output.frames)]
 
     @torch.no_grad()
     @own_precision()
     def latents(self, media: Sequence[Media]) -> Tensor:
-        """``(N, C, h, w)`` of images, ``(N, C, T, h, w)`` of videos. What was encoded lately is remembered."""
-        found = self._latents.fetch(
-            [media_name(m) for m in media], lambda at: torch.stack([self._latent(media[i]) for i in at])
+        """``(N, C, h, w)`` of images, ``(N, C, T, h, w)`` of videos; latents are cached in memory."""
+        latents = self._latents.fetch(
+            [media_name(m) for m in media], lambda missing: torch.stack([self._latent(media[i]) for i in missing])
         )
-        return upload(torch.stack(found), self.device)
+        return upload(torch.stack(latents), self.device)
 
     def _latent(self, medium: Media) -> Tensor:
         vae = self._loaded().vae
         pixels = upload(self._pixels(medium), self.device).to(next(vae.parameters()).dtype)
-        found = vae.encode(pixels).latent_dist.mode().float() * vae.config.scaling_factor
-        return found[0] if medium.modality is not Modality.VIDEO else found.transpose(0, 1)
+        latent = vae.encode(pixels).latent_dist.mode().float() * vae.config.scaling_factor
+        return latent[0] if medium.modality is not Modality.VIDEO else latent.transpose(0, 1)
 
     def _pixels(self, medium: Media) -> Tensor:
-        """What the autoencoder encodes: ``(frames, channels, height, width)``."""
+        """Input of the autoencoder, ``(frames, channels, height, width)``."""
         height, width, frames = self.picture_size()
         return denoising.pictures(medium, height, width, frames)
 
     def loss_sizes(self) -> dict[str, Any]:
-        """Arguments of ``loss_size``, and those of ``sampling`` that it does not give; null gives none."""
-        given = [(name, value) for of in (self.sampling, self.loss_size) for name, value in of.items()]
-        return {name: value for name, value in given if value is not None}
+        """Arguments of ``loss_size``, with ``sampling`` as default; null values are dropped."""
+        entries = [(name, value) for options in (self.sampling, self.loss_size) for name, value in options.items()]
+        return {name: value for name, value in entries if value is not None}
 
     def picture_size(self) -> tuple[int, int, int]:
         """Height, width and frames of media in the denoising loss."""
@@ -260,7 +263,7 @@ class DiffusionDecoder(Decoder):
         """See :meth:`Decoder.denoising_loss`.
 
         Raises:
-            UserError: the pipeline's denoiser is no UNet.
+            UserError: the pipeline's denoiser is not a UNet.
 
         """
         pipeline = self._loaded()
@@ -271,7 +274,7 @@ class DiffusionDecoder(Decoder):
     def loss_through(
         self, unet: Any, scheduler: Any, embeddings: Tensor, latents: Tensor, gamma: float, generator: torch.Generator
     ) -> Tensor:
-        """The denoising loss through a UNet of this decoder's class, which is frozen and may be without weights."""
+        """The denoising loss through a frozen UNet of this decoder's class, which may be on the meta device."""
         unet.requires_grad_(False)
         if self.gradient_checkpointing and not unet.is_gradient_checkpointing:
             denoising.checkpoint_blocks(unet)
@@ -280,21 +283,21 @@ class DiffusionDecoder(Decoder):
         def denoise(noisy: Tensor, timesteps: Tensor, embedding: Tensor) -> Tensor:
             return unet(noisy.to(dtype), timesteps, **self.unet_conditions(embedding.to(dtype))).sample
 
-        return denoising.loss(denoise, scheduler, embeddings, latents, gamma, generator, at_once=self.loss_batch)
+        return denoising.loss(denoise, scheduler, embeddings, latents, gamma, generator, chunk_size=self.loss_batch)
 
     def unet_conditions(self, embeddings: Tensor) -> dict[str, Any]:
-        """The UNet's arguments that the embeddings are."""
+        """Convert embeddings to arguments of the UNet."""
         return {"encoder_hidden_states": embeddings}
 
     def latent_shape(self, frames: bool) -> tuple[int, ...]:
-        """Of one medium in the denoising loss, known without weights; ``frames``: of a video."""
+        """Shape of the latents of one medium in the denoising loss; ``frames``: of a video. Reads no weights."""
         height, width, count = self.picture_size()
         factor = 2 ** (len(self._config("vae")["block_out_channels"]) - 1)
         channels = int(self._config("unet")["in_channels"])
         return (channels, *((count,) if frames else ()), height // factor, width // factor)
 
     def to(self, device: torch.device | str) -> DiffusionDecoder:
-        """Move what is loaded; the rest goes there when it is read."""
+        """Move networks to a device, now or when they are loaded."""
         moved = torch.device(device) != self.device
         self.device = torch.device(device)
         if self._pipeline is not None and moved:

@@ -1,4 +1,4 @@
-"""How many media a decoder draws at a time, and what becomes of the numbers that its pipeline gives."""
+"""Default batch size of generation, and conversion of a pipeline's output to media."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import numpy as np
 
 from nextgpt_pl.errors import UserError
 
-# drawn at a time; where the size is not given, a picture's side and a video's frames are assumed
-_PIXELS_AT_ONCE, _MOST_AT_ONCE, _SIDE, _FRAMES = 2**22, 32, 512, 16
+# maximum per batch; default side of an image and default number of frames of a video
+_MAX_PIXELS, _MAX_MEDIA, _SIDE, _FRAMES = 2**22, 32, 512, 16
 
 
 def pixels_of(sampling: Mapping[str, Any], moving: bool) -> int:
-    """Pixels of one picture, or of all frames of one video, that these sampling arguments ask for."""
+    """Pixels of one image, or of all frames of one video, under these sampling arguments."""
     height, width = sampling.get("height") or _SIDE, sampling.get("width") or _SIDE
     return int(height * width * (sampling.get("num_frames") or (_FRAMES if moving else 1)))
 
 
-def at_once(pixels_each: int) -> int:
-    """Media of so many pixels that are drawn at a time where the YAML gives no number."""
-    return min(_MOST_AT_ONCE, max(1, _PIXELS_AT_ONCE // pixels_each))
+def default_batch_size(pixels_per_medium: int) -> int:
+    """Number of media per batch, by the number of pixels of one medium."""
+    return min(_MAX_MEDIA, max(1, _MAX_PIXELS // pixels_per_medium))
 
 
 def finite_medium(array: np.ndarray, path: str) -> np.ndarray:
-    """Pictures as uint8, sounds as float32. A black picture or silence is a medium too.
+    """Convert images and videos to uint8, and audio to float32 in [-1, 1].
 
     Args:
-        array: picture or video with values from 0 to 1, or sound ``(n,)``.
-        path: of the decoder, for the error.
+        array: image or video with values in [0, 1], or audio ``(n,)``.
+        path: path of the decoder, for the message.
 
     Raises:
         UserError: a number is not finite.

@@ -1,4 +1,4 @@
-"""Where the parts of a pipeline and their configurations are: its folder, other folders, the hub, or written down."""
+"""Files of a pipeline's parts: in its folder, in other folders, on the hub, or stored in this package."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PipelineFiles:
     Attributes:
         pipeline: class name in diffusers.
         path: hub id, folder, or ``pocket:NAME``.
-        parts: parts that lie in another pipeline's folder.
+        parts: parts from another pipeline's folder, by name.
 
     """
 
@@ -35,28 +35,28 @@ class PipelineFiles:
     _counts: dict[str, int] = field(default_factory=dict, init=False, repr=False)
 
     def source(self, part: str | None = None) -> str:
-        """The name in the YAML under which a part, or the pipeline, is to be found."""
+        """The configured name of the folder or repository of a part, or of the pipeline."""
         return self.parts.get(part, self.path) if part else self.path
 
     def folder(self, part: str | None = None) -> Path:
-        """The folder of the pipeline, or of one part; huggingface_hub looks a hub id up locally, or downloads it."""
+        """The folder of the pipeline, or of one part; a hub id is downloaded unless it is in the local cache."""
         name = self.source(part)
         path = Path(resolve(name))
         if not path.is_dir():
             from huggingface_hub import snapshot_download
 
-            wanted = ["*.json", f"{part}/*" if part else "text_encoder*/*"]
+            patterns = ["*.json", f"{part}/*" if part else "text_encoder*/*"]
             try:
-                path = Path(snapshot_download(name, allow_patterns=wanted))
+                path = Path(snapshot_download(name, allow_patterns=patterns))
             except Exception as error:
-                raise UserError(f"decoder path={name!r}: no such folder, and not to be had as a hub id") from error
+                raise UserError(f"decoder path={name!r}: no such folder, and its download failed") from error
         return path / part if part else path
 
     def json(self, file: str, part: str | None = None) -> dict[str, Any]:
-        """A JSON file of the pipeline, or of one part; without network for models whose files are written down.
+        """A JSON file of the pipeline, or of one part; from this package for published models whose files it contains.
 
         Raises:
-            UserError: there is none.
+            UserError: there is no such file.
 
         """
         name = self.source(part)
@@ -72,11 +72,11 @@ class PipelineFiles:
     def index(self) -> dict[str, tuple[str, str]]:
         """The pipeline's parts: name to library and class."""
         entries = self.json("model_index.json")
-        found = {name: (v[0], v[1]) for name, v in entries.items() if isinstance(v, list) and v[0] is not None}
-        unknown = set(self.parts) - set(found)
+        parts = {name: (v[0], v[1]) for name, v in entries.items() if isinstance(v, list) and v[0] is not None}
+        unknown = set(self.parts) - set(parts)
         if unknown:
             raise UserError(f"decoder parts: {self.pipeline} has no part {', '.join(sorted(unknown))}")
-        return found
+        return parts
 
     def part_class(self, part: str) -> Any:
         """The class of a part."""
@@ -91,15 +91,15 @@ class PipelineFiles:
             UserError: diffusers has no pipeline of this name, or ``parts`` has a key that is not one of its parts.
 
         """
-        found = diffusers_class(self.pipeline, "pipeline", "DiffusionPipeline")
-        known = [name for name in inspect.signature(found.__init__).parameters if name != "self"]
+        target = diffusers_class(self.pipeline, "pipeline", "DiffusionPipeline")
+        known = [name for name in inspect.signature(target.__init__).parameters if name != "self"]
         for part in self.parts:
             if part not in known:
                 raise UserError(f"decoder parts: {self.pipeline} has no part {part}{nearest(part, known)}")
-        return found
+        return target
 
     def empty_part(self, part: str) -> nn.Module | None:
-        """A part without weights, on the meta device; ``None`` if it is no network."""
+        """A part without weights, on the meta device; ``None`` if it is not a network."""
         part_class = self.part_class(part)
         if not issubclass(part_class, nn.Module):
             return None
@@ -136,11 +136,11 @@ def diffusers_class(name: str, key: str, base: str) -> Any:
     """
     diffusers = importlib.import_module("diffusers")
     try:
-        found = getattr(diffusers, str(name), None)
+        target = getattr(diffusers, str(name), None)
     except (ImportError, RuntimeError) as error:  # dependencies of the class are not installed
         raise UserError(f"decoder {key}={name!r}: {str(error).strip().splitlines()[-1]}") from error
-    if inspect.isclass(found) and issubclass(found, getattr(diffusers, base)):
-        return found
+    if inspect.isclass(target) and issubclass(target, getattr(diffusers, base)):
+        return target
     example = {"pipeline": "StableDiffusionPipeline", "scheduler": "DDIMScheduler"}[key]
     kind = base.removeprefix("Diffusion").removesuffix("Mixin")
     known = [other for other in dir(diffusers) if other.endswith(kind) and other != base]

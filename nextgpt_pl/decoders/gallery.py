@@ -1,4 +1,4 @@
-"""Baseline: instead of drawing a medium, take the one from a gallery whose caption is nearest to the signal tokens."""
+"""Baseline: retrieval of the training medium with the nearest caption embedding, instead of generation."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from nextgpt_pl.samples import CaptionedPair, ItemSource
 
 
 class GalleryDecoder(Decoder):
-    """Captions are embedded by another decoder's text encoder; its diffusion network is never loaded.
+    """Returns the medium whose caption embedding has the smallest squared distance.
 
-    Nearest is by the squared distance of caption embeddings, which is what alignment trains. Seed, guidance and
-    negative prompts change nothing.
+    Captions are embedded by another decoder's text encoder; its diffusion network is never loaded. Seed, guidance and
+    negative prompts have no effect.
 
     Args:
-        decoder: whose text encoder is used; a trained adapter of a run with this decoder fits a run with the gallery.
-        modality: of the gallery.
-        source: whose training items are the gallery; those of other modalities, or without a file, are left out.
+        decoder: decoder of the text encoder; adapters trained with this decoder fit the gallery too.
+        modality: modality of the gallery.
+        source: source of the gallery's training items; items of other modalities or without medium are left out.
 
     """
 
@@ -37,7 +37,7 @@ class GalleryDecoder(Decoder):
 
     @property
     def cache(self) -> FeatureCache | None:
-        """The other decoder's."""
+        """That of the text encoder's decoder."""
         return self.decoder.cache
 
     @cache.setter
@@ -46,24 +46,24 @@ class GalleryDecoder(Decoder):
 
     @property
     def rate(self) -> float | None:
-        """The other decoder's: a gallery's media have one rate."""
+        """That of the text encoder's decoder; all media of the gallery have this rate."""
         return self.decoder.rate
 
     @property
     def embedding_shape(self) -> tuple[int, ...]:
-        """The other decoder's."""
+        """That of the text encoder's decoder."""
         return self.decoder.embedding_shape
 
     def embed_captions(self, captions: Sequence[str]) -> Tensor:
-        """By the other decoder's text encoder."""
+        """Embed captions by the text encoder."""
         return self.decoder.embed_captions(captions)
 
     def parameter_counts(self) -> dict[str, int]:
-        """The text encoder's; a gallery has no diffusion network."""
+        """Parameters of the text encoder only."""
         return {name: count for name, count in self.decoder.parameter_counts().items() if "text" in name}
 
     def to(self, device: torch.device | str) -> GalleryDecoder:
-        """Move the text encoder; the gallery follows what it is compared with."""
+        """Move the text encoder."""
         self.decoder.to(device)
         return self
 
@@ -76,18 +76,18 @@ class GalleryDecoder(Decoder):
         """
         if not self._items:
             self._read()
-        wanted = embeddings.detach().float().cpu().flatten(1)
-        # the wanted ones' own length is the same for all items
-        distances = self._embeddings.square().sum(1) - 2 * wanted @ self._embeddings.T
+        queries = embeddings.detach().float().cpu().flatten(1)
+        # the norm of a query is the same for all items
+        distances = self._embeddings.square().sum(1) - 2 * queries @ self._embeddings.T
         return [self._items[i] for i in distances.argmin(1).tolist()]
 
     def _read(self) -> None:
         pairs = self.source.read("train", {self.modality: self.embedding_shape})
-        found = [p for p in pairs if isinstance(p, CaptionedPair) and p.modality is self.modality and p.media]
-        if not found:
-            raise UserError(f"GalleryDecoder: its source {type(self.source).__name__} has no {self.modality} to show")
-        self._embeddings = self.embed_captions([p.caption for p in found]).cpu().flatten(1)
-        self._items = found
+        items = [p for p in pairs if isinstance(p, CaptionedPair) and p.modality is self.modality and p.media]
+        if not items:
+            raise UserError(f"GalleryDecoder: its source {type(self.source).__name__} has no {self.modality}")
+        self._embeddings = self.embed_captions([p.caption for p in items]).cpu().flatten(1)
+        self._items = items
 
     def check_sampling(self, sampling: Mapping[str, Any]) -> None:
         """Check the sampling arguments of the decoder that the gallery replaces; they have no effect here."""
@@ -96,10 +96,10 @@ class GalleryDecoder(Decoder):
     def generate(
         self, embeddings: Tensor, *, seed: int | Sequence[int], negative: Tensor | None = None, **sampling: Any
     ) -> list[np.ndarray]:
-        """The media of the nearest items, as they are."""
+        """The media of the nearest items."""
         self.check_sampling(sampling)
-        found = []
+        media = []
         for item in self.nearest(embeddings):
             assert item.media is not None
-            found.append(array_of(item.media)[0])
-        return found
+            media.append(array_of(item.media)[0])
+        return media

@@ -1,8 +1,7 @@
 """Guidance in a part of the sampling steps only (Kynkäänniemi et al. 2024, arXiv:2404.07724).
 
-Pipelines run the denoiser on a doubled batch, the negative half before the conditional one. Outside of the interval the
-two predictions are made equal: only the conditional half is computed, and guidance has nothing to push. That step costs
-half as much.
+Pipelines run the denoiser on a doubled batch, the negative half before the conditional one. Outside of the interval only
+the conditional half is computed and used for both, so guidance has no effect and the step costs half as much.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from torch import Tensor, nn
 from nextgpt_pl.errors import UserError
 
 Interval = tuple[float, float]
-#: of the sampling arguments
+#: name of the sampling argument
 KEY = "guidance_interval"
 
 
-def taken_from(sampling: dict[str, Any]) -> Interval | None:
-    """The ``guidance_interval`` of sampling arguments, removed from them; ``None``: the call is guided as usual.
+def pop_interval(sampling: dict[str, Any]) -> Interval | None:
+    """The ``guidance_interval`` of sampling arguments, removed from them; ``None``: guidance in all steps.
 
     Raises:
-        UserError: not two shares in order.
+        UserError: the value is not two ascending fractions in [0, 1].
 
     """
     interval = sampling.pop(KEY, None)
@@ -37,9 +36,9 @@ def taken_from(sampling: dict[str, Any]) -> Interval | None:
         first = last = 0.0
     if not 0 <= first < last <= 1:
         raise UserError(
-            f"decoder guidance_interval={interval!r}: want two shares of the sampling steps, 0 <= first < last <= 1"
+            f"decoder guidance_interval={interval!r}: expected two fractions of the steps, 0 <= first < last <= 1"
         )
-    if sampling.get("guidance_scale", 2.0) <= 1:  # no guidance that an interval could limit
+    if sampling.get("guidance_scale", 2.0) <= 1:  # guidance is off
         return None
     return first, last
 
@@ -49,13 +48,13 @@ def limited(pipeline: Any, denoiser: nn.Module, count: int, interval: Interval |
     """Within this context, a call of ``pipeline`` for ``count`` media is guided only in ``interval``.
 
     Args:
-        pipeline: of diffusers; its scheduler says how many steps there are.
-        denoiser: that of the pipeline.
-        count: media in the call.
-        interval: from which share of the steps to before which; ``None`` or ``(0, 1)``: in all.
+        pipeline: pipeline of diffusers; its scheduler has the number of steps.
+        denoiser: denoiser of the pipeline.
+        count: number of media in the call.
+        interval: first fraction of the steps (inclusive) and last one (exclusive); ``None`` or ``(0, 1)``: all steps.
 
     Raises:
-        UserError: the pipeline guides, but not by a doubled batch.
+        UserError: the pipeline does not use a doubled batch for guidance.
 
     """
     if interval is None or interval == (0.0, 1.0):
@@ -66,10 +65,10 @@ def limited(pipeline: Any, denoiser: nn.Module, count: int, interval: Interval |
 
     def before(_module: nn.Module, args: Any, kwargs: Any) -> Any:
         nonlocal calls, halved
-        _demand_doubled([*args, *kwargs.values()], count, pipeline)
-        share = calls / len(pipeline.scheduler.timesteps)
+        _check_doubled([*args, *kwargs.values()], count, pipeline)
+        fraction = calls / len(pipeline.scheduler.timesteps)
         calls += 1
-        halved = not interval[0] <= share < interval[1]
+        halved = not interval[0] <= fraction < interval[1]
         if not halved:
             return None
         return _each(args, _conditional), _each(kwargs, _conditional)
@@ -91,17 +90,17 @@ def limited(pipeline: Any, denoiser: nn.Module, count: int, interval: Interval |
             hook.remove()
 
 
-def _demand_doubled(values: list[Any], count: int, pipeline: Any) -> None:
+def _check_doubled(values: list[Any], count: int, pipeline: Any) -> None:
     noisy = next(value for value in values if isinstance(value, Tensor))
     if len(noisy) != 2 * count:
         raise UserError(
             f"decoder guidance_interval: {type(pipeline).__name__} gives its denoiser a batch of {len(noisy)} for "
-            f"{count} media, not both halves of guidance at once; leave the key out"
+            f"{count} media, not one doubled batch for guidance; remove the key"
         )
 
 
 def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Every tensor in nested tuples and dictionaries changed; diffusers' outputs are dictionaries too."""
+    """Apply ``change`` to every tensor in nested tuples and dictionaries; diffusers' outputs are dictionaries."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, dict):

@@ -1,7 +1,7 @@
-"""What a pipeline wants of a text: some take a mask beside the states, some a pooled vector, and so on.
+"""Text conditioning of a pipeline as one matrix: hidden states, optional mask, optional pooled vector.
 
-An output projection gives one matrix. The layout packs everything that a pipeline wants into one: the mask is a column
-more, the pooled vector a row more. Packing loses nothing.
+An output projection predicts one matrix. The layout packs all inputs of a pipeline into it: the mask as an additional
+column, the pooled vector as an additional row. Packing is lossless.
 
 Shapes: N captions, L tokens, D width, P width of the pooled vector.
 """
@@ -25,12 +25,12 @@ _POOLED = "pooled_prompt_embeds"
 
 @dataclass(frozen=True)
 class TextLayout:
-    """Of one pipeline.
+    """Layout of one pipeline's text conditioning.
 
     Attributes:
         length: L.
         width: D.
-        mask: the call's argument that takes the mask, if it has one.
+        mask: name of the call's argument for the mask, if it has one.
         pooled: P; 0 for pipelines without a pooled vector.
 
     """
@@ -42,7 +42,7 @@ class TextLayout:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of one packed embedding."""
+        """Shape of one packed embedding."""
         return self.length + bool(self.pooled), max(self.width, self.pooled) + bool(self.mask)
 
     def pack(self, states: Tensor, mask: Tensor | None = None, pooled: Tensor | None = None) -> Tensor:
@@ -55,23 +55,23 @@ class TextLayout:
         if self.mask:
             assert mask is not None
             column = F.pad(mask.float(), (0, int(bool(self.pooled))))
-            # what is masked is never looked at: nothing is to be learned there
+            # masked states have no effect, so they are set to zero
             packed = torch.cat([packed * _kept(column, self.length).unsqueeze(-1), column.unsqueeze(-1)], dim=-1)
         return packed
 
     def unpack(self, packed: Tensor, prefix: str = "") -> dict[str, Tensor]:
         """The call's arguments, named with ``prefix`` (``negative_``), from ``(N, *shape)``."""
-        found = {f"{prefix}prompt_embeds": packed[:, : self.length, : self.width]}
+        conditions = {f"{prefix}prompt_embeds": packed[:, : self.length, : self.width]}
         if self.mask:
             mask = packed[:, : self.length, -1] > 0.5
-            mask[:, 0] = True  # a text of no token would be nothing to attend to
-            found[f"{prefix}{self.mask}"] = mask.long()
+            mask[:, 0] = True  # attention needs at least one token
+            conditions[f"{prefix}{self.mask}"] = mask.long()
         if self.pooled:
-            found[f"{prefix}{_POOLED}"] = packed[:, self.length, : self.pooled]
-        return found
+            conditions[f"{prefix}{_POOLED}"] = packed[:, self.length, : self.pooled]
+        return conditions
 
     def from_outputs(self, outputs: Any, count: int) -> Tensor:
-        """Pack what a pipeline's ``encode_prompt`` returns, in whatever order; see the table of shapes above."""
+        """Pack the outputs of a pipeline's ``encode_prompt``, in any order; they are identified by their shapes."""
         tensors = [t for t in (outputs if isinstance(outputs, tuple) else (outputs,)) if isinstance(t, Tensor)]
         states = next(t for t in tensors if t.shape == (count, self.length, self.width))
         masks = [t for t in tensors if t.shape == (count, self.length) and not t.is_floating_point()]
@@ -80,7 +80,7 @@ class TextLayout:
 
 
 def _kept(column: Tensor, length: int) -> Tensor:
-    """1 at tokens that are looked at, and at the pooled row."""
+    """1 at unmasked tokens, and at the pooled row."""
     kept = column.clone()
     kept[:, length:] = 1
     return kept
@@ -89,13 +89,13 @@ def _kept(column: Tensor, length: int) -> Tensor:
 def read_layout(
     pipeline_class: Any, encoders: Mapping[str, Mapping[str, Any]], tokenizer: Mapping[str, Any], length: int | None
 ) -> TextLayout:
-    """The layout that a pipeline's signature and its text encoders' configurations say.
+    """The layout of a pipeline, from its signature and its text encoders' configurations.
 
     Args:
-        pipeline_class: of diffusers.
+        pipeline_class: pipeline class of diffusers.
         encoders: configurations of its text encoders, in order.
         tokenizer: configuration of its tokenizer.
-        length: L instead of the pipeline's own.
+        length: L; ``None``: the pipeline's default.
 
     Raises:
         UserError: the pipeline does not take embeddings.
@@ -112,6 +112,6 @@ def read_layout(
     width = states[0] if states else sum(int(c["hidden_size"]) for c in clips)
     pooled = 0
     if _POOLED in call and clips:
-        # beside T5 the pooled state itself; of two CLIPs the last one's projection
+        # with T5 it is CLIP's pooled state; with two CLIPs it is the projection of the last one
         pooled = int(clips[-1]["hidden_size" if states else "projection_dim"])
     return TextLayout(length, width, next((m for m in _MASKS if m in call), None), pooled)

@@ -1,4 +1,4 @@
-"""Decoders of any pipeline that takes prompt embeddings: Stable Diffusion XL, PixArt, Flux, CogVideoX, LTX, Wan, ..."""
+"""Decoders for pipelines that accept prompt embeddings: Stable Diffusion XL, PixArt, Flux, CogVideoX, LTX, Wan, ..."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from nextgpt_pl.errors import UserError
 
 
 class PromptCaptionEncoder(CaptionEncoder):
-    """The pipeline's own ``encode_prompt``, with its text parts alone.
+    """Embeds captions by the pipeline's ``encode_prompt``; loads its text parts only.
 
     Args:
         files, owner: see :class:`CaptionEncoder`.
-        max_length: tokens of a caption; ``None``: the pipeline's own number.
+        max_length: maximum number of tokens of a caption; ``None``: the pipeline's default.
 
     """
 
@@ -35,23 +35,23 @@ class PromptCaptionEncoder(CaptionEncoder):
 
     @cached_property
     def layout(self) -> TextLayout:
-        """Read from the pipeline's signature and its parts' configurations; no weights are read."""
+        """The layout of the embeddings; reads no weights."""
         encoders = {p: self.files.json("config.json", p) for p in self.files.index() if p.startswith("text_encoder")}
         tokenizer = self.files.json("tokenizer_config.json", "tokenizer")
         return read_layout(self.files.pipeline_class(), encoders, tokenizer, self.max_length)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the packed embedding."""
+        """Shape of the packed embedding."""
         return self.layout.shape
 
     def _read(self) -> tuple[Any, Any]:
-        """The pipeline with its text parts alone, and nothing."""
-        given: dict[str, Any] = dict.fromkeys(self.files.index())
-        for part in [p for p in given if p in self.parts]:
+        """The pipeline with its text parts only, and no tokenizer."""
+        parts: dict[str, Any] = dict.fromkeys(self.files.index())
+        for part in [p for p in parts if p in self.parts]:
             read = self._read_tokenizer if part.startswith("tokenizer") else self._read_encoder
-            given[part] = read(part)
-        return self._text_only(given), None
+            parts[part] = read(part)
+        return self._text_only(parts), None
 
     def _text_only(self, parts: dict[str, Any]) -> Any:
         return self.files.pipeline_class()(**parts)
@@ -59,26 +59,27 @@ class PromptCaptionEncoder(CaptionEncoder):
     def encode(self, captions: list[str]) -> Tensor:
         """See :meth:`CaptionEncoder.encode`."""
         pipeline, _ = self.load()
-        wanted = {
+        options = {
             "prompt": captions,
             "device": self.device,
             "do_classifier_free_guidance": False,
             "max_sequence_length": self.layout.length,
         }
         known = inspect.signature(pipeline.encode_prompt).parameters
-        outputs = pipeline.encode_prompt(**{name: value for name, value in wanted.items() if name in known})
+        outputs = pipeline.encode_prompt(**{name: value for name, value in options.items() if name in known})
         return self.layout.from_outputs(outputs, len(captions))
 
 
 class PromptDecoder(DiffusionDecoder):
-    """A pipeline whose layout of text embeddings is read from itself: states, mask, pooled vector (``TextLayout``).
+    """A decoder for any pipeline that accepts prompt embeddings; see :class:`~nextgpt_pl.decoders.layout.TextLayout`.
 
-    Captions are embedded by the pipeline's own ``encode_prompt``.
+    Captions are embedded by the pipeline's ``encode_prompt``.
 
     Args:
         pipeline, path, sampling, dtype, negative_prompt, parts, fps: see :class:`DiffusionDecoder`.
         scheduler, scheduler_args, offload, compile, batch: see :class:`DiffusionDecoder`.
-        max_length: tokens of a caption instead of the pipeline's own number; fewer are quicker to learn.
+        max_length: maximum number of tokens of a caption; ``None``: the pipeline's default. Alignment learns short
+            embeddings faster.
 
     """
 
@@ -103,15 +104,15 @@ class PromptDecoder(DiffusionDecoder):
 
     @property
     def layout(self) -> TextLayout:
-        """Of the embeddings; no weights are read."""
+        """The layout of the embeddings; reads no weights."""
         return self.captions.layout
 
     def _conditions(self, embeddings: Tensor, negative: Tensor) -> dict[str, Any]:
         # some pipelines' negative prompt is "" by default, which excludes its embedding
-        found: dict[str, Any] = {"negative_prompt": None}
-        found |= {**self.layout.unpack(embeddings), **self.layout.unpack(negative, "negative_")}
+        conditions: dict[str, Any] = {"negative_prompt": None}
+        conditions |= {**self.layout.unpack(embeddings), **self.layout.unpack(negative, "negative_")}
         known = inspect.signature(self.files.pipeline_class().__call__).parameters
-        return {name: value for name, value in found.items() if name in known}
+        return {name: value for name, value in conditions.items() if name in known}
 
 
 class StableAudioCaptionEncoder(PromptCaptionEncoder):
@@ -123,13 +124,13 @@ class StableAudioCaptionEncoder(PromptCaptionEncoder):
     def encode(self, captions: list[str]) -> Tensor:
         """See :meth:`CaptionEncoder.encode`."""
         texts, _ = self.load()
-        # encode_prompt gives projected states, which the pipeline would project again
+        # encode_prompt returns projected states, which the pipeline would project a second time
         states, mask = texts.states(captions, self.layout.length, self.device)
         return self.layout.pack(states, mask)
 
 
 class StableAudioDecoder(PromptDecoder):
-    """Stable Audio: T5 states with their mask; the pipeline itself projects them and adds the length in seconds."""
+    """Stable Audio: T5 states with their mask; the pipeline projects them and adds the duration."""
 
     @cached_property
     def captions(self) -> PromptCaptionEncoder:

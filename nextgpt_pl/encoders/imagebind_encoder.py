@@ -148,7 +148,9 @@ class ImageBindEncoder(Encoder):
         if self.sha256 is not None:
             digest = file_sha256(path)
             if digest != self.sha256:
-                raise UserError(f"encoder.weights={self.weights!r}: {path} has sha256 {digest}, not {self.sha256}")
+                raise UserError(
+                    f"encoder.weights={self.weights!r}: the sha256 of {path} is {digest}, not {self.sha256}"
+                )
         if path.suffix == ".safetensors":
             return self._read_safetensors(path)
         # memory-mapped, so weights of unused towers are not read from disk

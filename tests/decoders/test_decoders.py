@@ -88,9 +88,9 @@ def test_few_are_drawn_at_a_time_where_asked_and_the_same(image):
 )
 def test_drawing_is_bounded_by_default(size, at_once):
     name = "TextToVideoSDPipeline" if "num_frames" in size else "StableDiffusionPipeline"
-    assert DiffusionDecoder(name, "nowhere")._at_once(size) == at_once
-    assert AudioLDMDecoder("AudioLDMPipeline", "nowhere")._at_once({"audio_length_in_s": 3600.0}) == 1
-    assert AudioLDMDecoder("AudioLDMPipeline", "nowhere")._at_once({}) == 32
+    assert DiffusionDecoder(name, "nowhere")._batch_size(size) == at_once
+    assert AudioLDMDecoder("AudioLDMPipeline", "nowhere")._batch_size({"audio_length_in_s": 3600.0}) == 1
+    assert AudioLDMDecoder("AudioLDMPipeline", "nowhere")._batch_size({}) == 32
 
 
 def test_audio_is_two_seconds_and_repeatable(audio):

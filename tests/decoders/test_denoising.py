@@ -87,7 +87,7 @@ def test_a_perfect_denoiser_has_no_error(name):
 
     def loss(denoise):
         generator = torch.Generator().manual_seed(0)
-        return denoising.loss(denoise, scheduler, embeddings, latents, 5.0, generator, at_once=4)
+        return denoising.loss(denoise, scheduler, embeddings, latents, 5.0, generator, chunk_size=4)
 
     assert loss(perfect) < 1e-6
     assert loss(lambda x, *_: 0 * x) > 0.05

@@ -105,7 +105,7 @@ def test_a_published_file_is_read_from_a_url_once_and_checked(published, tmp_pat
     ImageBindEncoder(url, sha256=digest).load()
     with pytest.raises(UserError, match=r"the sha256 of .*, not 0"):
         ImageBindEncoder(url, sha256="0").load()
-    with pytest.raises(UserError, match="or read it yourself and give the file's path"):
+    with pytest.raises(UserError, match="or download it and give the file's path"):
         ImageBindEncoder(f"{url}.other", sha256=digest).load()
     with pytest.raises(UserError, match=r"a URL needs encoder.sha256"):
         ImageBindEncoder(url)
