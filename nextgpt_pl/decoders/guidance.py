@@ -1,7 +1,7 @@
 """Guidance in a part of the sampling steps only (Kynkäänniemi et al. 2024, arXiv:2404.07724).
 
-Pipelines run the denoiser on a doubled batch, the negative half before the conditional one. Outside of the interval only
-the conditional half is computed and used for both, so guidance has no effect and the step costs half as much.
+Pipelines run the denoiser on a doubled batch, the negative half before the conditional one. Outside of the interval,
+only the conditional half is computed and used for both; guidance has no effect and the step costs half as much.
 """
 
 from __future__ import annotations

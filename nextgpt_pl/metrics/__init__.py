@@ -1,4 +1,4 @@
-"""Metrics: a pure functional core with thin torchmetrics classes over it."""
+"""Metrics: pure functions, and torchmetrics classes that use them."""
 
 from nextgpt_pl.metrics.alignment import AlignmentQuality
 from nextgpt_pl.metrics.caption_scores import CaptionScores

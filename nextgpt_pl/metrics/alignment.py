@@ -1,4 +1,4 @@
-"""How near projected signal tokens are to the caption embeddings they stand in for."""
+"""Distance of projected signal tokens from caption embeddings."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torchmetrics import Metric
 class AlignmentQuality(Metric):
     """Mean squared error relative to the best constant prediction, and mean cosine similarity.
 
-    The constant is the mean embedding of the very items that are measured, per position: the strongest one there is.
-    So 1 means "has learned nothing about the caption", 0 means exact.
+    The constant is the mean target embedding per position. A relative error of 1 means that predictions carry no
+    information about the caption; 0 means that they are exact.
 
     Args:
-        shape: ``(L, D)`` of an embedding.
+        shape: ``(L, D)``, shape of an embedding.
 
     >>> metric = AlignmentQuality((1, 2))
     >>> target = torch.tensor([[[0.0, 2.0]], [[2.0, 0.0]]])
@@ -42,7 +42,7 @@ class AlignmentQuality(Metric):
         self.add_state("total", torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, predicted: Tensor, target: Tensor) -> None:
-        """Both ``(S, L, D)``."""
+        """Add predicted and target embeddings, both ``(S, L, D)``."""
         predicted, target = predicted.detach().double(), target.detach().double()
         self.squared_error += (predicted - target).square().sum()
         self.squares += target.square().sum()
@@ -54,16 +54,16 @@ class AlignmentQuality(Metric):
         """``mse`` per number, ``relative_mse`` and ``cosine``.
 
         Raises:
-            ValueError: fewer than two embeddings, or all of them equal: nothing to be relative to.
+            ValueError: there are fewer than two embeddings, or all are equal.
 
         """
         if self.count < 2:
-            raise ValueError(f"AlignmentQuality needs at least 2 embeddings, it has {int(self.count)}")
-        spread = self.squares - self.total.square().sum() / self.count
-        if spread <= 1e-12 * self.squares:
+            raise ValueError(f"AlignmentQuality needs at least 2 embeddings, got {int(self.count)}")
+        variance_sum = self.squares - self.total.square().sum() / self.count
+        if variance_sum <= 1e-12 * self.squares:
             raise ValueError("AlignmentQuality: all caption embeddings are equal; are all captions the same?")
         return {
             "mse": (self.squared_error / (self.count * self.total.numel())).float(),
-            "relative_mse": (self.squared_error / spread).float(),
+            "relative_mse": (self.squared_error / variance_sum).float(),
             "cosine": (self.cosine / self.count).float(),
         }

@@ -1,4 +1,4 @@
-"""Caption scores as a torchmetrics metric, which gathers texts across processes."""
+"""Caption scores as a torchmetrics metric, which gathers texts across ranks."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class CaptionScores(Metric):
     """CIDEr-D, BLEU-1 to BLEU-4 and ROUGE-L of candidate captions against their references; METEOR, SPICE and SPIDEr.
 
     Args:
-        meteor: also METEOR, which needs Java and pycocoevalcap.
-        spice: also SPICE and SPIDEr, which need the jars of Stanford CoreNLP besides.
-        kwargs: of :class:`torchmetrics.Metric`.
+        meteor: compute METEOR, which needs Java and pycocoevalcap.
+        spice: compute SPICE and SPIDEr, which also need the jars of Stanford CoreNLP.
+        kwargs: arguments of :class:`torchmetrics.Metric`.
 
     >>> metric = CaptionScores()
     >>> metric.update(["a red circle", "a blue star"], [["a red circle"], ["a blue star"]])
@@ -43,7 +43,7 @@ class CaptionScores(Metric):
     def __init__(self, meteor: bool = False, spice: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.meteor, self.spice = meteor, spice
-        # texts as bytes: tensors are what torchmetrics gathers
+        # texts are stored as bytes, since torchmetrics gathers tensors only
         self.add_state("texts", [], dist_reduce_fx="cat")
 
     def update(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> None:
@@ -63,7 +63,7 @@ class CaptionScores(Metric):
         """All scores.
 
         Raises:
-            ValueError: fewer than two items: CIDEr-D's document frequencies say nothing.
+            ValueError: there are fewer than two items, so CIDEr-D has no document frequencies.
 
         """
         data = torch.cat(list(self.texts)) if isinstance(self.texts, list) and self.texts else self.texts

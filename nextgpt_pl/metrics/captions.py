@@ -1,8 +1,8 @@
 """Caption scores as pure functions: CIDEr-D, BLEU and ROUGE-L of tokenised captions.
 
 CIDEr-D after Vedantam et al. 2015, BLEU after Papineni et al. 2002, ROUGE-L after Lin 2004, each in the variant that
-COCO's caption evaluation made customary; the numbers equal those of pycocoevalcap. Tokenisation follows its rules for
-captions too: lower case, Penn Treebank contractions, no punctuation.
+COCO's caption evaluation uses; the scores equal those of pycocoevalcap. Captions are tokenised as there: lower case,
+Penn Treebank contractions, no punctuation.
 """
 
 from __future__ import annotations
@@ -29,46 +29,45 @@ def _checked(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]
 
 
 class _NGrams:
-    """All n-grams of a list of captions as numbers, one order after the other."""
+    """All n-grams of a list of captions as integers, per order."""
 
     def __init__(self, captions: Sequence[Tokens]) -> None:
         lengths = np.array([len(c) for c in captions], dtype=np.int64)
         vocabulary: dict[str, int] = {}
         self.tokens = np.array([vocabulary.setdefault(t, len(vocabulary)) for c in captions for t in c], dtype=np.int64)
         self.caption = np.repeat(np.arange(len(captions)), lengths)
-        # tokens left in the caption from each position on
+        # number of tokens from each position to the caption's end
         ends = np.repeat(np.cumsum(lengths), lengths)
         self.left = ends - np.arange(len(self.tokens))
         self.size = len(vocabulary)
 
     def orders(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Per order: which caption, and which n-gram; one entry per occurrence."""
-        found, keys = [], self.tokens
+        """Per order: caption index and n-gram index of each occurrence."""
+        grams_by_order, keys = [], self.tokens
         for n in range(1, _ORDERS + 1):
             if n > 1:
                 following = np.roll(self.tokens, -(n - 1))
                 keys = np.unique(keys * self.size + following, return_inverse=True)[1]
             valid = self.left >= n
-            found.append((self.caption[valid], keys[valid]))
-        return found
+            grams_by_order.append((self.caption[valid], keys[valid]))
+        return grams_by_order
 
 
 def cider_d(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> np.ndarray:
     """CIDEr-D of each item, ``(N,)`` float64; their mean is the corpus score.
 
-    Document frequencies come from these references, so an item's score depends on the set it is in.
+    Document frequencies are those of the given references, so an item's score depends on the other items.
 
     Raises:
-        ValueError: numbers do not match, an item has no reference, or there is only one item (its frequencies say
-            nothing: every score would be 0).
+        ValueError: lengths differ, an item has no reference, or there are fewer than two items.
 
     """
     _checked(candidates, references)
     count = len(candidates)
     if count < 2:
-        raise ValueError(f"CIDEr-D needs at least 2 items for its document frequencies, it has {count}")
+        raise ValueError(f"CIDEr-D needs at least 2 items for its document frequencies, got {count}")
     captions = [*candidates, *(r for refs in references for r in refs)]
-    # item of each reference, and how many references each item has
+    # item of each reference, and number of references per item
     item = np.repeat(np.arange(count), [len(refs) for refs in references])
     lengths = np.array([max(0, len(c) - 1) for c in captions], dtype=np.float64)
     penalty = np.exp(-np.square(lengths[item] - lengths[count:]) / (2 * _SIGMA**2))
@@ -93,32 +92,32 @@ def _similarity(which: np.ndarray, gram: np.ndarray, item: np.ndarray, count: in
     norm = np.sqrt(np.bincount(caption, np.square(value), count + len(item)))
     # each n-gram of a reference, looked up in the candidate of its item
     reference = caption[of_reference] - count
-    wanted = item[reference] * grams + gram[of_reference]
-    place = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
-    theirs = np.where(pairs[place] == wanted, value[place], 0.0)
-    ours = value[of_reference]
-    dot = np.bincount(reference, np.minimum(theirs, ours) * ours, len(item))
+    keys = item[reference] * grams + gram[of_reference]
+    position = np.minimum(np.searchsorted(pairs, keys), len(pairs) - 1)
+    candidate_value = np.where(pairs[position] == keys, value[position], 0.0)
+    reference_value = value[of_reference]
+    dot = np.bincount(reference, np.minimum(candidate_value, reference_value) * reference_value, len(item))
     norms = norm[item] * norm[count:]
-    # of nothing, bincount gives integers
+    # bincount of an empty array returns integers
     return np.divide(dot, norms, out=np.zeros(len(dot)), where=norms > 0)
 
 
 def bleu(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> list[float]:
-    """BLEU-1 to BLEU-4 of the corpus; the nearest reference length counts, the shorter of two equally near."""
+    """BLEU-1 to BLEU-4 of the corpus; uses the closest reference length, the shorter one in a tie."""
     _checked(candidates, references)
     matched, possible = [0] * _ORDERS, [0] * _ORDERS
-    ours = theirs = 0
+    candidate_length = reference_length = 0
     for candidate, refs in zip(candidates, references, strict=True):
-        ours += len(candidate)
-        theirs += min((abs(len(r) - len(candidate)), len(r)) for r in refs)[1]
+        candidate_length += len(candidate)
+        reference_length += min((abs(len(r) - len(candidate)), len(r)) for r in refs)[1]
         for n in range(1, _ORDERS + 1):
-            most: Counter[tuple[str, ...]] = Counter()
+            max_counts: Counter[tuple[str, ...]] = Counter()
             for reference in refs:
-                most |= _count(reference, n)
-            found = _count(candidate, n)
-            matched[n - 1] += (found & most).total()
+                max_counts |= _count(reference, n)
+            counts = _count(candidate, n)
+            matched[n - 1] += (counts & max_counts).total()
             possible[n - 1] += max(0, len(candidate) - n + 1)
-    brevity = min(1.0, math.exp(1 - theirs / ours)) if ours else 0.0
+    brevity = min(1.0, math.exp(1 - reference_length / candidate_length)) if candidate_length else 0.0
     scores, product = [], 1.0
     for n in range(_ORDERS):
         product *= (matched[n] + 1e-15) / (possible[n] + 1e-9)

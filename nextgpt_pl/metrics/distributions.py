@@ -11,20 +11,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_EPSILON = 1e-6  # audioldm_eval's, in front of the logarithm
+_EPSILON = 1e-6  # added before the logarithm, as in audioldm_eval
 
 
 def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> Tensor:
     """Squared 2-Wasserstein distance of two normal distributions, given means ``(D,)`` and covariances ``(D, D)``.
 
-    The trace of the matrix root is the sum of the roots of the eigenvalues of ``root(cov_a) cov_b root(cov_a)``, which
-    is symmetric: no complex numbers arise, however few the samples.
+    The trace of the matrix root is the sum of the roots of the eigenvalues of ``root(cov_a) cov_b root(cov_a)``. This
+    matrix is symmetric, so the eigenvalues are real for any number of samples.
     """
     cov_a, cov_b = cov_a.double(), cov_b.double()
     values, vectors = torch.linalg.eigh(cov_a)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    middle = torch.linalg.eigvalsh(root @ cov_b @ root).clamp(min=0).sqrt().sum()
-    distance = (mean_a.double() - mean_b.double()).square().sum() + cov_a.trace() + cov_b.trace() - 2 * middle
+    trace_of_root = torch.linalg.eigvalsh(root @ cov_b @ root).clamp(min=0).sqrt().sum()
+    distance = (mean_a.double() - mean_b.double()).square().sum() + cov_a.trace() + cov_b.trace() - 2 * trace_of_root
     return distance.clamp(min=0)
 
 
@@ -35,10 +35,9 @@ def kernel_distance(
 
     Args:
         features_a, features_b: ``(N, D)`` and ``(M, D)``.
-        subsets: how many are drawn, without replacement each; where both sets are as small as one, the whole is taken
-            once.
-        subset_size: items of each set in one subset; fewer where a set is smaller.
-        seed: of the drawing.
+        subsets: number of random subsets, drawn without replacement; 1 if a subset would be both full sets.
+        subset_size: number of items per subset, at most the size of the smaller set.
+        seed: seed of the random subsets.
 
     """
     a, b = features_a.double(), features_b.double()
@@ -46,20 +45,20 @@ def kernel_distance(
     if size == len(a) == len(b):
         subsets = 1
     generator = torch.Generator().manual_seed(seed)
-    found = []
+    distances = []
     for _ in range(subsets):
         x, y = (s[torch.randperm(len(s), generator=generator)[:size].to(s.device)] for s in (a, b))
         k_xx, k_yy, k_xy = (_kernel(p, q) for p, q in ((x, x), (y, y), (x, y)))
-        found.append(_unbiased(k_xx, k_yy, k_xy))
-    values = torch.stack(found)
+        distances.append(_unbiased(k_xx, k_yy, k_xy))
+    values = torch.stack(distances)
     return values.mean(), values.std(correction=0)
 
 
 def kernel_error(features_a: Tensor, features_b: Tensor, block: int = 1000) -> Tensor:
     """Jackknife standard error of the kernel distance of two sets, leaving out one item of either set at a time.
 
-    The standard deviation over random subsets underestimates the error for large subsets, down to zero for subsets that
-    are the whole set.
+    The standard deviation over random subsets underestimates the error for large subsets; it is zero if a subset is the
+    full set.
 
     Args:
         features_a, features_b: ``(N, D)`` and ``(M, D)``, at least 3 rows each.
@@ -87,7 +86,7 @@ def _kernel(x: Tensor, y: Tensor, *, paired: bool = False) -> Tensor:
 def _kernel_sums(x: Tensor, a: Tensor, b: Tensor, block: int) -> tuple[Tensor, Tensor]:
     """For each row of ``x``, the sums of its kernel values with all rows of ``a`` and with all rows of ``b``."""
     sums = [(_kernel(rows, a).sum(1), _kernel(rows, b).sum(1)) for rows in x.split(block)]
-    return torch.cat([one for one, _ in sums]), torch.cat([other for _, other in sums])
+    return torch.cat([sum_a for sum_a, _ in sums]), torch.cat([sum_b for _, sum_b in sums])
 
 
 def _unbiased(k_xx: Tensor, k_yy: Tensor, k_xy: Tensor) -> Tensor:
@@ -97,7 +96,7 @@ def _unbiased(k_xx: Tensor, k_yy: Tensor, k_xy: Tensor) -> Tensor:
 
 
 def inception_score(logits: Tensor, splits: int = 10) -> tuple[Tensor, Tensor]:
-    """Mean and deviation over ``splits`` of ``exp(E KL(p(c|x) || p(c)))``; logits ``(N, C)`` in order."""
+    """Mean and deviation over ``splits`` of ``exp(E KL(p(c|x) || p(c)))``; logits ``(N, C)`` in item order."""
     scores = []
     for part in logits.double().tensor_split(splits):
         log_p = part.log_softmax(1)
@@ -108,12 +107,12 @@ def inception_score(logits: Tensor, splits: int = 10) -> tuple[Tensor, Tensor]:
 
 
 def paired_kl(logits: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    """KL divergence of each reference's classes from its counterpart's, both ``(N, C)``: by softmax, and by sigmoid.
+    """KL divergence of each reference's classes from its counterpart's, both ``(N, C)``: by softmax and by sigmoid.
 
-    The second treats each class as a yes or no of its own and adds them up, as audio taggers want it.
+    The sigmoid variant treats each class as binary and sums over classes, for multi-label audio taggers.
     """
     a, b = logits.double(), reference.double()
-    found = []
+    divergences = []
     for p, q in ((a.softmax(1), b.softmax(1)), (a.sigmoid(), b.sigmoid())):
-        found.append(F.kl_div((p + _EPSILON).log(), q, reduction="none").sum() / len(p))
-    return found[0], found[1]
+        divergences.append(F.kl_div((p + _EPSILON).log(), q, reduction="none").sum() / len(p))
+    return divergences[0], divergences[1]

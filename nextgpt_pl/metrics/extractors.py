@@ -1,4 +1,4 @@
-"""Feature extractors for the media scores: media and captions to features ``(N, D)``. Nothing is loaded before use."""
+"""Feature extractors of the media scores: media and captions to features ``(N, D)``; loaded on first use."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BATCH = 16
 
 
 class Extractor(ABC):
-    """Features of media, and of captions where the network reads text.
+    """Computes features of media, and of captions if the network has a text encoder.
 
     Media are read and encoded in small batches.
 
@@ -40,7 +40,7 @@ class Extractor(ABC):
 
     @cached_property
     def device(self) -> torch.device:
-        """By default on a GPU if there is one."""
+        """Device of the network; by default a GPU if there is one."""
         return device_of(None)
 
     @torch.no_grad()
@@ -57,15 +57,15 @@ class Extractor(ABC):
     def _media(self, media: Sequence[Media]) -> Tensor: ...
 
     def _captions(self, captions: Sequence[str]) -> Tensor:
-        raise UserError(f"{self.name}: this extractor reads no text; CLIP, CLAP and the pocket encoder do")
+        raise UserError(f"{self.name}: this extractor has no text encoder; CLIP, CLAP and the pocket encoder have")
 
 
 class PocketFeatures(Extractor):
     """The pocket ImageBind: image, video, audio and text in one space; for offline use on the pocket world.
 
     Args:
-        logits: class logits instead of features, for the inception score and KL divergence: similarity to one caption
-            of each training sound, the only medium with few enough scenes to be classes.
+        logits: return class logits for the inception score and KL divergence: similarities to one caption of each
+            audio scene. Only audio has few enough scenes to be classes.
         device: see :class:`Extractor`.
 
     """
@@ -89,8 +89,8 @@ class PocketFeatures(Extractor):
         return self._captions([grammar.caption(scene, rng) for scene in scenes])
 
     def _media(self, media: Sequence[Media]) -> Tensor:
-        found = F.normalize(self._encoder.embed_media([array_of(m)[0] for m in media], media[0].modality), dim=1)
-        return found @ self._classes.T * 20 if self.logits else found
+        features = F.normalize(self._encoder.embed_media([array_of(m)[0] for m in media], media[0].modality), dim=1)
+        return features @ self._classes.T * 20 if self.logits else features
 
     def _captions(self, captions: Sequence[str]) -> Tensor:
         return F.normalize(self._encoder.embed_captions(captions), dim=1)
@@ -101,7 +101,7 @@ class ClipFeatures(Extractor):
 
     Args:
         model: hub id or folder.
-        frames: of a video, spread evenly.
+        frames: number of evenly spaced frames per video.
         device: see :class:`Extractor`.
 
     """
@@ -123,11 +123,11 @@ class ClipFeatures(Extractor):
         frames, lengths = [], []
         for medium in media:
             array = array_of(medium)[0]
-            chosen = [array]
+            selected = [array]
             if medium.modality is Modality.VIDEO:
-                chosen = list(array[np.linspace(0, len(array) - 1, min(self.frames, len(array))).round().astype(int)])
-            frames += chosen
-            lengths.append(len(chosen))
+                selected = list(array[np.linspace(0, len(array) - 1, min(self.frames, len(array))).round().astype(int)])
+            frames += selected
+            lengths.append(len(selected))
         pixels = processor(images=frames, return_tensors="pt").pixel_values.to(self.device)
         features = F.normalize(_tensor(model.get_image_features(pixel_values=pixels)), dim=1)
         return torch.stack([part.mean(0) for part in features.split(lengths)])
@@ -161,10 +161,10 @@ class ClapFeatures(Extractor):
 
     def _media(self, media: Sequence[Media]) -> Tensor:
         model, processor = self._parts
-        read = [clap_input(*array_of(medium), processor.feature_extractor) for medium in media]
-        inputs = torch.stack(read).to(self.device)
-        whole = torch.zeros(len(inputs), 1, dtype=torch.bool, device=self.device)
-        return F.normalize(_tensor(model.get_audio_features(input_features=inputs, is_longer=whole)), dim=1)
+        prepared = [clap_input(*array_of(medium), processor.feature_extractor) for medium in media]
+        inputs = torch.stack(prepared).to(self.device)
+        is_longer = torch.zeros(len(inputs), 1, dtype=torch.bool, device=self.device)
+        return F.normalize(_tensor(model.get_audio_features(input_features=inputs, is_longer=is_longer)), dim=1)
 
     def _captions(self, captions: Sequence[str]) -> Tensor:
         model, processor = self._parts
@@ -178,7 +178,7 @@ class InceptionFeatures(Extractor):
     """FID's own Inception v3 of torch-fidelity: 2,048 features of an image, or its 1,008 logits.
 
     Args:
-        logits: for the inception score.
+        logits: return logits, for the inception score.
         device: see :class:`Extractor`.
 
     """
@@ -201,12 +201,12 @@ class InceptionFeatures(Extractor):
 
 
 class ModuleFeatures(Extractor):
-    """Any module of the user's own that takes a batch of arrays as float32 tensor: I3D for FVD, PANNs for FD.
+    """Features of a user-defined module that takes a batch of arrays as float32 tensor, such as I3D for FVD.
 
     Args:
-        module: an ``nn.Module``, by ``class_path`` in a YAML.
-        name: in tables.
-        sample_rate: that sounds are brought to; ``None``: as they are.
+        module: an ``nn.Module``, given by ``class_path`` in YAML.
+        name: name in tables.
+        sample_rate: sample rate that audio is resampled to; ``None``: no resampling.
         device: see :class:`Extractor`.
 
     """
@@ -232,7 +232,7 @@ def device_of(name: str | None) -> torch.device:
     """The given device, by default a GPU if there is one.
 
     Raises:
-        UserError: the name is not a device's.
+        UserError: the name is not that of a device.
 
     """
     try:

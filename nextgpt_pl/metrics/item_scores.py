@@ -1,4 +1,4 @@
-"""Means over items as torchmetrics metrics: answers, sounds, and what the pocket world's judges read."""
+"""Means over items as torchmetrics metrics: answers, audio, and attributes found by the pocket world's judges."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torchmetrics import Metric
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.metrics.vqa import vqa_accuracy
 
-# what the judges tell apart, over all media of the pocket world
+# attributes that the judges distinguish, over all media of the pocket world
 ATTRIBUTES = (
     "objects",
     "shape",
@@ -29,7 +29,7 @@ ATTRIBUTES = (
 
 
 class _ItemMean(Metric):
-    """A mean over items, by name; merges exactly across processes."""
+    """Means over items, by name; exact across ranks."""
 
     full_state_update = False
     sums: Tensor
@@ -42,22 +42,22 @@ class _ItemMean(Metric):
             self.add_state(state, torch.zeros(len(names), dtype=torch.float64), dist_reduce_fx="sum")
 
     def add(self, name: str, value: float) -> None:
-        """One item's value."""
+        """Add one item's value."""
         if name not in self.names:
-            raise ValueError(f"{type(self).__name__}: {name!r} is none of {', '.join(self.names)}")
+            raise ValueError(f"{type(self).__name__}: {name!r} is not one of {', '.join(self.names)}")
         position = self.names.index(name)
         self.sums[position] += value
         self.counts[position] += 1
 
     def means(self) -> dict[str, Tensor]:
-        """Of the names that have items.
+        """Means of the names that have items.
 
         Raises:
-            ValueError: nothing has.
+            ValueError: there are no items.
 
         """
         if not self.counts.any():
-            raise ValueError(f"{type(self).__name__}: no item was given to it")
+            raise ValueError(f"{type(self).__name__}: no item was given")
         values = self.sums / self.counts.clamp(min=1)
         return {n: v for n, v, count in zip(self.names, values, self.counts, strict=True) if count}
 
@@ -76,7 +76,7 @@ class VqaAccuracy(_ItemMean):
         super().__init__(("accuracy",), **kwargs)
 
     def update(self, answers: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-        """One answer and the annotators' answers per item."""
+        """Add one answer and the annotators' answers per item."""
         for answer, known in zip(answers, references, strict=True):
             self.add("accuracy", vqa_accuracy(answer, known))
 
@@ -86,16 +86,16 @@ class VqaAccuracy(_ItemMean):
 
 
 class MelCepstralDistance(_ItemMean):
-    """Mel-cepstral distance of sound files to their references, in decibels, frames aligned by time warping.
+    """Mel-cepstral distance of audio files to their references, in decibels, with dynamic time warping.
 
-    By the package mel-cepstral-distance (extra ``metrics``).
+    Computed by the package mel-cepstral-distance (extra ``metrics``).
     """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(("MCD",), **kwargs)
 
     def update(self, files: Sequence[Path], references: Sequence[Path]) -> None:
-        """One file and its reference per item."""
+        """Add one file and its reference per item."""
         for value in mel_cepstral_distances(files, references):
             self.add("MCD", value)
 
@@ -105,7 +105,7 @@ class MelCepstralDistance(_ItemMean):
 
 
 def mel_cepstral_distances(files: Sequence[Path], references: Sequence[Path]) -> list[float]:
-    """Mel-cepstral distance of each pair of sound files, in decibels.
+    """Mel-cepstral distance of each pair of audio files, in decibels.
 
     Raises:
         UserError: the package or a file is missing.
@@ -122,13 +122,13 @@ def mel_cepstral_distances(files: Sequence[Path], references: Sequence[Path]) ->
 
 
 class JudgedAttributes(_ItemMean):
-    """The pocket world's exact judges as a metric: the share of items with everything right, and of each attribute."""
+    """Share of items whose attributes are all right, and share per attribute, by the pocket world's judges."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(("all right", *ATTRIBUTES), **kwargs)
 
     def update(self, matches: Sequence[Mapping[str, bool]]) -> None:
-        """Per item, what :func:`nextgpt_pl.pocket.judges.media.matches` found."""
+        """Add the result of :func:`nextgpt_pl.pocket.judges.media.matches` per item."""
         for item in matches:
             self.add("all right", all(item.values()))
             for name, right in item.items():

@@ -1,7 +1,7 @@
-"""Scores of generated media as torchmetrics metrics: sets against sets, and media against their captions.
+"""Scores of generated media as torchmetrics metrics: distances of sets, and similarity of media and captions.
 
-Any feature extractor can be plugged in. It is held outside of the module tree: no checkpoint and no parameter list ever
-has it. Without one, ``update`` takes features. Shapes: N items, D features, C classes.
+The feature extractor is an argument. It is not a submodule, so its weights are in no checkpoint or parameter list.
+Without extractor, ``update`` takes features. Shapes: N items, D features, C classes.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Extractor = Callable[[Any], Tensor]
 
 
 class FeatureMetric(Metric):
-    """Base: media come in, the extractor makes features of them.
+    """Base class of metrics on features.
 
     Args:
-        extractor: from what ``update`` is given to features ``(N, D)``; ``None`` if that is features already.
-        kwargs: of :class:`torchmetrics.Metric`.
+        extractor: maps the input of ``update`` to features ``(N, D)``; ``None``: the input are features.
+        kwargs: arguments of :class:`torchmetrics.Metric`.
 
     """
 
@@ -32,23 +32,25 @@ class FeatureMetric(Metric):
 
     def __init__(self, extractor: Extractor | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._extractors = (extractor,)  # in a tuple, a module is no child
+        self._extractors = (extractor,)  # a module in a tuple is not registered as a submodule
 
     @torch.no_grad()
     def features(self, media: Any, extractor: Extractor | None = None) -> Tensor:
-        """``(N, D)`` float64, by the metric's own extractor or another.
+        """Features ``(N, D)`` float64, by the metric's extractor or another one.
 
         Raises:
-            ValueError: not two-dimensional, or not finite.
+            ValueError: the features are not two-dimensional or not finite.
 
         """
         extractor = extractor or self._extractors[0]
-        found = torch.as_tensor(media if extractor is None else extractor(media)).to(self.device).double()
-        if found.ndim != 2:
-            raise ValueError(f"{self._name}: features {tuple(found.shape)}, wanted (items, features)")
-        if not found.isfinite().all():
-            raise ValueError(f"{self._name}: {int((~found.isfinite()).any(1).sum())} items have features not finite")
-        return found
+        values = torch.as_tensor(media if extractor is None else extractor(media)).to(self.device).double()
+        if values.ndim != 2:
+            raise ValueError(f"{self._name}: features have shape {tuple(values.shape)}, expected (items, features)")
+        if not values.isfinite().all():
+            raise ValueError(
+                f"{self._name}: {int((~values.isfinite()).any(1).sum())} items have features that are not finite"
+            )
+        return values
 
     @property
     def _name(self) -> str:
@@ -56,18 +58,18 @@ class FeatureMetric(Metric):
 
     def _enough(self, count: int, least: int, what: str) -> None:
         if count < least:
-            raise ValueError(f"{self._name} needs at least {least} {what}, it has {count}")
+            raise ValueError(f"{self._name} needs at least {least} {what}, got {count}")
 
 
 class FrechetDistance(FeatureMetric):
     """Frechet distance of two sets of features: FID, FVD, FAD or FD, by the extractor.
 
-    Only means and second moments are kept, so the sets may be of any size.
+    Only means and second moments are stored, so memory does not depend on the sizes of the sets.
 
     Args:
         num_features: D.
         extractor: see :class:`FeatureMetric`.
-        kwargs: of :class:`torchmetrics.Metric`.
+        kwargs: arguments of :class:`torchmetrics.Metric`.
 
     >>> metric = FrechetDistance(2)
     >>> for real in (True, False):
@@ -102,26 +104,26 @@ class FrechetDistance(FeatureMetric):
         mean = self.total[index] / count
         covariance = (self.products[index] - count * mean.outer(mean)) / (count - 1)
         if covariance.trace() <= 1e-12 * self.products[index].trace() / count:
-            raise ValueError(f"{self._name}: all {int(count)} {name} items have equal features; are they all the same?")
+            raise ValueError(f"{self._name}: all {int(count)} {name} items have equal features")
         return mean, covariance
 
     def compute(self) -> Tensor:
         """The distance, from unbiased covariances.
 
         Raises:
-            ValueError: fewer than two items in a set, or all of a set's features equal.
+            ValueError: a set has fewer than two items, or equal features only.
 
         """
         return frechet_distance(*self._moments(0), *self._moments(1))
 
 
 class KernelDistance(FeatureMetric):
-    """Kernel distance (KID) of two sets of features: mean and deviation over subsets; all features are kept.
+    """Kernel distance (KID) of two sets of features: mean and standard deviation over subsets; stores all features.
 
     Args:
         extractor: see :class:`FeatureMetric`.
         subsets, subset_size, seed: see :func:`kernel_distance`.
-        kwargs: of :class:`torchmetrics.Metric`.
+        kwargs: arguments of :class:`torchmetrics.Metric`.
 
     """
 
@@ -149,12 +151,12 @@ class KernelDistance(FeatureMetric):
         """``mean`` and ``std``.
 
         Raises:
-            ValueError: fewer than two items in a set.
+            ValueError: a set has fewer than two items.
 
         """
         generated, real = _joined(self.generated), _joined(self.real)
-        for found, name in ((generated, "generated"), (real, "real")):
-            self._enough(len(found), 2, f"{name} items")
+        for features, name in ((generated, "generated"), (real, "real")):
+            self._enough(len(features), 2, f"{name} items")
         mean, std = kernel_distance(generated, real, self.subsets, self.subset_size, self.seed)
         return {"mean": mean, "std": std}
 
@@ -164,8 +166,8 @@ class InceptionScore(FeatureMetric):
 
     Args:
         extractor: see :class:`FeatureMetric`.
-        splits: parts in the order of the items, over which mean and deviation are taken.
-        kwargs: of :class:`torchmetrics.Metric`.
+        splits: number of consecutive parts of the items, over which mean and standard deviation are computed.
+        kwargs: arguments of :class:`torchmetrics.Metric`.
 
     """
 
@@ -184,7 +186,7 @@ class InceptionScore(FeatureMetric):
         """``mean`` and ``std``.
 
         Raises:
-            ValueError: fewer items than splits.
+            ValueError: there are fewer items than splits.
 
         """
         logits = _joined(self.logits)
@@ -205,7 +207,7 @@ class PairedKL(FeatureMetric):
             self.add_state(name, [], dist_reduce_fx="cat")
 
     def update(self, generated: Any, reference: Any) -> None:
-        """Add pairs, in the same order."""
+        """Add pairs; both arguments have the same order."""
         pair = self.features(generated), self.features(reference)
         if pair[0].shape != pair[1].shape:
             raise ValueError(f"{self._name}: {tuple(pair[0].shape)} against references {tuple(pair[1].shape)}")
@@ -216,7 +218,7 @@ class PairedKL(FeatureMetric):
         """``softmax`` and ``sigmoid``.
 
         Raises:
-            ValueError: no pair.
+            ValueError: there is no pair.
 
         """
         generated = _joined(self.generated)
@@ -226,15 +228,15 @@ class PairedKL(FeatureMetric):
 
 
 class PairedSimilarity(FeatureMetric):
-    """100 x cosine similarity of media and what they should show, not below 0, averaged.
+    """Mean of 100 x cosine similarity, clipped at 0, of media and their captions or reference media.
 
     CLIPScore and CLAPScore with media and captions, CLIPSIM where the extractor averages a video's frames, CLIP-I with
     two images.
 
     Args:
-        extractor: of the media.
-        other_extractor: of the captions, or of the other media; by default the same.
-        kwargs: of :class:`torchmetrics.Metric`.
+        extractor: extractor of the media.
+        other_extractor: extractor of the captions or reference media; ``extractor`` by default.
+        kwargs: arguments of :class:`torchmetrics.Metric`.
 
     >>> metric = PairedSimilarity()
     >>> metric.update(torch.eye(2), torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
@@ -255,7 +257,7 @@ class PairedSimilarity(FeatureMetric):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, media: Any, others: Any) -> None:
-        """Add pairs, in the same order."""
+        """Add pairs; both arguments have the same order."""
         a, b = self.features(media), self.features(others, self._others[0])
         if a.shape != b.shape:
             raise ValueError(f"{self._name}: features {tuple(a.shape)} against {tuple(b.shape)}")
@@ -266,7 +268,7 @@ class PairedSimilarity(FeatureMetric):
         """The mean.
 
         Raises:
-            ValueError: no pair.
+            ValueError: there is no pair.
 
         """
         self._enough(int(self.count), 1, "pair")
@@ -274,7 +276,7 @@ class PairedSimilarity(FeatureMetric):
 
 
 def _joined(state: list[Tensor] | Tensor) -> Tensor:
-    """A list state, which is one tensor after it was gathered."""
+    """Concatenate a list state; after a sync it is one tensor already."""
     if isinstance(state, Tensor):
         return state
     return torch.cat(state) if state else torch.empty(0, 0)

@@ -1,4 +1,4 @@
-"""METEOR, by pycocoevalcap: a Java program that matches stems, synonyms and paraphrases."""
+"""METEOR by pycocoevalcap, a Java program that matches stems, synonyms and paraphrases."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from nextgpt_pl.metrics.tokens import Tokens
 
 
 def meteor(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> tuple[float, list[float]]:
-    """Corpus score and the items' scores of tokenised captions.
+    """Corpus score and item scores of tokenised captions.
 
     Raises:
         UserError: Java or pycocoevalcap is missing.
-        ValueError: no items, or one without references.
+        ValueError: there are no items, or an item has no reference.
 
     """
     try:
@@ -25,7 +25,7 @@ def meteor(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]])
         raise UserError("METEOR: no java on the PATH; its stemmer and paraphrase tables are a Java program")
     if not candidates or not all(references):
         raise ValueError(f"METEOR of {len(candidates)} items: at least one is needed, each with a reference")
-    # keys decide the order; an empty caption would be no line at all for the program
+    # the program skips empty lines, so an empty caption is replaced by a full stop
     results = {i: [" ".join(tokens) or "."] for i, tokens in enumerate(candidates)}
     truths = {i: [" ".join(tokens) for tokens in refs] for i, refs in enumerate(references)}
     scorer = Meteor()

@@ -1,6 +1,6 @@
-"""SPICE, by pycocoevalcap: a Java program that compares the scenes that captions describe; and SPIDEr, with CIDEr-D.
+"""SPICE by pycocoevalcap, a Java program that compares scene graphs of captions; and SPIDEr, its mean with CIDEr-D.
 
-Optional: it needs two jars of Stanford CoreNLP 3.6.0, which nobody may fetch unasked, and several gigabytes of memory.
+It needs two jars of Stanford CoreNLP 3.6.0, which are not downloaded automatically, and several gigabytes of memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ JARS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
 
 
 def missing_jars() -> list[Path]:
-    """The jars that are not where pycocoevalcap looks for them.
+    """Paths of missing jars.
 
     Raises:
         UserError: pycocoevalcap or Java is missing.
@@ -39,8 +39,8 @@ def spice(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) 
     """F-scores ``(N,)`` of tokenised captions; the corpus score is their mean.
 
     Raises:
-        UserError: Java, pycocoevalcap or CoreNLP's jars are missing; says where they belong.
-        ValueError: no items, one without references, or one that the parser could make nothing of.
+        UserError: Java, pycocoevalcap or CoreNLP's jars are missing; the message names the jars' folder.
+        ValueError: there are no items, an item has no reference, or the parser failed on an item.
 
     """
     missing = missing_jars()
@@ -56,14 +56,14 @@ def spice(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) 
     results = {i: [" ".join(tokens) or "."] for i, tokens in enumerate(candidates)}
     truths = {i: [" ".join(tokens) for tokens in refs] for i, refs in enumerate(references)}
     _, items = Spice().compute_score(truths, results)
-    found = np.array([float(item["All"]["f"]) for item in items])
-    if np.isnan(found).any():
-        numbers = np.isnan(found).nonzero()[0].tolist()
+    scores = np.array([float(item["All"]["f"]) for item in items])
+    if np.isnan(scores).any():
+        numbers = np.isnan(scores).nonzero()[0].tolist()
         raise ValueError(f"SPICE: the parser made nothing of {len(numbers)} items, the first is number {numbers[0]}")
-    return found
+    return scores
 
 
 def spider(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> tuple[np.ndarray, np.ndarray]:
     """SPICE, and SPIDEr, the mean of SPICE and CIDEr-D (as in audio captioning), each ``(N,)``."""
-    found = spice(candidates, references)
-    return found, (found + cider_d(candidates, references)) / 2
+    spice_scores = spice(candidates, references)
+    return spice_scores, (spice_scores + cider_d(candidates, references)) / 2

@@ -1,8 +1,7 @@
-"""Captions as the tokens that caption scores count: lower-case Penn Treebank tokens without punctuation.
+"""Tokenizer of the caption scores: lower-case Penn Treebank tokens without punctuation.
 
-COCO's caption evaluation runs Stanford's tokenizer and then drops some punctuation. These rules were found by comparing
-with it; what it keeps by an accident of its lower case (brackets, as ``-lrb-``) is kept here too, since scores are
-compared across papers.
+COCO's caption evaluation runs Stanford's tokenizer and then drops some punctuation. These rules reproduce its output,
+including lower-case bracket tokens such as ``-lrb-``, so that scores are comparable across papers.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import re
 
 Tokens = list[str]
 
-# words that keep their full stop wherever they stand ...
+# words that always keep their full stop ...
 _ABBREVIATIONS = (
     r"ad|adm|adv|al|ala|apr|ariz|assn|asst|att|atty|attys|assoc|aug|ave|bldg|blvd|brig|bros|calif|capt|cf|"
     r"cie|cmdr|co|col|colo|comdr|conn|corp|cos|cpl|ct|dec|dept|det|dr|drs|ens|esq|est|etc|ext|feb|fla|fri|"
@@ -21,7 +20,7 @@ _ABBREVIATIONS = (
     r"pres|prof|profs|pvt|rd|rep|reps|rev|rt|sen|sens|sep|sept|sgt|spc|sq|sr|st|ste|supt|supts|tel|tenn|"
     r"thu|thurs|tue|tues|univ|va|vs|vt|wed|wis|wm|wyo"
 )
-# ... and in front of a number alone
+# ... and words that keep it only before a number
 _WITH_NUMBER = "no|nos|fig|figs|op|pp|art|prop"
 
 _TOKEN = re.compile(
@@ -31,7 +30,7 @@ _TOKEN = re.compile(
             r"[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[a-z]{2,}",  # addresses
             r"[@#][a-z_]\w*",  # names and tags
             r"<[a-z/][^<>]*>",
-            r"[:;=]-?[()\[\]dp](?!\w)",  # faces
+            r"[:;=]-?[()\[\]dp](?!\w)",  # emoticons
             r"'\d0s\b",  # '90s
             r"'(?:tis|twas)\b",
             r"'(?:em|til|cause)\b",
@@ -44,8 +43,8 @@ _TOKEN = re.compile(
             r"\d+[a-z][a-z0-9]*(?:-[a-z0-9]+)*",  # 4x4, 5pm, 2nd
             # numbers, dates, 5-year
             r"(?:(?<![\w.-])[-+]|(?<=\w)\+)?(?:\d+(?:[.,:/]\d+)*|\.\d+(?:\.\d+)*)(?:-[a-z0-9]+(?:/\d+)?)*",
-            r"[^\W_]+(?:\.[^\W\d_]+)+",  # x.com, and sentences that nobody put a blank between
-            r"[^\W_]+(?:[-_/'][^\W_]+)*",  # words, with what joins their parts
+            r"[^\W_]+(?:\.[^\W\d_]+)+",  # x.com, and sentences without a space between them
+            r"[^\W_]+(?:[-_/'][^\W_]+)*",  # words, with joined parts
             r"'(?:s|re|ve|ll|d|m)\b",
             r"[?!]+|\.{3}|--|[^\w\s]|_",
         )
@@ -79,11 +78,11 @@ def tokenize(caption: str) -> Tokens:
     >>> tokenize("A train that's sitting on the tracks.")
     ['a', 'train', 'that', "'s", 'sitting', 'on', 'the', 'tracks']
     """
-    found: Tokens = []
+    tokens: Tokens = []
     for token in _TOKEN.findall(html.unescape(caption.lower()).translate(_OTHER_SIGNS)):
         if token not in _PUNCTUATION:
-            found += _parts(token)
-    return found
+            tokens += _parts(token)
+    return tokens
 
 
 def _parts(token: str) -> Tokens:

@@ -1,4 +1,4 @@
-"""VQA accuracy, after Antol et al. 2015, with the normalisation of answers that its evaluation made customary."""
+"""VQA accuracy, after Antol et al. 2015, with the answer normalisation of its evaluation code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 _ARTICLES = frozenset(("a", "an", "the"))
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _NUMBERS = {"none": "0"} | {word: str(number) for number, word in enumerate(_WORDS)}
-_AGREEING = 3  # annotators whose agreement makes an answer wholly right
+_AGREEING = 3  # number of matching annotators for full accuracy
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)[,](?=\d)")
 _PUNCTUATION = re.compile(r"(?!(?<=\d)\.(?=\d))[^\w\s'%$:]")
 
@@ -27,10 +27,10 @@ def normalise(answer: str) -> str:
 def vqa_accuracy(answer: str, references: Sequence[str]) -> float:
     """In [0, 1]: the mean, over the sets that leave one annotator out, of matches / 3, at most 1.
 
-    With fewer than three annotators, each match counts wholly: there is nobody to agree with.
+    With fewer than three annotators, one match gives full accuracy.
 
     Raises:
-        ValueError: no reference.
+        ValueError: there is no reference.
 
     """
     if not references:
