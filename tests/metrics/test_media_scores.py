@@ -95,7 +95,7 @@ def test_extractors_are_used_and_never_become_part_of_a_module():
     [
         (
             lambda: _filled(FrechetDistance(4), torch.randn(5, 4), torch.randn(1, 4), 1),
-            "at least 2 generated items.*has 1",
+            "at least 2 generated items.*got 1",
         ),
         (lambda: _filled(FrechetDistance(4), torch.ones(5, 4), torch.randn(5, 4)), "all 5 real items have equal"),
         (lambda: _filled(KernelDistance(), torch.randn(1, 4), torch.randn(5, 4), 1), "at least 2 real items"),
