@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
-import html
 import mimetypes
 import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from nextgpt_pl.modality import Modality, modality_of_file
 from nextgpt_pl.utils.atomic import write_atomic
@@ -36,12 +39,12 @@ class Medium:
         words, target = markdown(self.words or self.file.stem), markdown_target(relative(self.file, folder))
         return f"{'!' if picture else ''}[{words}]({target})"
 
-    def html(self, folder: Path | None) -> str:
+    def html(self, folder: Path | None) -> Markup:
         """A picture to see, a sound to play; inside the page itself where no folder is given."""
-        source = html.escape(_data(self.file) if folder is None else relative(self.file, folder), quote=True)
+        source = _data(self.file) if folder is None else relative(self.file, folder)
         if modality_of_file(self.file.name) is Modality.AUDIO:
-            return f"<audio controls src='{source}'></audio>"
-        return f"<img src='{source}' alt='{html.escape(self.words, quote=True)}'>"
+            return _blocks().sound(source)
+        return _blocks().picture(source, self.words)
 
 
 @dataclass(frozen=True)
@@ -123,31 +126,43 @@ def markdown_table(header: Sequence[Any], rows: Iterable[Sequence[Any]], folder:
     return "\n".join([line(header), "|" + " --- |" * len(header), *map(line, rows)])
 
 
-def _html(block: Block, folder: Path) -> str:
+def _html(block: Block, folder: Path) -> Markup:
     if isinstance(block, str):
-        return f"<p>{html.escape(block)}</p>"
+        return _blocks().text(block)
     if isinstance(block, Heading):
-        return f"<h2>{html.escape(block.text)}</h2>"
+        return _blocks().heading(block.text)
     return block.html(folder) if isinstance(block, Medium) else html_table(block.header, block.rows, folder)
 
 
-def html_table(header: Sequence[Any], rows: Iterable[Sequence[Any]], folder: Path = Path()) -> str:
+def html_table(header: Sequence[Any], rows: Iterable[Sequence[Any]], folder: Path = Path()) -> Markup:
     """A table; text is escaped, media are named relative to ``folder``."""
-
-    def line(cells: Sequence[Any], tag: str) -> str:
-        shown = (c.html(folder) if isinstance(c, Medium) else html.escape(str(c)) for c in cells)
-        return "<tr>" + "".join(f"<{tag}>{c}</{tag}>" for c in shown) + "</tr>"
-
-    inner = line(header, "th") + "".join(line(row, "td") for row in rows)
-    return f"<div class='wide'><table>{inner}</table></div>"
+    return _blocks().table(header, rows, folder)
 
 
 def html_page(title: str, sections: Iterable[str]) -> str:
-    """A whole page that needs nothing from elsewhere."""
-    name = html.escape(title)
-    head = f"<meta charset='utf-8'><title>{name}</title><style>{STYLE}</style>"
-    body = "\n".join(sections)
-    return f"<!doctype html><html lang='en'><head>{head}</head><body><h1>{name}</h1>\n{body}\n</body></html>\n"
+    """A whole page that needs nothing from elsewhere; the sections are HTML."""
+    page = _templates().get_template("page.html")
+    return page.render(title=title, style=Markup(STYLE), sections=map(Markup, sections))
+
+
+@cache
+def _templates() -> Environment:
+    """The package's templates; all values but :class:`Markup` are escaped."""
+    templates = Environment(
+        loader=PackageLoader("nextgpt_pl.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    templates.globals["show"] = lambda cell, folder: cell.html(folder) if isinstance(cell, Medium) else str(cell)
+    return templates
+
+
+def _blocks() -> Any:
+    """The macros of ``blocks.html`` as functions that return :class:`Markup`."""
+    return _templates().get_template("blocks.html").module
 
 
 def relative(file: Path, folder: Path) -> str:

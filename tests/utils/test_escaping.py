@@ -106,6 +106,15 @@ def test_a_documents_blocks_are_tame(tmp_path):
     assert "<script" not in page.read_text()
 
 
+def test_a_quote_does_not_end_an_attribute(tmp_path):
+    words = "x' onerror='alert(1)"
+    document = Document("page", tmp_path)
+    document.add(Medium(tmp_path / f"{words}.png", words), Medium(tmp_path / f"{words}.wav"))
+    text = document.write().read_text()
+    assert "' onerror" not in text
+    assert text.count("x&#39; onerror=&#39;alert(1)") == 3
+
+
 def test_an_evaluations_report_is_tame(tmp_path):
     prompt, parts = [{"type": "text", "text": ALL}], [{"type": "text", "text": ALL}]
     with (tmp_path / records.FILE).open("w") as file:
