@@ -1,4 +1,4 @@
-"""Our adapters as official NExT-GPT checkpoints."""
+"""Export adapters as official NExT-GPT checkpoints."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _V2_PARTS = {"mm_input_projector.bin": ".mm_input_projector.", "mm_output_projec
 def export_official(
     kind: Format, adapter: Path, out: Path, *, dtype: torch.dtype | None = None, llm: str | None = None
 ) -> list[Path]:
-    """Write an adapter in an official format; what was imported from it comes back bit for bit.
+    """Write an adapter in an official format; an imported checkpoint is exported bit for bit.
 
     Legacy: ``pytorch_model.pt``. v2: ``mm_input_projector.bin`` and ``mm_output_projector.bin``, or with LoRA
     ``adapter_model.safetensors``, ``adapter_config.json`` and ``non_lora_trainables.bin``.
@@ -33,13 +33,13 @@ def export_official(
     Args:
         kind: the format.
         adapter: folder of the adapter, or of a run or import with one.
-        out: the folder to make.
-        dtype: of the written tensors; by default as they are.
-        llm: hub id or folder of the LLM, whose vocabulary the official files hold too; needed for adapters of our own
-            stages, which train and keep the signal tokens' rows alone.
+        out: output folder.
+        dtype: dtype of the written tensors; by default that of the adapter.
+        llm: hub id or folder of the LLM, whose vocabulary the official files contain; needed for adapters of this
+            package's stages, which store the signal tokens' rows only.
 
     Returns:
-        The files written.
+        The files that were written.
 
     Raises:
         UserError: the adapter holds weights that the format cannot store, the LLM's vocabulary cannot be read, or a
@@ -49,7 +49,7 @@ def export_official(
     folder = adapter / "adapter" if (adapter / "adapter").is_dir() else adapter
     manifest, tensors = read_adapter(folder)
     _check_tokens(kind, manifest, folder)
-    tensors = _whole_vocabulary(_shared_input(tensors), manifest, llm)
+    tensors = _full_vocabulary(_shared_input(tensors), manifest, llm)
     state = to_official(tensors, kind)
     if dtype is not None:
         state = {key: tensor.to(dtype) for key, tensor in state.items()}
@@ -73,13 +73,13 @@ def _check_tokens(kind: Format, manifest: Mapping[str, Any], folder: Path) -> No
         )
     for modality in GENERATED:
         spec = MODALITIES[modality]
-        found = len(manifest["signal_tokens"].get(modality.value, []))
-        if found != spec.num_signal_tokens:
-            raise UserError(f"{folder}: {found} signal tokens of {modality}; {kind} has {spec.num_signal_tokens}")
+        count = len(manifest["signal_tokens"].get(modality.value, []))
+        if count != spec.num_signal_tokens:
+            raise UserError(f"{folder}: {count} signal tokens of {modality}; {kind} has {spec.num_signal_tokens}")
 
 
 def _shared_input(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The input projections of the media as one, if they are equal."""
+    """Merge the input projections of all media into one, if they are equal."""
     prefixes = [f"input_projections.{name}." for name in ("all", *Modality)]
     of_media = {p: {k.removeprefix(p): v for k, v in tensors.items() if k.startswith(p)} for p in prefixes}
     present = {prefix: part for prefix, part in of_media.items() if part}
@@ -94,23 +94,23 @@ def _shared_input(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {**others, **{f"{SHARED_INPUT}.{name}": t for name, t in first.items()}}
 
 
-def _whole_vocabulary(tensors: dict[str, Tensor], manifest: Mapping[str, Any], llm: str | None) -> dict[str, Tensor]:
-    """With the LLM's own rows, which the official formats keep together with the signal tokens'."""
-    alone = [key for key in tensors if key.endswith(".rows") and f"{key[:-4]}base.weight" not in tensors]
-    if not alone:
+def _full_vocabulary(tensors: dict[str, Tensor], manifest: Mapping[str, Any], llm: str | None) -> dict[str, Tensor]:
+    """Add the LLM's rows of the vocabulary, which the official formats store with the signal tokens' rows."""
+    incomplete = [key for key in tensors if key.endswith(".rows") and f"{key[:-4]}base.weight" not in tensors]
+    if not incomplete:
         return tensors
     if llm is None:
         raise UserError("the adapter holds the signal tokens' rows alone; the LLM's own are written too: give --llm")
     from nextgpt_pl.llm import CausalLM
 
     model = CausalLM(llm, extra_tokens=manifest["llm"].get("extra_tokens"))
-    model.load(len(tensors[alone[0]]))
+    model.load(len(tensors[incomplete[0]]))
     weights = dict(model.named_parameters(prefix="llm"))
-    for key in alone:
+    for key in incomplete:
         base = weights[f"{key[:-4]}base.weight"].detach()
         if base.shape != (manifest["llm"]["vocab_size"], tensors[key].shape[1]):
-            wanted = (manifest["llm"]["vocab_size"], tensors[key].shape[1])
-            raise UserError(f"--llm {llm}: its vocabulary is {tuple(base.shape)}, the adapter was trained on {wanted}")
+            expected = (manifest["llm"]["vocab_size"], tensors[key].shape[1])
+            raise UserError(f"--llm {llm}: its vocabulary is {tuple(base.shape)}, that of the adapter {expected}")
         tensors[f"{key[:-4]}base.weight"] = base.to(tensors[key].dtype)
     return tensors
 

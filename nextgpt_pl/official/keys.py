@@ -1,8 +1,7 @@
-"""Names of the official NExT-GPT checkpoints and of ours, as one table of rules that is read in both directions.
+"""Names of weights in official NExT-GPT checkpoints and in this package, as one table of rules for both directions.
 
-A rule pairs an official key with the keys of ours that its tensor becomes. ``{n}`` stands for a number, ``{rest}`` for
-anything. Where one tensor becomes several, they lie one behind the other along its first axis, so that the way back is
-a concatenation and bit-equal.
+A rule maps an official key to one or several keys of this package. ``{n}`` matches a number, ``{rest}`` any text. One
+official tensor is split into several along its first axis; the inverse is a concatenation, which is bit-equal.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from nextgpt_pl.modality import MODALITIES, Modality
 
 Format = Literal["legacy", "v2"]
 FORMATS: tuple[Format, ...] = ("legacy", "v2")
-# tokens that the official code puts in front of the signal tokens; both formats add the signal tokens last
+# tokens that the official code adds before the signal tokens; both formats add the signal tokens last
 EXTRA_TOKENS: dict[Format, tuple[str, ...]] = {"legacy": ("<Img>", "</Img>"), "v2": ()}
 SIGNAL_ROWS = sum(spec.num_signal_tokens for spec in MODALITIES.values())
-#: the official code has one input projection for all media, as NextGPT(share_input_projection=True) has
+#: the official code has one input projection for all media, like NextGPT(share_input_projection=True)
 SHARED_INPUT = "input_projections.all"
 
 
@@ -39,7 +38,7 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 @dataclass(frozen=True)
 class Rule:
-    """One row of the table: an official key, and the parts of its tensor by our names."""
+    """One row of the table: an official key, and this package's keys of the parts of its tensor."""
 
     official: str
     ours: tuple[str, ...]
@@ -151,7 +150,7 @@ RULES: dict[Format, tuple[list[Rule], list[Rule]]] = {
 
 
 def our_names(key: str, kind: Format) -> tuple[str, ...] | None:
-    """What an official key becomes, or nothing if no rule knows it."""
+    """The keys of an official tensor in this package; ``None`` if no rule matches."""
     for rules in RULES[kind]:
         for rule in rules:
             match = rule.official_pattern.fullmatch(key)
@@ -161,7 +160,7 @@ def our_names(key: str, kind: Format) -> tuple[str, ...] | None:
 
 
 def official_name(key: str, kind: Format, lora: bool) -> tuple[str, int, int] | None:
-    """The official key of one of ours, which part of its tensor this is, and of how many; or nothing."""
+    """The official key of a key, the index of its part, and the number of parts; ``None`` if no rule matches."""
     for rule in RULES[kind][lora]:
         for part, pattern in enumerate(rule.our_patterns):
             match = pattern.fullmatch(key)
@@ -171,7 +170,7 @@ def official_name(key: str, kind: Format, lora: bool) -> tuple[str, int, int] | 
 
 
 def parts_of(key: str, tensor: Tensor, names: tuple[str, ...]) -> list[Tensor]:
-    """An official tensor cut into the tensors of ``names``, each with memory of its own.
+    """Split an official tensor into copies for the keys ``names``.
 
     Raises:
         UserError: a vocabulary has fewer rows than there are signal tokens.
@@ -189,28 +188,28 @@ def parts_of(key: str, tensor: Tensor, names: tuple[str, ...]) -> list[Tensor]:
 
 
 def to_official(tensors: Mapping[str, Tensor], kind: Format) -> dict[str, Tensor]:
-    """Our tensors under the official names.
+    """Convert tensors to the official names.
 
     Raises:
-        UserError: the format has no place for one of them, or a part of an official tensor is missing.
+        UserError: the format has no name for a tensor, or a part of an official tensor is missing.
 
     """
     lora = any(".lora_" in key for key in tensors)
-    found: dict[str, dict[int, Tensor]] = {}
-    counts, strange = {}, []
+    parts_by_name: dict[str, dict[int, Tensor]] = {}
+    counts, unsupported = {}, []
     for key, tensor in tensors.items():
         name = official_name(key, kind, lora)
         if name is None:
-            strange.append(key)
+            unsupported.append(key)
             continue
-        found.setdefault(name[0], {})[name[1]] = tensor
+        parts_by_name.setdefault(name[0], {})[name[1]] = tensor
         counts[name[0]] = name[2]
-    if strange:
-        raise UserError(f"the {kind} format has no place for: {', '.join(strange[:5])} ({len(strange)} keys)")
-    broken = [name for name, parts in found.items() if len(parts) < counts[name]]
-    if broken:
-        raise UserError(f"{kind} format: only a part of these is there: {', '.join(broken[:5])}")
+    if unsupported:
+        raise UserError(f"the {kind} format has no place for: {', '.join(unsupported[:5])} ({len(unsupported)} keys)")
+    incomplete = [name for name, parts in parts_by_name.items() if len(parts) < counts[name]]
+    if incomplete:
+        raise UserError(f"{kind} format: only a part of these is there: {', '.join(incomplete[:5])}")
     return {
         name: parts[0] if len(parts) == 1 else torch.cat([parts[i] for i in range(len(parts))])
-        for name, parts in found.items()
+        for name, parts in parts_by_name.items()
     }

@@ -1,4 +1,4 @@
-"""The network that an imported checkpoint fits: classes and sizes, read off the tensors' names and shapes."""
+"""Classes and sizes of an imported checkpoint's network, from names and shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ from nextgpt_pl.projections import (
 
 Tensors = Mapping[str, Tensor]
 VICUNA_ROWS = 32_000
-_HEADS = {"transformer": 4, "qformer": 12}  # the official numbers: no tensor's shape tells them
+_HEADS = {"transformer": 4, "qformer": 12}  # the official numbers, which no tensor's shape determines
 
 
 @dataclass
 class Part:
-    """A projection: its class, the widths that its surroundings give, and the arguments that a YAML gives."""
+    """A projection: its class, the widths that the model passes, and the arguments that the YAML sets."""
 
     kind: type[nn.Module]
     widths: tuple[int, ...]
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def build(self) -> nn.Module:
-        """On the meta device, to compare names and shapes."""
+        """Build the projection on the meta device, to compare names and shapes."""
         with torch.device("meta"):
             return self.kind(*self.widths, **self.arguments)
 
     def yaml(self) -> dict[str, Any]:
-        """As a YAML block."""
+        """The projection as a YAML block."""
         return {"class_path": f"nextgpt_pl.projections.{self.kind.__name__}", "init_args": dict(self.arguments)}
 
 
 @dataclass
 class Sizes:
-    """What an imported checkpoint says about the network around it.
+    """Sizes of the network of an imported checkpoint.
 
     Attributes:
         hidden_size: the LLM's width.
         vocab_size: the LLM's rows, with the format's extra tokens and without the signal tokens.
         lora: arguments of :class:`nextgpt_pl.llm.LoRA`, if there is any.
-        input_projection: shared by all media, if there is any.
-        output_projections: per medium that is there.
+        input_projection: shared by all modalities; ``None`` if there is none.
+        output_projections: per modality.
 
     """
 
@@ -66,7 +66,7 @@ class Sizes:
     output_projections: dict[Modality, Part]
 
     def embedding_shapes(self) -> dict[Modality, list[int]]:
-        """Per medium, the caption embedding that its projection makes; one token alone is a pooled embedding."""
+        """Caption embedding shape per modality; a single token is a pooled embedding."""
         shapes = {m: list(part.widths[2:]) for m, part in self.output_projections.items()}
         return {m: shape[1:] if shape[0] == 1 else shape for m, shape in shapes.items()}
 
@@ -77,33 +77,33 @@ class Sizes:
 
 
 def sizes_of(tensors: Tensors, kind: Format, lora: Mapping[str, Any], vocab_size: int | None = None) -> Sizes:
-    """Classes and sizes of imported tensors (under our names), after a check that each part is whole.
+    """Classes and sizes of imported tensors (under our names), after a check that each part is complete.
 
     Args:
         tensors: from :func:`official.read_official`.
         kind: their format.
-        lora: what no shape tells of LoRA: ``alpha`` and ``dropout``.
-        vocab_size: the LLM's own rows, where the checkpoint holds no vocabulary.
+        lora: ``alpha`` and ``dropout`` of LoRA, which no shape determines.
+        vocab_size: number of the LLM's rows, if the checkpoint has no vocabulary.
 
     Raises:
-        UserError: a part is incomplete, or of no known class.
+        UserError: a part is incomplete, or its class is unknown.
 
     """
-    given = {m: _under(tensors, f"output_projections.{m}.") for m in GENERATED}
+    output_tensors = {m: _under(tensors, f"output_projections.{m}.") for m in GENERATED}
     sizes = Sizes(
         hidden_size=_hidden_size(tensors),
         vocab_size=_vocab_size(tensors, kind, vocab_size),
         lora=_lora(tensors, lora),
         input_projection=_input(_under(tensors, f"{SHARED_INPUT}.")),
-        output_projections={m: _output(m, given[m]) for m in GENERATED if given[m]},
+        output_projections={m: _output(m, output_tensors[m]) for m in GENERATED if output_tensors[m]},
     )
     kinds = {(p.kind, tuple(p.arguments.items())) for p in sizes.output_projections.values()}
     if len(kinds) > 1:
         raise UserError(f"output projections of several kinds or sizes in one checkpoint: {_names(kinds)}")
-    whole: dict[str, Part] = {f"output_projections.{m}.": part for m, part in sizes.output_projections.items()}
+    expected: dict[str, Part] = {f"output_projections.{m}.": part for m, part in sizes.output_projections.items()}
     if sizes.input_projection is not None:
-        whole[f"{SHARED_INPUT}."] = sizes.input_projection
-    problems = [line for prefix, part in whole.items() for line in _compare(prefix, part, tensors)]
+        expected[f"{SHARED_INPUT}."] = sizes.input_projection
+    problems = [line for prefix, part in expected.items() for line in _compare(prefix, part, tensors)]
     problems += _lora_gaps(tensors, sizes.lora)
     if problems:
         raise UserError("the checkpoint is incomplete:\n  " + "\n  ".join(problems[:20]))
@@ -133,21 +133,21 @@ def _hidden_size(tensors: Tensors) -> int:
     for key in ("linear.weight", "out_fc.weight", "mlp.2.weight"):
         if f"{SHARED_INPUT}.{key}" in tensors:
             return int(tensors[f"{SHARED_INPUT}.{key}"].shape[0])
-    raise UserError("the checkpoint holds nothing that tells the LLM's width")
+    raise UserError("the checkpoint has no tensor that determines the LLM's width")
 
 
 def _vocab_size(tensors: Tensors, kind: Format, given: int | None) -> int:
     for name in ("embed_tokens", "lm_head"):
         for key in (f"llm.model.model.{name}.base.weight", f"llm.model.{name}.base.weight"):
             if key in tensors:
-                found = int(tensors[key].shape[0])
-                own = found - len(EXTRA_TOKENS[kind])
-                if given is not None and given != own:
+                row_count = int(tensors[key].shape[0])
+                llm_rows = row_count - len(EXTRA_TOKENS[kind])
+                if given is not None and given != llm_rows:
                     raise UserError(
-                        f"--vocab_size {given}: the checkpoint's vocabulary has {found + SIGNAL_ROWS} rows, "
-                        f"which leaves {own} of the LLM's own in the {kind} format"
+                        f"--vocab_size {given}: the checkpoint's vocabulary has {row_count + SIGNAL_ROWS} rows, "
+                        f"which leaves {llm_rows} of the LLM's own in the {kind} format"
                     )
-                return found
+                return row_count
     return (given or VICUNA_ROWS) + len(EXTRA_TOKENS[kind])
 
 
@@ -156,7 +156,7 @@ def _lora(tensors: Tensors, given: Mapping[str, Any]) -> dict[str, Any] | None:
     if not sides:
         return None
     order = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    found = {key.split(".lora_A.")[0].rsplit(".", 1)[1] for key in sides}
+    names = {key.split(".lora_A.")[0].rsplit(".", 1)[1] for key in sides}
     ranks = {int(tensor.shape[0]) for tensor in sides.values()}
     if len(ranks) > 1:
         raise UserError(f"LoRA of several ranks in one checkpoint: {sorted(ranks)}")
@@ -164,7 +164,7 @@ def _lora(tensors: Tensors, given: Mapping[str, Any]) -> dict[str, Any] | None:
         "r": ranks.pop(),
         "alpha": given["alpha"],
         "dropout": given["dropout"],
-        "target_modules": [name for name in order if name in found],
+        "target_modules": [name for name in order if name in names],
     }
 
 
@@ -172,14 +172,14 @@ def _lora_gaps(tensors: Tensors, lora: dict[str, Any] | None) -> list[str]:
     if lora is None:
         return []
     layers = _count(tensors, r"llm\.model\.model\.layers\.(\d+)\..*lora_")
-    wanted = [
+    expected = [
         f"llm.model.model.layers.{n}.{block}.{name}.lora_{side}.default.weight"
         for n in range(layers)
         for name in lora["target_modules"]
         for block in ("mlp" if name in ("gate_proj", "up_proj", "down_proj") else "self_attn",)
         for side in "AB"
     ]
-    return [f"{key}: missing" for key in wanted if key not in tensors]
+    return [f"{key}: missing" for key in expected if key not in tensors]
 
 
 def _input(part: dict[str, Tensor]) -> Part | None:
@@ -221,18 +221,20 @@ def _output(modality: Modality, part: dict[str, Tensor]) -> Part:
 
 
 def _compare(prefix: str, part: Part, tensors: Tensors) -> list[str]:
-    """What a part lacks, has too much of, or has in another shape."""
-    found = _under(tensors, prefix)
+    """Missing and unexpected tensors of a part, and tensors of another shape, one line each."""
+    given = _under(tensors, prefix)
     try:
         module = part.build()
     except (ValueError, IndexError) as error:
         return [f"{prefix[:-1]}: no {part.kind.__name__} has these tensors: {error}"]
     assert isinstance(module, (InputProjection, OutputProjection))
-    wanted = dict(module.named_parameters())
-    problems = [f"{prefix}{name}: missing" for name in wanted if name not in found]
-    problems += [f"{prefix}{name}: {part.kind.__name__} has no such parameter" for name in found if name not in wanted]
+    expected = dict(module.named_parameters())
+    problems = [f"{prefix}{name}: missing" for name in expected if name not in given]
+    problems += [
+        f"{prefix}{name}: {part.kind.__name__} has no such parameter" for name in given if name not in expected
+    ]
     return problems + [
-        f"{prefix}{name}: {tuple(found[name].shape)}, where the other shapes make it {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in found and found[name].shape != wanted[name].shape
+        f"{prefix}{name}: {tuple(given[name].shape)}, where the other shapes make it {tuple(expected[name].shape)}"
+        for name in expected
+        if name in given and given[name].shape != expected[name].shape
     ]

@@ -1,11 +1,11 @@
-"""Official NExT-GPT checkpoints in and out.
+"""Import of official NExT-GPT checkpoints.
 
-``import`` makes a folder like a run's: ``adapter/`` for ``init_from``, ``config.yaml`` for :class:`AnyToAny`, and
-``key_mapping.json``. Whatever the checkpoint holds is either mapped or refused by name; nothing is lost in silence.
+``import`` writes a folder like a run's: ``adapter/`` for ``init_from``, ``config.yaml`` for :class:`AnyToAny`, and
+``key_mapping.json``. Every trainable tensor of the checkpoint is mapped, or the import fails and names it.
 
-The official code trains the whole vocabulary, so its rows are taken over as well: the LLM's own as the frozen matrix,
-the last ones as the signal tokens' rows. Its newer version puts blanks between signal tokens, which its projections
-then read too. ``NextGPT(signal_separator=ID)`` does the same; an import writes it only if it is asked for.
+The official code trains the full vocabulary, so its rows are imported too: the LLM's rows as the frozen matrix, the
+last rows as those of the signal tokens. Its newer version puts spaces between signal tokens, which its projections also
+read. ``NextGPT(signal_separator=ID)`` does the same; an import sets it only on request.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ _FILES: dict[Format, tuple[str, ...]] = {
     "v2": ("mm_input_projector", "mm_output_projector", "non_lora_trainables", "adapter_model"),
 }
 _SUFFIXES = (".safetensors", ".bin", ".pt")
-# what the official code trains with where the file does not say
+# defaults of the official code, for files without LoRA configuration
 _LORA: dict[Format, dict[str, Any]] = {"legacy": {"alpha": 32, "dropout": 0.1}, "v2": {"alpha": 256, "dropout": 0.05}}
 
 
 @dataclass
 class Official:
-    """An official checkpoint under our names.
+    """An official checkpoint under this package's names.
 
     Attributes:
         kind: its format.
-        tensors: by our keys, in the file's own precision.
-        mapping: per official key, what became of it.
+        tensors: tensors by this package's keys, in the file's dtype.
+        mapping: per official key, its new keys, shape, dtype and file.
         frozen: official keys that the file marks as not trained.
-        skipped: keys that no rule knows and that the file marks as not trained.
+        skipped: keys that no rule matches and that the file marks as not trained.
         lora: alpha and dropout.
 
     """
@@ -65,10 +65,10 @@ class Official:
 
 
 def map_state(official: Official, state: Mapping[str, Tensor], file: str) -> None:
-    """Add a file's tensors under our names.
+    """Add a file's tensors under this package's names.
 
     Raises:
-        UserError: naming every trainable key that no rule knows.
+        UserError: no rule matches a trainable key; the message names such keys.
 
     """
     unknown: list[str] = []
@@ -90,14 +90,14 @@ def map_state(official: Official, state: Mapping[str, Tensor], file: str) -> Non
 
 
 def read_official(kind: Format, paths: Sequence[Path]) -> Official:
-    """Read a checkpoint's files; where two hold the same key, the later one counts.
+    """Read a checkpoint's files; later files override earlier ones.
 
     Args:
         kind: ``legacy`` or ``v2``.
         paths: files, or folders that hold them under their official names.
 
     Raises:
-        UserError: a path holds no checkpoint, more than tensors, or a trainable key that no rule knows.
+        UserError: a path has no checkpoint, a file contains other objects than tensors, or no rule matches a key.
 
     """
     official = Official(kind, lora=dict(_LORA[kind]))
@@ -105,8 +105,8 @@ def read_official(kind: Format, paths: Sequence[Path]) -> Official:
         map_state(official, _load(file), file.name)
         config = file.parent / "adapter_config.json"
         if file.stem == "adapter_model" and config.is_file():
-            given = json.loads(config.read_text(encoding="utf-8"))
-            official.lora = {"alpha": given["lora_alpha"], "dropout": given["lora_dropout"]}
+            settings = json.loads(config.read_text(encoding="utf-8"))
+            official.lora = {"alpha": settings["lora_alpha"], "dropout": settings["lora_dropout"]}
     return official
 
 
@@ -115,13 +115,13 @@ def _files(kind: Format, path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise UserError(f"{path}: no such file or folder")
-    found = []
+    files = []
     for name in _FILES[kind]:
         of_name = [path / f"{name}{suffix}" for suffix in _SUFFIXES if (path / f"{name}{suffix}").is_file()]
-        found += of_name[:1]
-    if not found:
+        files += of_name[:1]
+    if not files:
         raise UserError(f"{path}: no {kind} checkpoint there; looked for {', '.join(_FILES[kind])} {_SUFFIXES}")
-    return found
+    return files
 
 
 def _load(file: Path) -> Mapping[str, Tensor]:
@@ -154,20 +154,20 @@ def import_official(
     Args:
         kind: ``legacy`` (``pytorch_model.pt``) or ``v2`` (projector ``.bin`` files, LoRA folders).
         paths: see :func:`read_official`.
-        out: the folder to make.
-        network: where the frozen parts are to be found.
-        vocab_size: the LLM's own rows, where the checkpoint holds no vocabulary; Vicuna's otherwise.
+        out: output folder.
+        network: hub ids or folders of the frozen parts.
+        vocab_size: number of the LLM's rows, if the checkpoint has no vocabulary; by default Vicuna's.
         separate_inputs: copy the input projection, which the official code shares, to one per medium.
-        signal_separator: see :class:`NextGPT`; a checkpoint that was trained with blanks between the signal tokens
-            works best with them.
+        signal_separator: see :class:`NextGPT`; set it for checkpoints that were trained with spaces between the signal
+            tokens.
 
     Raises:
-        UserError: the checkpoint is not of this format, is incomplete, or ``out`` holds an adapter already.
+        UserError: the checkpoint is not of this format or incomplete, or ``out`` has an adapter already.
 
     """
     paths_of_network = network or NetworkPaths.official(kind)
     if (out / "adapter").exists():
-        raise UserError(f"--out {out}: there is an adapter already")
+        raise UserError(f"--out {out}: the folder has an adapter already")
     official = read_official(kind, paths)
     sizes = sizes_of(official.tensors, kind, official.lora, vocab_size)
     tensors = _separated(official.tensors) if separate_inputs else official.tensors

@@ -1,4 +1,4 @@
-"""What a stage needs: parameters, memory per GPU, operations per sample, hours, disk. Nothing here reads a weight."""
+"""Requirements of a stage: parameters, memory per GPU, operations per sample, hours, disk. Reads no weights."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Workload:
         strategy: ``replicated`` (each GPU holds all weights) or ``sharded`` (all weights except the decoders' are
             sharded).
         items: samples per modality in one epoch; ``text`` for those without a medium.
-        shown: whether samples show their medium to the encoder.
-        made: whether the assistant makes media.
+        shown: whether samples contain input media.
+        made: whether the assistant produces media.
         denoised: modalities with a denoising loss.
         autocast: whether trained parts and the LLM run under bfloat16 autocast; frozen decoders never do.
 
@@ -65,28 +65,28 @@ class Workload:
 
 def sizes(network: NextGPT) -> dict[str, dict[str, int]]:
     """Parameters of a network on the meta device, group by group and part by part."""
-    found: dict[str, dict[str, int]] = {"encoder": {}, "llm": {}}
-    # a stage whose rows show no media does not read it
+    groups: dict[str, dict[str, int]] = {"encoder": {}, "llm": {}}
+    # a stage without input media does not load the encoder
     if isinstance(network.encoder, ImageBindEncoder) and network.encoder.model is not None:
         for tower in network.encoder.config.towers:
             modules = (network.encoder.model.modality_preprocessors, network.encoder.model.modality_trunks)
             heads = (network.encoder.model.modality_heads, network.encoder.model.modality_postprocessors)
-            found["encoder"][tower] = sum(count(m[tower]) for m in (*modules, *heads) if tower in m)
+            groups["encoder"][tower] = sum(count(m[tower]) for m in (*modules, *heads) if tower in m)
     named = dict(network.llm.named_parameters())
     rows = sum(p.numel() for name, p in named.items() if name.endswith(".rows"))
     lora = sum(p.numel() for name, p in named.items() if "lora_" in name)
-    found["llm"]["frozen"] = sum(p.numel() for p in named.values()) - rows - lora
+    groups["llm"]["frozen"] = sum(p.numel() for p in named.values()) - rows - lora
     for modality, decoder in network.decoders.items():
-        found[f"{modality} decoder"] = decoder.parameter_counts()
-    found["input projections"] = {name: count(p) for name, p in network.input_projections.items()}
-    found["lora"] = {"lora": lora} if lora else {}
-    found["output projections"] = {name: count(p) for name, p in network.output_projections.items()}
-    found["signal tokens"] = {"rows": rows}
-    return {name: parts for name, parts in found.items() if parts}
+        groups[f"{modality} decoder"] = decoder.parameter_counts()
+    groups["input projections"] = {name: count(p) for name, p in network.input_projections.items()}
+    groups["lora"] = {"lora": lora} if lora else {}
+    groups["output projections"] = {name: count(p) for name, p in network.output_projections.items()}
+    groups["signal tokens"] = {"rows": rows}
+    return {name: parts for name, parts in groups.items() if parts}
 
 
 def count(module: nn.Module) -> int:
-    """All parameters."""
+    """Number of parameters."""
     return sum(p.numel() for p in module.parameters())
 
 
@@ -99,7 +99,7 @@ def all_imagebind_towers(network: NextGPT) -> int:
 
 
 def frozen_llm_bytes(network: NextGPT) -> int:
-    """The LLM's frozen weights, with quantized layers in the bits that they take."""
+    """Bytes of the LLM's frozen weights, with the actual size of quantized layers."""
     llm, total = network.llm, 0.0
     double = bool(llm.quantization.get("bnb_4bit_use_double_quant"))
     four = _NF4_DOUBLE_QUANT_BITS if double else _NF4_BITS
@@ -113,22 +113,22 @@ def frozen_llm_bytes(network: NextGPT) -> int:
 
 
 def step_costs(network: NextGPT, work: Workload) -> dict[str, Cost]:
-    """Cost of one step of ``work.batch`` samples, part by part, for each modality as if all samples were of it."""
-    found = {"llm": costs.llm_cost(network, work.batch, work.tokens, work.batch * work.labels, work.autocast)}
+    """Cost of one step of ``work.batch`` samples, part by part, per modality, as if all samples had this modality."""
+    costs_by_part = {"llm": costs.llm_cost(network, work.batch, work.tokens, work.batch * work.labels, work.autocast)}
     if work.shown and network.encoder is not None:
         for modality, cost in costs.encoder_costs(network).items():
-            found[f"{modality} encoder"] = cost.times(work.batch)
+            costs_by_part[f"{modality} encoder"] = cost.times(work.batch)
         for modality, cost in costs.input_projection_costs(network, work.batch, work.autocast).items():
-            found[f"{modality} input projection"] = cost
+            costs_by_part[f"{modality} input projection"] = cost
     if work.made:
         for modality in network.decoders:
             cost = costs.output_projection_cost(network, modality, work.batch, work.autocast)
-            found[f"{modality} output projection"] = cost
+            costs_by_part[f"{modality} output projection"] = cost
     for modality in work.denoised:
         decoder = network.decoders[modality]
         assert isinstance(decoder, DiffusionDecoder)
-        found[f"{modality} denoising"] = costs.denoising_cost(decoder, modality).times(work.batch)
-    return found
+        costs_by_part[f"{modality} denoising"] = costs.denoising_cost(decoder, modality).times(work.batch)
+    return costs_by_part
 
 
 def flops_per_sample(found: Mapping[str, Cost], work: Workload) -> dict[str, int]:
@@ -142,7 +142,7 @@ def flops_per_sample(found: Mapping[str, Cost], work: Workload) -> dict[str, int
 
 
 def memory(network: NextGPT, trains: int, found: Mapping[str, Cost], work: Workload) -> dict[str, int]:
-    """Bytes on one GPU, by what holds them; without the allocator's own and without media drawn at validation."""
+    """Bytes on one GPU, by part; without the allocator's overhead and without media generated in validation."""
     share = work.gpus if work.strategy == "sharded" else 1
     llm = frozen_llm_bytes(network)
     rows = {"LLM, frozen": llm // share}
@@ -169,11 +169,11 @@ def activations(found: Mapping[str, Cost], modality: Modality | None) -> int:
     """
     order = [f"{modality} encoder", f"{modality} input projection", "llm"]
     order += [f"{modality} output projection", f"{modality} denoising"]
-    kept = most = 0
+    kept = peak = 0
     for cost in (found[name] for name in order if name in found):
         kept += cost.kept
-        most = max(most, kept + cost.passing)
-    return most
+        peak = max(peak, kept + cost.passing)
+    return peak
 
 
 def _denoiser_bytes(decoder: Decoder) -> int:
@@ -189,12 +189,12 @@ def hours(per_sample: Mapping[str, int], work: Workload, tflops: float, mfu: flo
 
 
 def cache_dtype(network: NextGPT) -> str:
-    """The precision of the network's cache; without one, of a cache as it is by default."""
+    """Dtype of the network's cache; without a cache, the default dtype."""
     return network.cache.dtype if network.cache else FeatureCache.dtype
 
 
 def cache_bytes(network: NextGPT, work: Workload) -> dict[str, int]:
-    """Disk for what frozen parts compute, over ``work.items``: encoder features, caption embeddings."""
+    """Disk space of cached features of ``work.items``: encoder features, caption embeddings."""
     element_size = getattr(torch, cache_dtype(network)).itemsize
     rows: dict[str, Any] = {"encoder features": 0, "caption embeddings": 0}
     for modality in Modality:

@@ -1,7 +1,7 @@
-"""What a training step costs, measured on the meta device: operations are counted, tensors have no data.
+"""Cost of a training step, measured on the meta device.
 
-Nothing is estimated by a formula: each part of a step runs forward and backward with tensors of the real shapes, its
-floating-point operations are counted, and what it keeps for the backward pass is added up.
+Each part of a step runs forward and backward with tensors of the real shapes but without data. Its floating-point
+operations are counted, and the bytes that it saves for the backward pass are summed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Cost:
 
     @property
     def flops(self) -> int:
-        """Of both passes."""
+        """Operations of both passes."""
         return self.forward + self.backward
 
     def __add__(self, other: Cost) -> Cost:
@@ -65,11 +65,11 @@ class Cost:
 
 
 def measure(step: Callable[[], Tensor], weights: nn.Module) -> Cost:
-    """Run ``step`` on the meta device, and backward from what it gives if that has a gradient.
+    """Run ``step`` on the meta device, and the backward pass if its result requires a gradient.
 
     Args:
-        step: gives a tensor.
-        weights: whose parameters are not counted among what is kept.
+        step: returns a tensor.
+        weights: module whose parameters are not counted as saved tensors.
 
     """
     own = {p.untyped_storage()._cdata for p in weights.parameters()}
@@ -78,7 +78,7 @@ def measure(step: Callable[[], Tensor], weights: nn.Module) -> Cost:
     def remember(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in own:
-            kept[storage._cdata] = storage  # held, so that no other takes its place
+            kept[storage._cdata] = storage  # keep a reference, so that its id is not reused
         return tensor
 
     live = LiveBytes()
@@ -97,7 +97,7 @@ def measure(step: Callable[[], Tensor], weights: nn.Module) -> Cost:
 
 @contextmanager
 def countable(model: Any) -> Iterator[None]:
-    """Attention of the LLM as a fused kernel, which keeps no T x T matrix; no fused layers, which are not counted."""
+    """Use fused attention in the LLM, which saves no T x T matrix, and disable fused layers, which are not counted."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(_ATTENTION, _fused_attention)
@@ -117,27 +117,28 @@ def _fused_attention(
 ) -> tuple[Tensor, None]:
     groups = query.shape[1] // key.shape[1]
     key, value = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (key, value))
-    half = [x.to(torch.bfloat16) for x in (query, key, value)]  # the kernel knows no float32; operations are the same
-    out = torch.ops.aten._scaled_dot_product_flash_attention(*half, 0.0, True)[0]
+    # the kernel does not support float32; the number of operations is the same
+    inputs = [x.to(torch.bfloat16) for x in (query, key, value)]
+    out = torch.ops.aten._scaled_dot_product_flash_attention(*inputs, 0.0, True)[0]
     return out.to(query.dtype).transpose(1, 2).contiguous(), None
 
 
 @contextmanager
 def fused() -> Iterator[None]:
-    """Attention without a mask as a fused kernel also where a network calls torch's function itself."""
-    usual = F.scaled_dot_product_attention
+    """Use a fused kernel for attention without mask in networks that call torch's function directly."""
+    original = F.scaled_dot_product_attention
 
     def attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> Tensor:
         if args or options.get("attn_mask") is not None or query.ndim != 4:
-            return usual(query, key, value, *args, **options)
-        half = [x.to(torch.bfloat16) for x in (query, key, value)]
-        return torch.ops.aten._scaled_dot_product_flash_attention(*half)[0].to(query.dtype)
+            return original(query, key, value, *args, **options)
+        inputs = [x.to(torch.bfloat16) for x in (query, key, value)]
+        return torch.ops.aten._scaled_dot_product_flash_attention(*inputs)[0].to(query.dtype)
 
     F.scaled_dot_product_attention = attention
     try:
         yield
     finally:
-        F.scaled_dot_product_attention = usual
+        F.scaled_dot_product_attention = original
 
 
 def _in_half(module: Any) -> Any:
@@ -169,26 +170,26 @@ def llm_cost(network: NextGPT, batch: int, tokens: int, labels: int, autocast: b
 
     def head() -> Tensor:
         hidden = torch.empty(labels, llm.hidden_size, device="meta", dtype=dtype, requires_grad=True)
-        wanted = torch.empty(labels, device="meta", dtype=torch.long)
-        return F.cross_entropy(model.get_output_embeddings()(hidden).float(), wanted)
+        targets = torch.empty(labels, device="meta", dtype=torch.long)
+        return F.cross_entropy(model.get_output_embeddings()(hidden).float(), targets)
 
     with countable(model):
-        one, two = (_with_layers(model.base_model, n, partial(measure, states, model)) for n in (1, 2))
+        one_layer, two_layers = (_with_layers(model.base_model, n, partial(measure, states, model)) for n in (1, 2))
         top = measure(head, model)
-    layer = two + one.times(-1)
-    around = one + layer.times(-1)
+    layer = two_layers + one_layer.times(-1)
+    outside_layers = one_layer + layer.times(-1)
     layer = layer + Cost(kept=casts)
     # the loss also computes the gradient of the states at the labels
-    part = int((top.kept + top.passing) * min(1.0, llm.logits_at_once / labels))
-    top = Cost(top.forward, top.backward, labels * llm.hidden_size * dtype.itemsize, part)
+    head_bytes = int((top.kept + top.passing) * min(1.0, llm.logits_at_once / labels))
+    top = Cost(top.forward, top.backward, labels * llm.hidden_size * dtype.itemsize, head_bytes)
     if llm.gradient_checkpointing:
         inputs = batch * tokens * llm.hidden_size * dtype.itemsize
         layer = Cost(layer.forward, layer.backward + layer.forward, inputs, layer.kept + layer.passing)
-    return around + layer.times(count) + top
+    return outside_layers + layer.times(count) + top
 
 
 def _with_layers(base: Any, count: int, function: Callable[[], Cost]) -> Cost:
-    """``function`` while the model has its first ``count`` layers alone."""
+    """Run ``function`` while the model has its first ``count`` layers only."""
     layers = base.layers
     base.layers = layers[:count]
     try:
@@ -198,7 +199,7 @@ def _with_layers(base: Any, count: int, function: Callable[[], Cost]) -> Cost:
 
 
 def encoder_costs(network: NextGPT) -> dict[Modality, Cost]:
-    """The frozen encoder on one medium of each modality, forward only; clips of a medium cost as much as each other."""
+    """The frozen encoder on one medium of each modality, forward only; all clips of a medium cost the same."""
     encoder = network.encoder
     assert isinstance(encoder, ImageBindEncoder)
     assert encoder.model is not None
@@ -219,16 +220,16 @@ def encoder_costs(network: NextGPT) -> dict[Modality, Cost]:
 
 
 def input_projection_costs(network: NextGPT, media: int, autocast: bool = False) -> dict[Modality, Cost]:
-    """The input projection of each modality on the features of so many media."""
+    """Cost of the input projection of each modality on the features of ``media`` media."""
     encoder = network.encoder
     assert encoder is not None
     known: dict[tuple[int, int], Cost] = {}
-    found = {}
+    costs_by_modality = {}
     for modality in encoder.modalities:
-        own = network.input_projection(modality).eval()  # in training, groups cost the same
-        key = (id(own), encoder.tokens(modality))
+        trained = network.input_projection(modality).eval()  # the grouping projection costs the same in training
+        key = (id(trained), encoder.tokens(modality))
         if key not in known:
-            projection = _in_half(own) if autocast else own
+            projection = _in_half(trained) if autocast else trained
             like = torch.empty(
                 media,
                 encoder.tokens(modality),
@@ -236,14 +237,14 @@ def input_projection_costs(network: NextGPT, media: int, autocast: bool = False)
                 device="meta",
                 dtype=torch.bfloat16 if autocast else torch.float32,
             )
-            casts = Cost(kept=_cast_bytes(own) if autocast else 0)
+            casts = Cost(kept=_cast_bytes(trained) if autocast else 0)
             known[key] = measure(partial(projection, like), projection) + casts
-        found[modality] = known[key]
-    return found
+        costs_by_modality[modality] = known[key]
+    return costs_by_modality
 
 
 def output_projection_cost(network: NextGPT, modality: Modality, spans: int, autocast: bool = False) -> Cost:
-    """One output projection on so many spans of signal tokens, and the distance to the caption embeddings."""
+    """Cost of one output projection and its alignment loss on ``spans`` spans of signal tokens."""
     own = network.output_projections[modality.value]
     projection = _in_half(own) if autocast else own
     dtype = torch.bfloat16 if autocast else torch.float32
@@ -275,14 +276,14 @@ def denoising_cost(decoder: DiffusionDecoder, modality: Modality) -> Cost:
         return unet(torch.empty(latents, **like), timesteps, **decoder.unet_conditions(embeddings)).sample
 
     with fused():
-        found = measure(step, unet)
-    held = found.kept + found.passing + blocks.kept
-    again = found.forward if decoder.gradient_checkpointing else 0
-    return Cost(found.forward, found.backward + again, 0, decoder.loss_batch * held)
+        cost = measure(step, unet)
+    saved = cost.kept + cost.passing + blocks.kept
+    recomputed = cost.forward if decoder.gradient_checkpointing else 0
+    return Cost(cost.forward, cost.backward + recomputed, 0, decoder.loss_batch * saved)
 
 
 class _Checkpointed:
-    """Stands in for the function that checkpoints a block: counts what checkpointing would keep."""
+    """Replaces the function that checkpoints a block; counts the bytes that checkpointing would save."""
 
     def __init__(self) -> None:
         self.inputs: dict[int, Any] = {}
@@ -290,7 +291,7 @@ class _Checkpointed:
 
     @property
     def kept(self) -> int:
-        """Bytes: all blocks' inputs, and the states of the largest block, which is recomputed alone."""
+        """Bytes of all blocks' inputs, and of the largest block's states, since blocks are recomputed one by one."""
         return sum(storage.nbytes() for storage in self.inputs.values()) + self.largest
 
     def __call__(self, block: Callable[..., Any], *args: Any) -> Any:

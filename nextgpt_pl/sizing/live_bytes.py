@@ -26,9 +26,9 @@ class LiveBytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Torch's hook: count the outputs of each operation."""
-        found = func(*args, **(kwargs or {}))
-        self.count(found)
-        return found
+        outputs = func(*args, **(kwargs or {}))
+        self.count(outputs)
+        return outputs
 
     def count(self, tensors: Any) -> None:
         """Count existing tensors, in any nested structure."""

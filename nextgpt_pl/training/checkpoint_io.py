@@ -1,4 +1,4 @@
-"""Checkpoint files that are whole or not there, whenever the process dies."""
+"""Atomic checkpoint files: a killed process leaves no partial file."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _VERSION = "pytorch-lightning_version"  # a key of every Lightning checkpoint
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target and renames; reads tensors and plain data only, never a pickled object.
+    """Writes a temporary file in the same folder and renames it; reads tensors and plain data only.
 
-    Lightning's own writer goes through the system's temporary folder, from where a file may have to be copied.
+    Lightning's writer uses the system's temporary folder, which may be on another file system.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write the file, have the disk confirm it, and only then give it its name."""
+        """Write the file, sync it to disk, then rename it."""
         with atomic_file(Path(path)) as scratch, scratch.open("wb") as file:
             torch.save(checkpoint, file)
             file.flush()
@@ -62,8 +62,8 @@ def newest(folder: Path) -> tuple[Path, int] | None:
         UserError: one of them cannot be read.
 
     """
-    found = [path for path in folder.glob("*.ckpt") if path.is_file() and not path.is_symlink()]
-    steps = {path: _step(path) for path in found}
+    paths = [path for path in folder.glob("*.ckpt") if path.is_file() and not path.is_symlink()]
+    steps = {path: _step(path) for path in paths}
     return max(steps.items(), key=lambda item: (item[1], item[0].stat().st_mtime_ns), default=None)
 
 
@@ -95,9 +95,9 @@ def _tensors(prefix: str, value: Any) -> Iterator[tuple[str, Tensor]]:
 def last_checkpoint(run: Path) -> str:
     """A sentence that names a run's last checkpoint, from which training can be resumed."""
     try:
-        found = newest(run / "checkpoints")
+        checkpoint = newest(run / "checkpoints")
     except UserError as error:  # must not replace the error that this sentence is part of
         return f"{error}."
-    if found is None:
+    if checkpoint is None:
         return "No checkpoint was written before."
-    return f"The last good checkpoint is {found[0]} (step {found[1]})."
+    return f"The last good checkpoint is {checkpoint[0]} (step {checkpoint[1]})."

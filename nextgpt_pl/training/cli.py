@@ -1,4 +1,4 @@
-"""The trainer's verbs on LightningCLI: run folders, loggers, checkpoints, and errors that people can act on."""
+"""The trainer's verbs on LightningCLI: run folders, loggers, checkpoints, and short error messages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FOLDER_VARIABLE = "NEXTGPT_RUN_FOLDER"
 
 
 class ExperimentCLI(LightningCLI):
-    """LightningCLI whose runs own a folder."""
+    """LightningCLI with a folder per run."""
 
     run_folder: Path
     config_files: ClassVar[list[Path]] = []
@@ -51,14 +51,14 @@ class ExperimentCLI(LightningCLI):
         super()._set_seed()
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The ``run`` section."""
+        """Add the ``run`` section."""
         parser.add_class_arguments(RunConfig, "run")
 
     def _verb_config(self) -> Namespace:
         return self.config[self.subcommand] if self.subcommand else self.config
 
     def before_instantiate_classes(self) -> None:
-        """Process-wide settings, and checks that must run before data and models are read."""
+        """Set process-wide settings, and check arguments before data and models are read."""
         config = self._verb_config()
         for section, target in {"trainer": Trainer, "run": RunConfig}.items():
             if not isinstance(config[section], Namespace):
@@ -72,9 +72,9 @@ class ExperimentCLI(LightningCLI):
         torch.set_float32_matmul_precision(config.run.float32_matmul_precision)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Make the run folder, save the resolved configuration there, and let the trainer log and save into it.
+        """Create the run folder, save the resolved configuration in it, and instantiate the trainer.
 
-        Model and data have been instantiated by now: a configuration that does not work leaves no folder behind.
+        Model and data are already instantiated, so an invalid configuration leaves no folder behind.
         """
         config = self._verb_config()
         settings = RunConfig(**vars(config.run))
@@ -83,10 +83,10 @@ class ExperimentCLI(LightningCLI):
         config.trainer.default_root_dir = str(self.run_folder)
         if config.trainer.logger is None and not config.trainer.fast_dev_run:
             kwargs["logger"] = loggers(self.run_folder, until_step=checkpoint[1] if checkpoint else None)
-        wanted = config.trainer
+        options = config.trainer
         self.trainer_defaults["callbacks"] = [
-            *(_checkpoints(settings) if wanted.enable_checkpointing is not False else []),
-            *([ResumingProgressBar(refresh_rate=5)] if wanted.enable_progress_bar is not False else []),
+            *(_checkpoints(settings) if options.enable_checkpointing is not False else []),
+            *([ResumingProgressBar(refresh_rate=5)] if options.enable_progress_bar is not False else []),
         ]
         with trainer_errors(vars(config.trainer), making=True):
             trainer = super().instantiate_trainer(default_root_dir=str(self.run_folder), **kwargs)
@@ -101,8 +101,8 @@ class ExperimentCLI(LightningCLI):
             super()._run_subcommand(subcommand)
 
     def _run_folder(self, settings: RunConfig) -> Path:
-        """The folder of the run, made by its first process; the others write nothing of their own."""
-        # processes that the first one starts find it in the environment
+        """The run's folder, which rank 0 creates."""
+        # rank 0 passes it to the processes that it starts
         inherited = os.environ.get(_FOLDER_VARIABLE)
         if inherited:
             return Path(inherited)
@@ -117,20 +117,20 @@ class ExperimentCLI(LightningCLI):
         return folder
 
     def _resume(self, settings: RunConfig) -> tuple[Path, int] | None:
-        """With ``run.resume``: the newest checkpoint, from which the verb goes on, and its step."""
+        """With ``run.resume``, the newest checkpoint and its step; the verb resumes from it."""
         if not settings.resume or self.subcommand != "fit" or self.config_init[self.subcommand].get("ckpt_path"):
             return None
-        found = newest(self.run_folder / "checkpoints")
-        if found is not None:
-            self.config_init[self.subcommand]["ckpt_path"] = str(found[0])
-            rank_zero_info(f"resuming from {found[0]} (step {found[1]})")
-        return found
+        checkpoint = newest(self.run_folder / "checkpoints")
+        if checkpoint is not None:
+            self.config_init[self.subcommand]["ckpt_path"] = str(checkpoint[0])
+            rank_zero_info(f"resuming from {checkpoint[0]} (step {checkpoint[1]})")
+        return checkpoint
 
 
 def _checkpoints(settings: RunConfig) -> list[Any]:
     return [
         BestCheckpoint(filename="best_{step:06d}", monitor="val/loss", auto_insert_metric_name=False, save_top_k=1),
-        # behind the best one, so that what it saves knows which that is
+        # after the best one, so that saved checkpoints contain its path
         LastCheckpoints(settings.keep_last, settings.checkpoint_every),
     ]
 
@@ -153,9 +153,9 @@ def parser_arguments(argv: list[str]) -> dict[str, Any]:
         "seed_everything_default": 0,
         "parser_kwargs": {"parser_mode": INTERPOLATING, "exit_on_error": False, "allow_abbrev": False},
         "trainer_defaults": {
-            "callbacks": [],  # they depend on the run's settings
+            "callbacks": [],  # set in instantiate_trainer, since they depend on the run's settings
             "enable_model_summary": False,
-            # the data modules split their items over processes themselves
+            # the data modules shard their items themselves
             "use_distributed_sampler": False,
         },
         "args": argv,
@@ -163,16 +163,21 @@ def parser_arguments(argv: list[str]) -> dict[str, Any]:
 
 
 def parsed(argv: list[str], cli_class: type[ExperimentCLI] = ExperimentCLI, **arguments: Any) -> ExperimentCLI:
-    """The command line, parsed and (unless ``run=False``) run; mistakes as :class:`UserError`."""
+    """Parse a command line and, unless ``run=False``, run it.
+
+    Raises:
+        UserError: an argument or a configuration file is invalid.
+
+    """
     try:
-        # the parser forgets the files' names where a YAML has interpolations
+        # the parser loses the files' names if a YAML has interpolations
         ExperimentCLI.config_files = config_files(argv)
         for file in ExperimentCLI.config_files:
             check_files(file)
         with explaining_full_disk(lambda: os.environ.get(_FOLDER_VARIABLE)):
             return cli_class(**parser_arguments(argv), **arguments)
     except ValueError as error:
-        # a UserError from a constructor arrives wrapped in the parser's report on all types it tried
+        # the parser wraps a constructor's UserError in its report on all types that it tried
         if isinstance(error, UserError) or not str(error).startswith("Does not validate"):
             raise
         raise UserError(explain(str(error))) from error
@@ -182,18 +187,18 @@ def parsed(argv: list[str], cli_class: type[ExperimentCLI] = ExperimentCLI, **ar
 
 
 class _PartsOnly(ExperimentCLI):
-    """Builds model and data; makes no trainer and no run folder."""
+    """Builds model and data, without run folder and with a minimal trainer."""
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """None is needed."""
+        """A trainer that logs and saves nothing."""
         return Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False)
 
 
 class _ModelOnly(_PartsOnly):
-    """Builds the model alone: no data are looked for."""
+    """Builds the model only; data files need not exist."""
 
     def instantiate_classes(self) -> None:
-        """The model."""
+        """Instantiate the model."""
         config = self.config.clone()
         for section in ("data", "trainer"):
             config.pop(section, None)
@@ -201,7 +206,7 @@ class _ModelOnly(_PartsOnly):
 
 
 def build_model(argv: list[str]) -> tuple[Any, Namespace]:
-    """The stage of ``-c FILE ...``, not loaded, and the whole configuration; needs no data."""
+    """The stage of ``-c FILE ...``, not loaded, and the complete configuration; needs no data."""
     cli = parsed(argv, cli_class=_ModelOnly, run=False)
     return cli.model, cli.config
 

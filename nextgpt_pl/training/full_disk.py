@@ -30,9 +30,9 @@ def explaining_full_disk(run_folder: Callable[[], str | None]) -> Iterator[None]
         folder = run_folder()
         more = ". Free some space and run the same command again"
         try:
-            found = None if folder is None else newest(Path(folder) / "checkpoints")
+            checkpoint = None if folder is None else newest(Path(folder) / "checkpoints")
         except UserError as unreadable:
-            found, more = None, f"{more}. {unreadable}"
-        if found is not None:
-            more += f", with --ckpt_path {found[0]} (step {found[1]})"
+            checkpoint, more = None, f"{more}. {unreadable}"
+        if checkpoint is not None:
+            more += f", with --ckpt_path {checkpoint[0]} (step {checkpoint[1]})"
         raise DiskFullError(full_path(error) or Path(folder or "."), more) from error

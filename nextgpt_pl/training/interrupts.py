@@ -77,7 +77,7 @@ def save_interrupted(trainer: Trainer, number: int) -> None:
     path = run / "checkpoints" / "interrupted.ckpt"
     in_validation = bool(trainer.validating)
     if in_validation:
-        _begin_validation_anew(trainer)
+        _restart_validation(trainer)
     trainer.save_checkpoint(path, weights_only=False)
     if trainer.is_global_zero:
         if number == signal.SIGTERM:
@@ -90,13 +90,13 @@ def save_interrupted(trainer: Trainer, number: int) -> None:
     trainer.strategy.barrier("interrupted")
 
 
-def _begin_validation_anew(trainer: Trainer) -> None:
-    """Reset the progress counters of the validation, so that a resumed run repeats the whole validation.
+def _restart_validation(trainer: Trainer) -> None:
+    """Reset the progress counters of the validation, so that a resumed run repeats the validation from the start.
 
     With any other counters Lightning treats the validation as finished or started, and skips batches.
     """
     progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
-    before = progress.total.completed - progress.current.completed
-    for counters, start in ((progress.total, before), (progress.current, 0)):
+    completed_before = progress.total.completed - progress.current.completed
+    for counters, start in ((progress.total, completed_before), (progress.current, 0)):
         counters.load_state_dict({"ready": start + 1, "started": start + 1, "processed": start, "completed": start})
     progress.is_last_batch = False

@@ -1,4 +1,4 @@
-"""Which checkpoints of a run are kept: the last ones, and the best."""
+"""Callbacks that keep the last checkpoints of a run, and the best one."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from nextgpt_pl.utils.atomic import scratch_name
 
 
 class LastCheckpoints(Checkpoint):
-    """Keeps the last ``step_NNNNNN.ckpt``, and ``last.ckpt``, a link to the newest.
+    """Keeps the last checkpoints ``step_NNNNNN.ckpt``, and a link ``last.ckpt`` to the newest one.
 
-    What is kept is read from the folder: a run that is stopped and resumed any number of times has no more of them.
-    Lightning's own callback never deletes the checkpoint that a run was resumed from, and with a ``monitor`` it waits
-    for a validation.
+    The checkpoints are listed from the folder, so their number is bounded over any number of resumed runs. Lightning's
+    callback never deletes the checkpoint that a run was resumed from, and with a ``monitor`` it waits for a validation.
 
     Args:
-        keep: how many.
-        every: steps between checkpoints; ``None``: after each validation. The end of the training is saved as well.
+        keep: number of checkpoints to keep.
+        every: steps between checkpoints; ``None``: after each validation. The end of training is also saved.
 
     """
 
@@ -29,11 +28,11 @@ class LastCheckpoints(Checkpoint):
         self._saved_at = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What is resumed from is saved already."""
+        """The checkpoint that the run was resumed from need not be saved again."""
         self._saved_at = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Every so many steps."""
+        """Save every ``every`` steps."""
         if self.every and trainer.global_step % self.every == 0:
             self._save(trainer)
 
@@ -43,7 +42,7 @@ class LastCheckpoints(Checkpoint):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save at the end of the training, and after each epoch if neither ``every`` nor a validation does."""
+        """Save at the end of the training, and after each epoch if there is neither ``every`` nor a validation."""
         ended = trainer.fit_loop.epoch_loop._is_training_done or trainer.fit_loop.done
         if ended or not (self.every or sum(trainer.num_val_batches)):
             self._save(trainer)
@@ -61,7 +60,7 @@ class LastCheckpoints(Checkpoint):
         scratch = scratch_name(folder / "last.ckpt")
         scratch.symlink_to(path.name)
         scratch.replace(folder / "last.ckpt")
-        # by age: a run that goes on from an older checkpoint passes the same steps again
+        # sorted by age, since a run resumed from an older checkpoint repeats steps
         saved = sorted(folder.glob("step_*.ckpt"), key=lambda p: p.stat().st_mtime_ns)
         for old in saved[: -self.keep]:
             old.unlink(missing_ok=True)
@@ -71,13 +70,13 @@ class BestCheckpoint(ModelCheckpoint):
     """Saves after validations only: without a validation there is no best checkpoint, and no error."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if this is the best so far, and leave no other behind."""
+        """Save if this is the best checkpoint so far, and delete the previous one."""
         if self.monitor not in trainer.callback_metrics:
             return
         super().on_validation_end(trainer, pl_module)

@@ -1,4 +1,4 @@
-"""The progress bar of trainings."""
+"""Progress bar of training."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ResumingProgressBar(TQDMProgressBar):
             return
         done = loop.epoch_loop.batch_progress.current.ready
         total = self.total_train_batches
-        if total < trainer.num_training_batches:  # what is left of ``max_steps``
+        if total < trainer.num_training_batches:  # limited by the remaining steps of ``max_steps``
             total += done
         bar = self.train_progress_bar
         bar.total = convert_inf(total)

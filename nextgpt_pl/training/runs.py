@@ -1,4 +1,4 @@
-"""Run folders: ``outputs/<experiment>/<run>/`` holds everything that a run leaves behind."""
+"""Run folders: ``outputs/<experiment>/<run>/`` contains all files of a run."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _LONGEST = 200  # bytes of a folder's name; file systems allow 255, and a suffix
 
 @dataclass
 class RunConfig:
-    """Where a run leaves its files.
+    """Settings of a run's folder and checkpoints.
 
     Args:
         root: folder of all experiments.
         experiment: name of the experiment; by default the YAML's path below ``experiments/``.
         name: name of the run; by default the time at which it starts.
-        resume: go on in the run's own folder from its newest checkpoint, if there is one. So the same command starts a
-            run and, after an interruption, continues it. Needs ``name``.
-        keep_last: how many of the last checkpoints are kept, beside the best.
+        resume: resume in the run's folder from its newest checkpoint, if there is one. The same command then starts a
+            run and resumes it after an interruption. Needs ``name``.
+        keep_last: number of last checkpoints to keep, besides the best one.
         checkpoint_every: steps between checkpoints; by default they are saved after each validation.
         float32_matmul_precision: ``torch.set_float32_matmul_precision``. ``high`` lets GPUs multiply float32 matrices
             in TF32, several times as fast and with 10 bits of precision instead of 23.
@@ -47,7 +47,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         if self.resume and not self.name:
-            raise UserError("run.resume=true needs run.name: which run is to go on?")
+            raise UserError("run.resume=true needs run.name, the run to resume")
         if self.keep_last < 1:
             raise UserError(f"run.keep_last={self.keep_last}: at least 1 checkpoint is kept")
         if self.checkpoint_every is not None and self.checkpoint_every < 1:
@@ -75,14 +75,14 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def first_process() -> bool:
-    """Whether this is the process that writes, as the launcher's environment says it; known before they are joined."""
+    """Whether this is rank 0, according to the launcher's environment; works before the process group exists."""
     return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 def experiment_name(config_files: list[Path]) -> str:
     """``experiments/smol/dec_align.yaml`` is ``smol/dec_align``; a YAML elsewhere is its stem.
 
-    Of several the last counts, but for those in ``strategies/``: how it is computed is not what is computed.
+    The last file counts; files in ``strategies/`` are ignored, since they do not change what is computed.
     """
     named = [file for file in config_files if file.parent.name != "strategies"]
     if not named:
@@ -95,13 +95,13 @@ def experiment_name(config_files: list[Path]) -> str:
 
 
 def run_folder(run: RunConfig, config_files: list[Path]) -> Path:
-    """Where a run with a name is, or else its experiment's folder."""
+    """The folder of a run with a name; without a name, its experiment's folder."""
     parent = run.root / (run.experiment or experiment_name(config_files))
     return (parent / run.name if run.name else parent).resolve()
 
 
 def create_run_folder(run: RunConfig, config_files: list[Path]) -> Path:
-    """Make a new folder; never one that holds another run, unless that one is to go on."""
+    """Create a new folder; an existing one is used only to resume its run."""
     if run.resume:
         folder = run_folder(run, config_files)
         with _writing(folder.parent):
@@ -123,17 +123,17 @@ def create_run_folder(run: RunConfig, config_files: list[Path]) -> Path:
 
 
 def loggers(folder: Path, project: str = "nextgpt_pl", until_step: int | None = None) -> list[Any]:
-    """A CSV log (``metrics.csv``) and W&B, offline unless ``WANDB_MODE`` says otherwise or an agent began the run.
+    """A CSV log (``metrics.csv``) and W&B, offline unless ``WANDB_MODE`` is set or a sweep agent started the run.
 
     Args:
-        folder: of the run.
-        project: of W&B.
-        until_step: the run goes on from there: what its CSV log has of earlier steps stays.
+        folder: folder of the run.
+        project: name of the W&B project.
+        until_step: step that the run is resumed from; the CSV log keeps its rows of earlier steps.
 
     """
     from lightning.pytorch.loggers import WandbLogger
 
-    found: list[Any] = [_csv_logger(folder, until_step)]
+    run_loggers: list[Any] = [_csv_logger(folder, until_step)]
     # an agent's run reports to the server that chose its parameters
     mode = os.environ.setdefault("WANDB_MODE", "online" if os.environ.get("WANDB_SWEEP_ID") else "offline")
     if mode != "online":
@@ -141,10 +141,10 @@ def loggers(folder: Path, project: str = "nextgpt_pl", until_step: int | None = 
     if mode != "disabled":
         name = f"{folder.parent.name}/{folder.name}"
         logger = WandbLogger(name=name, project=project, save_dir=folder)
-        # which Lightning always gives, and of which wandb warns that it means nothing any more
+        # Lightning always passes this argument, which wandb has deprecated with a warning
         getattr(logger, "_wandb_init", {}).pop("anonymous", None)
-        found.append(logger)
-    return found
+        run_loggers.append(logger)
+    return run_loggers
 
 
 def _csv_logger(folder: Path, until_step: int | None) -> Any:
@@ -163,6 +163,6 @@ def _csv_logger(folder: Path, until_step: int | None) -> Any:
 
 
 def describe(folder: Path) -> str:
-    """What a run folder holds, for the last lines of a run."""
+    """The contents of a run folder, printed at the end of a run."""
     entries = sorted(p.name + ("/" if p.is_dir() else "") for p in folder.iterdir())
     return f"{folder}: {', '.join(entries)}"

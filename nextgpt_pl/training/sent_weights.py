@@ -74,13 +74,13 @@ class Sender:
     def _exchanged(self, tensor: Tensor) -> Tensor:
         with torch.no_grad():
             if tensor.is_meta:
-                whole = torch.empty(tensor.shape, dtype=tensor.dtype, device=self.device)
+                full = torch.empty(tensor.shape, dtype=tensor.dtype, device=self.device)
             else:
-                whole = tensor.detach().to(self.device).contiguous()
+                full = tensor.detach().to(self.device).contiguous()
             # as bytes, since backends do not support every dtype
-            if whole.numel():
-                dist.broadcast(whole.view(-1).view(torch.uint8), 0)
-        return _like(tensor, whole)
+            if full.numel():
+                dist.broadcast(full.view(-1).view(torch.uint8), 0)
+        return _like(tensor, full)
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, nn.Module, Kind, str, Tensor]]:
@@ -91,8 +91,8 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, nn.Module, Kind, str, Ten
             ("buffer", owner._buffers),
             ("attribute", {k: v for k, v in vars(owner).items() if isinstance(v, Tensor)}),
         )
-        for kind, found in kinds:
-            for key, tensor in found.items():
+        for kind, members in kinds:
+            for key, tensor in members.items():
                 if tensor is not None:
                     yield f"{path}.{key}", owner, kind, key, tensor
 
@@ -102,5 +102,5 @@ def _like(before: Tensor, value: Tensor) -> Tensor:
 
 
 def _put(owner: nn.Module, kind: Kind, key: str, tensor: Tensor) -> None:
-    places: dict[Kind, Any] = {"parameter": owner._parameters, "buffer": owner._buffers, "attribute": vars(owner)}
-    places[kind][key] = tensor
+    dictionaries: dict[Kind, Any] = {"parameter": owner._parameters, "buffer": owner._buffers, "attribute": vars(owner)}
+    dictionaries[kind][key] = tensor

@@ -1,8 +1,8 @@
 """Sharding by YAML: FSDP2 on Lightning's ``ModelParallelStrategy``, with checkpoints that any number of processes read.
 
-The units are the LLM's and the encoder's blocks; what is left (embeddings, heads, projections) is one more, the root.
-All parameters, frozen ones too, are cut into as many pieces as there are processes; a unit is put together while it
-computes. The decoders' text encoders are no modules of the network: each process has its own.
+The FSDP units are the LLM's and the encoder's blocks; all other modules (embeddings, heads, projections) belong to the
+root unit. All parameters, also frozen ones, are sharded over the ranks; a unit is unsharded while it computes. The
+decoders' text encoders are not modules of the network: each rank has its own copy.
 
 Only rank 0 reads weights, into its main memory; the other ranks build the network on the meta device. Weights are
 broadcast and sharded unit by unit, so no device holds full tensors of more than one unit. Quantized layers are an
@@ -44,23 +44,23 @@ BlockDType = Literal["float32", "bfloat16", "float16"]
 
 
 class ShardedStrategy(ModelParallelStrategy):
-    """Every process holds a piece of each parameter. Runs on GPUs (NCCL) and, for tests, on CPUs (gloo).
+    """Every rank holds a shard of each parameter. Runs on GPUs (NCCL) and, for tests, on CPUs (gloo).
 
-    Trainables stay float32 in the optimizer whatever their block computes in; activation checkpointing is the LLM's
-    ``gradient_checkpointing``.
+    Trainable parameters are float32 in the optimizer for any compute dtype. Activation checkpointing is set by the
+    LLM's ``gradient_checkpointing``.
 
     Args:
         block_dtype: compute dtype of the LLM's blocks; by default that of their weights (``llm.dtype``). The encoder's
             blocks compute in the dtype of their weights.
-        reduce_dtype: what gradients are summed over processes in.
-        reshard_after_forward: let go of a block's whole weights after its forward pass, and gather them again in the
-            backward pass. ``false`` is faster and takes more memory.
-        cpu_offload: keep the pieces in main memory; where they are exchanged there, by gloo.
+        reduce_dtype: dtype in which gradients are reduced over ranks.
+        reshard_after_forward: free a block's full weights after its forward pass, and gather them again in the
+            backward pass. ``false`` is faster and needs more memory.
+        cpu_offload: keep shards in main memory; collectives on them use gloo.
         replicas: number of copies of the weights (HSDP). The ranks of a replica shard the weights; only gradients are
             all-reduced between replicas. ``nodes``: one replica per node, since the network between nodes is slower
             than that within a node.
-        process_group_backend: such as ``nccl`` or ``gloo``; by default the device's, with ``cpu_offload``
-            ``cuda:nccl,cpu:gloo``.
+        process_group_backend: such as ``nccl`` or ``gloo``; by default that of the device, and ``cuda:nccl,cpu:gloo``
+            with ``cpu_offload``.
 
     """
 
@@ -109,15 +109,15 @@ class ShardedStrategy(ModelParallelStrategy):
             UserError: ``process_group_backend`` has no backend for CPU tensors.
 
         """
-        given = self._process_group_backend
+        backend = self._process_group_backend
         if not (self.cpu_offload and self.root_device.type == "cuda"):
             return super()._get_process_group_backend()
-        if given is not None and "gloo" not in given:
+        if backend is not None and "gloo" not in backend:
             raise UserError(
-                f"trainer.strategy.process_group_backend={given}: cpu_offload needs a backend for CPU tensors too;"
+                f"trainer.strategy.process_group_backend={backend}: cpu_offload needs a backend for CPU tensors too;"
                 " leave it out, or set cuda:nccl,cpu:gloo"
             )
-        return given or "cuda:nccl,cpu:gloo"
+        return backend or "cuda:nccl,cpu:gloo"
 
     # -- sharding -------------------------------------------------------------------------------------------------
 
@@ -139,11 +139,11 @@ class ShardedStrategy(ModelParallelStrategy):
                 build()
         except Exception as error:
             failure = error
-        found: list[str | None] = [None] * self.world_size
-        dist.all_gather_object(found, None if failure is None else f"{type(failure).__name__}: {failure}")
+        failures: list[str | None] = [None] * self.world_size
+        dist.all_gather_object(failures, None if failure is None else f"{type(failure).__name__}: {failure}")
         if failure is not None:
             raise failure
-        for number, reason in enumerate(found):
+        for number, reason in enumerate(failures):
             if reason is not None:
                 raise UserError(f"rank {number} could not build the network: {reason}")
 
@@ -158,7 +158,7 @@ class ShardedStrategy(ModelParallelStrategy):
             agree_on_layout(network)
             sender = Sender(self.root_device)
         offload: OffloadPolicy = OffloadPolicy()
-        if self.cpu_offload and self.root_device.type != "cpu":  # there, they are in main memory anyway
+        if self.cpu_offload and self.root_device.type != "cpu":  # on CPUs, shards are in main memory anyway
             offload = CPUOffloadPolicy()
         cut = partial(fully_shard, mesh=self._weights_mesh, offload_policy=offload)
         dtype = getattr(torch, self.block_dtype) if self.block_dtype else None
@@ -168,13 +168,13 @@ class ShardedStrategy(ModelParallelStrategy):
             if sender is not None:
                 sender.send(module)
             if block.recompute:
-                # inside of FSDP's hooks: what is computed again finds its weights gathered already
+                # inside FSDP's hooks, so weights are gathered before recomputation
                 module.forward = partial(checkpoint, module.forward, use_reentrant=False)
             policy = MixedPrecisionPolicy(param_dtype=None if block.own_dtype else dtype, reduce_dtype=reduce_dtype)
             cut(module, mp_policy=policy, reshard_after_forward=self.reshard_after_forward)
         if sender is not None:
             sender.send(network)
-        # the rest computes in its own dtype: projections are small, and float32
+        # the root unit computes in the dtype of its weights: projections are small, and float32
         cut(network, mp_policy=MixedPrecisionPolicy(reduce_dtype=reduce_dtype), reshard_after_forward=False)
         rank_zero_info(f"sharded over {self.world_size} processes: {len(blocks)} blocks and the rest")
 
@@ -193,37 +193,37 @@ class ShardedStrategy(ModelParallelStrategy):
         # a helper of Lightning for modules that are not moved as a whole
         _update_properties(self.model, device=self.root_device)
 
-    # -- checkpoints: whole tensors under the names that one process has ---------------------------------------------
+    # -- checkpoints: full tensors under the names of a single process -----------------------------------------------
 
     @property
     def lightning_restore_optimizer(self) -> bool:
-        """Lightning hands the states to :meth:`load_optimizer_state_dict`, as it does for one process."""
+        """Let Lightning pass the states to :meth:`load_optimizer_state_dict`, as with one process."""
         return True
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """What the stage keeps, whole, on every process; other frozen weights are never gathered."""
+        """The full tensors that the stage saves, on every rank; other frozen weights are never gathered."""
         assert self.lightning_module is not None
         kept = {f"network.{name}" for name in cast(Any, self.lightning_module).kept_names()}
         named = self.lightning_module.named_parameters()
         return {name: full_tensor(p, self.root_device) for name, p in named if name in kept}
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """As ``optimizer.state_dict()`` of one process."""
-        plain = optimizer._optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
-        state = plain.state_dict()
-        # new dictionaries: those are the optimizer's own
-        gathered = {
+        """The optimizer's state dict with full tensors, as with one process."""
+        inner = optimizer._optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
+        state = inner.state_dict()
+        # new dictionaries, since the originals belong to the optimizer
+        full_states = {
             number: {k: full_tensor(v, self.root_device) if isinstance(v, DTensor) else v for k, v in values.items()}
             for number, values in state["state"].items()
         }
-        return {**state, "state": gathered}
+        return {**state, "state": full_states}
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Every process reads the file, which holds trainables alone."""
+        """Every rank reads the file, which contains trainable parameters only."""
         return Strategy.load_checkpoint(self, self.broadcast(checkpoint_path), weights_only)
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        """Each process takes its pieces; the stage has checked the names."""
+        """Each rank copies its shards; the stage has checked the names."""
         assert self.lightning_module is not None
         parameters = dict(self.lightning_module.named_parameters())
         with torch.no_grad():
@@ -231,17 +231,17 @@ class ShardedStrategy(ModelParallelStrategy):
                 parameters[name].copy_(own_shard(value, parameters[name]))
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        """Each process takes its pieces."""
+        """Each rank loads its shards."""
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             numbers = [n for group in state["param_groups"] for n in group["params"]]
             like = dict(zip(numbers, parameters, strict=True))
-            cut = {n: _cut(values, like[n]) for n, values in state["state"].items()}
-            optimizer.load_state_dict({**state, "state": cut})
+            sharded = {n: _sharded_state(values, like[n]) for n, values in state["state"].items()}
+            optimizer.load_state_dict({**state, "state": sharded})
 
 
-def _cut(values: Mapping[str, Any], like: torch.Tensor) -> dict[str, Any]:
-    """The states of one parameter: those of its shape are sharded as it is, counters are not."""
+def _sharded_state(values: Mapping[str, Any], like: torch.Tensor) -> dict[str, Any]:
+    """Optimizer states of one parameter; states of its shape are sharded like the parameter, counters are not."""
     return {
         key: own_shard(value, like) if isinstance(value, torch.Tensor) and value.shape == like.shape else value
         for key, value in values.items()
