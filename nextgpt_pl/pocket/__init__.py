@@ -1,1 +1,1 @@
-"""The pocket tier: a procedural world whose items are known exactly, and small models trained on it."""
+"""The pocket tier: a procedural world of items with exact attributes, and small models trained on it."""

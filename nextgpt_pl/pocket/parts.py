@@ -1,4 +1,4 @@
-"""Frozen parts of the pocket model, as they are used: its decoders, and its encoder of media and captions."""
+"""Frozen parts of the pocket model at run time: its decoders, and its encoder of media and captions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nextgpt_pl.pocket.mel import compressed_mel
 from nextgpt_pl.pocket.world.scenes import SAMPLE_RATE, VIDEO_FPS
 from nextgpt_pl.utils.paths import pocket_weights
 
-# the decoders of a folder of pocket weights; experiments/models/pocket.yaml says the same for the package's own
+# the decoders of a folder of pocket weights; experiments/models/pocket.yaml has the same settings
 _PICTURES = {"num_inference_steps": 20, "guidance_scale": 3.0, "height": 64, "width": 64}
 _CLASSES: dict[Modality, tuple[type[DiffusionDecoder], str, dict[str, Any]]] = {
     Modality.IMAGE: (DiffusionDecoder, "StableDiffusionPipeline", _PICTURES),
@@ -36,14 +36,14 @@ _CLASSES: dict[Modality, tuple[type[DiffusionDecoder], str, dict[str, Any]]] = {
         {"num_inference_steps": 20, "guidance_scale": 3.0, "audio_length_in_s": 2.0},
     ),
 }
-#: file of a part: how it was trained, and what was measured of it
+#: file in a part's folder: its training settings and measured quality
 QUALITY = "quality.json"
-#: parts that the video decoder has in common with the image decoder, and that are stored once
+#: parts that the video decoder shares with the image decoder; stored once
 SHARED_PARTS = ("vae", "text_encoder", "tokenizer")
 
 
 def pocket_decoder(modality: Modality, root: Path | None = None) -> DiffusionDecoder:
-    """A decoder of the package's weights, or of those in the folder ``root``."""
+    """A decoder with the package's weights, or with those in the folder ``root``."""
     root = root or pocket_weights()
     decoder_class, pipeline, sampling = _CLASSES[modality]
     more: dict[str, Any] = {}
@@ -55,11 +55,11 @@ def pocket_decoder(modality: Modality, root: Path | None = None) -> DiffusionDec
 
 
 class JointEncoder(nn.Module):
-    """ImageBind's towers with their tokenizer: media and captions in one space.
+    """ImageBind's towers with their tokenizer: media and captions in one embedding space.
 
     Args:
-        model: has a vision, an audio and a text tower.
-        tokenizer: pads captions to the text tower's context.
+        model: ImageBind with a vision, an audio and a text tower.
+        tokenizer: tokenizer that pads captions to the text tower's context length.
 
     """
 

@@ -113,7 +113,7 @@ def test_too_little_to_say_anything_is_an_error(make, message):
 @pytest.mark.parametrize(
     ("features", "message"),
     [
-        (torch.full((2, 4), float("nan")), "2 items have features not finite"),
+        (torch.full((2, 4), float("nan")), "2 items have features that are not finite"),
         (torch.ones(2, 3), "3 features, num_features=4"),
         (torch.ones(4), "wanted"),
     ],

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from nextgpt_pl.__main__ import main
-from nextgpt_pl.generation.generate import _before
+from nextgpt_pl.generation.generate import _truncated
 from nextgpt_pl.pipeline import AnyToAny, dialogue_of
 from nextgpt_pl.utils.paths import resolve
 
@@ -153,8 +153,8 @@ def test_replies_end_before_the_mark_of_the_next_turn(chat, monkeypatch):
     (part,) = chat(PROMPT, modalities=[])
     assert part.text == "a circle"
     llm.stop.clear()
-    assert _before(ids, [], llm.tokenizer.decode) == ids
-    assert llm.tokenizer.decode(_before(ids, ["Human", "# H"], llm.tokenizer.decode)).startswith("a circle\n##")
+    assert _truncated(ids, [], llm.tokenizer.decode) == ids
+    assert llm.tokenizer.decode(_truncated(ids, ["Human", "# H"], llm.tokenizer.decode)).startswith("a circle\n##")
 
 
 def _given_again(chat, decoder, written, medium):

@@ -1,1 +1,1 @@
-"""Exact judges: attributes read back from a medium or a text."""
+"""Exact judges: classify the attributes of a medium or a text without any trained network."""

@@ -1,4 +1,4 @@
-"""Reads sounds of the pocket world from their spectrogram and envelope."""
+"""Classifies audio of the pocket world from its spectrogram and envelope."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import numpy as np
 from nextgpt_pl.pocket.world.scenes import HIGHEST_GLIDE, PITCHES, SAMPLE_RATE, AudioScene
 
 _FFT, _HOP = 2048, 256
-_LOWEST = 90.0  # hertz; nothing of the world lies below
+_LOWEST = 90.0  # hertz; below all frequencies of the world
 _TREMOLO_RATE = 5.0  # hertz
-_BEAT = 30.0  # hertz: two neighbours of a synthesiser's grid that beat are one tone
+_BEAT = 30.0  # hertz; two close partials that beat count as one tone
 _SILENCE = 1e-4  # root mean square
-# amplitude at these multiples of the fundamental tells the timbres apart
+# timbres differ in the amplitude at these multiples of the fundamental
 _MULTIPLES = (2.0, 2.76, 3.0, 5.4)
 _PROTOTYPES = {
     "sine": (0.0, 0.0, 0.0, 0.0),
@@ -34,7 +34,7 @@ def _fundamentals(magnitudes: np.ndarray, frequencies: np.ndarray) -> np.ndarray
     usable = magnitudes * (frequencies > _LOWEST)
     strong = usable >= 0.55 * usable.max(axis=1, keepdims=True)
     first = strong.argmax(axis=1)
-    # climb to the top of that peak
+    # move to the maximum of that peak
     rows = np.arange(len(usable))
     for _ in range(4):
         step = np.stack([usable[rows, np.clip(first + d, 0, usable.shape[1] - 1)] for d in (-1, 0, 1)]).argmax(0) - 1
@@ -68,7 +68,7 @@ def _is_beeps(envelope: np.ndarray) -> bool:
 def _is_tremolo(envelope: np.ndarray) -> bool:
     per_second = SAMPLE_RATE / 256
     period = round(per_second / _TREMOLO_RATE)
-    # the envelope relative to its mean over one period: decay taken out
+    # divide the envelope by its mean over one period, to remove the decay
     trend = np.convolve(envelope, np.ones(period) / period, mode="valid")
     relative = envelope[period // 2 : period // 2 + len(trend)] / (trend + 1e-9)
     relative = relative[trend > 0.03 * trend.max()]
@@ -87,24 +87,24 @@ def _slope(log_pitch: np.ndarray, times: np.ndarray, weights: np.ndarray) -> flo
 
 
 def _energy(magnitudes: np.ndarray, frequencies: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
-    """Amplitude of what sounds within per-frame bands, averaged over the frames."""
+    """Amplitude within per-frame bands, averaged over frames."""
     return float(np.sqrt(np.square(_band(magnitudes, frequencies, low, high)).sum(axis=1)).mean())
 
 
 def _timbre(magnitudes: np.ndarray, frequencies: np.ndarray, pitch: np.ndarray) -> str:
-    # the energy of a band, not its highest peak: a partial that a vocoder spreads over neighbours sounds as strong
+    # energy of a band instead of its highest peak, since vocoders spread a partial over neighbouring bins
     fundamental = _energy(magnitudes, frequencies, pitch * 0.97 - 8, pitch * 1.03 + 8)
     ratios = []
     for multiple in _MULTIPLES:
         center = pitch * multiple
         ratios.append(_energy(magnitudes, frequencies, center * 0.97 - 8, center * 1.03 + 8) / (fundamental + 1e-9))
-    # partials that do not fit below half the sampling rate are not in the world's sounds, so they tell nothing
+    # the world's audio has no partials above half the sampling rate, so these are ignored
     audible = np.array(_MULTIPLES) * float(np.median(pitch)) < SAMPLE_RATE / 2 / HIGHEST_GLIDE
     return min(_PROTOTYPES, key=lambda name: float(np.square(ratios - np.array(_PROTOTYPES[name]))[audible].sum()))
 
 
 def judge_audio(samples: np.ndarray) -> AudioScene | None:
-    """The sound ``(n,)`` float at 16 kHz; ``None`` for silence or anything that has no pitch of this world."""
+    """Classify audio ``(n,)`` float at 16 kHz; ``None`` for silence, or for a pitch that the world does not have."""
     if len(samples) < SAMPLE_RATE or np.sqrt(np.square(samples, dtype=float).mean()) < _SILENCE:
         return None
     magnitudes, frequencies, times = _spectrogram(samples)
@@ -119,7 +119,7 @@ def judge_audio(samples: np.ndarray) -> AudioScene | None:
     )
     noisy = float(np.median(near / (around + 1e-12))) < 0.72
     if noisy:
-        # a band of noise has a center, not a peak
+        # a noise band has a centre of mass instead of a peak
         usable = power * (frequencies > _LOWEST)
         pitch = (usable * frequencies).sum(axis=1) / (usable.sum(axis=1) + 1e-12)
         spread = np.sqrt((usable * np.square(frequencies - pitch[:, None])).sum(axis=1) / (usable.sum(axis=1) + 1e-12))
@@ -130,7 +130,7 @@ def judge_audio(samples: np.ndarray) -> AudioScene | None:
     if abs(np.log2(center / PITCHES[name])) > 0.75:
         return None
     envelope = _envelope(samples)
-    # by the root of their amplitude: a decaying sound is to be heard to its end
+    # weighted by the root of the amplitude, so that the end of a decaying sound counts
     slope = _slope(np.log2(pitch), times, loud**0.25)
     if _is_beeps(envelope):
         pattern = "beeps"

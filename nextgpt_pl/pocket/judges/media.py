@@ -1,4 +1,4 @@
-"""Exact judges: they read a scene back from pixels or samples alone, independent of every trained network."""
+"""Exact judges: classify a scene from pixels or samples, independent of trained networks."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from nextgpt_pl.pocket.world.scenes import Answer, ImageScene, Scene
 
 
 def judge(media: np.ndarray, modality: Modality) -> Scene | None:
-    """The scene that a medium shows, or ``None`` where nothing is recognisable.
+    """The scene of a medium; ``None`` if it is not recognisable.
 
     Args:
         media: image ``(64, 64, 3)`` or video ``(8, 64, 64, 3)`` uint8, or audio ``(n,)`` float at 16 kHz.
-        modality: which of them.
+        modality: modality of the medium.
 
     """
     if modality is Modality.IMAGE:
@@ -26,24 +26,24 @@ def judge(media: np.ndarray, modality: Modality) -> Scene | None:
 
 
 def flat(scene: Scene | Answer) -> dict[str, object]:
-    """Attributes by name; of an image's objects, a tuple with each one's."""
+    """Attributes by name; for images, a tuple over objects."""
     if not isinstance(scene, ImageScene):
         return asdict(scene)
-    found: dict[str, object] = {"background": scene.background, "objects": len(scene.things)}
+    attributes: dict[str, object] = {"background": scene.background, "objects": len(scene.things)}
     for name in ("shape", "colour", "size", "position"):
-        found[name] = tuple(getattr(thing, name) for thing in scene.things)
-    return found
+        attributes[name] = tuple(getattr(thing, name) for thing in scene.things)
+    return attributes
 
 
-def matches(found: Scene | Answer | None, wanted: Scene | Answer) -> dict[str, bool]:
-    """Per attribute of ``wanted``, whether ``found`` has it; all false where nothing was found."""
-    expected = flat(wanted)
-    if found is None or type(found) is not type(wanted):
-        return dict.fromkeys(expected, False)
-    actual = flat(found)
-    return {name: actual.get(name) == value for name, value in expected.items()}
+def matches(actual: Scene | Answer | None, expected: Scene | Answer) -> dict[str, bool]:
+    """Per attribute of ``expected``, whether ``actual`` has it; all false if ``actual`` is ``None``."""
+    expected_attributes = flat(expected)
+    if actual is None or type(actual) is not type(expected):
+        return dict.fromkeys(expected_attributes, False)
+    actual_attributes = flat(actual)
+    return {name: actual_attributes.get(name) == value for name, value in expected_attributes.items()}
 
 
-def all_right(found: Scene | None, wanted: Scene) -> bool:
+def all_right(actual: Scene | None, expected: Scene) -> bool:
     """Whether every attribute is right."""
-    return all(matches(found, wanted).values())
+    return all(matches(actual, expected).values())

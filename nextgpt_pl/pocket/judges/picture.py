@@ -1,4 +1,4 @@
-"""Reads images and videos of the pocket world by comparing masks with rendered templates."""
+"""Classifies images and videos of the pocket world by comparing masks with rendered templates."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from nextgpt_pl.pocket.world.scenes import (
     VideoScene,
 )
 
-_SEEN = 40.0  # distance from the background, in levels, from which a pixel belongs to an object
-_LEAST_AREA = 18.0  # pixels; less is no object
-_LARGEST_AREA = 1000.0  # more is no object either
-_LEAST_OVERLAP = 0.5  # with the best template; noise and fragments stay below
-_FAR = 8.0  # pixels from a position; farther is at no position
+_MIN_CONTRAST = 40.0  # minimum distance from the background of an object's pixel, in levels
+_MIN_AREA = 18.0  # minimum area of an object in pixels
+_MAX_AREA = 1000.0  # maximum area of an object in pixels
+_MIN_OVERLAP = 0.5  # with the best template; noise and fragments are below
+_MAX_OFFSET = 8.0  # maximum distance of an object from its position in pixels
 _BETWEEN_SIZES = float(np.mean(list(SIZES.values())))
 _CENTER = IMAGE_SIZE / 2
 
@@ -53,29 +53,29 @@ def _background(picture: np.ndarray) -> np.ndarray:
     return np.median(border, axis=0)
 
 
-def _near(seen: np.ndarray) -> np.ndarray:
-    """Within two pixels of what is seen: the rest is noise of the background."""
-    grown = np.pad(seen, 2)
+def _near(mask: np.ndarray) -> np.ndarray:
+    """Dilate a mask by two pixels; everything else is background noise."""
+    dilated = np.pad(mask, 2)
     for axis in (0, 1):
-        grown = np.logical_or.reduce([np.roll(grown, step, axis) for step in range(-2, 3)])
-    return grown[2:-2, 2:-2]
+        dilated = np.logical_or.reduce([np.roll(dilated, step, axis) for step in range(-2, 3)])
+    return dilated[2:-2, 2:-2]
 
 
 def _blob(picture: np.ndarray, background: np.ndarray, window: np.ndarray | None = None) -> _Blob | None:
-    """The object within a window (all of the picture by default), or ``None``."""
+    """The object within a window (by default the full image); ``None`` if there is none."""
     distance = np.sqrt(np.square(picture - background).sum(-1))
     if window is not None:
         distance = distance * window
-    seen = distance > _SEEN
-    if seen.sum() < _LEAST_AREA:
+    seen = distance > _MIN_CONTRAST
+    if seen.sum() < _MIN_AREA:
         return None
-    # the core, away from smeared edges, has the object's own colour
+    # the core of the object, away from blurred edges, has its colour
     core = distance >= 0.8 * np.percentile(distance[seen], 80)
     colour = np.median(picture[core], axis=0)
-    contrast = max(_SEEN, float(np.sqrt(np.square(colour - background).sum())))
-    mask = np.clip((distance / contrast - 0.15) / 0.75, 0, 1) * _near(distance > max(_SEEN, 0.3 * contrast))
+    contrast = max(_MIN_CONTRAST, float(np.sqrt(np.square(colour - background).sum())))
+    mask = np.clip((distance / contrast - 0.15) / 0.75, 0, 1) * _near(distance > max(_MIN_CONTRAST, 0.3 * contrast))
     area = mask.sum()
-    if not _LEAST_AREA <= area <= _LARGEST_AREA:
+    if not _MIN_AREA <= area <= _MAX_AREA:
         return None
     ys, xs = np.mgrid[:IMAGE_SIZE, :IMAGE_SIZE] + 0.5
     return _Blob(mask, _nearest(colour, COLOURS), float((mask * xs).sum() / area), float((mask * ys).sum() / area))
@@ -97,7 +97,7 @@ def _template(shape: str, extent: float, angle: float, fraction_x: float, fracti
 
 
 def _overlap(blob: _Blob, shape: str, angle: float = 0.0) -> tuple[float, float]:
-    """Soft intersection over union with the template of the blob's own area and place, and its extent."""
+    """Soft intersection over union with the template of the blob's area and position, and its extent."""
     per_square, offset_x, offset_y = _unit(shape, angle)
     extent = float(np.sqrt(blob.area / per_square))
     x, y = blob.x - offset_x * extent - _CENTER, blob.y - offset_y * extent - _CENTER
@@ -115,34 +115,34 @@ def _thing(blob: _Blob, position: str) -> Thing | None:
     scores = {shape: _overlap(blob, shape) for shape in SHAPES}
     shape = max(scores, key=lambda s: scores[s][0])
     overlap, extent = scores[shape]
-    return Thing(shape, blob.colour, _size(extent), position) if overlap >= _LEAST_OVERLAP else None
+    return Thing(shape, blob.colour, _size(extent), position) if overlap >= _MIN_OVERLAP else None
 
 
-def _halves(everything: _Blob) -> tuple[tuple[str, np.ndarray], ...]:
-    """The places of objects and where to look for each: one place, or two with a gap through the middle between."""
+def _halves(blob: _Blob) -> tuple[tuple[str, np.ndarray], ...]:
+    """Positions of the objects with a window for each: one position, or two that are separated by an empty middle."""
     half = IMAGE_SIZE // 2
-    for axis, places in ((0, ("left", "right")), (1, ("top", "bottom"))):
-        profile = everything.mask.sum(axis=axis)
+    for axis, names in ((0, ("left", "right")), (1, ("top", "bottom"))):
+        profile = blob.mask.sum(axis=axis)
         sides = profile[: half - 1].sum(), profile[half + 1 :].sum()
-        if min(sides) > _LEAST_AREA and profile[half - 1 : half + 1].sum() < 1.0:
+        if min(sides) > _MIN_AREA and profile[half - 1 : half + 1].sum() < 1.0:
             low = np.zeros((IMAGE_SIZE, IMAGE_SIZE))
             low[(slice(None), slice(None, half)) if axis == 0 else slice(None, half)] = 1
-            return (places[0], low), (places[1], 1 - low)
-    at = min(POSITIONS, key=lambda n: np.hypot(POSITIONS[n][0] - everything.x, POSITIONS[n][1] - everything.y))
-    return ((at, np.ones((IMAGE_SIZE, IMAGE_SIZE))),)
+            return (names[0], low), (names[1], 1 - low)
+    position = min(POSITIONS, key=lambda n: np.hypot(POSITIONS[n][0] - blob.x, POSITIONS[n][1] - blob.y))
+    return ((position, np.ones((IMAGE_SIZE, IMAGE_SIZE))),)
 
 
 def judge_image(image: np.ndarray) -> ImageScene | None:
     """The one or two objects of an image ``(64, 64, 3)`` uint8 and its background; ``None`` if unrecognisable."""
     picture = image.astype(float)
     background = _background(picture)
-    everything = _blob(picture, background)
-    if everything is None:
+    all_objects = _blob(picture, background)
+    if all_objects is None:
         return None
     things = []
-    for place, window in _halves(everything):
+    for place, window in _halves(all_objects):
         blob = _blob(picture, background, window)
-        if blob is None or np.hypot(POSITIONS[place][0] - blob.x, POSITIONS[place][1] - blob.y) > _FAR:
+        if blob is None or np.hypot(POSITIONS[place][0] - blob.x, POSITIONS[place][1] - blob.y) > _MAX_OFFSET:
             return None
         thing = _thing(blob, place)
         if thing is None:
@@ -167,7 +167,7 @@ def _motion(blobs: list[_Blob]) -> str | None:
 
 
 def _spinning_shape(blobs: list[_Blob]) -> tuple[str, float] | None:
-    """The shape that turns; ``None`` where nothing does."""
+    """The rotating shape and its overlap; ``None`` if no shape rotates."""
     angles = np.arange(0, 180, 22.5)
     best: dict[str, tuple[float, float]] = {}
     for shape in (s for s in SHAPES if s not in ROUND_SHAPES):
@@ -183,8 +183,8 @@ def judge_video(frames: np.ndarray) -> VideoScene | None:
     """The moving object of a video ``(T, 64, 64, 3)`` uint8 and its background; ``None`` if unrecognisable."""
     pictures = frames.astype(float)
     background = np.median([_background(p) for p in pictures], axis=0)
-    found = [_blob(p, background) for p in pictures]
-    blobs = [b for b in found if b is not None]
+    candidates = [_blob(p, background) for p in pictures]
+    blobs = [b for b in candidates if b is not None]
     if len(blobs) < len(pictures) or (motion := _motion(blobs)) is None:
         return None
     if motion == "spin":
@@ -196,7 +196,7 @@ def judge_video(frames: np.ndarray) -> VideoScene | None:
         means = {s: float(np.mean([_overlap(b, s)[0] for b in blobs])) for s in SHAPES}
         shape = max(means, key=lambda s: means[s])
         overlap = means[shape]
-    if overlap < _LEAST_OVERLAP:
+    if overlap < _MIN_OVERLAP:
         return None
     colours = [b.colour for b in blobs]
     extent = float(np.median([_overlap(b, shape)[1] for b in blobs]))

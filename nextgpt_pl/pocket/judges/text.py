@@ -1,4 +1,4 @@
-"""Reads scenes back from what is said of them; knows the words of ``grammar.py`` and no network."""
+"""Parses descriptions of scenes with the vocabulary of ``grammar.py``, without any trained network."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def _find(text: str, words: Mapping[str, tuple[str, ...]]) -> list[tuple[int, st
 
 
 def _only(text: str, words: Mapping[str, tuple[str, ...]]) -> str | None:
-    """The one word of a table that the text has; ``None`` if it has none or several."""
-    found = {word for _, word in _find(text, words)}
-    return found.pop() if len(found) == 1 else None
+    """The only word of a table that the text contains; ``None`` if it contains none or several."""
+    words_in_text = {word for _, word in _find(text, words)}
+    return words_in_text.pop() if len(words_in_text) == 1 else None
 
 
 _SHAPES, _COLOURS = _with_synonyms(SHAPES), _with_synonyms(tuple(COLOURS))
@@ -71,8 +71,8 @@ _PITCHES = {name: grammar.PITCH_WORDS[name] for name in PITCHES}
 _PATTERNS = {name: grammar.PATTERN_WORDS[name] for name in PATTERNS}
 
 
-def _before(found: list[tuple[int, str]], start: int, end: int) -> str | None:
-    inside = [word for position, word in found if start <= position < end]
+def _before(positions: list[tuple[int, str]], start: int, end: int) -> str | None:
+    inside = [word for position, word in positions if start <= position < end]
     return inside[-1] if inside else None
 
 
@@ -102,7 +102,7 @@ def _read_video(text: str) -> VideoScene | None:
     colour = _only(text, _COLOURS)
     rest = text
     for phrase in grammar.MOTION_WORDS.get(motion or "", ()):
-        rest = rest.replace(phrase, "")  # "becoming larger" is no size
+        rest = rest.replace(phrase, "")  # "becoming larger" is not a size
     shape, sizes = _only(rest, _SHAPES), {size for _, size in _find(rest, _SIZES)}
     size = sizes.pop() if len(sizes) == 1 else None
     if motion is None or background is None or colour is None or shape is None or (size is None) != (motion == "grow"):
@@ -113,7 +113,7 @@ def _read_video(text: str) -> VideoScene | None:
 def _read_audio(text: str) -> AudioScene | None:
     pattern = _only(text, _PATTERNS)
     for phrase in _PATTERNS.get(pattern or "", ()):
-        text = text.replace(phrase, "")  # "at a constant pitch" is no pitch
+        text = text.replace(phrase, "")  # "at a constant pitch" is not a pitch
     timbre, pitch = _only(text, _TIMBRES), _only(text, _PITCHES)
     if timbre is None or pitch is None or pattern is None:
         return None
@@ -125,23 +125,23 @@ _READ = {Modality.IMAGE: _read_image, Modality.VIDEO: _read_video, Modality.AUDI
 
 
 def judge_text(text: str, modality: Modality) -> Scene | None:
-    """The scene that a text describes; ``None`` where an attribute is missing, or said twice in different ways."""
+    """The scene that a text describes; ``None`` if an attribute is missing or ambiguous."""
     return _READ[modality](text.lower())
 
 
 def named(text: str) -> set[str]:
-    """All attributes that a text names."""
+    """All attribute values that a text names."""
     return {word for table in _TABLES for _, word in _find(text.lower(), table)}
 
 
-def judge_said(text: str, wanted: Scene | Answer) -> Scene | Answer | None:
-    """What a text says that is to describe a scene, or to give an answer.
+def judge_said(text: str, expected: Scene | Answer) -> Scene | Answer | None:
+    """Parse a text that should describe a scene or give an answer.
 
-    An answer counts as given, and is returned, if the text names the same attributes, or where it names none if it is
-    the same text; else ``None``.
+    The expected answer is returned if the text names the same attributes; an answer without attributes must be equal
+    to the text. Otherwise ``None`` is returned.
     """
-    if not isinstance(wanted, Answer):
-        return judge_text(text, modality_of(wanted))
-    attributes = named(wanted.words)
-    same_words = text.lower().strip() == wanted.words.lower()
-    return wanted if named(text) == attributes and (attributes or same_words) else None
+    if not isinstance(expected, Answer):
+        return judge_text(text, modality_of(expected))
+    attributes = named(expected.words)
+    same_words = text.lower().strip() == expected.words.lower()
+    return expected if named(text) == attributes and (attributes or same_words) else None

@@ -1,1 +1,1 @@
-"""The procedural world: scenes, words, pixels and samples, dialogues, users."""
+"""The procedural world: scenes, captions, rendering, dialogues, user messages."""

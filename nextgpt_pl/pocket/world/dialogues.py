@@ -1,11 +1,10 @@
-"""Dialogues of the pocket world with media on both sides: what instruction tuning learns from, and is judged by.
+"""Dialogues of the pocket world with media in user and assistant messages, for instruction tuning and its evaluation.
 
-A dialogue's ``attributes`` hold its ``route`` (``image->video``) and, under ``expected``, what its last reply must
-show or say: pairs of a kind (``text`` or a modality) and a scene or an answer, in order.
+A dialogue's ``attributes`` are its ``route`` (``image->video``) and, under ``expected``, the content of the last reply:
+pairs of a kind (``text`` or a modality) and a scene or an answer, in order.
 
-Requests are worded freely, and typed as people type (``users.py``); replies describe a medium, shown or made, always in
-the same words and order. Where an LLM that writes its likeliest word may name either of two objects first, it begins
-with the one and goes on as if with the other.
+User messages vary in wording and style (``users.py``). Replies describe a medium always in the same words and order: if
+either of two objects could come first, greedy decoding would mix descriptions of both.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ from nextgpt_pl.samples import Dialogue, Media, MediaPart, Message, Part, TextPa
 
 Expected = tuple[tuple[str, Scene | Answer], ...]
 
-_BRIEF_SHARE = 0.2  # of the media in requests for two
+_BRIEF_SHARE = 0.2  # share of brief descriptions in requests for two media
 
-# begins as the pocket LLM begins a reply: it is to speak again, behind a medium, and its vocabulary is frozen
+# like the first words of a reply, which the pocket LLM knows; its vocabulary is frozen
 _ALSO = ("This is {}.", "Here you are: {}.")
 
 
 @dataclass(frozen=True)
 class SceneRenderer:
-    """Renders a scene with jitter of its own; hashable, so that its encoder feature is remembered."""
+    """Renders a scene with random jitter; hashable, so that its encoder features can be cached."""
 
     scene: Scene
     seed: str
@@ -53,13 +52,13 @@ def _shown(scene: Scene, rng: Random) -> MediaPart:
 
 
 def _made(scene: Scene, rng: Random, forms: tuple[str, ...] = talk.HERE) -> tuple[Part, ...]:
-    """The assistant's medium, behind a sentence that says what it shows."""
+    """A sentence that describes the assistant's medium, and the medium."""
     caption = grammar.plain_caption(scene)
     return TextPart(pick(rng, forms).format(caption)), MediaPart(talk.modality_of(scene), caption=caption)
 
 
-def _exchange(asked: tuple[Part, ...], answered: tuple[Part, ...]) -> tuple[Message, Message]:
-    return Message("user", asked), Message("assistant", answered)
+def _exchange(user_parts: tuple[Part, ...], assistant_parts: tuple[Part, ...]) -> tuple[Message, Message]:
+    return Message("user", user_parts), Message("assistant", assistant_parts)
 
 
 Turn = tuple[tuple[Message, ...], Expected]
@@ -69,8 +68,8 @@ def _describe(modality: Modality) -> Callable[[Random, Split], Turn]:
     def turn(rng: Random, split: Split) -> Turn:
         scene = draw_scene(modality, rng, split)
         answer = TextPart(talk.sentence(grammar.plain_caption(scene)))
-        asked = (_shown(scene, rng), TextPart(users.question(modality, rng)))
-        return _exchange(asked, (answer,)), (("text", scene),)
+        question = (_shown(scene, rng), TextPart(users.question(modality, rng)))
+        return _exchange(question, (answer,)), (("text", scene),)
 
     return turn
 
@@ -78,41 +77,41 @@ def _describe(modality: Modality) -> Callable[[Random, Split], Turn]:
 def _produce(modality: Modality) -> Callable[[Random, Split], Turn]:
     def turn(rng: Random, split: Split) -> Turn:
         scene = draw_scene(modality, rng, split)
-        asked = users.request(modality, grammar.caption(scene, rng), rng)
-        return _exchange((TextPart(asked),), _made(scene, rng)), ((modality.value, scene),)
+        question = users.request(modality, grammar.caption(scene, rng), rng)
+        return _exchange((TextPart(question),), _made(scene, rng)), ((modality.value, scene),)
 
     return turn
 
 
 def _brief(rng: Random, split: Split) -> Turn:
-    """A request that leaves attributes out."""
+    """A request that omits attributes."""
     modality = pick(rng, GENERATED)
-    wanted, scene = users.brief(modality, rng, split)
-    asked = TextPart(users.request(modality, wanted, rng))
-    return _exchange((asked,), _made(scene, rng)), ((modality.value, scene),)
+    description, scene = users.brief(modality, rng, split)
+    question = TextPart(users.request(modality, description, rng))
+    return _exchange((question,), _made(scene, rng)), ((modality.value, scene),)
 
 
 def _ask(rng: Random, split: Split) -> Turn:
     """A question about one attribute of a shown medium."""
     scene = draw_scene(pick(rng, GENERATED), rng, split)
-    asked, answer = talk.asked_of(scene, rng)
-    return _exchange((_shown(scene, rng), TextPart(asked)), (TextPart(answer),)), (("text", Answer(answer)),)
+    question, answer = talk.asked_of(scene, rng)
+    return _exchange((_shown(scene, rng), TextPart(question)), (TextPart(answer),)), (("text", Answer(answer)),)
 
 
 def _moving(rng: Random, split: Split) -> Turn:
-    """A picture and a motion; the reply is a video of that object."""
-    scene, asked, moving = talk.animated(rng, split)
-    return _exchange((_shown(scene, rng), TextPart(asked)), _made(moving, rng)), ((Modality.VIDEO.value, moving),)
+    """An image and a motion; the reply is a video of that object."""
+    scene, question, moving = talk.animated(rng, split)
+    return _exchange((_shown(scene, rng), TextPart(question)), _made(moving, rng)), ((Modality.VIDEO.value, moving),)
 
 
 def _sound_seen(rng: Random, split: Split) -> Turn:
-    """A sound; the reply is its picture."""
-    sound, asked, picture = talk.pictured(rng, split)
-    return _exchange((_shown(sound, rng), TextPart(asked)), _made(picture, rng)), ((Modality.IMAGE.value, picture),)
+    """Audio; the reply is the image that stands for it."""
+    sound, question, picture = talk.pictured(rng, split)
+    return _exchange((_shown(sound, rng), TextPart(question)), _made(picture, rng)), ((Modality.IMAGE.value, picture),)
 
 
 def _changed(modalities: tuple[Modality, ...], rng: Random, split: Split) -> tuple[Scene, str, Scene]:
-    """A scene of one of the modalities, a change in words, and the scene after it; both of the split."""
+    """A scene of one of the modalities, the text of a change, and the changed scene; both scenes are of the split."""
     while True:
         modality = pick(rng, modalities) if len(modalities) > 1 else modalities[0]
         scene = draw_scene(modality, rng, split)
@@ -124,14 +123,14 @@ def _changed(modalities: tuple[Modality, ...], rng: Random, split: Split) -> tup
 
 
 def _edited(rng: Random, split: Split) -> Turn:
-    """A picture and a change; the reply is the changed picture."""
+    """An image and a change; the reply is the changed image."""
     scene, change, after = _changed((Modality.IMAGE,), rng, split)
-    asked = (_shown(scene, rng), TextPart(f"The same, {change}."))
-    return _exchange(asked, _made(after, rng)), ((Modality.IMAGE.value, after),)
+    question = (_shown(scene, rng), TextPart(f"The same, {change}."))
+    return _exchange(question, _made(after, rng)), ((Modality.IMAGE.value, after),)
 
 
 def _in_words(modality: Modality, rng: Random, split: Split) -> tuple[str, Scene]:
-    """A caption, or now and then few words, and the scene."""
+    """A caption or sometimes a brief description, and its scene."""
     if rng.random() < _BRIEF_SHARE:
         return users.brief(modality, rng, split)
     scene = draw_scene(modality, rng, split)
@@ -139,20 +138,20 @@ def _in_words(modality: Modality, rng: Random, split: Split) -> tuple[str, Scene
 
 
 def _picture_and_sound(rng: Random, split: Split) -> Turn:
-    """Two media in one reply, in the order in which they were asked for."""
+    """Two media in one reply, in the order of the request."""
     kinds = [Modality.IMAGE, Modality.AUDIO]
     if rng.random() < 0.5:
         kinds.reverse()
-    wanted = [_in_words(kind, rng, split) for kind in kinds]
-    scenes = [scene for _, scene in wanted]
-    said = users.request_both([(kind, words) for kind, (words, _) in zip(kinds, wanted, strict=True)], rng)
-    answered = (*_made(scenes[0], rng), *_made(scenes[1], rng, _ALSO))
+    descriptions = [_in_words(kind, rng, split) for kind in kinds]
+    scenes = [scene for _, scene in descriptions]
+    text = users.request_both([(kind, words) for kind, (words, _) in zip(kinds, descriptions, strict=True)], rng)
+    reply = (*_made(scenes[0], rng), *_made(scenes[1], rng, _ALSO))
     expected = tuple((k.value, s) for k, s in zip(kinds, scenes, strict=True))
-    return _exchange((TextPart(said),), answered), expected
+    return _exchange((TextPart(text),), reply), expected
 
 
 def _followed_up(rng: Random, split: Split) -> Turn:
-    """A medium is made, then made again with a change: the second request refers to the first reply."""
+    """A medium is generated, then generated again with a change; the second request refers to the first reply."""
     scene, change, after = _changed(GENERATED, rng, split)
     modality = talk.modality_of(scene)
     first = _exchange((TextPart(users.request(modality, grammar.caption(scene, rng), rng)),), _made(scene, rng))
@@ -161,13 +160,13 @@ def _followed_up(rng: Random, split: Split) -> Turn:
 
 
 def _beyond(rng: Random, split: Split) -> Turn:
-    """A request or a question that nothing in the pocket world answers."""
+    """A request or question about something outside the pocket world."""
     answer = TextPart(users.BEYOND)
     return _exchange((TextPart(users.beyond(rng, split)),), (answer,)), (("text", Answer(users.BEYOND)),)
 
 
 def _chat(rng: Random, split: Split) -> Turn:
-    """Words alone."""
+    """A conversation of text only."""
     kinds = (talk.repeat, talk.paraphrase, talk.ask, talk.small_talk, talk.small_talk)
     turns = pick(rng, kinds)(rng, split)
     return tuple(Message(role, (TextPart(text),)) for role, text in turns), ()  # type: ignore[arg-type]
@@ -189,12 +188,12 @@ ROUTES: dict[str, Callable[[Random, Split], Turn]] = {
 
 
 def _typed(message: Message, rng: Random) -> Message:
-    said = (TextPart(users.typed(p.text, rng)) if isinstance(p, TextPart) else p for p in message.parts)
-    return replace(message, parts=tuple(said))
+    parts = (TextPart(users.typed(p.text, rng)) if isinstance(p, TextPart) else p for p in message.parts)
+    return replace(message, parts=tuple(parts))
 
 
 def dialogue(route: str, split: Split, index: int, seed: int = 0) -> Dialogue:
-    """Dialogue ``index`` of a route; a third of the training dialogues have an exchange of another route in front."""
+    """Dialogue ``index`` of a route; a third of the training dialogues begin with an exchange of another route."""
     key = f"pocket-{seed}/{split}/{route}/{index}"
     rng = Random(f"dialogue/{key}")
     messages, expected = ROUTES[route](rng, split)

@@ -1,6 +1,6 @@
-"""How the pocket world is spoken of: captions, requests and questions, in varied wording.
+"""Captions, requests and questions of the pocket world, in varied wording.
 
-Every caption names every attribute of its scene, so a caption and its scene say the same thing.
+A caption names every attribute of its scene, so it determines the scene.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from random import Random
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.world.scenes import AudioScene, ImageScene, Scene, Thing, VideoScene, pick
 
-# canonical word -> other words for it; the canonical one is taken half of the time
+# canonical word -> synonyms; the canonical word is used half of the time
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "small": ("little", "tiny"),
     "large": ("big", "huge"),
@@ -111,7 +111,7 @@ def with_article(phrase: str) -> str:
 
 
 def look(shape: str, colour: str, size: str | None, rng: Random) -> str:
-    """An object without its place: ``a small red circle``."""
+    """An object without its position: ``a small red circle``."""
     words = [vary(size, rng)] if size else []
     return with_article(" ".join([*words, vary(colour, rng), vary(shape, rng)]))
 
@@ -176,30 +176,30 @@ def caption(scene: Scene, rng: Random) -> str:
 
 
 def plain_caption(scene: Scene) -> str:
-    """The same in one wording and one order: canonical words, the first object first."""
+    """A caption in fixed wording and order: canonical words, objects in the order of the scene."""
     if isinstance(scene, AudioScene):
         pitch, timbre = PITCH_WORDS[scene.pitch][0], TIMBRE_WORDS[scene.timbre][0]
         return f"{with_article(f'{pitch} {timbre}')} {PATTERN_WORDS[scene.pattern][0]}"
     if isinstance(scene, VideoScene):
-        said = f"{_plain_look(scene)} {MOTION_WORDS[scene.motion][0]}"
+        words = f"{_plain_look(scene)} {MOTION_WORDS[scene.motion][0]}"
     elif len(scene.things) == 1:
-        said = f"{_plain_look(scene.things[0])} {_PLACE[scene.things[0].position]}"
+        words = f"{_plain_look(scene.things[0])} {_PLACE[scene.things[0].position]}"
     else:
         first, second = scene.things
         relation = "to the left of" if first.position == "left" else "above"
-        said = f"{_plain_look(first)} {relation} {_plain_look(second)}"
-    return f"{said} on a {scene.background} background"
+        words = f"{_plain_look(first)} {relation} {_plain_look(second)}"
+    return f"{words} on a {scene.background} background"
 
 
 def _plain_look(thing: Thing | VideoScene) -> str:
     return with_article(" ".join(filter(None, (thing.size, thing.colour, thing.shape))))
 
 
-def request(modality: Modality, wanted: str, rng: Random) -> str:
-    """What a user says who wants a medium of that caption."""
-    return pick(rng, REQUESTS[modality]).format(wanted)
+def request(modality: Modality, caption: str, rng: Random) -> str:
+    """A user's request for a medium with that caption."""
+    return pick(rng, REQUESTS[modality]).format(caption)
 
 
 def question(modality: Modality, rng: Random) -> str:
-    """What a user says who wants a medium described."""
+    """A user's request for the description of a medium."""
     return pick(rng, QUESTIONS[modality])

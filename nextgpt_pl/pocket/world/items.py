@@ -1,4 +1,4 @@
-"""Captioned pairs of the pocket world: scenes with their words and their pixels or samples."""
+"""Captioned pairs of the pocket world: captions and rendered media of scenes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def captioned_pair(split: Split, modality: Modality, index: int, seed: int = 0) 
         media=rendered(modality, render.Renderer(scene, split, modality, index, seed)),
         instruction=grammar.request(modality, caption, words),
         question=grammar.question(modality, words),
-        # in one wording, so that the order of its words tells which attribute belongs to which object
+        # in fixed wording, so that word order assigns attributes to objects
         description=talk.sentence(grammar.plain_caption(scene)),
         attributes=attributes(scene),
     )

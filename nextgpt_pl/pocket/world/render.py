@@ -1,7 +1,7 @@
-"""Pixels and samples of pocket scenes. NumPy only; picklable, so that data-loader workers can render.
+"""Rendering of pocket scenes with NumPy; picklable, so that data-loader workers can render.
 
-Small jitter of place, size and pitch keeps the networks from learning one template per combination; it is far
-below the distance between two attribute values.
+Small jitter of position, size and pitch prevents networks from memorising one template per combination. It is far below
+the distance between two attribute values.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from nextgpt_pl.pocket.world.scenes import (
     item_rng,
 )
 
-VERSION = 1  # raised when a scene is drawn differently; see nextgpt_pl.features.keys
+VERSION = 1  # raise it when a scene is rendered differently; see nextgpt_pl.features.keys
 _OVERSAMPLE = 3  # coverage is sampled on a 3 x 3 grid per pixel
-_SHIFT, _STRETCH = 0.5, 0.25  # jitter of place and of half extent in pixels: what small decoders can learn in an hour
+_SHIFT, _STRETCH = 0.5, 0.25  # jitter of position and of half extent in pixels, which small decoders can learn
 _RING_HOLE = 0.55
 _CROSS_ARM = 0.36
 _STAR_INNER = 0.45
@@ -51,11 +51,11 @@ class Renderer:
     seed: int
 
     def __call__(self) -> np.ndarray:
-        """Render; the same array at every call."""
+        """Render the item; every call returns the same array."""
         return render(self.scene, item_rng(self.split, self.modality, self.index, self.seed, "render"))
 
     def content_key(self) -> str:
-        """What the array is made of, for caches: the scene, and the version of the code that draws it."""
+        """Identifies the array in caches: the scene, and the version of the rendering code."""
         return f"{self!r} {VERSION}"
 
 
@@ -75,7 +75,7 @@ def _jitter(rng: Random, amount: float) -> float:
 def shape_mask(shape: str, cx: float, cy: float, extent: float, angle: float = 0.0) -> np.ndarray:
     """Coverage ``(64, 64)`` in [0, 1] of a shape centred at (cx, cy), ``extent`` pixels to each side.
 
-    ``angle`` is in degrees, clockwise. Every shape has about the same extent, so size can be read from it.
+    ``angle`` is in degrees, clockwise. All shapes have about the same extent, so size can be classified.
     """
     n = IMAGE_SIZE * _OVERSAMPLE
     grid = (np.arange(n) + 0.5) / _OVERSAMPLE
@@ -162,8 +162,8 @@ def render_video(scene: VideoScene, rng: Random) -> np.ndarray:
     return np.stack(frames)
 
 
-# The tables of sounds hold more than the world names: WIDER lists what only pre-training hears, so that decoders do not
-# learn the world's few combinations by heart.
+# The audio tables have more values than the world: WIDER lists those that only pre-training uses, so that decoders do
+# not memorise the world's few combinations.
 # relative frequency and amplitude of each partial
 _PARTIALS: dict[str, tuple[tuple[float, float], ...]] = {
     "sine": ((1.0, 1.0),),
@@ -192,19 +192,19 @@ _NOISE_WIDTH = 0.35  # of the centre frequency, to each side
 _LOUDNESS = 0.12  # root mean square over the two seconds, before decay
 
 
-def between(one: str, other: str, share: float) -> str:
-    """The name of an attribute that lies so far on the way from one to another: ``steady~tremolo~0.30``."""
-    return f"{one}~{other}~{share:.2f}"
+def between(first: str, second: str, share: float) -> str:
+    """The name of an interpolated attribute value, ``share`` of the way to the second: ``steady~tremolo~0.30``."""
+    return f"{first}~{second}~{share:.2f}"
 
 
 def parts_of_value(value: str) -> list[tuple[str, float]]:
-    """Of which named values an attribute of a sound is made, and their shares; a named one is of itself alone."""
-    one, *others = value.split("~")
-    return [(one, 1 - float(others[1])), (others[0], float(others[1]))] if others else [(one, 1.0)]
+    """The named values of an interpolated attribute value with their shares; a named value has share 1."""
+    first, *rest = value.split("~")
+    return [(first, 1 - float(rest[1])), (rest[0], float(rest[1]))] if rest else [(first, 1.0)]
 
 
 def pitches() -> tuple[str, ...]:
-    """The named ones, wider ones too, from low to high."""
+    """Names of all pitches, including those of pre-training, in ascending order."""
     return tuple(sorted(_CENTRES, key=lambda name: _CENTRES[name]))
 
 
@@ -221,7 +221,7 @@ def _envelope(timbre: str, pattern: str, t: np.ndarray) -> np.ndarray:
     envelope = np.minimum(1.0, onset_age / 0.01)
     if timbre in _DECAY:
         envelope = envelope * np.exp(-onset_age / _DECAY[timbre])
-    if pattern in _BEEPS:  # silence as long after each
+    if pattern in _BEEPS:  # each beep is followed by silence of equal length
         envelope = envelope * np.clip((period / 2 - onset_age) / 0.02, 0, 1)
     if pattern in _TREMOLO:
         envelope = envelope * (0.5 + 0.5 * np.cos(2 * np.pi * _TREMOLO[pattern] * t))
@@ -229,8 +229,8 @@ def _envelope(timbre: str, pattern: str, t: np.ndarray) -> np.ndarray:
 
 
 def _tone(timbre: str, centre: float, phase: np.ndarray, rng: Random) -> np.ndarray:
-    """One named timbre over time, as loud throughout."""
-    if timbre == "noise":  # a band of random partials: the same noise on every machine
+    """One named timbre over time, with constant loudness."""
+    if timbre == "noise":  # a band of random partials, reproducible on every machine
         partials = tuple((1 + _jitter(rng, _NOISE_WIDTH), 1.0) for _ in range(_NOISE_PARTIALS))
     else:
         partials = tuple((k, a) for k, a in _PARTIALS[timbre] if k * centre * HIGHEST_GLIDE < SAMPLE_RATE / 2)
@@ -241,7 +241,7 @@ def _tone(timbre: str, centre: float, phase: np.ndarray, rng: Random) -> np.ndar
 def render_audio(scene: AudioScene, rng: Random) -> np.ndarray:
     """``(32000,)`` float32 in [-1, 1], 16 kHz, on the grid of 16-bit samples.
 
-    Of an attribute between two, pitch and glide lie between theirs, and waves and envelopes are mixed.
+    For interpolated attribute values, pitch and glide are interpolated, and waves and envelopes are mixed.
     """
     t = np.arange(int(SAMPLE_RATE * AUDIO_SECONDS)) / SAMPLE_RATE
     centre = prod(_CENTRES[name] ** share for name, share in parts_of_value(scene.pitch))

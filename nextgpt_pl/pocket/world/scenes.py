@@ -1,8 +1,8 @@
-"""The pocket world: which scenes exist, which are held out, and item number ``index`` of a split.
+"""The pocket world: its scenes, the held-out scenes, and the items of a split by index.
 
-A seed and an index give the same item on every machine: all choices come from :class:`random.Random`, whose
-``random()`` stream is fixed by the language. A scene is *held out* by its combination of attributes, never by
-its wording, jitter or index, so no held-out combination is ever seen in training.
+A seed and an index determine an item on every machine: all random choices use :class:`random.Random`, whose
+``random()`` stream is fixed by the language. A scene is *held out* by its combination of attributes, not by wording,
+jitter or index, so no held-out combination occurs in training.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ POSITIONS: dict[str, tuple[float, float]] = {  # centre (x, y) in pixels, y poin
     "top": (32, 15),
     "bottom": (32, 49),
 }
-OPPOSITE_POSITIONS = (("left", "right"), ("top", "bottom"))  # where two large objects cannot overlap
+OPPOSITE_POSITIONS = (("left", "right"), ("top", "bottom"))  # two large objects do not overlap there
 MOTIONS = ("left", "right", "up", "down", "grow", "spin", "bounce")
-ROUND_SHAPES = ("circle", "ring")  # turning them shows nothing
+ROUND_SHAPES = ("circle", "ring")  # rotation is not visible
 TIMBRES = ("sine", "square wave", "bell", "noise", "pluck")
 PITCHES: dict[str, float] = {"low": 200.0, "medium": 480.0, "high": 1150.0}  # centre frequency in hertz
-HIGHEST_GLIDE = 1.42  # over the centre: half an octave, and a little; partials that would not fit are left out
+HIGHEST_GLIDE = 1.42  # factor over the centre, about half an octave; partials above the Nyquist frequency are omitted
 PATTERNS = ("steady", "rising", "falling", "beeps", "tremolo")
 
 IMAGE_SIZE = 64
@@ -69,7 +69,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class ImageScene:
-    """One or two objects on a plain background; two always stand opposite each other, left or top first."""
+    """One or two objects on a plain background; two are always at opposite positions, left or top first."""
 
     things: tuple[Thing, ...]
     background: str
@@ -88,7 +88,7 @@ class VideoScene:
 
 @dataclass(frozen=True)
 class AudioScene:
-    """One sound of two seconds."""
+    """Audio of two seconds."""
 
     timbre: str
     pitch: str
@@ -100,21 +100,21 @@ Scene = ImageScene | VideoScene | AudioScene
 
 @dataclass(frozen=True)
 class Answer:
-    """What is to be said where no scene is to be described or shown."""
+    """The expected text of a reply that neither describes nor shows a scene."""
 
     words: str
 
 
 def pick(rng: Random, options: Sequence[T]) -> T:
-    """A uniform choice that depends on ``rng.random()`` alone, whose stream never changes between versions."""
+    """A uniform choice that uses ``rng.random()`` only, whose stream is the same in all Python versions."""
     return options[int(rng.random() * len(options))]
 
 
 def is_heldout(scene: Scene) -> bool:
     """Whether this combination of attributes is kept out of every training set.
 
-    There are only 75 sounds, so a Latin rule takes one pattern of each timbre and pitch; of the many images and
-    videos a hash takes :data:`HELDOUT_SHARE`.
+    There are only 75 audio scenes, so a Latin square holds out one pattern per timbre and pitch. Of the many images and
+    videos, a hash holds out the share :data:`HELDOUT_SHARE`.
     """
     if isinstance(scene, AudioScene):
         timbre, pitch = TIMBRES.index(scene.timbre), tuple(PITCHES).index(scene.pitch)
@@ -124,7 +124,7 @@ def is_heldout(scene: Scene) -> bool:
 
 
 def told_apart(things: Sequence[Thing]) -> bool:
-    """Whether no two objects have one look: these could only be told apart by their places."""
+    """Whether all objects differ in shape or colour; equal objects would differ in position only."""
     return len({(thing.shape, thing.colour) for thing in things}) == len(things)
 
 
@@ -177,7 +177,7 @@ def draw_scene(modality: Modality, rng: Random, split: Split = "train") -> Scene
 
 
 def audio_scenes(split: Split) -> Iterator[AudioScene]:
-    """All sounds of a split; there are few enough to list."""
+    """All audio scenes of a split."""
     for timbre, pitch, pattern in itertools.product(TIMBRES, PITCHES, PATTERNS):
         scene = AudioScene(timbre, pitch, pattern)
         if is_heldout(scene) == (split == "heldout"):
@@ -195,10 +195,10 @@ def attributes(scene: Scene | Answer) -> Mapping[str, Any]:
 
 
 def scene_of(attributes: Mapping[str, Any]) -> Scene | Answer:
-    """The scene, or the answer, with these :func:`attributes`, also after they went through JSON.
+    """The scene, or the answer, with these :func:`attributes`, also if they were read from JSON.
 
     Raises:
-        ValueError: they are of no kind of scene.
+        ValueError: no kind of scene has these attributes.
 
     """
     names = set(attributes)

@@ -1,6 +1,6 @@
-"""Text-only conversations about the pocket world, in whole and correct sentences.
+"""Text-only conversations about the pocket world, in complete and correct sentences.
 
-No media and no signal tokens occur here: producing media is what the three stages teach later.
+They contain no media and no signal tokens; the three training stages teach these later.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ _MOVE = {
     "bounce": ("Make it bounce.", "Let it hop.", "Now it jumps up and down."),
 }
 _SOUND_TO_PICTURE = ("Draw this sound.", "What does this look like?", "Show me a picture of this sound.")
-# what a sound looks like: each of its attributes decides one of the picture's
+# the image that stands for audio: each attribute of the audio determines one of the image
 _SHAPE_OF_TIMBRE = dict(zip(TIMBRES, ("circle", "square", "ring", "star", "triangle"), strict=True))
 _PLACE_OF_PITCH = dict(zip(PITCHES, ("bottom", "center", "top"), strict=True))
 _COLOUR_OF_PATTERN = dict(zip(PATTERNS, ("blue", "orange", "green", "red", "purple"), strict=True))
 
 
 def modality_of(scene: Scene) -> Modality:
-    """The medium that a scene is of."""
+    """The modality of a scene."""
     if isinstance(scene, ImageScene):
         return Modality.IMAGE
     return Modality.VIDEO if isinstance(scene, VideoScene) else Modality.AUDIO
 
 
 def sentence(text: str) -> str:
-    """Capitalised and closed by a full stop."""
+    """The text, capitalised and with a full stop."""
     return f"{text[0].upper()}{text[1:]}."
 
 
@@ -75,19 +75,19 @@ def keywords(scene: Scene, rng: Random) -> str:
         groups = [[*filter(None, [scene.size]), scene.colour, scene.shape], [scene.motion], [scene.background]]
     else:
         groups = [[scene.timbre], [scene.pitch], [scene.pattern]]
-    said = [" ".join(_shuffled(group, rng)) for group in groups]
-    return sentence(", ".join(_shuffled(said, rng)))
+    texts = [" ".join(_shuffled(group, rng)) for group in groups]
+    return sentence(", ".join(_shuffled(texts, rng)))
 
 
 def _shuffled(words: list[str], rng: Random) -> list[str]:
-    """In an order that depends on ``rng.random()`` alone, as :func:`pick` does."""
+    """Shuffle with ``rng.random()`` only, as :func:`pick` does."""
     return [word for _, word in sorted((rng.random(), word) for word in words)]
 
 
 def told(scene: Scene, rng: Random) -> str:
-    """A scene as a user tells it, with what stands between it and a question; stands where a medium will stand."""
-    said = keywords(scene, rng) if rng.random() < 0.4 else sentence(grammar.caption(scene, rng))
-    return said + pick(rng, (" ", "\n"))
+    """A scene in a user's words, followed by a space or line break; it takes the position of a medium."""
+    text = keywords(scene, rng) if rng.random() < 0.4 else sentence(grammar.caption(scene, rng))
+    return text + pick(rng, (" ", "\n"))
 
 
 def _any_scene(rng: Random, split: Split) -> Scene:
@@ -95,17 +95,20 @@ def _any_scene(rng: Random, split: Split) -> Scene:
 
 
 def repeat(rng: Random, split: Split) -> Exchange:
-    """The same words again."""
+    """A request to repeat a caption."""
     caption = grammar.caption(_any_scene(rng, split), rng)
-    asked = pick(rng, ("Repeat: {}", "Say this again: {}", "Copy this: {}")).format(caption)
-    return [("user", asked), ("assistant", sentence(caption))]
+    question = pick(rng, ("Repeat: {}", "Say this again: {}", "Copy this: {}")).format(caption)
+    return [("user", question), ("assistant", sentence(caption))]
 
 
 def paraphrase(rng: Random, split: Split) -> Exchange:
-    """The same scene in other words."""
+    """A request to rephrase a caption."""
     scene = _any_scene(rng, split)
-    asked = pick(rng, ("Say it in other words: {}", "Rephrase: {}", "What is another way to say: {}?"))
-    return [("user", asked.format(grammar.caption(scene, rng))), ("assistant", sentence(grammar.caption(scene, rng)))]
+    question = pick(rng, ("Say it in other words: {}", "Rephrase: {}", "What is another way to say: {}?"))
+    return [
+        ("user", question.format(grammar.caption(scene, rng))),
+        ("assistant", sentence(grammar.caption(scene, rng))),
+    ]
 
 
 def _asked_of_image(scene: ImageScene, rng: Random) -> tuple[str, str]:
@@ -126,8 +129,8 @@ def _asked_of_image(scene: ImageScene, rng: Random) -> tuple[str, str]:
         answers[f"What color is the {shape}?"] = f"the {shape} is {thing.colour}"
         answers[f"Where is the {shape}?"] = f"the {shape} is {grammar.place(thing.position, rng)}"
         answers[f"How big is the {shape}?"] = f"the {shape} is {thing.size}"
-    asked = pick(rng, tuple(answers))
-    return asked, sentence(answers[asked])
+    question = pick(rng, tuple(answers))
+    return question, sentence(answers[question])
 
 
 def _asked_of_video(scene: VideoScene, rng: Random) -> tuple[str, str]:
@@ -138,8 +141,8 @@ def _asked_of_video(scene: VideoScene, rng: Random) -> tuple[str, str]:
         f"What color is the {scene.shape}?": f"the {scene.shape} is {scene.colour}",
         "What color is the background?": f"the background is {scene.background}",
     }
-    asked = pick(rng, tuple(answers))
-    return asked, sentence(answers[asked])
+    question = pick(rng, tuple(answers))
+    return question, sentence(answers[question])
 
 
 def _asked_of_audio(scene: AudioScene, rng: Random) -> tuple[str, str]:
@@ -148,8 +151,8 @@ def _asked_of_audio(scene: AudioScene, rng: Random) -> tuple[str, str]:
         "What makes the sound?": f"it is {grammar.with_article(grammar.TIMBRE_WORDS[scene.timbre][0])}",
         "How does it go?": f"it is {grammar.PATTERN_WORDS[scene.pattern][0]}",
     }
-    asked = pick(rng, tuple(answers))
-    return asked, sentence(answers[asked])
+    question = pick(rng, tuple(answers))
+    return question, sentence(answers[question])
 
 
 def asked_of(scene: Scene, rng: Random) -> tuple[str, str]:
@@ -166,20 +169,20 @@ def ask(rng: Random, split: Split) -> Exchange:
     scene = _any_scene(rng, split)
     turns: Exchange = []
     for turn in range(1 + (rng.random() < 0.4)):
-        asked, answer = asked_of(scene, rng)
-        turns += [("user", f"{told(scene, rng)}{asked}" if turn == 0 else asked), ("assistant", answer)]
+        question, answer = asked_of(scene, rng)
+        turns += [("user", f"{told(scene, rng)}{question}" if turn == 0 else question), ("assistant", answer)]
     return turns
 
 
 def describe(rng: Random, split: Split, question: Callable[[Modality, Random], str] = grammar.question) -> Exchange:
-    """A scene told, and the question for its description."""
+    """A scene in words, and a request for its description."""
     scene = _any_scene(rng, split)
-    asked = question(modality_of(scene), rng)
-    return [("user", f"{told(scene, rng)}{asked}"), ("assistant", sentence(grammar.caption(scene, rng)))]
+    question_text = question(modality_of(scene), rng)
+    return [("user", f"{told(scene, rng)}{question_text}"), ("assistant", sentence(grammar.caption(scene, rng)))]
 
 
 def edited(scene: Scene, rng: Random) -> tuple[str, Scene]:
-    """An instruction that changes one attribute, and the scene after it. Two objects: the first is changed."""
+    """An instruction that changes one attribute, of the first object if there are two, and the changed scene."""
     if isinstance(scene, ImageScene):
         thing = scene.things[0]
         kind = pick(rng, ("colour", "size", "background", "shape"))
@@ -206,7 +209,7 @@ def edit(rng: Random, split: Split) -> Exchange:
 
 
 def animated(rng: Random, split: Split) -> tuple[ImageScene, str, VideoScene]:
-    """A picture of one object, a request to move it, and the video; the video is of the split."""
+    """An image of one object, a request to move it, and the video; the video is of the split."""
     while True:
         scene, motion = draw_scene(Modality.IMAGE, rng, split), pick(rng, MOTIONS)
         if not isinstance(scene, ImageScene) or len(scene.things) > 1:
@@ -221,13 +224,13 @@ def animated(rng: Random, split: Split) -> tuple[ImageScene, str, VideoScene]:
 
 
 def animate(rng: Random, split: Split) -> Exchange:
-    """A picture told, and how it shall move; the answer is the video in words."""
-    scene, asked, moving = animated(rng, split)
-    return [("user", f"{told(scene, rng)}{asked}"), ("assistant", _shown(moving, rng))]
+    """An image in words and a motion; the answer is a caption of the video."""
+    scene, question, moving = animated(rng, split)
+    return [("user", f"{told(scene, rng)}{question}"), ("assistant", _shown(moving, rng))]
 
 
 def pictured(rng: Random, split: Split) -> tuple[AudioScene, str, ImageScene]:
-    """A sound, a request for its picture, and the picture; in training no held-out one."""
+    """Audio, a request for its image, and the image, which is not held out in training."""
     while True:
         sound = draw_scene(Modality.AUDIO, rng, split)
         assert isinstance(sound, AudioScene)
@@ -238,24 +241,24 @@ def pictured(rng: Random, split: Split) -> tuple[AudioScene, str, ImageScene]:
 
 
 def picture(rng: Random, split: Split) -> Exchange:
-    """A sound told; the answer is its picture in words."""
-    sound, asked, seen = pictured(rng, split)
-    return [("user", f"{told(sound, rng)}{asked}"), ("assistant", _shown(seen, rng))]
+    """Audio in words; the answer is a caption of its image."""
+    sound, question, seen = pictured(rng, split)
+    return [("user", f"{told(sound, rng)}{question}"), ("assistant", _shown(seen, rng))]
 
 
 def _shown(scene: Scene, rng: Random) -> str:
-    """A scene in words, half of the time behind words of handing over."""
+    """A caption of a scene, half of the time with introductory words such as ``here is``."""
     caption = grammar.caption(scene, rng)
     return sentence(caption) if rng.random() < 0.5 else pick(rng, HERE).format(caption)
 
 
 def acknowledge(rng: Random, split: Split) -> Exchange:
-    """A request for a medium, answered in words alone."""
+    """A request for a medium, answered by text only."""
     scene_modality = pick(rng, GENERATED)
     scene = draw_scene(scene_modality, rng, split)
-    wanted = grammar.caption(scene, rng)
+    caption = grammar.caption(scene, rng)
     answer = pick(rng, HERE).format(grammar.caption(scene, rng))
-    return [("user", grammar.request(scene_modality, wanted, rng)), ("assistant", answer)]
+    return [("user", grammar.request(scene_modality, caption, rng)), ("assistant", answer)]
 
 
 _SMALL_TALK: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
@@ -285,13 +288,13 @@ _SMALL_TALK: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
 
 def small_talk(rng: Random, _split: Split) -> Exchange:
     """A greeting or a question about the world in general."""
-    asked, answers = pick(rng, _SMALL_TALK)
-    return [("user", pick(rng, asked)), ("assistant", pick(rng, answers))]
+    question, answers = pick(rng, _SMALL_TALK)
+    return [("user", pick(rng, question)), ("assistant", pick(rng, answers))]
 
 
 Kinds = tuple[tuple[Callable[[Random, Split], Exchange], int], ...]  # each with its weight
 
-# copying and rephrasing come often: they teach attention to carry every attribute to wherever it is needed
+# copying and rephrasing are frequent, since they teach attention to transfer every attribute
 KINDS: Kinds = (
     (repeat, 3),
     (paraphrase, 4),

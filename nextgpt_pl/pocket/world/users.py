@@ -1,7 +1,7 @@
-"""How people write to an assistant: carelessly, in few words, and of things that the pocket world does not hold.
+"""Informal user messages: careless spelling, brief requests, and requests for things outside the pocket world.
 
-Whole sentences that name every attribute are in ``talk.py``. A model that has learned from those alone answers "draw a
-red circle" with noise, since the full stop, the size, the place and the background are missing.
+Complete sentences that name every attribute are in ``talk.py``. A model trained on those only fails on "draw a red
+circle", which lacks the full stop, the size, the position and the background.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from nextgpt_pl.pocket.world.scenes import (
 )
 from nextgpt_pl.pocket.world.talk import sentence
 
-#: what a request means where it does not say
+#: default of each attribute that a request omits
 UNSAID = {
     "colour": "red",
     "size": "large",
@@ -37,7 +37,7 @@ UNSAID = {
     "pitch": "medium",
     "pattern": "steady",
 }
-_LEFT_OUT_SHARE = 0.6  # of the attributes of a brief request that can be left out
+_OMITTED_SHARE = 0.6  # share of omitted attributes in a brief request
 _CARELESS_SHARE = 0.5
 
 _GREETINGS = ("Hi! ", "Hello! ", "Hello, ", "Hey, ", "OK, ", "Thanks! ", "Great! Now ")
@@ -74,8 +74,8 @@ _MORE_REQUESTS: dict[Modality, tuple[str, ...]] = {
         "{}.",
     ),
 }
-# of two media in one sentence
-_IN_ONE_BREATH: dict[Modality, tuple[str, ...]] = {
+# requests for two media in one sentence
+_CLAUSES: dict[Modality, tuple[str, ...]] = {
     Modality.IMAGE: ("draw {}", "paint {}", "show me {}", "make a picture of {}"),
     Modality.VIDEO: ("animate {}", "film {}", "show me {}", "make a video of {}"),
     Modality.AUDIO: ("play {}", "let me hear {}", "make the sound of {}"),
@@ -86,7 +86,7 @@ _MORE_QUESTIONS: dict[Modality, tuple[str, ...]] = {
     Modality.AUDIO: ("What is this?", "Which sound is this?", "Describe this sound.", "Describe it."),
 }
 
-# what the LLM has learned from, and other words for it
+# sentences of the LLM's pre-training, and other wordings
 _REWORDED: dict[str, tuple[str, ...]] = {
     "Hello!": ("Hello there!", "Good evening!"),
     "Thank you!": ("Thanks!", "Thank you very much.", "Nice!"),
@@ -99,7 +99,7 @@ _REWORDED: dict[str, tuple[str, ...]] = {
 }
 
 BEYOND = "I only know shapes, motions and sounds."
-# of the world beyond, what is learned from, and what is asked when it is judged
+# topics outside the pocket world, for training and for evaluation
 _NOUNS: dict[Split, tuple[str, ...]] = {
     "train": (
         *("cat", "house", "tree", "car", "flower", "bird", "face", "mountain", "boat", "plane", "horse", "table"),
@@ -125,24 +125,24 @@ _QUESTIONS: dict[Split, tuple[str, ...]] = {
 }
 
 
-def request(modality: Modality, wanted: str, rng: Random) -> str:
-    """What a user says who wants a medium of that caption, in more forms than the LLM has learned from."""
-    return pick(rng, (*grammar.REQUESTS[modality], *_MORE_REQUESTS[modality])).format(wanted)
+def request(modality: Modality, caption: str, rng: Random) -> str:
+    """A user's request for a medium with that caption, in more wordings than those of the LLM's pre-training."""
+    return pick(rng, (*grammar.REQUESTS[modality], *_MORE_REQUESTS[modality])).format(caption)
 
 
-def request_both(wanted: Sequence[tuple[Modality, str]], rng: Random) -> str:
-    """What a user says who wants media of these captions in one reply, in this order."""
-    parts = (pick(rng, _IN_ONE_BREATH[modality]).format(words) for modality, words in wanted)
+def request_both(captions: Sequence[tuple[Modality, str]], rng: Random) -> str:
+    """A user's request for media with these captions in one reply, in this order."""
+    parts = (pick(rng, _CLAUSES[modality]).format(words) for modality, words in captions)
     return sentence(pick(rng, (", and ", " and ", ", then ")).join(parts))
 
 
 def question(modality: Modality, rng: Random) -> str:
-    """What a user says who wants a medium described, likewise."""
+    """A user's request for the description of a medium, in more wordings than those of the LLM's pre-training."""
     return pick(rng, (*grammar.QUESTIONS[modality], *_MORE_QUESTIONS[modality]))
 
 
 def typed(text: str, rng: Random) -> str:
-    """A sentence as it is typed: half of the time with something in front, in small letters, or without its end."""
+    """A sentence as typed by users: half of the time with a greeting, in lower case or without final punctuation."""
     text = pick(rng, (text, *_REWORDED.get(text, ())))
     if rng.random() >= _CARELESS_SHARE:
         return text
@@ -158,33 +158,33 @@ def typed(text: str, rng: Random) -> str:
 
 
 def brief(modality: Modality, rng: Random, split: Split) -> tuple[str, Scene]:
-    """Few words for a scene, and the scene of the split that they stand for: what they leave out is :data:`UNSAID`.
+    """A brief description and its scene, which is of the split; omitted attributes have the values of :data:`UNSAID`.
 
-    Of two objects of which nobody says where they are, the first is on the left.
+    If the positions of two objects are omitted, the first one is on the left.
     """
     while True:
-        unsaid = {name for name in UNSAID if rng.random() < _LEFT_OUT_SHARE}
-        # of either split: what counts is which one the scene is of that is meant
-        meant = _filled(draw_scene(modality, rng, "train" if rng.random() < 0.5 else "heldout"), unsaid)
-        if isinstance(meant, ImageScene):
-            things = tuple(_filled(thing, unsaid) for thing in meant.things)
+        unsaid = {name for name in UNSAID if rng.random() < _OMITTED_SHARE}
+        # a scene of any split, since the split of the completed scene counts
+        scene = _filled(draw_scene(modality, rng, "train" if rng.random() < 0.5 else "heldout"), unsaid)
+        if isinstance(scene, ImageScene):
+            things = tuple(_filled(thing, unsaid) for thing in scene.things)
             if len(things) == 2 and "position" in unsaid:
                 sides = zip(things, OPPOSITE_POSITIONS[0], strict=True)
                 things = tuple(replace(thing, position=side) for thing, side in sides)
             if not told_apart(things):
                 continue
-            meant = replace(meant, things=things)
-        if is_heldout(meant) == (split == "heldout"):
-            return _wording(meant, unsaid, rng), meant
+            scene = replace(scene, things=things)
+        if is_heldout(scene) == (split == "heldout"):
+            return _wording(scene, unsaid, rng), scene
 
 
-def _filled(part: Any, unsaid: set[str]) -> Any:
-    """An object or a scene, with what is not said of it as it is then."""
-    return replace(part, **{n: UNSAID[n] for n in unsaid if getattr(part, n, None) is not None})
+def _filled(target: Any, unsaid: set[str]) -> Any:
+    """An object or a scene with the default values of omitted attributes."""
+    return replace(target, **{n: UNSAID[n] for n in unsaid if getattr(target, n, None) is not None})
 
 
 def _wording(scene: Scene, unsaid: set[str], rng: Random) -> str:
-    """A scene in words, without some attributes."""
+    """A description of a scene without some attributes."""
 
     def said(name: str, words: str) -> list[str]:
         return [] if name in unsaid else [words]
