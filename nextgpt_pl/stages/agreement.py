@@ -89,8 +89,8 @@ class StepAgreement(Callback):
 
         """
         losses, self._losses = self._losses, []
-        told, gradients = self.signals.received is not None, _gradients(optimizer)
-        stop, bad_loss, bad_gradient = _agreed(told, [loss for _, loss in losses], gradients, pl_module.device)
+        signalled, gradients = self.signals.received is not None, _gradients(optimizer)
+        stop, bad_loss, bad_gradient = _agreed(signalled, [loss for _, loss in losses], gradients, pl_module.device)
         self._stop = stop
         if getattr(trainer.precision_plugin, "scaler", None) is not None and not bad_loss:
             # the gradient scaler of 16-mixed skips steps whose gradients overflow by itself
@@ -101,8 +101,8 @@ class StepAgreement(Callback):
             return
         self.skipped_in_a_row += 1
         report = _report(trainer, pl_module, losses, bad_gradient)
-        hopeless = self.skipped_in_a_row >= self.give_up_after or self._overflows >= _OVERFLOWS
-        if self.on_nonfinite == "raise" or hopeless:
+        gives_up = self.skipped_in_a_row >= self.give_up_after or self._overflows >= _OVERFLOWS
+        if self.on_nonfinite == "raise" or gives_up:
             _refuse(trainer, report, max(self.skipped_in_a_row, self._overflows))
         self.skipped += 1
         optimizer.zero_grad(set_to_none=True)  # without gradients the optimizer changes no weight
@@ -160,11 +160,11 @@ class StepAgreement(Callback):
         raise SystemExit(128 + number)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the signals back."""
+        """Restore the signal handlers."""
         self.signals.give_back()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give the signals back."""
+        """Restore the signal handlers."""
         self.signals.give_back()
 
 
@@ -191,14 +191,14 @@ def _warn_of_split_steps(trainer: Trainer) -> None:
 
 def _gradients(optimizer: Optimizer) -> list[Tensor]:
     """The gradients of this rank; of sharded parameters its local shards."""
-    found = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    return [g.to_local() if isinstance(g, DTensor) else g for g in found]
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    return [g.to_local() if isinstance(g, DTensor) else g for g in gradients]
 
 
-def _agreed(told: bool, losses: list[Tensor], gradients: list[Tensor], device: torch.device) -> tuple[bool, ...]:
+def _agreed(signalled: bool, losses: list[Tensor], gradients: list[Tensor], device: torch.device) -> tuple[bool, ...]:
     """Whether any rank has a signal, a loss that is not finite, or a gradient that is not finite."""
     flags = torch.zeros(3, device=device)
-    flags[0].fill_(float(told))
+    flags[0].fill_(float(signalled))
     if losses:
         flags[1] = (~torch.stack([loss.float() for loss in losses]).isfinite()).any()
     if gradients:
@@ -214,18 +214,18 @@ def _report(
     """Describe which loss or gradient of which rank is not finite, and its items. Collective."""
     values = [(keys, float(loss) * trainer.accumulate_grad_batches) for keys, loss in losses]
     bad = [(keys, value) for keys, value in values if not torch.isfinite(torch.tensor(value))]
-    own = "; ".join(f"rank {rank()}: loss {value}, items {_items(keys)}" for keys, value in bad)
+    own_report = "; ".join(f"rank {rank()}: loss {value}, items {_items(keys)}" for keys, value in bad)
     if bad_gradient and not bad:
         named = {n: p.grad for n, p in pl_module.named_parameters() if p.grad is not None}
         names = ", ".join(not_finite(named)[:3])
         keys = [key for of_batch, _ in losses for key in of_batch]
-        own = f"?rank {rank()}: gradient of {names or 'another rank'}, items {_items(keys)}"
-    everyone: list[str] = [own] * world_size()
+        own_report = f"?rank {rank()}: gradient of {names or 'another rank'}, items {_items(keys)}"
+    reports: list[str] = [own_report] * world_size()
     if world_size() > 1:
-        dist.all_gather_object(everyone, own)
+        dist.all_gather_object(reports, own_report)
     # a NaN loss makes the averaged gradients of all ranks NaN: then report losses only
-    guilty = [text for text in everyone if text and not text.startswith("?")]
-    return "; ".join(guilty or [text.removeprefix("?") for text in everyone if text])
+    losses_not_finite = [text for text in reports if text and not text.startswith("?")]
+    return "; ".join(losses_not_finite or [text.removeprefix("?") for text in reports if text])
 
 
 def _items(keys: Sequence[str]) -> str:

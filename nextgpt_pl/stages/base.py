@@ -1,4 +1,4 @@
-"""What every stage shares: which parameters train, optimizer and schedule, checkpoints of trainables alone."""
+"""Base class of the stages: trained parameters, optimizer and schedule, checkpoints of trained parameters only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import Batch
 from nextgpt_pl.stages.agreement import OnNonFinite, StepAgreement
-from nextgpt_pl.stages.kept import check_kept, keep_alone, parts_without
+from nextgpt_pl.stages.kept import check_kept, keep_only, parts_without
 from nextgpt_pl.stages.optimization import Optimization, Schedule
 from nextgpt_pl.stages.rows import log_rows, report_rows
 from nextgpt_pl.training.checkpoint_io import last_checkpoint, tensors_of
@@ -35,28 +35,28 @@ from nextgpt_pl.utils.precision import check_trainer_precision
 
 
 class Stage(LightningModule, ABC):
-    """Base of the stages.
+    """Base class of the stages.
 
     Args:
         network: the model.
         lr: AdamW's learning rate after warm-up (paper, table 7).
-        weight_decay: AdamW's.
-        betas: AdamW's.
-        warmup_ratio: share of all steps in which the learning rate rises.
-        schedule: how it falls afterwards.
-        lr_scales: per pattern of parameter names, a factor on their learning rate; the first that fits counts.
+        weight_decay: AdamW's weight decay.
+        betas: AdamW's betas.
+        warmup_ratio: fraction of all steps with linear warm-up.
+        schedule: schedule of the learning rate after warm-up.
+        lr_scales: factor on the learning rate per pattern of parameter names; the first matching pattern counts.
         init_from: folder of an adapter whose weights this stage starts from; for resuming a run use ``--ckpt_path``.
-        on_nonfinite: what a loss or a gradient that is not finite does: ``raise`` stops the run before the optimizer
-            moves a weight, ``skip`` leaves this optimizer step out in every process, and counts it.
-        give_up_after: steps skipped in a row that stop the run after all.
+        on_nonfinite: policy for a loss or gradient that is not finite: ``raise`` stops the run before the optimizer
+            changes a weight; ``skip`` omits this optimizer step on all ranks and counts it.
+        give_up_after: number of consecutive skipped steps that stops the run.
 
     """
 
-    #: patterns of the parameters that this stage trains; exactly these, or ``fit`` refuses to start
+    #: patterns of the parameters that this stage trains; each must match a parameter
     trains: tuple[str, ...] = ()
-    #: how captioned pairs are read
+    #: direction in which captioned pairs are read
     direction: Direction = "generation"
-    #: whether rows show media to the encoder, which otherwise is not read
+    #: whether rows contain input media; otherwise the encoder is not loaded
     shows_media = True
 
     #: whether the LLM's layers are read by its first pass only, since all of its states may be in the cache
@@ -82,19 +82,19 @@ class Stage(LightningModule, ABC):
         self.step_agreement = StepAgreement(on_nonfinite, give_up_after)
         self.inherited: dict[str, Any] = {"stages": [], "keys": []}
         self._adapter_left = False  # in this fit
-        # of what is drawn in training; seed_everything has set it by now
+        # seed of random numbers in training, set by seed_everything
         self.random_seed = torch.initial_seed() % 2**63
-        # frozen weights are never in a checkpoint; on_load_checkpoint is strict about the rest
+        # checkpoints contain no frozen weights; on_load_checkpoint checks all other keys
         self.strict_loading = False
 
     def configure_callbacks(self) -> list[Callback]:
-        """What guards every training of this stage."""
+        """Callbacks of every training of this stage."""
         return [self.step_agreement]
 
     # -- set-up ---------------------------------------------------------------------------------------------------
 
     def configure_model(self) -> None:
-        """Build the network, freeze what this stage does not train, take over an adapter; shard it if asked to."""
+        """Build the network, load an adapter, freeze all other parameters, and shard the network if configured."""
         if self.device_mesh is None:
             if not self.network.loaded:
                 self._build()
@@ -102,8 +102,8 @@ class Stage(LightningModule, ABC):
         strategy = self.trainer.strategy
         if not isinstance(strategy, ShardedStrategy):
             raise UserError(
-                f"trainer.strategy: {type(strategy).__name__} does not know how to shard this network;"
-                " nextgpt_pl.training.strategies.ShardedStrategy does"
+                f"trainer.strategy: {type(strategy).__name__} cannot shard this network;"
+                " use nextgpt_pl.training.strategies.ShardedStrategy"
             )
         if not self.network.loaded:
             strategy.build(self.network, self._build)
@@ -113,40 +113,40 @@ class Stage(LightningModule, ABC):
         self.network.load(encoder=self.shows_media, llm_layers=not self.layers_on_demand)
         if self.init_from is not None:
             self.inherited = load_adapter(self.init_from, self.network)
-            rank_zero_info(f"weights of stage {self.inherited['stage']} taken over from {self.init_from}")
+            rank_zero_info(f"weights of stage {self.inherited['stage']} loaded from {self.init_from}")
         self.extend_network()
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(any(fnmatch.fnmatchcase(name, pattern) for pattern in self.trains))
-        if self.init_from is not None and (anew := self.trained_anew()):
-            rank_zero_info(f"not in that adapter, so they start anew: {', '.join(anew)}")
+        if self.init_from is not None and (new_parts := self.trained_anew()):
+            rank_zero_info(f"not in that adapter, so newly initialised: {', '.join(new_parts)}")
 
     def trained_anew(self) -> list[str]:
-        """The parts that train, but of which ``init_from`` has no weights."""
+        """Trained parts without weights in ``init_from``."""
         return parts_without(self.trainable(), self.inherited["keys"])
 
     def extend_network(self) -> None:
-        """What a stage adds to the network, such as LoRA; called when it is loaded, before anything is frozen."""
+        """Add parts to the network, such as LoRA; called after loading, before parameters are frozen."""
 
     @property
     def renderer(self) -> Conversation:
-        """What the data module turns items into token ids with."""
+        """Renders items as token ids, for the data module."""
         return self.network.conversation(self.direction)
 
     @property
     def reader(self) -> MediaReader:
-        """What the data module's workers read the media files of rows with."""
+        """Reads media files of rows, for the data module's workers."""
         return MediaReader(self.network.encoder)
 
     def trainable(self) -> dict[str, torch.nn.Parameter]:
-        """The network's parameters that train, by name."""
+        """The trained parameters of the network, by name."""
         return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
 
     def setup(self, stage: str) -> None:
-        """Refuse precisions that would turn weights and targets into another dtype, whatever the trainer does."""
+        """Refuse precisions that convert weights and targets to another dtype."""
         check_trainer_precision(self.trainer.precision)
 
     def on_fit_start(self) -> None:
-        """Refuse to train nothing, or with trainables in half precision; print the trainable share."""
+        """Check that there are trained parameters in float32; print their number."""
         self._adapter_left = False
         trainable = self.trainable()
         for pattern in self.trains:
@@ -159,11 +159,11 @@ class Stage(LightningModule, ABC):
         self.network.train(True)
 
     def on_train_start(self) -> None:
-        """Log how many rows the data module could use."""
+        """Log the number of rows that the data module used."""
         log_rows(self.trainer)
 
     def summary(self) -> str:
-        """Parameters per part and the trainable share, as in the paper's table."""
+        """Table of parameters per part and the trained share."""
         counts = {name: c for name, c in self.network.parameter_counts().items() if c[1]}
         rows = [f"  {name:<20} {total:>15,} parameters, {train:>12,} train" for name, (train, total) in counts.items()]
         trains, total = (sum(c[i] for c in counts.values()) for i in (0, 1))
@@ -171,16 +171,16 @@ class Stage(LightningModule, ABC):
         return "\n".join([f"{type(self).__name__}:", *rows])
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The trainables by learning rate.
+        """The trained parameters, grouped by learning rate.
 
         Raises:
-            UserError: a pattern of ``lr_scales`` fits no trainable.
+            UserError: a pattern of ``lr_scales`` matches no trained parameter.
 
         """
         return self.optimization.groups(self.trainable())
 
     def configure_optimizers(self) -> Any:
-        """AdamW over the trainables, warm-up, then the schedule, stepped per batch."""
+        """AdamW with warm-up and schedule, stepped per batch."""
         return self.optimization.configure(self.parameter_groups(), int(self.trainer.estimated_stepping_batches))
 
     # -- steps ----------------------------------------------------------------------------------------------------
@@ -188,21 +188,21 @@ class Stage(LightningModule, ABC):
     @property
     @abstractmethod
     def measured(self) -> tuple[str, ...]:
-        """Names of all that a step may measure, from the configuration alone: processes exchange these, in order."""
+        """Names of all values that a step may measure, in all-reduce order; depends on the configuration only."""
 
     @abstractmethod
     def model_step(self, batch: Batch, split: str) -> Tensor:
-        """Loss of a batch; logs what is worth logging under ``split/...``."""
+        """Compute the loss of a batch and log metrics under ``split/...``."""
 
     def training_step(self, batch: Batch, _batch_idx: int) -> Tensor:
         """Lightning's hook."""
         return cast(Tensor, self.network(self.model_step, batch, "train"))
 
     def on_train_batch_start(self, _batch: Batch, _batch_idx: int) -> None:
-        """Draw from a state that the seed, the batch's number and the process decide, and nothing else.
+        """Seed random numbers from the run's seed, the batch's number and the rank.
 
-        So a resumed run draws (LoRA's dropout, for one) what an uninterrupted one does, whatever validation, samples or
-        workers have drawn in between.
+        A resumed run then has the same random numbers (such as LoRA's dropout) as an uninterrupted one, independent of
+        those used by validation, samples or workers.
         """
         number = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
         state = np.random.SeedSequence([self.random_seed, number, rank()]).generate_state(2)
@@ -212,9 +212,9 @@ class Stage(LightningModule, ABC):
         np.random.seed(int(state[0]))
 
     def means(self, sums: Mapping[str, tuple[Tensor, int]]) -> dict[str, Mean]:
-        """Means over all processes of what a step has measured; see :func:`nextgpt_pl.utils.distributed.means`.
+        """Means over all ranks of a step's values; see :func:`nextgpt_pl.utils.distributed.means`.
 
-        Every step calls this once, with or without media of a kind in its batch.
+        Collective: every step calls this once, whatever its batch contains.
         """
         return means(self.measured, sums)
 
@@ -222,13 +222,13 @@ class Stage(LightningModule, ABC):
         """Log under ``split/``: per step in training, averaged over items otherwise.
 
         Args:
-            values: per name, a mean over all processes and over how many items; one over none is not logged. With
-                several processes their number is read from the device only where something is written: between two
-                steps that log, the first value alone is kept.
+            values: per name, a mean over all ranks and its number of items; a mean over no items is not logged. With
+                several ranks, numbers of items are read from the device only in steps that write logs; in other steps
+                only the first value is logged.
             split: ``train``, ``val`` or ``test``.
 
         """
-        # never prog_bar: Lightning reads such values from the device at every step; our bar reads what it shows
+        # without prog_bar, for which Lightning would synchronise with the device in every step
         train = split == "train"
         if train and world_size() > 1 and not self._logs_this_step():
             name, (value, _) = next(iter(values.items()))
@@ -241,8 +241,8 @@ class Stage(LightningModule, ABC):
                 self.log(f"{split}/{name}", value, on_epoch=not train, batch_size=size)
 
     def _logs_this_step(self) -> bool:
-        """Whether Lightning hands this training step's values to the loggers."""
-        logger = self.trainer._logger_connector  # Lightning has no public name for it
+        """Whether Lightning passes the values of this training step to the loggers."""
+        logger = self.trainer._logger_connector  # Lightning has no public attribute for it
         return bool(logger.should_update_logs or getattr(self.trainer, "fast_dev_run", False))
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, _dataloader_idx: int) -> Batch:
@@ -252,34 +252,34 @@ class Stage(LightningModule, ABC):
     # -- feature cache --------------------------------------------------------------------------------------------
 
     def fill_cache(self, batch: Batch, device: torch.device) -> None:
-        """Compute what the cache does not have yet of what this stage asks frozen parts for."""
+        """Compute the features of a batch that are missing in the cache."""
         if batch.slots:
             assert self.network.encoder is not None
             self.network.encoder.encode_slots(batch.slots, device)
 
     def on_train_epoch_end(self) -> None:
-        """Keep what this epoch has added to the cache, and take in what other processes have; report lost rows."""
+        """Write new features to the cache, load those of other processes, and report skipped rows."""
         if self.network.cache is not None:
             self.network.cache.flush()
         report_rows(self.trainer)
 
     def on_validation_end(self) -> None:
-        """Report which rows could not be used."""
+        """Report skipped and shortened rows."""
         if not self.trainer.sanity_checking:
             report_rows(self.trainer)
 
     def on_predict_end(self) -> None:
-        """The same of a prediction."""
+        """Report skipped and shortened rows."""
         report_rows(self.trainer)
 
     # -- checkpoints ----------------------------------------------------------------------------------------------
 
     def kept_names(self) -> list[str]:
-        """Names of the parameters that checkpoints and adapters hold: those that cannot be had from elsewhere."""
+        """Names of the parameters in checkpoints and adapters."""
         return list(self.trainable())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the trainables alone: a checkpoint never holds frozen weights.
+        """Remove frozen weights from the checkpoint.
 
         Raises:
             UserError: a weight or an optimizer state is not finite; the message names the last good checkpoint.
@@ -287,17 +287,17 @@ class Stage(LightningModule, ABC):
         """
         if self.network.cache is not None:
             self.network.cache.flush()
-        keep_alone(checkpoint, self.network, self.kept_names(), type(self).__name__, self.inherited["stages"])
+        keep_only(checkpoint, self.network, self.kept_names(), type(self).__name__, self.inherited["stages"])
         checkpoint["inherited"] = json.dumps(self.inherited)
         checkpoint["random_seed"] = self.random_seed
         run = Path(self.trainer.default_root_dir)
         check_finite(tensors_of(checkpoint), f"{run}: no checkpoint written", lambda: f". {last_checkpoint(run)}")
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Every trainable must be there, and nothing else.
+        """Check the checkpoint's keys and manifest.
 
         Raises:
-            UserError: naming the keys that are missing or unexpected, or what else of the model is another.
+            UserError: a key is missing or unexpected, or the manifest does not fit this model.
 
         """
         check_kept(checkpoint, self.network, self.kept_names())
@@ -305,7 +305,7 @@ class Stage(LightningModule, ABC):
         self.random_seed = int(checkpoint["random_seed"])
 
     def save_adapter(self, folder: Path) -> None:
-        """Write what was trained, in this stage and those before it."""
+        """Write the parameters that were trained in this stage and in previous ones."""
         keys = dict.fromkeys([*self.inherited["keys"], *self.kept_names()])
         save_adapter(folder, self.network, keys, stage=type(self).__name__, history=self.inherited["stages"])
 

@@ -1,4 +1,4 @@
-"""The denoising error of decoder alignment: signal tokens are judged by what the frozen diffusion network does."""
+"""Denoising error of decoder alignment, under frozen diffusion networks conditioned on projected signal tokens."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import SpanTargets
 from nextgpt_pl.utils.transfer import upload
 
-_SEED = 0  # of noise and timesteps at validation: the same at each one
+_SEED = 0  # seed of noise and timesteps in validation
 
 
 class Denoising:
     """Denoising error per modality, with condition dropout that trains the null signals.
 
     Args:
-        network: whose decoders denoise.
-        weights: per modality; 0 where none is given.
-        gamma: bound of the min-SNR weights.
-        dropout: share of the media that are denoised given the null signal.
+        network: network of the decoders.
+        weights: weight per modality; 0 by default.
+        gamma: upper bound of the min-SNR weights.
+        dropout: share of media that are denoised under the null signal.
 
     """
 
@@ -33,7 +33,7 @@ class Denoising:
         if not 0 < gamma < math.inf:
             raise UserError(f"model.min_snr_gamma={gamma}: above 0")
         if not 0 <= dropout < 1:
-            raise UserError(f"model.condition_dropout={dropout}: it is a share, from 0 to below 1")
+            raise UserError(f"model.condition_dropout={dropout}: expected a share, from 0 to below 1")
         if dropout and not (network.has_null_signals and any(weights.values())):
             raise UserError(
                 f"model.condition_dropout={dropout} trains null signals: set network.null_signals: true, and a weight "
@@ -43,7 +43,7 @@ class Denoising:
         self.weights = {m: float(weights.get(m.value, 0.0)) for m in network.decoders}
 
     def start_null_signals(self, inherited: Collection[str]) -> None:
-        """New null signals start as the decoders' own negative prompts; inherited ones stay."""
+        """Initialise new null signals with the decoders' negative prompts; inherited ones are unchanged."""
         for name, signal in self.network.null_signals.items():
             if f"null_signals.{name}" in inherited or signal.is_meta:
                 continue
@@ -60,10 +60,10 @@ class Denoising:
         ``None`` if there is no such span, or the modality has no weight.
 
         Args:
-            modality: of the spans.
+            modality: modality of the spans.
             predicted: ``(S, L, D)`` projected signal tokens.
             spans: with their media.
-            train: random noise and dropout; else the same noise each time and no dropout.
+            train: use random noise and dropout; otherwise fixed noise and no dropout.
 
         """
         known = [(i, medium) for i, medium in enumerate(spans.media) if medium is not None]

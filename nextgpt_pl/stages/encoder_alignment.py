@@ -24,11 +24,11 @@ class EncoderAlignment(Stage):
 
     Args:
         network: needs an encoder and input projections.
-        captions: items per process of each validation that are captioned, for CIDEr-D and for ``samples/``; 0 for none.
-        max_new_tokens: longest caption that is written.
-        word_steps: the first steps, in which the projections learn to spell the captions, without the LLM; for
+        captions: number of items per rank that are captioned in each validation, for CIDEr-D and ``samples/``; 0: none.
+        max_new_tokens: maximum number of tokens of a caption.
+        word_steps: number of first steps that train on the spelling loss only, without the LLM; for
             :class:`WordInputProjection`.
-        word_weight: weight of the same loss beside the cross-entropy afterwards.
+        word_weight: weight of the spelling loss after these steps.
         lr, weight_decay, betas, warmup_ratio, schedule, init_from, lr_scales, on_nonfinite, give_up_after: see
             :class:`Stage`.
 
@@ -62,34 +62,34 @@ class EncoderAlignment(Stage):
         return ("loss", "token_accuracy", *spelled)
 
     def model_step(self, batch: Batch, split: str) -> Tensor:
-        """Cross-entropy of the captions of one batch; in the first steps their words alone."""
-        words_alone = split == "train" and self.global_step < self.word_steps
+        """Cross-entropy of the captions of one batch; in the first ``word_steps`` steps the spelling loss only."""
+        words_only = split == "train" and self.global_step < self.word_steps
         sums: dict[str, tuple[Tensor, int]] = {}
-        if words_alone or self.word_weight or (self.word_steps and split != "train"):
+        if words_only or self.word_weight or (self.word_steps and split != "train"):
             misspelled, cut, words = spelling(self.network, batch)
             sums |= {"spelling": (misspelled, words), "words_cut": (misspelled.new_full((), cut), words)}
-        if not words_alone:
+        if not words_only:
             hidden = self.network.hidden_states(batch, self.network.embed(batch))
             places, labels = batch.predictions()
             loss, right = self.network.llm.cross_entropy(hidden.flatten(0, 1)[places], labels)
             sums |= {"loss": (loss, len(labels)), "token_accuracy": (right, len(labels))}
         means = self.means(sums)
         self.log_split({name: (means[name].value, means[name].count) for name in sums}, split)
-        if words_alone:
+        if words_only:
             return means["spelling"].part
         loss = means["loss"].part
         return loss + self.word_weight * means["spelling"].part if "spelling" in sums else loss
 
     def _evaluate(self, batch: Batch, split: str) -> None:
         self.model_step(batch, split)
-        wanted = max(0, self.captions - len(self.written))
+        remaining = max(0, self.captions - len(self.written))
         # with sharded weights generation has collectives: a rank with enough captions must take part too
-        if self.trainer.sanity_checking or not any_rank(wanted > 0, self.device):
+        if self.trainer.sanity_checking or not any_rank(remaining > 0, self.device):
             return
         tokenizer = self.network.llm.tokenizer
-        rows = list(batch.rows())[: max(1, wanted)]
+        rows = list(batch.rows())[: max(1, remaining)]
         replies = generate(self.network, [prompt_of(row) for row in rows], self.decoding)
-        for row, ids in zip(rows[:wanted], replies[:wanted], strict=True):
+        for row, ids in zip(rows[:remaining], replies[:remaining], strict=True):
             reference = tokenizer.decode([i for i in row.labels if i >= 0], skip_special_tokens=True).strip()
             caption = tokenizer.decode(ids, skip_special_tokens=True).strip()
             self.written.append((row.key, caption, reference))
@@ -123,9 +123,9 @@ class EncoderAlignment(Stage):
         self.written.clear()
 
     def on_validation_epoch_end(self) -> None:
-        """CIDEr-D and the other caption scores; the captions themselves."""
+        """Log caption scores, and write the captions."""
         self._finish("val")
 
     def on_test_epoch_end(self) -> None:
-        """The same on the test set."""
+        """Log caption scores, and write the captions."""
         self._finish("test")

@@ -1,4 +1,4 @@
-"""Stage 3, instruction tuning: dialogues teach when to speak and when to show (paper, section 5)."""
+"""Stage 3, instruction tuning: trains on dialogues with text and media (paper, section 5)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from nextgpt_pl.stages.decoder_alignment import DecoderAlignment
 class InstructionTuning(DecoderAlignment):
     """Trains LoRA, both kinds of projections and the signal tokens' rows; the loss is that of decoder alignment.
 
-    Cross-entropy stands on the assistant's turns, the distance to the caption embedding at every medium that they hold.
+    Cross-entropy is computed on the assistant's turns, the alignment loss on all media in them.
 
     Args:
         network: with encoder, input projections and decoders.
-        lora: of the LLM; by default the paper's.
-        train_llm: whether there is LoRA at all; without it, as a baseline, the LLM stays as it is, and only projections
-            and signal tokens' rows train.
+        lora: LoRA of the LLM; by default the paper's.
+        train_llm: whether to use LoRA; without it, as a baseline, only projections and signal tokens' rows are trained.
         alignment, text_weight, alignment_weights, samples: see :class:`DecoderAlignment`.
         denoising_weights, min_snr_gamma, condition_dropout: see :class:`DecoderAlignment`.
         lr, weight_decay, betas, warmup_ratio, schedule, init_from, lr_scales, on_nonfinite, give_up_after: see
@@ -44,7 +43,7 @@ class InstructionTuning(DecoderAlignment):
             self.trains = tuple(pattern for pattern in self.trains if "lora" not in pattern)
 
     def extend_network(self) -> None:
-        """Add LoRA, unless the adapter that was taken over has brought it."""
+        """Add LoRA, unless the loaded adapter has added it."""
         if self.lora is not None:
             self.network.llm.add_lora(self.lora)
         super().extend_network()

@@ -1,4 +1,4 @@
-"""Checkpoints that hold the kept parameters alone, never frozen weights that can be had from elsewhere."""
+"""Checkpoints without frozen weights."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from nextgpt_pl.model import NextGPT
 _PREFIX = "network."  # of the network's parameters in a stage's state dict
 
 
-def keep_alone(
+def keep_only(
     checkpoint: dict[str, Any], network: NextGPT, names: Sequence[str], stage: str, history: list[str]
 ) -> None:
-    """Drop all weights but those of ``names`` from a checkpoint, and describe these in its manifest.
+    """Remove all weights but ``names`` from a checkpoint, and add their manifest.
 
     Args:
-        checkpoint: of Lightning.
-        network: whose parameters they are.
-        names: of the network's parameters.
+        checkpoint: checkpoint of Lightning.
+        network: network of the parameters.
+        names: names of the parameters to keep.
         stage: class name of the stage.
         history: the stages before it.
 
     """
-    wanted = {_PREFIX + name for name in names}
-    checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in wanted}
+    kept = {_PREFIX + name for name in names}
+    checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in kept}
     checkpoint["manifest"] = json.dumps(manifest_of(network, names, stage, history))
 
 
 def check_kept(checkpoint: dict[str, Any], network: NextGPT, names: Collection[str]) -> None:
-    """Every parameter of ``names`` must be in the checkpoint, and nothing else, and must fit the network.
+    """Check that a checkpoint has exactly the parameters ``names`` and that they fit the network.
 
     Raises:
-        UserError: naming the keys that are missing or unexpected, or what else of the model is another.
+        UserError: a key is missing or unexpected, or the manifest does not fit the network.
 
     """
-    wanted = {_PREFIX + name for name in names}
-    found = set(checkpoint["state_dict"])
-    if wanted != found:
+    expected = {_PREFIX + name for name in names}
+    actual = set(checkpoint["state_dict"])
+    if expected != actual:
         raise UserError(
             "the checkpoint is not of this experiment: "
-            f"missing {sorted(wanted - found)[:5]}, unexpected {sorted(found - wanted)[:5]}"
+            f"missing {sorted(expected - actual)[:5]}, unexpected {sorted(actual - expected)[:5]}"
         )
     tensors = {name.removeprefix(_PREFIX): value for name, value in checkpoint["state_dict"].items()}
     problems = mismatches(json.loads(checkpoint["manifest"]), tensors, network)
@@ -52,7 +52,7 @@ def check_kept(checkpoint: dict[str, Any], network: NextGPT, names: Collection[s
 
 
 def parts_without(trainable: Collection[str], inherited: Collection[str]) -> list[str]:
-    """The parts of the network that train, but of which nothing was inherited."""
+    """Trained parts of the network without inherited weights."""
     names = set(trainable) - set(inherited)
     parts = {"llm LoRA" if "lora_" in n else "llm signal rows" if n.startswith("llm.") else n for n in names}
     return sorted({".".join(part.split(".")[:2]) for part in parts})

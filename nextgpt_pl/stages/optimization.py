@@ -45,10 +45,10 @@ class Optimization:
             raise UserError(f"model.warmup_ratio={self.warmup_ratio}: it is a share of all steps, from 0 to below 1")
 
     def groups(self, trainable: Mapping[str, torch.nn.Parameter]) -> list[dict[str, Any]]:
-        """The trainables by learning rate.
+        """The trained parameters, grouped by learning rate.
 
         Raises:
-            UserError: a pattern of ``lr_scales`` fits no trainable.
+            UserError: a pattern of ``lr_scales`` matches no trained parameter.
 
         """
         groups: dict[float, list[torch.nn.Parameter]] = {}
@@ -63,11 +63,11 @@ class Optimization:
         return [{"params": params, "lr": self.lr * scale} for scale, params in groups.items()]
 
     def configure(self, groups: list[dict[str, Any]], steps: int) -> dict[str, Any]:
-        """What Lightning's ``configure_optimizers`` gives: AdamW, warm-up, then the schedule, stepped per batch.
+        """The result of Lightning's ``configure_optimizers``: AdamW with warm-up and schedule, stepped per batch.
 
         Args:
-            groups: of :meth:`groups`.
-            steps: optimizer steps of the whole training.
+            groups: parameter groups of :meth:`groups`.
+            steps: optimizer steps of the complete training.
 
         """
         optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay, betas=self.betas)

@@ -1,4 +1,4 @@
-"""Rows of the data module that a run could use, and those that it could not."""
+"""Logs of used, skipped and shortened rows of the data module."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from nextgpt_pl.datamodules.row_notes import ReportsRows
 
 
 def log_rows(trainer: Any) -> None:
-    """Log how many rows the data module could use, where it counts them."""
+    """Log the number of used rows, if the data module counts them."""
     if isinstance(trainer.datamodule, ReportsRows):
-        found = {f"data/{name}": float(count) for name, count in trainer.datamodule.rows_used().items()}
-        # not by a module's log: that is a mean over the epoch, of which a resumed run has seen a part
+        metrics = {f"data/{name}": float(count) for name, count in trainer.datamodule.rows_used().items()}
+        # not by LightningModule.log, whose epoch mean would be wrong in a resumed epoch
         for logger in trainer.loggers:
-            logger.log_metrics(found, step=trainer.global_step)
+            logger.log_metrics(metrics, step=trainer.global_step)
 
 
 def report_rows(trainer: Any) -> None:
-    """Tell which rows were skipped or shortened since the last time, on all processes together."""
+    """Report rows of all ranks that were skipped or shortened since the last call. Collective."""
     if isinstance(trainer.datamodule, ReportsRows):
         notes = trainer.datamodule.report_rows()
         if trainer.is_global_zero and not getattr(trainer, "fast_dev_run", False):

@@ -1,4 +1,4 @@
-"""Media drawn at validation: from the projected signal tokens, beside those from the true caption embedding."""
+"""Sample media of a validation, from projected signal tokens and from true caption embeddings."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.utils.atomic import write_atomic
 from nextgpt_pl.utils.escaping import one_line, spreadsheet_cell
 
-SEED = 0  # of the noise: both columns start from the same
+SEED = 0  # seed of the initial noise, which both columns share
 
 _Kept = tuple[str, Tensor, Tensor]  # caption, projected signal tokens, true caption embedding
 
 
 class SampleWriter:
-    """Collects the first embeddings of an epoch and turns them into files and W&B media.
+    """Collects the first embeddings of an epoch, and writes their media to files and W&B.
 
     Args:
-        decoders: per modality; those that cannot generate are left out.
+        decoders: decoders per modality; those that cannot generate are ignored.
         count: samples per modality.
 
     """
@@ -36,7 +36,7 @@ class SampleWriter:
         self.kept: dict[Modality, list[_Kept]] = {m: [] for m in self.decoders}
 
     def collect(self, modality: Modality, captions: Sequence[str], predicted: Tensor, target: Tensor) -> None:
-        """Keep what is still wanted of ``(S, L, D)`` embeddings."""
+        """Keep embeddings ``(S, L, D)`` until there are ``count`` samples."""
         if modality not in self.kept:
             return
         kept = self.kept[modality]
@@ -45,20 +45,20 @@ class SampleWriter:
                 kept.append((caption, ours.detach(), theirs.detach()))
 
     def clear(self) -> None:
-        """Forget what was collected."""
+        """Remove all collected embeddings."""
         for kept in self.kept.values():
             kept.clear()
 
     def write(
         self, folder: Path, loggers: Sequence[Any], step: int, negatives: Mapping[Modality, Tensor | None] | None = None
     ) -> None:
-        """Draw, save to ``folder`` and log to W&B; a decoder that fails is reported, training goes on.
+        """Generate media, save them to ``folder`` and log them to W&B; a decoder's failure is a warning.
 
         Args:
-            folder: of the files.
-            loggers: those of W&B get the media too.
+            folder: output folder.
+            loggers: loggers; W&B loggers also receive the media.
             step: number of optimizer steps so far.
-            negatives: per modality, the embedding that guidance steers away from in media from signal tokens;
+            negatives: per modality, the negative embedding of guidance in media from signal tokens;
                 ``None``: the decoder's negative prompt.
 
         """
@@ -67,7 +67,7 @@ class SampleWriter:
                 continue
             try:
                 self._write(folder, modality, kept, loggers, step, (negatives or {}).get(modality))
-            except Exception as error:  # hours of training are worth more than a picture
+            except Exception as error:  # a failing decoder must not end the training
                 rank_zero_warn(f"no {modality} samples at step {step}: {type(error).__name__}: {error}")
 
     def _write(
@@ -96,7 +96,7 @@ class SampleWriter:
 
 
 def write_captions(folder: Path, written: Sequence[tuple[str, str, str]], loggers: Sequence[Any], step: int) -> None:
-    """Key, caption and reference of each item, as ``captions.tsv`` and as a W&B table."""
+    """Write key, caption and reference of each item to ``captions.tsv`` and to a W&B table."""
     folder.mkdir(parents=True, exist_ok=True)
     cells = ([spreadsheet_cell(one_line(text)) for text in row] for row in written)
     lines = ["key\tcaption\treference", *map("\t".join, cells)]

@@ -1,7 +1,7 @@
-"""What a frozen LLM makes of a row, computed once: its states at the signal tokens, and how well it foresees the text.
+"""Cached outputs of a frozen LLM per row: its hidden states at the signal tokens, and its loss on the text.
 
-For decoder alignment with frozen signal rows, where nothing in the LLM trains: of a row that has been read, the next
-epoch needs the output projections alone.
+For decoder alignment with frozen signal rows, where no part of the LLM is trained. With cached rows, an epoch runs the
+output projections only.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from nextgpt_pl.utils.precision import compute_dtype, own_precision
 from nextgpt_pl.utils.transfer import upload
 
 _MEMORY_BYTES = 512 * 2**20
-VERSION = 1  # raised when states or sums change; see nextgpt_pl.features.keys
+VERSION = 1  # raise it when states or sums change; see nextgpt_pl.features.keys
 
-#: of one row: ``text``, its loss and right labels; by modality and start of a span, its states
-_Made = dict[Any, Tensor]
+#: outputs of one row: loss and right labels under ``text``, and states by modality and start of a span
+_RowOutputs = dict[Any, Tensor]
 
 
 @dataclass
 class RowStates:
-    """Of a batch.
+    """Outputs of the LLM for a batch.
 
     Attributes:
         text_loss: sum of the cross-entropy over its labels.
-        right: number of labels that the LLM foresees.
+        right: number of labels that the LLM predicts.
         at_signals: per modality, final hidden states and token embeddings of its spans, ``(S, 2, K, H)``.
 
     """
@@ -49,7 +49,7 @@ class RowStates:
 
 
 def read_rows(network: NextGPT, batch: Batch) -> RowStates:
-    """One pass of the LLM over a batch."""
+    """One forward pass of the LLM over a batch."""
     hidden, at_signals = _pass(network, batch)
     places, labels = batch.predictions()
     loss, right = network.llm.cross_entropy(hidden.flatten(0, 1)[places], labels)
@@ -57,7 +57,7 @@ def read_rows(network: NextGPT, batch: Batch) -> RowStates:
 
 
 def read_each(network: NextGPT, batch: Batch) -> tuple[Tensor, dict[Modality, Tensor]]:
-    """The same with the text's loss and right labels row by row, ``(B, 2)``."""
+    """One forward pass; returns loss and right labels per row, ``(B, 2)``, and states at signal tokens."""
     hidden, at_signals = _pass(network, batch)
     places, labels = batch.predictions()
     counts = (batch.on_host().labels[:, 1:] != IGNORE).sum(1).tolist()
@@ -76,14 +76,14 @@ def _pass(network: NextGPT, batch: Batch) -> tuple[Tensor, dict[Modality, Tensor
 
 
 class SignalStates:
-    """Reads rows that it has not seen yet, and remembers them: in the network's cache, or without one in memory.
+    """Computes outputs of new rows and caches them, in the network's cache or in memory.
 
     Args:
-        network: whose LLM reads.
-        rows_at_a_time: of those that are new in a batch, read in one pass.
+        network: network of the LLM.
+        rows_at_a_time: number of new rows per forward pass.
 
     Raises:
-        UserError: fewer than one.
+        UserError: ``rows_at_a_time`` is below 1.
 
     """
 
@@ -94,60 +94,63 @@ class SignalStates:
         self._stores: dict[str, Store] = {}
 
     def usable(self, batch: Batch) -> bool:
-        """Whether this process can read what it needs by itself: none waits for another, and rows show no media."""
+        """Whether forward passes are not collective and rows contain no input media, so that ranks are independent."""
         return not self.network.llm.collective and not batch.slots
 
     @torch.no_grad()
     @own_precision()
     def __call__(self, batch: Batch) -> RowStates:
-        """The batch's states, on its device."""
+        """The outputs for a batch, on its device."""
         rows = list(batch.rows())
         keys = [digest(torch.tensor([row.input_ids, row.labels]).numpy().tobytes()) for row in rows]
         places = {
             m: list(zip(s.rows.tolist(), s.starts.tolist(), strict=True)) for m, s in batch.on_host().spans.items()
         }
-        span_keys = {m: [digest(keys[row], str(start)) for row, start in found] for m, found in places.items()}
-        wanted = {i: row for i, row in enumerate(rows) if keys[i] not in self._store("text")}
-        for modality, found in places.items():
+        span_keys = {m: [digest(keys[row], str(start)) for row, start in positions] for m, positions in places.items()}
+        new_rows = {i: row for i, row in enumerate(rows) if keys[i] not in self._store("text")}
+        for modality, positions in places.items():
             missing = self._store(modality.value).missing(span_keys[modality])
-            wanted |= {found[i][0]: rows[found[i][0]] for i in missing}
-        made = self._read(wanted, places)
-        text = self._store("text").fetch(keys, lambda at: torch.stack([made[i]["text"] for i in at]))
+            new_rows |= {positions[i][0]: rows[positions[i][0]] for i in missing}
+        outputs = self._read(new_rows, places)
+        text = self._store("text").fetch(keys, lambda missing: torch.stack([outputs[i]["text"] for i in missing]))
         total = upload(torch.stack(text), batch.labels.device).sum(0)
         states = {}
-        for modality, found in places.items():
+        for modality, positions in places.items():
             values = self._store(modality.value).fetch(
                 span_keys[modality],
-                lambda at, m=modality, f=found: torch.stack([made[f[i][0]][m, f[i][1]] for i in at]),  # type: ignore[misc]
+                lambda missing, m=modality, p=positions: torch.stack(  # type: ignore[misc]
+                    [outputs[p[i][0]][m, p[i][1]] for i in missing]
+                ),
             )
             states[modality] = upload(torch.stack(values), batch.labels.device)
         return RowStates(total[0], total[1], states)
 
-    def _read(self, rows: dict[int, Rendered], places: dict[Modality, list[tuple[int, int]]]) -> dict[int, _Made]:
-        """These rows of a batch, by their numbers: padding and neighbours change the last bits, so by default alone."""
+    def _read(self, rows: dict[int, Rendered], places: dict[Modality, list[tuple[int, int]]]) -> dict[int, _RowOutputs]:
+        """Outputs of rows by row number; by default one row per pass, since padding changes the last bits."""
         numbers = sorted(rows, key=lambda i: (len(rows[i].input_ids), i))
-        made: dict[int, _Made] = {}
+        outputs: dict[int, _RowOutputs] = {}
         for first in range(0, len(numbers), self.rows_at_a_time):
-            made |= self._read_together({i: rows[i] for i in numbers[first : first + self.rows_at_a_time]}, places)
-        return made
+            outputs |= self._forward({i: rows[i] for i in numbers[first : first + self.rows_at_a_time]}, places)
+        return outputs
 
-    def _read_together(
+    def _forward(
         self, rows: dict[int, Rendered], places: dict[Modality, list[tuple[int, int]]]
-    ) -> dict[int, _Made]:
+    ) -> dict[int, _RowOutputs]:
         llm = self.network.llm
         spans = {
-            i: tuple(SignalSpan(m, s, s, "") for m, found in places.items() for r, s in found if r == i) for i in rows
+            i: tuple(SignalSpan(m, s, s, "") for m, positions in places.items() for r, s in positions if r == i)
+            for i in rows
         }
         padded = pad([replace(row, spans=spans[i]) for i, row in rows.items()], int(llm.tokenizer.pad_token_id))
         batch = padded.to(next(llm.parameters()).device)
         text, at_signals = read_each(self.network, batch)
-        made: dict[int, _Made] = {i: {"text": values} for i, values in zip(rows, text, strict=True)}
+        outputs: dict[int, _RowOutputs] = {i: {"text": values} for i, values in zip(rows, text, strict=True)}
         numbers = list(rows)
         for modality, values in at_signals.items():
-            found = padded.spans[modality]
-            for row, start, value in zip(found.rows.tolist(), found.starts.tolist(), values, strict=True):
-                made[numbers[row]][modality, start] = value
-        return made
+            targets = padded.spans[modality]
+            for row, start, value in zip(targets.rows.tolist(), targets.starts.tolist(), values, strict=True):
+                outputs[numbers[row]][modality, start] = value
+        return outputs
 
     def _store(self, kind: str) -> Store:
         if kind not in self._stores:
@@ -160,24 +163,24 @@ class SignalStates:
         return self._stores[kind]
 
     def _producer(self) -> dict[str, Any]:
-        """The LLM's weights, and all that has been added to them: signal rows, LoRA."""
+        """Description of the LLM's weights and added parameters: signal rows, LoRA."""
         llm = self.network.llm
         path = Path(resolve(llm.path))
         commit = getattr(llm.config, "_commit_hash", None)
         added = [p for name, p in llm.named_parameters() if name.endswith(".rows") or "lora_" in name]
         extra = len(llm.extra_tokens)
-        if extra:  # drawn, not read from the files
+        if extra:  # initialised at random, not read from files
             matrices = (llm.model.get_input_embeddings().base.weight, llm.model.get_output_embeddings().base.weight)
             added += [matrix[-extra:] for matrix in matrices]
         values = [full_tensor(p.detach(), torch.device("cpu")).float().contiguous().numpy().tobytes() for p in added]
         return {
             "version": VERSION,
             "weights": folder_sha256(path) if path.is_dir() else f"{llm.path}@{commit}",
-            # a folder may hold several, such as of other bits
+            # a folder may contain several files, such as of other bit widths
             **({} if llm.pretrained.gguf_file is None else {"gguf_file": llm.pretrained.gguf_file}),
             "compute_dtype": compute_dtype(llm.dtype_name),
             "quantization": str(llm.quantization),
-            # rows that were read together differ in the last bits from those that were read alone
+            # outputs depend on the number of rows per pass in their last bits
             "rows_at_a_time": self.rows_at_a_time,
             "added": digest(*values).hex(),
         }

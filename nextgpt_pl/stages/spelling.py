@@ -1,4 +1,4 @@
-"""The spelling loss of encoder alignment: input projections that speak in the LLM's words spell the captions."""
+"""The spelling loss of encoder alignment, for input projections to mixtures of the LLM's word embeddings."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from nextgpt_pl.utils.distributed import zero_for_unused
 
 
 def spelling(network: NextGPT, batch: Batch) -> tuple[Tensor, int, int]:
-    """How far the media's tokens are from spelling the batch's labels; the LLM does not run.
+    """Spelling loss of a batch's media tokens and labels, without a forward pass of the LLM.
 
     Returns:
-        The sum of the loss over words, the number of words for which a medium has too few tokens, and the number of all
-        words; each of this rank's batch.
+        The sum of the loss over words, the number of words beyond the number of tokens, and the number of all words;
+        each of this rank's batch.
 
     Raises:
         UserError: an input projection is not a :class:`WordInputProjection`.
@@ -33,7 +33,7 @@ def spelling(network: NextGPT, batch: Batch) -> tuple[Tensor, int, int]:
     for modality, slots in network.slots(batch).items():
         projection = network.input_projection(modality)
         if not isinstance(projection, WordInputProjection):
-            raise UserError(f"network.input_projection: {type(projection).__name__} knows no words to spell with")
+            raise UserError(f"network.input_projection: {type(projection).__name__} knows no words")
         captions = [_words(labels[row], len(projection.words), special) for row, _ in slots]
         if captions:
             log_probs = projection.word_log_probs(features[modality])

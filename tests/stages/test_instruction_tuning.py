@@ -111,7 +111,7 @@ def test_what_the_adapter_does_not_hold_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("nextgpt_pl.stages.base.rank_zero_info", said.append)
     InstructionTuning(_network(), lora=LORA, samples=0, init_from=adapter).configure_model()
     anew = "input_projections.audio, input_projections.image, input_projections.video, llm LoRA"
-    assert said[-1] == f"not in that adapter, so they start anew: {anew}"
+    assert said[-1] == f"not in that adapter, so newly initialised: {anew}"
 
 
 def test_other_lora_than_the_adapters_is_refused(tmp_path):
