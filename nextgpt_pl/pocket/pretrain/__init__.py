@@ -1,4 +1,4 @@
-"""``python -m nextgpt_pl pocket pretrain``: makes all pocket weights from nothing."""
+"""``python -m nextgpt_pl pocket pretrain``: trains all pocket weights from scratch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Part = Literal["llm", "encoder", "image", "video", "audio"]
 
 
 def _pretrainers() -> dict[str, Callable[..., dict[str, float]]]:
-    """Part -> its function, in the order in which they build on one another (video starts from image)."""
+    """Training function per part, in the order of their dependencies (video starts from image)."""
     from nextgpt_pl.pocket.pretrain.audio import pretrain_audio
     from nextgpt_pl.pocket.pretrain.encoder import pretrain_encoder
     from nextgpt_pl.pocket.pretrain.image import pretrain_image
@@ -34,14 +34,14 @@ def pretrain(
     seed: int = 0,
     steps: int | None = None,
 ) -> None:
-    """Make the pocket weights from nothing; continues where an interrupted run stopped.
+    """Train the pocket weights from scratch; resumes an interrupted run.
 
     Args:
-        part: one part only; by default all of them, in order.
-        out: where the weights go; by default into the package.
-        work: where checkpoints of unfinished trainings lie; delete it to start afresh.
-        seed: of data, initialisation and noise.
-        steps: of every training, instead of its default; a few to try the whole way.
+        part: train one part only; by default all parts in order.
+        out: output folder of the weights; by default that of the package.
+        work: folder of checkpoints of unfinished trainings; delete it to start from scratch.
+        seed: seed of data, initialisation and noise.
+        steps: number of steps of every training, for a quick test.
 
     """
     from nextgpt_pl.pocket.pretrain import card
@@ -63,10 +63,10 @@ def pretrain(
 
 
 def measure(part: Part | None = None, count: int = 500) -> None:
-    """Measure the shipped weights on held-out items by the exact judges, and write the model card anew.
+    """Measure the package's weights on held-out items by the exact judges, and rewrite the model card.
 
     Args:
-        part: one part only; by default all of them.
+        part: measure one part only; by default all parts.
         count: items per decoder.
 
     """
@@ -87,8 +87,8 @@ def sheet(out: Path = Path("outputs/pocket_sheet.png"), seed: int = 0) -> None:
     """Draw a contact sheet: 64 images, 16 video strips and 16 spectrograms of held-out captions, one PNG.
 
     Args:
-        out: the file.
-        seed: of the noise.
+        out: output file.
+        seed: seed of the noise.
 
     """
     from nextgpt_pl.pocket.pretrain.sheet import draw_sheet

@@ -29,8 +29,8 @@ from nextgpt_pl.pocket.world.scenes import Scene
 TEXT_WIDTH = 128
 LATENT_CHANNELS = 16
 ITEMS = 20_000
-WIDER_SHARE = 0.25  # of the items: sounds with attributes that the world does not name, or between those that it names
-NEAR_SHARE = 0.5  # of the items: sounds of the world with one attribute between two
+WIDER_SHARE = 0.25  # share of items with attributes outside the world or interpolated ones
+NEAR_SHARE = 0.5  # share of items with one interpolated attribute
 PARTLY_STATED = 0.2  # share of the training conditions
 
 
@@ -56,7 +56,7 @@ def build_text_encoder(tokenizer: Any) -> ClapTextModelWithProjection:
 
 
 def build_unet() -> UNet2DConditionModel:
-    """Two levels of 64 and 128 channels over 8x8 latents; the embedding comes in as class labels."""
+    """Two levels of 64 and 128 channels over 8x8 latents; conditioned on the embedding as class labels."""
     return UNet2DConditionModel(
         sample_size=LATENT_SIZE,
         in_channels=LATENT_CHANNELS,
@@ -65,7 +65,7 @@ def build_unet() -> UNet2DConditionModel:
         up_block_types=("CrossAttnUpBlock2D",) * 2,
         block_out_channels=(64, 128),
         layers_per_block=1,
-        cross_attention_dim=(64, 128),  # without text states, the second attention looks at the latents again
+        cross_attention_dim=(64, 128),  # without text states, the second attention is self-attention
         attention_head_dim=4,
         norm_num_groups=32,
         class_embed_type="simple_projection",
@@ -76,12 +76,12 @@ def build_unet() -> UNet2DConditionModel:
 
 
 def spectrograms(waves: Tensor) -> Tensor:
-    """``(N, 32000)`` samples to what the autoencoder sees, ``(N, 1, 64, 64)``."""
+    """``(N, 32000)`` samples to the autoencoder's input, ``(N, 1, 64, 64)``."""
     return compressed_mel(waves).unsqueeze(1)
 
 
 def spectrogram_batch(rng: Random) -> tuple[Tensor, Tensor]:
-    """Spectrograms and weights: what sounds weighs more than silence."""
+    """Spectrograms and weights; silence has a lower weight."""
     x = spectrograms(mixed_sounds(rng, 8))
     return x, 1 + 4 * (x > -0.8).float()
 
@@ -98,7 +98,7 @@ class AudioDiffusion(LatentDiffusion):
         return F.normalize(text_encoder(input_ids=input_ids, attention_mask=attention_mask).text_embeds, dim=-1)
 
     def training_scene(self, index: int) -> Scene:
-        """A sound of the training split, one near the world's, or a wider one: of 60 alone a UNet learns no others."""
+        """An audio scene of the training split, one with an interpolated attribute, or one outside the world."""
         rng = Random(f"{self.seed}/sound/{index}")
         kind = rng.random()
         if kind < NEAR_SHARE:
@@ -106,18 +106,20 @@ class AudioDiffusion(LatentDiffusion):
         return draw_between(rng) if kind < NEAR_SHARE + WIDER_SHARE else super().training_scene(index)
 
     def conditions(self, scenes: Sequence[Scene], rng: Random) -> Tensor:
-        """Captions in fresh words. Wider sounds have none: their codes are added up as a caption's would be."""
+        """Embeddings of newly worded captions; scenes outside the world have no caption, so their codes are summed."""
         empty = [rng.random() < CAPTION_DROPOUT for _ in scenes]
-        worded = [not (e or is_wider(s)) for s, e in zip(scenes, empty, strict=True)]
-        found = self.embed([grammar.caption(s, rng) if w else "" for s, w in zip(scenes, worded, strict=True)])
+        has_caption = [not (e or is_wider(s)) for s, e in zip(scenes, empty, strict=True)]
+        embeddings = self.embed(
+            [grammar.caption(s, rng) if w else "" for s, w in zip(scenes, has_caption, strict=True)]
+        )
         for index, scene in enumerate(scenes):
             if empty[index]:
                 continue
             if rng.random() < PARTLY_STATED:
-                found[index] = partly_stated(scene, found.shape[1], rng)
-            elif not worded[index]:
-                found[index] = pooled_code(scene, found.shape[1])
-        return found
+                embeddings[index] = partly_stated(scene, embeddings.shape[1], rng)
+            elif not has_caption[index]:
+                embeddings[index] = pooled_code(scene, embeddings.shape[1])
+        return embeddings
 
     def denoise(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
         """One pass of the UNet."""
@@ -125,7 +127,7 @@ class AudioDiffusion(LatentDiffusion):
 
 
 def spectrogram_basis() -> tuple[PatchBasis, Tensor]:
-    """The basis of spectrograms, and those that it was found on."""
+    """The basis of spectrograms, and the examples that it was computed from."""
     examples = spectrograms(sounds(Random("basis"), 512))
     return PatchBasis(examples, LATENT_CHANNELS), examples
 

@@ -1,8 +1,8 @@
 """The pocket autoencoder: an ``AutoencoderKL`` whose encoder is computed, not trained.
 
-The pocket world's pictures and spectrograms lie near a linear space: a dozen or two principal components of each 8x8
-patch tell shapes apart. So the encoder's weights are set to give exactly these, and only the decoder trains, on targets
-that never move. From the usual random start of both, small shapes and absolute colours take hours on a laptop.
+The pocket world's images and spectrograms are close to a linear space: one or two dozen principal components of each
+8x8 patch distinguish all shapes. The encoder's weights are set to compute these components, and only the decoder is
+trained, on fixed latents. Training both from random weights takes hours on a laptop.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from nextgpt_pl.pocket.pretrain.loop import PretrainTask
 
 LATENT_SIZE = 8  # of 64 x 64
 _WIDTHS = (16, 32, 64, 64)
-_MIDDLE = 31  # components that are kept of each 4x4 patch on the way to 8x8: all that matter, and room for the constant
-_WHITENING = 0.5  # components are divided by this power of their spread: faint ones carry the shapes' edges
-_ANCHOR = 100.0  # a constant that outweighs everything in the encoder's normalisation, so that levels survive it
+_MIDDLE = 31  # number of components of each 4x4 patch; one more channel is used by the constant
+_WHITENING = 0.5  # components are divided by this power of their standard deviation, since weak ones contain edges
+_ANCHOR = 100.0  # a large constant that dominates the encoder's normalisation, so that absolute levels are preserved
 _DECODER_ANCHOR = 4.0
-_LEADING = 6  # components that reach the decoder's last layer from the start
+_LEADING = 6  # components that the initial decoder passes to its last layer
 _LOGVAR = -20.0  # the encoder is deterministic
 
 
 def pixels(arrays: Sequence[np.ndarray]) -> Tensor:
-    """uint8 ``(H, W, 3)`` pictures as ``(N, 3, H, W)`` in [-1, 1]."""
+    """uint8 ``(H, W, 3)`` images as ``(N, 3, H, W)`` in [-1, 1]."""
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 class PatchBasis:
-    """Principal components of 8x8 patches, found level by level over 2x2 blocks, as strided convolutions need them.
+    """Principal components of 8x8 patches, computed level by level over 2x2 blocks, as in strided convolutions.
 
     Args:
         examples: ``(N, C, 64, 64)``.
-        components: how many are kept; few make diffusion easy, many make decoding easy.
+        components: number of components; few make diffusion easier, many make decoding easier.
 
     """
 
@@ -58,7 +58,7 @@ class PatchBasis:
         self.shift = -self.levels[-1] @ mean
 
     def analyse(self, x: Tensor) -> Tensor:
-        """``(N, C, 64, 64)`` to latents ``(N, components, 8, 8)``: what the encoder gives, without its layers."""
+        """``(N, C, 64, 64)`` to latents ``(N, components, 8, 8)``: equals the encoder's output."""
         for level in self.levels:
             x = _project(x, level)
         return x + self.shift.view(1, -1, 1, 1)
@@ -75,13 +75,13 @@ def _principal(values: Tensor, count: int, centred: bool = False) -> tuple[Tenso
     if centred:
         blocks = blocks - mean.unsqueeze(1)
     vectors = torch.linalg.eigh(blocks @ blocks.T).eigenvectors.flip(1)[:, :count].T
-    # the sign of a direction is arbitrary: fix it, so that every machine finds the same
+    # the sign of a direction is arbitrary; fix it for reproducibility across machines
     signs = vectors.gather(1, vectors.abs().argmax(1, keepdim=True)).sign()
     return (vectors * signs).float().contiguous(), mean.float()
 
 
 def build_vae(basis: PatchBasis, examples: Tensor) -> AutoencoderKL:
-    """The autoencoder: its encoder computes ``basis``, its decoder starts by painting patches with their mean."""
+    """The autoencoder: its encoder computes ``basis``, its initial decoder fills patches with their mean."""
     channels = examples.shape[1]
     vae = AutoencoderKL(
         in_channels=channels,
@@ -99,7 +99,7 @@ def build_vae(basis: PatchBasis, examples: Tensor) -> AutoencoderKL:
         for half in (vae.encoder, vae.decoder):
             for name, module in half.named_modules():
                 if isinstance(module, nn.Conv2d):
-                    _pass_on(name, module)
+                    _set_identity(name, module)
         _set_encoder(vae.encoder, basis, channels)
         _start_decoder(vae.decoder, basis.analyse(examples), F.avg_pool2d(examples, 64 // LATENT_SIZE))
         for conv in (vae.quant_conv, vae.post_quant_conv):
@@ -109,7 +109,7 @@ def build_vae(basis: PatchBasis, examples: Tensor) -> AutoencoderKL:
     return vae
 
 
-def _pass_on(name: str, conv: nn.Conv2d) -> None:
+def _set_identity(name: str, conv: nn.Conv2d) -> None:
     """Make a layer on the main path an identity, and end every residual branch with zero."""
     if name.endswith("conv2"):
         nn.init.zeros_(conv.weight)
@@ -122,7 +122,7 @@ def _pass_on(name: str, conv: nn.Conv2d) -> None:
 
 
 def _set_encoder(encoder: Any, basis: PatchBasis, channels: int) -> None:
-    """Set the strided convolutions to the basis; the constant rides on the last channel of each level."""
+    """Set the strided convolutions to the basis; the last channel of each level passes the constant."""
     conv_in, conv_out = encoder.conv_in, encoder.conv_out
     downs = [block.downsamplers[0].conv for block in encoder.down_blocks[: len(basis.levels)]]
     for conv in (conv_in, conv_out, *downs):
@@ -137,7 +137,7 @@ def _set_encoder(encoder: Any, basis: PatchBasis, channels: int) -> None:
         conv.weight[: len(kernel), : kernel.shape[1], :2, :2] = kernel
         conv.weight[-1, anchor, 0, 0] = 1.0
         anchor = len(conv.weight) - 1
-    # pairs of opposite sign pass the last normalisation and activation undistorted: silu(x) - silu(-x) = x
+    # pairs of opposite sign make the last activation linear: silu(x) - silu(-x) = x
     last, n = downs[-1], basis.components
     last.weight[n : 2 * n] = -last.weight[:n]
     last.weight[-2] = -last.weight[-1]
@@ -150,7 +150,7 @@ def _set_encoder(encoder: Any, basis: PatchBasis, channels: int) -> None:
 
 
 def _start_decoder(decoder: Any, latents: Tensor, means: Tensor) -> None:
-    """Pairs of the leading components run through to the output, where they give each patch's mean."""
+    """Pass pairs of the leading components to the output layer, which computes each patch's mean from them."""
     conv_in, conv_out = decoder.conv_in, decoder.conv_out
     rows = _LEADING
     others = latents.shape[1] - rows
@@ -175,13 +175,13 @@ def _start_decoder(decoder: Any, latents: Tensor, means: Tensor) -> None:
 
 
 class Decoding(PretrainTask):
-    """The decoder learns to undo the fixed encoder, by mean absolute and squared error.
+    """Trains the decoder to invert the fixed encoder, by mean absolute and squared error.
 
-    ``batches(rng)`` gives values ``(N, C, H, W)`` in about [-1, 1] and weights ``(N, 1, H, W)``: what matters covers
-    little of the area. A little noise on the latents stands for what diffusion will get wrong.
+    ``batches(rng)`` returns values ``(N, C, H, W)`` in about [-1, 1] and weights ``(N, 1, H, W)``, since objects cover
+    a small part of the area. Noise on the latents makes the decoder robust to errors of diffusion.
     """
 
-    noise = 0.05  # of the latents' spread
+    noise = 0.05  # relative to the latents' standard deviation
 
     def __init__(
         self,
@@ -208,14 +208,14 @@ class Decoding(PretrainTask):
         return ((difference.abs() + difference.square()) * weights).mean() / weights.mean()
 
     def check_encoder(self, examples: Tensor) -> None:
-        """The encoder, which may come from a checkpoint, must compute the basis that the latents are made with.
+        """Check that the encoder, which may be from a checkpoint, computes the basis of the latents.
 
         Raises:
-            UserError: it does not; the checkpoint is of another world.
+            UserError: the encoder computes another basis; the checkpoint is of another world.
 
         """
         expected = self.basis.analyse(examples)
         with torch.no_grad():
-            found = self.vae.encode(examples.to(self.device)).latent_dist.mean.cpu()
-        if (found - expected).abs().max() > 0.02 * expected.abs().max():
+            actual = self.vae.encode(examples.to(self.device)).latent_dist.mean.cpu()
+        if (actual - expected).abs().max() > 0.02 * expected.abs().max():
             raise UserError("the autoencoder's checkpoint is of another pocket world: delete the work folder")

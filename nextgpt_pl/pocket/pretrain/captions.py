@@ -1,10 +1,9 @@
-"""The text encoders of the pocket decoders: trained first and alone, to state what a caption says.
+"""Training of the pocket decoders' text encoders, before the UNets.
 
-An embedding is the sum of one fixed code per attribute, the same for every wording. So it holds every attribute, each
-with equal weight, and nothing of the wording: all that a decoder can use, and all that signal tokens can be asked to
-tell. In a sequence, the first object and the second have positions of their own, so that a UNet can look at one of
-them. (Contrastive training, tried before, tells captions apart as well, but tangles the attributes: neither UNet nor
-signal tokens learned from it in minutes.) Like Stable Diffusion's, the text encoder is frozen while the UNet trains.
+The target embedding is the sum of one fixed code per attribute, so it contains every attribute with equal weight and is
+independent of the wording. In a sequence, the two objects have separate positions, so that a UNet can attend to one of
+them. Contrastive training separates captions too, but entangles attributes, from which UNet and signal tokens learn
+slowly. As in Stable Diffusion, the text encoder is frozen while the UNet is trained.
 """
 
 from __future__ import annotations
@@ -86,25 +85,25 @@ def _changed(item: Any, name: str, rng: Random) -> Any:
 
 
 def stated(scene: Scene) -> list[list[str]]:
-    """Everything that a caption of the scene says, as names of codes: a list per object, and of whole sounds one.
+    """Names of the codes of all attributes of a scene: one list per object, and one list for audio.
 
-    Pictures have two lists, also where there is one object. What is true of the whole picture is in both.
+    Images and videos have two lists, also with one object. Attributes of the full image are in both.
     """
     if isinstance(scene, AudioScene):
         return [[f"{name} {value}" for name, value in vars(scene).items()]]
-    whole = [f"background {scene.background}"]
+    shared = [f"background {scene.background}"]
     if isinstance(scene, ImageScene):
         objects: list[dict[str, Any]] = [vars(thing) for thing in scene.things]
     else:
-        whole.append(f"motion {scene.motion}")
+        shared.append(f"motion {scene.motion}")
         objects = [{"shape": scene.shape, "colour": scene.colour, "size": scene.size}]
     lists = [[f"{name} {value}" for name, value in thing.items() if value is not None] for thing in objects]
-    return [names + whole for names in (*lists, ["no object"])[:2]]
+    return [names + shared for names in (*lists, ["no object"])[:2]]
 
 
 @cache
 def code(name: str, shape: tuple[int, ...]) -> Tensor:
-    """The fixed code of a statement: normal numbers that depend on its name alone; between two, theirs are mixed."""
+    """The fixed code of a statement: normal numbers seeded by its name; for interpolated values, a mixture."""
     attribute, _, value = name.partition(" ")
     if len(parts := parts_of_value(value)) > 1:
         mixed = torch.stack([share * code(f"{attribute} {named}", shape) for named, share in parts]).sum(0)
@@ -119,28 +118,28 @@ def _total(names: Sequence[str], shape: tuple[int, ...]) -> Tensor:
 
 
 def pooled_statements(scene: Scene) -> list[str]:
-    """Everything that a caption says, in one list; of pictures, each object has names of its own."""
+    """All statements of a scene in one list; those of images and videos are numbered by object."""
     lists = stated(scene)
-    return [f"{i} {name}" for i, said in enumerate(lists) for name in said] if len(lists) > 1 else lists[0]
+    return [f"{i} {name}" for i, names in enumerate(lists) for name in names] if len(lists) > 1 else lists[0]
 
 
 def all_statements() -> list[str]:
-    """Every name that :func:`pooled_statements` can give, for wider sounds too."""
+    """All names that :func:`pooled_statements` may return, including audio outside the world."""
     names = [f"{name} {value}" for name in _OPTIONS for value in (*_OPTIONS[name], *WIDER.get(name, ()))]
-    heard = [name for name in names if name.split()[0] in WIDER]
-    seen = [name for name in (*names, "no object") if name not in heard]
-    return [*heard, *(f"{i} {name}" for i in range(2) for name in seen)]
+    audio_names = [name for name in names if name.split()[0] in WIDER]
+    visual_names = [name for name in (*names, "no object") if name not in audio_names]
+    return [*audio_names, *(f"{i} {name}" for i in range(2) for name in visual_names)]
 
 
 def pooled_code(scene: Scene, width: int) -> Tensor:
-    """Everything that a caption says, in one vector of unit length ``(width,)``."""
+    """The sum of all codes of a scene, normalised to unit length, ``(width,)``."""
     return F.normalize(_total(pooled_statements(scene), (width,)), dim=0)
 
 
 def partly_stated(scene: Scene, width: int, rng: Random) -> Tensor:
-    """Some of what a caption says of a sound, but not all: a pooled embedding ``(width,)``, each code as long as there.
+    """A pooled embedding ``(width,)`` of some attributes of an audio scene, with the scale of a full embedding.
 
-    A decoder that also learns what each attribute means by itself is less bound to the combinations that it has seen.
+    A decoder that is also trained on incomplete conditions generalises better to new combinations of attributes.
     """
     names = stated(scene)[0]
     kept: list[str] = []
@@ -150,7 +149,7 @@ def partly_stated(scene: Scene, width: int, rng: Random) -> Tensor:
 
 
 def embed_captions(embed: Embed, text_encoder: nn.Module, tokenizer: Any, captions: Sequence[str]) -> Tensor:
-    """Caption embeddings of a text encoder in training, padded as the pipeline will pad them."""
+    """Caption embeddings of a text encoder in training, padded as in the pipeline."""
     device = next(text_encoder.parameters()).device
     encoded = tokenizer(list(captions), padding="max_length", truncation=True, return_tensors="pt").to(device)
     return embed(text_encoder, encoded.input_ids, encoded.attention_mask)
@@ -159,16 +158,16 @@ def embed_captions(embed: Embed, text_encoder: nn.Module, tokenizer: Any, captio
 class CaptionCoding(PretrainTask):
     """Squared distance between caption embeddings and their scenes' codes.
 
-    A causal encoder has read the whole caption only behind its end, so in a sequence only the last positions, behind
-    the longest caption, state something; the others learn a constant.
+    A causal encoder has read the complete caption only after its end. In a sequence, only the last positions, after the
+    longest caption, have codes as targets; the others have a constant target.
 
     Args:
         text_encoder: the network.
-        tokenizer: of the network.
-        embed: caption embedding of ``(network, input_ids, attention_mask)``, as the pipeline will use it.
-        modalities: whose captions it is to read.
-        steps: length of the training.
-        seed: of everything random.
+        tokenizer: tokenizer of the network.
+        embed: function of ``(network, input_ids, attention_mask)`` that returns the pipeline's caption embedding.
+        modalities: modalities of the captions.
+        steps: number of training steps.
+        seed: seed of all random numbers.
 
     """
 
