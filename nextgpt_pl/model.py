@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nextgpt_pl.decoders.base import Decoder
+from nextgpt_pl.decoders.embeddings import CaptionEmbeddings
 from nextgpt_pl.dialogue.conversation import Conversation, Direction
 from nextgpt_pl.dialogue.reply_media import MediaAs, reply_media
 from nextgpt_pl.encoders.base import Encoder
@@ -104,9 +105,8 @@ class NextGPT(nn.Module):
         self.has_null_signals = null_signals
         self.null_signals = nn.ParameterDict()
         self.cache = cache
-        for part in (self.encoder, *self.decoders.values()):
-            if part is not None:
-                part.cache = cache
+        self.encoder_stores = encoder.stores(cache) if encoder is not None and cache is not None else None
+        self.caption_embeddings = CaptionEmbeddings(self.decoders, cache)
         self.output_projections = nn.ModuleDict()
         self.input_projections = nn.ModuleDict()
         if self.reply_media.projected and self.decoders and output_projection is None:
@@ -252,7 +252,9 @@ class NextGPT(nn.Module):
     def features(self, batch: Batch) -> dict[Modality, Tensor]:
         """The encoder's features of the batch's media ``(N, E, encoder.output_dim)``, in the order of :meth:`slots`."""
         shown = self.slots(batch)
-        return self.encoder.encode_slots(shown, batch.labels.device) if self.encoder is not None and shown else {}
+        if self.encoder is None or not shown:
+            return {}
+        return self.encoder.encode_slots(shown, batch.labels.device, self.encoder_stores)
 
     def slots(self, batch: Batch) -> dict[Modality, list[tuple[int, MediaSlot]]]:
         """Row and slot of the batch's media, by modality; a sharded encoder gives all modalities, in a fixed order."""
@@ -287,6 +289,14 @@ class NextGPT(nn.Module):
         """Hidden states and token embeddings ``(S, K, H)`` of the signal tokens to ``(S, L, D)``."""
         projected: Tensor = self.output_projections[modality.value](hidden, embeddings)
         return projected
+
+    def negative(self, modality: Modality) -> Tensor | None:
+        """What guidance steers away from in media from signal tokens: the null signal, else the negative prompt.
+
+        ``None``: the decoder embeds its negative prompt itself.
+        """
+        signal = self.null_signal(modality)
+        return self.caption_embeddings.negative_prompt(modality) if signal is None else signal
 
     def null_signal(self, modality: Modality) -> Tensor | None:
         """What guidance steers away from, in the decoder's ``embedding_shape``; ``None``: its negative prompt."""

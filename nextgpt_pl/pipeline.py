@@ -302,7 +302,7 @@ class AnyToAny:
     ) -> list[ReplyPart]:
         modality = Modality(part.type)
         decoder = self.network.decoders[modality]
-        negative = self.network.null_signal(modality)
+        negative = self.network.negative(modality)
         arrays = decoder.generate(torch.stack(embeddings), seed=seeds, negative=negative, **sampling[modality])
         return [replace(part, array=array, rate=decoder.rate) for array in arrays]
 

@@ -342,7 +342,7 @@ def test_what_is_remembered_of_many_pictures_and_captions_is_bounded(model):
         source = lambda number=number: np.full((64, 64, 3), number % 256, np.uint8)  # noqa: E731
         encoder.features(Modality.IMAGE, [Media(Modality.IMAGE, source, fps=float(number))], "cpu")
         decoder.embed_captions([f"caption {number}"])
-    kept = [encoder._memory, decoder.captions._store]
+    kept = [encoder._memory, decoder.captions._memory]
     assert sum(v.nbytes for memory in kept for v in memory._values.values()) <= sum(m.bytes for m in kept) < 20e6
     assert all(isinstance(key, bytes) for memory in kept for key in memory._values)
 

@@ -121,8 +121,8 @@ class ItemData(LightningDataModule):
         """The reader of :meth:`with_renderer`, or that of the Trainer's stage, if it has one."""
         if self._reader is None and self.trainer is not None:
             self._reader = getattr(self.trainer.lightning_module, "reader", None)
-        if self._reader is not None and self._reader.encoder is not None:
-            self._reader.encoder.open_stores()
+        if self._reader is not None:
+            self._reader.open_stores()
         return self._reader
 
     def items(self, split: Split) -> Sequence[Item]:

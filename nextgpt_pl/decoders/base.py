@@ -13,18 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nextgpt_pl.decoders.captions import CaptionEncoder
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.samples import Media
 
 
 class Decoder(ABC):
     """Embeds captions with its frozen text encoder, and makes media from caption embeddings."""
 
-    #: where caption embeddings are kept between runs, if anywhere
-    cache: FeatureCache | None = None
     #: whether :meth:`generate` works
     can_generate = True
+
+    @property
+    def captions(self) -> CaptionEncoder | None:
+        """The text encoder, whose embeddings can be kept in a feature cache; ``None``: they are computed each time."""
+        return None
 
     @property
     def rate(self) -> float | None:
@@ -95,7 +98,7 @@ class Decoder(ABC):
         raise UserError(f"model.denoising_weights: {type(self).__name__} has no network to be trained through")
 
     def remember(self, max_bytes: int) -> None:  # noqa: B027 (not every decoder remembers any)
-        """Without a feature cache, keep the embeddings of recent captions in a memory of at most ``max_bytes``."""
+        """Keep the embeddings of recent captions that are in no store in a memory of at most ``max_bytes``."""
 
     def parameter_counts(self) -> dict[str, int]:
         """Parameters per network that it consists of, all frozen; known without reading weights."""

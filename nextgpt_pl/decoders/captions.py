@@ -38,7 +38,7 @@ class CaptionEncoder:
         self.files, self.owner = files, owner
         self.device = torch.device("cpu")
         self._text: tuple[Any, Any] | None = None
-        self._store: Store | None = None
+        self._memory = Memory(MEMORY_BYTES)
 
     @property
     def loaded(self) -> bool:
@@ -52,23 +52,27 @@ class CaptionEncoder:
         config = self.files.json("config.json", "text_encoder")
         return min(length, int(config["max_position_embeddings"])), int(config["hidden_size"])
 
-    def embed(self, captions: Sequence[str], cache: FeatureCache | None) -> Tensor:
-        """``(N, *shape)`` float32 on the device; only captions that are not cached are encoded."""
-        if self._store is None:
-            self._store = self._open(cache)
+    def embed(self, captions: Sequence[str], store: Store | None = None) -> Tensor:
+        """``(N, *shape)`` float32 on the device; only captions that are missing from the store are encoded.
+
+        Args:
+            captions: N captions.
+            store: of :meth:`store`; ``None``: the encoder's own memory.
+
+        """
+        store = self._memory if store is None else store
         keys = [digest("caption", caption) for caption in captions]
-        embeddings = self._store.fetch(
+        embeddings = store.fetch(
             keys, lambda missing: in_fixed_batches([captions[i] for i in missing], _BATCH, self._embed_now)
         )
         return upload(torch.stack(embeddings), self.device)
 
     def remember(self, max_bytes: int) -> None:
         """Cache the embeddings of the most recent captions in at most ``max_bytes`` of memory."""
-        self._store = Memory(max_bytes, evict=True)
+        self._memory = Memory(max_bytes, evict=True)
 
-    def _open(self, cache: FeatureCache | None) -> Store:
-        if cache is None:
-            return Memory(MEMORY_BYTES)
+    def store(self, cache: FeatureCache) -> Store:
+        """The store of these embeddings in a cache."""
         return cache.store("captions", self.files.source("text_encoder"), self.producer())
 
     def producer(self) -> dict[str, Any]:

@@ -137,13 +137,12 @@ class DiffusionDecoder(Decoder):
     @torch.no_grad()
     @own_precision()
     def embed_captions(self, captions: Sequence[str]) -> Tensor:
-        """``(N, *embedding_shape)`` float32, outside of autocast; embeddings are cached."""
-        return self.captions.embed(captions, self.cache)
+        """``(N, *embedding_shape)`` float32, outside of autocast; embeddings are cached in memory."""
+        return self.captions.embed(captions)
 
     def remember(self, max_bytes: int) -> None:
         """See :meth:`Decoder.remember`."""
-        if self.cache is None:
-            self.captions.remember(max_bytes)
+        self.captions.remember(max_bytes)
 
     def _loaded(self) -> Any:
         """The diffusion networks, without text encoder and tokenizer."""

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from nextgpt_pl.decoders.base import Decoder
+from nextgpt_pl.decoders.captions import CaptionEncoder
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import CaptionedPair, ItemSource
@@ -36,13 +36,9 @@ class GalleryDecoder(Decoder):
         self._embeddings = torch.empty(0)
 
     @property
-    def cache(self) -> FeatureCache | None:
+    def captions(self) -> CaptionEncoder | None:
         """That of the text encoder's decoder."""
-        return self.decoder.cache
-
-    @cache.setter
-    def cache(self, cache: FeatureCache | None) -> None:
-        self.decoder.cache = cache
+        return self.decoder.captions
 
     @property
     def rate(self) -> float | None:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nextgpt_pl.encoders.stores import EncoderStores
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.features import FeatureCache, Memory, Store
+from nextgpt_pl.features import FeatureCache, Memory
 from nextgpt_pl.features.keys import media_key, media_name
 from nextgpt_pl.features.store import complete, in_fixed_batches
-from nextgpt_pl.media.reading import VERSION as READING_VERSION
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.samples import Media, MediaSlot
 from nextgpt_pl.utils.distributed import all_reduce_max
-from nextgpt_pl.utils.precision import compute_dtype, own_precision
+from nextgpt_pl.utils.precision import own_precision
 from nextgpt_pl.utils.transfer import upload
 
 _MEMORY_BYTES = 512 * 2**20
@@ -53,9 +53,7 @@ class Encoder(nn.Module, ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        self.cache: FeatureCache | None = None
         self._memory = Memory(_MEMORY_BYTES)
-        self._stores: dict[Modality, Store] = {}
 
     @property
     @abstractmethod
@@ -104,53 +102,65 @@ class Encoder(nn.Module, ABC):
     def forward(self, modality: Modality, inputs: Tensor) -> Tensor:
         """Prepared media ``(N, ...)`` to features ``(N, E, output_dim)``."""
 
-    def open_stores(self) -> None:
-        """Open the cache's stores; forked workers need them for :meth:`keeps`."""
-        if self.cache is not None:
-            for modality in self.modalities:
-                self._store(modality)
-
-    def keeps(self, media: Media) -> bool:
-        """Whether the medium's feature is in an open store. Stores are not opened here: their key hashes all weights.
+    def keeps(self, media: Media, stores: EncoderStores | None = None) -> bool:
+        """Whether the medium's feature is in an open store, or without ``stores`` in memory.
 
         Raises:
             UserError: the medium's file is missing.
 
         """
-        if self.cache is not None and media.modality not in self._stores:
+        if stores is None:
+            return media_name(media) in self._memory
+        store = stores.opened(media.modality)
+        if store is None:
             return False
-        store, key = self._store(media.modality)
         store.refresh_if_changed()  # workers persist over epochs while the parent process fills the cache
-        return key(media) in store
+        return media_key(media) in store
 
-    def features(self, modality: Modality, media: Sequence[Media], device: torch.device | str) -> Tensor:
+    def features(
+        self,
+        modality: Modality,
+        media: Sequence[Media],
+        device: torch.device | str,
+        stores: EncoderStores | None = None,
+    ) -> Tensor:
         """Features of media of one modality, ``(N, E, output_dim)``; see :meth:`encode`."""
-        return self.encode({modality: [(m, None) for m in media]}, device)[modality]
+        return self.encode({modality: [(m, None) for m in media]}, device, stores)[modality]
 
     def encode_slots(
-        self, slots: Mapping[Modality, Sequence[tuple[int, MediaSlot]]], device: torch.device | str
+        self,
+        slots: Mapping[Modality, Sequence[tuple[int, MediaSlot]]],
+        device: torch.device | str,
+        stores: EncoderStores | None = None,
     ) -> dict[Modality, Tensor]:
         """Features of a batch's media; see :meth:`encode`."""
-        return self.encode({m: [(slot.media, slot.inputs) for _, slot in of] for m, of in slots.items()}, device)
+        return self.encode(
+            {m: [(slot.media, slot.inputs) for _, slot in of] for m, of in slots.items()}, device, stores
+        )
 
     @torch.no_grad()
     @own_precision()
     def encode(
-        self, media: Mapping[Modality, Sequence[tuple[Media, Tensor | None]]], device: torch.device | str
+        self,
+        media: Mapping[Modality, Sequence[tuple[Media, Tensor | None]]],
+        device: torch.device | str,
+        stores: EncoderStores | None = None,
     ) -> dict[Modality, Tensor]:
         """Features ``(N, E, output_dim)`` float32 per modality, computed outside of autocast.
 
-        The encoder is frozen, so features are reused: from the cache, or without one from memory. With sharded weights
-        there is one all-reduce, and on a GPU one host synchronisation, whatever the number of modalities.
+        The encoder is frozen, so features are reused: from ``stores``, or without them from memory. With sharded
+        weights there is one all-reduce, and on a GPU one host synchronisation, whatever the number of modalities.
 
         Args:
             media: per modality N media, each with the output of :meth:`prepare`, or ``None`` if it is not prepared yet.
             device: device on which features are computed and returned.
+            stores: those of :meth:`stores`.
 
         """
         lookups = []
+        key = media_name if stores is None else media_key
         for modality, wanted in media.items():
-            store, key = self._store(modality)
+            store = self._memory if stores is None else stores[modality]
             lookups.append(store.look_up([key(medium) for medium, _ in wanted]))
         chunks = [-(-len(lookup.missing) // _CHUNK) for lookup in lookups]
         # all ranks must agree before encoding: with sharded weights the forward pass has collectives
@@ -180,17 +190,12 @@ class Encoder(nn.Module, ABC):
         prepared = torch.stack([self.prepare(m) if given is None else given for m, given in media])
         return self(modality, upload(prepared, device))
 
-    def _store(self, modality: Modality) -> tuple[Store, Callable[[Media], Hashable]]:
-        if self.cache is None:
-            return self._memory, media_name
-        if modality not in self._stores:
-            around = {"reading": READING_VERSION, "compute_dtype": compute_dtype(torch.float32)}
-            producer = {**self.producer(modality), **around}
-            self._stores[modality] = self.cache.store(f"encoder-{modality}", self.source, producer)
-        return self._stores[modality], media_key
+    def stores(self, cache: FeatureCache) -> EncoderStores:
+        """The stores of this encoder's features in a cache."""
+        return EncoderStores(cache, self.source, self.producer, self.modalities)
 
     def remember(self, max_bytes: int) -> None:
-        """Without a feature cache, keep the features of recent media in a memory of at most ``max_bytes``."""
+        """Keep the features of recent media that are in no store in a memory of at most ``max_bytes``."""
         self._memory = Memory(max_bytes, evict=True)
 
     def train(self, mode: bool = True) -> Encoder:

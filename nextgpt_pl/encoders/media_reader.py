@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nextgpt_pl.encoders.base import Encoder
+from nextgpt_pl.encoders.stores import EncoderStores
 from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media, MediaSlot, Rendered
@@ -20,11 +21,13 @@ class MediaReader:
     Attributes:
         encoder: prepares input media; ``None`` if the stage reads none.
         compared: modalities whose true media a loss reads.
+        stores: of the encoder's features; media whose features are there are not read.
 
     """
 
     encoder: Encoder | None
     compared: frozenset[Modality] = frozenset()
+    stores: EncoderStores | None = None
     _opened: set[Media] = field(default_factory=set, init=False, repr=False)
 
     def __call__(self, row: Rendered) -> Rendered:
@@ -54,7 +57,16 @@ class MediaReader:
     def _compares(self, modality: Modality) -> bool:
         return modality in self.compared
 
+    def open_stores(self) -> None:
+        """Open the stores, before data-loader workers are started."""
+        if self.encoder is not None and self.stores is not None:
+            self.stores.open()
+
     def _prepared(self, slot: MediaSlot) -> MediaSlot:
-        if self.encoder is None or not isinstance(slot.media.source, Path) or self.encoder.keeps(slot.media):
+        if (
+            self.encoder is None
+            or not isinstance(slot.media.source, Path)
+            or self.encoder.keeps(slot.media, self.stores)
+        ):
             return slot
         return replace(slot, inputs=self.encoder.prepare(slot.media))

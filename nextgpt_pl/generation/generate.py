@@ -203,10 +203,10 @@ def caption_embeddings(network: NextGPT, rows: Sequence[Rendered]) -> list[list[
 
 def _embed_captions(network: NextGPT, rows: Sequence[Rendered]) -> list[list[Tensor]]:
     row_embeddings: list[list[Tensor]] = [[torch.empty(0)] * len(row.spans) for row in rows]
-    for modality, decoder in network.decoders.items():
+    for modality in network.decoders:
         places = [(r, s) for r, row in enumerate(rows) for s, span in enumerate(row.spans) if span.modality is modality]
         if places:
-            embeddings = decoder.embed_captions([rows[r].spans[s].caption for r, s in places])
+            embeddings = network.caption_embeddings(modality, [rows[r].spans[s].caption for r, s in places])
             for (r, s), embedding in zip(places, embeddings, strict=True):
                 row_embeddings[r][s] = embedding
     return row_embeddings

@@ -135,7 +135,7 @@ class Stage(LightningModule, ABC):
     @property
     def reader(self) -> MediaReader:
         """Reads media files of rows, for the data module's workers."""
-        return MediaReader(self.network.encoder)
+        return MediaReader(self.network.encoder, stores=self.network.encoder_stores)
 
     def trainable(self) -> dict[str, torch.nn.Parameter]:
         """The trained parameters of the network, by name."""
@@ -255,7 +255,7 @@ class Stage(LightningModule, ABC):
         """Compute the features of a batch that are missing in the cache."""
         if batch.slots:
             assert self.network.encoder is not None
-            self.network.encoder.encode_slots(batch.slots, device)
+            self.network.encoder.encode_slots(batch.slots, device, self.network.encoder_stores)
 
     def on_train_epoch_end(self) -> None:
         """Write new features to the cache, load those of other processes, and report skipped rows."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import Batch, SpanTargets
 from nextgpt_pl.stages.base import Stage
 from nextgpt_pl.stages.denoising import Denoising
-from nextgpt_pl.stages.sample_writer import SampleWriter
+from nextgpt_pl.stages.sample_writer import Negatives, SampleWriter
 from nextgpt_pl.stages.signal_states import RowStates, SignalStates, read_rows
 from nextgpt_pl.utils.distributed import any_rank, zero_for_unused
 
@@ -113,7 +115,8 @@ class DecoderAlignment(Stage):
     def reader(self) -> MediaReader:
         """A reader of input media, if replies are trained, and of the true media of the denoising loss."""
         compared = frozenset(m for m, weight in self.denoising.weights.items() if weight)
-        return MediaReader(self.network.encoder if self.shows_media else None, compared)
+        encoder = self.network.encoder if self.shows_media else None
+        return MediaReader(encoder, compared, self.network.encoder_stores)
 
     def _place_decoders(self) -> None:
         """Move the decoders to the stage's device, also with cached targets: they generate samples and denoise."""
@@ -140,15 +143,14 @@ class DecoderAlignment(Stage):
 
     def caption_embeddings(self, modality: Modality, spans: SpanTargets) -> Tensor:
         """Targets ``(S, L, D)``: from the item's file where it has one, else from the decoder's text encoder."""
-        decoder = self.network.decoders[modality]
         missing = [i for i, embedding in enumerate(spans.embeddings) if embedding is None]
         found: list[Tensor | None] = list(spans.embeddings)
         if missing:
-            made = decoder.embed_captions([spans.captions[i] for i in missing])
+            made = self.network.caption_embeddings(modality, [spans.captions[i] for i in missing])
             for index, embedding in zip(missing, made, strict=True):
                 found[index] = embedding
         stacked = torch.stack([e for e in found if e is not None]).float()
-        return stacked.view(len(stacked), *decoder.projection_shape)
+        return stacked.view(len(stacked), *self.network.decoders[modality].projection_shape)
 
     def fill_cache(self, batch: Batch, device: torch.device) -> None:
         """Also the targets."""
@@ -156,7 +158,8 @@ class DecoderAlignment(Stage):
         for modality, spans in batch.spans.items():
             missing = [c for c, embedding in zip(spans.captions, spans.embeddings, strict=True) if embedding is None]
             if missing:
-                self.network.decoders[modality].to(device).embed_captions(missing)
+                self.network.decoders[modality].to(device)
+                self.network.caption_embeddings(modality, missing)
         if self.signal_states is not None and self.signal_states.usable(batch):
             if not self.network.loaded:  # as for training, with the rows that the projections will meet
                 self._build()
@@ -256,11 +259,15 @@ class DecoderAlignment(Stage):
                 rank_zero_warn(f"no {split} error of {modality}: {error}")
             metric.reset()
         # sharded ones are put together by all processes
-        negatives = {m: self.network.null_signal(m) for m in self.network.decoders}
+        null_signals = {m: self.network.null_signal(m) for m in self.network.decoders}
         if self.trainer.is_global_zero and not self.trainer.sanity_checking:
             folder = Path(self.trainer.default_root_dir) / "samples" / f"{split}_step_{self.global_step:06d}"
-            self.writer.write(folder, self.loggers, self.global_step, negatives)
+            self.writer.write(folder, self.loggers, self.global_step, partial(self._negatives, null_signals))
         self.writer.clear()
+
+    def _negatives(self, null_signals: Mapping[Modality, Tensor | None], modality: Modality) -> Negatives:
+        prompt, signal = self.network.caption_embeddings.negative_prompt(modality), null_signals[modality]
+        return (prompt if signal is None else signal), prompt
 
     def on_validation_epoch_end(self) -> None:
         """Quality of the whole validation set; sample media."""

@@ -49,8 +49,8 @@ class Denoising:
                 continue
             decoder = self.network.decoders[Modality(name)]
             with torch.no_grad():
-                start = decoder.embed_captions([getattr(decoder, "negative_prompt", "")]).view(signal.shape)
-                signal.copy_(start)
+                start = self.network.caption_embeddings(Modality(name), [getattr(decoder, "negative_prompt", "")])
+                signal.copy_(start.view(signal.shape))
 
     def __call__(
         self, modality: Modality, predicted: Tensor, spans: SpanTargets, *, train: bool

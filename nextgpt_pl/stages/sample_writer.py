@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from nextgpt_pl.utils.escaping import one_line, spreadsheet_cell
 SEED = 0  # seed of the initial noise, which both columns share
 
 _Kept = tuple[str, Tensor, Tensor]  # caption, projected signal tokens, true caption embedding
+
+Negatives = tuple[Tensor | None, Tensor | None]
 
 
 class SampleWriter:
@@ -50,7 +52,11 @@ class SampleWriter:
             kept.clear()
 
     def write(
-        self, folder: Path, loggers: Sequence[Any], step: int, negatives: Mapping[Modality, Tensor | None] | None = None
+        self,
+        folder: Path,
+        loggers: Sequence[Any],
+        step: int,
+        negatives: Callable[[Modality], Negatives] = lambda _: (None, None),
     ) -> None:
         """Generate media, save them to ``folder`` and log them to W&B; a decoder's failure is a warning.
 
@@ -58,15 +64,15 @@ class SampleWriter:
             folder: output folder.
             loggers: loggers; W&B loggers also receive the media.
             step: number of optimizer steps so far.
-            negatives: per modality, the negative embedding of guidance in media from signal tokens;
-                ``None``: the decoder's negative prompt.
+            negatives: function of a modality to the negative embeddings of guidance, for media from signal tokens and
+                for media from captions; ``None``: the decoder's negative prompt.
 
         """
         for modality, kept in self.kept.items():
             if not kept:
                 continue
             try:
-                self._write(folder, modality, kept, loggers, step, (negatives or {}).get(modality))
+                self._write(folder, modality, kept, loggers, step, negatives(modality))
             except Exception as error:  # a failing decoder must not end the training
                 rank_zero_warn(f"no {modality} samples at step {step}: {type(error).__name__}: {error}")
 
@@ -77,12 +83,12 @@ class SampleWriter:
         kept: list[tuple[str, Tensor, Tensor]],
         loggers: Sequence[Any],
         step: int,
-        negative: Tensor | None,
+        negatives: Negatives,
     ) -> None:
         decoder = self.decoders[modality]
         shape = (-1, *decoder.embedding_shape)
-        ours = decoder.generate(torch.stack([k[1] for k in kept]).reshape(shape), seed=SEED, negative=negative)
-        theirs = decoder.generate(torch.stack([k[2] for k in kept]).reshape(shape), seed=SEED)
+        ours = decoder.generate(torch.stack([k[1] for k in kept]).reshape(shape), seed=SEED, negative=negatives[0])
+        theirs = decoder.generate(torch.stack([k[2] for k in kept]).reshape(shape), seed=SEED, negative=negatives[1])
         blank = sum(map(constant, [*ours, *theirs]))
         if blank:
             rank_zero_warn(f"{blank} of {2 * len(kept)} {modality} samples at step {step} are constant")

@@ -5,7 +5,6 @@ import torch
 from nextgpt_pl.datamodules import PocketWorld
 from nextgpt_pl.decoders.gallery import GalleryDecoder
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.parts import pocket_decoder
 from nextgpt_pl.pocket.world import items
@@ -27,12 +26,11 @@ def test_the_nearest_caption_is_found_also_from_something_a_little_off(modality)
         np.testing.assert_array_equal(array, item.media.source())
 
 
-def test_it_passes_for_the_decoder_that_it_stands_for(tmp_path):
+def test_it_passes_for_the_decoder_that_it_stands_for():
     gallery = _gallery()
     assert gallery.embedding_shape == gallery.decoder.embedding_shape
     assert set(gallery.parameter_counts()) == {"text_encoder"}
-    gallery.cache = FeatureCache(tmp_path)
-    assert gallery.decoder.cache is gallery.cache
+    assert gallery.captions is gallery.decoder.captions
 
 
 def test_an_empty_gallery_is_an_error():

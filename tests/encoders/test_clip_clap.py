@@ -94,12 +94,11 @@ def test_a_process_with_nothing_to_encode_has_something_of_the_same_shape(folder
 
 def test_features_can_be_cached(folders, media, tmp_path):
     first = ClipClapEncoder(**folders)
-    first.cache = FeatureCache(tmp_path)
-    made = first.features(Modality.IMAGE, [media[Modality.IMAGE]], CPU)
-    first.cache.flush()
+    cache = FeatureCache(tmp_path)
+    made = first.features(Modality.IMAGE, [media[Modality.IMAGE]], CPU, first.stores(cache))
+    cache.flush()
     second = ClipClapEncoder(**folders)
-    second.cache = FeatureCache(tmp_path)
-    kept = second.features(Modality.IMAGE, [media[Modality.IMAGE]], CPU)
+    kept = second.features(Modality.IMAGE, [media[Modality.IMAGE]], CPU, second.stores(FeatureCache(tmp_path)))
     assert not second.loaded
     torch.testing.assert_close(kept, made, atol=1e-3, rtol=1e-3)
 

@@ -15,7 +15,7 @@ class _Encoder:
     def __init__(self, kept=()):
         self.kept = kept
 
-    def keeps(self, medium):
+    def keeps(self, medium, stores):
         return medium in self.kept
 
     def prepare(self, medium):

@@ -38,6 +38,6 @@ def test_guidance_steers_media_of_signal_tokens_away_from_what_is_given(tmp_path
     writer = SampleWriter({Modality.IMAGE: Decoder([2, 3])}, count=1)
     writer.collect(Modality.IMAGE, ["a"], torch.ones(1, 2, 3), torch.ones(1, 2, 3))
     null_signal = torch.zeros(2, 3)
-    writer.write(tmp_path, [], 7, {Modality.IMAGE: null_signal})
+    writer.write(tmp_path, [], 7, lambda _: (null_signal, None))
     assert given[0] is null_signal
     assert given[1] is None

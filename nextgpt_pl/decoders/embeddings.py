@@ -1,0 +1,42 @@
+"""Caption embeddings of a network's decoders: from the feature cache, or from each decoder's own memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from nextgpt_pl.decoders.base import Decoder
+from nextgpt_pl.features import FeatureCache, Store
+from nextgpt_pl.modality import Modality
+
+
+class CaptionEmbeddings:
+    """Embeds captions for the decoder of a modality; owns the stores in the cache.
+
+    Args:
+        decoders: per modality.
+        cache: where embeddings are kept between runs; ``None``: nowhere.
+
+    """
+
+    def __init__(self, decoders: Mapping[Modality, Decoder], cache: FeatureCache | None = None) -> None:
+        self._decoders, self._cache = decoders, cache
+        self._stores: dict[Modality, Store] = {}
+
+    def __call__(self, modality: Modality, captions: Sequence[str]) -> Tensor:
+        """``(N, *embedding_shape)`` float32; only captions that are missing from the store are embedded."""
+        decoder = self._decoders[modality]
+        if self._cache is None or decoder.captions is None:
+            return decoder.embed_captions(captions)
+        if modality not in self._stores:
+            self._stores[modality] = decoder.captions.store(self._cache)
+        return decoder.captions.embed(captions, self._stores[modality])
+
+    def negative_prompt(self, modality: Modality) -> Tensor | None:
+        """The embedding of the decoder's negative prompt in the cache.
+
+        ``None``: there is no cache or no such prompt, and the decoder's ``generate`` embeds its default itself.
+        """
+        prompt = getattr(self._decoders[modality], "negative_prompt", None)
+        return None if prompt is None or self._cache is None else self(modality, [prompt])[0]

@@ -1,0 +1,51 @@
+"""The stores of an encoder's features in a feature cache, one per modality."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from nextgpt_pl.features import FeatureCache, FeatureStore
+from nextgpt_pl.media.reading import VERSION as READING_VERSION
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.utils.precision import compute_dtype
+
+
+class EncoderStores:
+    """Opens each store when it is first needed, since its key hashes all weights.
+
+    Args:
+        cache: where the stores are.
+        source: where the encoder's weights are from, as the YAML says it.
+        producer: of a modality, all that features depend on but for the medium.
+        modalities: that the encoder reads.
+
+    """
+
+    def __init__(
+        self,
+        cache: FeatureCache,
+        source: str,
+        producer: Callable[[Modality], dict[str, Any]],
+        modalities: Sequence[Modality],
+    ) -> None:
+        self._cache, self._source, self._producer, self._modalities = cache, source, producer, modalities
+        self._opened: dict[Modality, FeatureStore] = {}
+
+    def open(self) -> None:
+        """Open the stores of all modalities; forked workers need them for :meth:`opened`."""
+        for modality in self._modalities:
+            self[modality]
+
+    def opened(self, modality: Modality) -> FeatureStore | None:
+        """The modality's store, if it is open."""
+        return self._opened.get(modality)
+
+    def __getitem__(self, modality: Modality) -> FeatureStore:
+        if modality not in self._opened:
+            around = {"reading": READING_VERSION, "compute_dtype": compute_dtype(torch.float32)}
+            producer = {**self._producer(modality), **around}
+            self._opened[modality] = self._cache.store(f"encoder-{modality}", self._source, producer)
+        return self._opened[modality]
