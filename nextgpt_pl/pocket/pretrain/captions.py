@@ -188,7 +188,7 @@ class CaptionCoding(PretrainTask):
         self.modalities = tuple(modalities)
 
     def target(self, scene: Scene, shape: torch.Size) -> Tensor:
-        """What a caption of the scene is to be embedded as: ``(L, D)`` of unit variance, or ``(D,)`` of unit length."""
+        """Target embedding of a scene: ``(L, D)`` of unit variance, or ``(D,)`` of unit length."""
         if len(shape) == 1:
             return pooled_code(scene, shape[0])
         objects = stated(scene)
@@ -197,16 +197,16 @@ class CaptionCoding(PretrainTask):
         return F.layer_norm(torch.cat([constant, *(_total(names, part) for names in objects)]), shape[1:])
 
     def embed(self, captions: list[str]) -> Tensor:
-        """Caption embeddings, padded as the pipeline will pad them."""
+        """Caption embeddings, padded as in the pipeline."""
         return embed_captions(self.embed_tokens, self.text_encoder, self.tokenizer, captions)
 
     def loss(self, rng: Random, generator: torch.Generator) -> Tensor:
-        """Squared distance, relative to that of the codes from their mean."""
+        """Mean squared error, relative to the variance of the targets."""
         modality = pick(rng, self.modalities)
         scenes = [draw_scene(modality, rng) for _ in range(self.batch_size)]
         embeddings = self.embed([grammar.caption(scene, rng) for scene in scenes])
-        wanted = torch.stack([self.target(scene, embeddings.shape[1:]) for scene in scenes]).to(embeddings)
-        return (embeddings - wanted).square().mean() / wanted.var(0).mean()
+        targets = torch.stack([self.target(scene, embeddings.shape[1:]) for scene in scenes]).to(embeddings)
+        return (embeddings - targets).square().mean() / targets.var(0).mean()
 
 
 def train_coding(
@@ -219,7 +219,7 @@ def train_coding(
     steps: int,
     seed: int,
 ) -> CaptionCoding:
-    """Train what ``build`` makes for the tokenizer in ``out``; the rest as in :class:`CaptionCoding`."""
+    """Train the network that ``build`` returns for the tokenizer in ``out``; see :class:`CaptionCoding`."""
     tokenizer = caption_tokenizer(load_tokenizer(out, seed))
     torch.manual_seed(seed)
     task = CaptionCoding(build(tokenizer), tokenizer, embed, modalities, steps=steps, seed=seed)
@@ -231,18 +231,18 @@ def train_coding(
 def embedding_quality(
     embed: Callable[[list[str]], Tensor], modalities: Sequence[Modality], count: int = 256
 ) -> dict[str, float]:
-    """On held-out captions: the share of the embeddings' variance that is due to wording alone, and the share of
-    captions that lie nearer to another wording than to a near miss.
+    """Quality on held-out captions: the share of the embeddings' variance that is due to wording, and the share of
+    captions that are closer to another wording of their scene than to a caption of a near miss.
     """
     rng = Random("wordings")
     variance = wording = nearer = 0.0
     for modality in modalities:
         scenes = [item_scene("heldout", modality, i) for i in range(count)]
         near = [near_miss(scene, rng) for scene in scenes]
-        one, other, wrong = (
-            embed([grammar.caption(s, rng) for s in which]).flatten(1) for which in (scenes, scenes, near)
+        first, second, near_misses = (
+            embed([grammar.caption(s, rng) for s in group]).flatten(1) for group in (scenes, scenes, near)
         )
-        variance += float(one.var(0).mean())
-        wording += float(0.5 * (one - other).square().mean())
-        nearer += float(((one - other).norm(dim=1) < (one - wrong).norm(dim=1)).float().mean())
+        variance += float(first.var(0).mean())
+        wording += float(0.5 * (first - second).square().mean())
+        nearer += float(((first - second).norm(dim=1) < (first - near_misses).norm(dim=1)).float().mean())
     return {"wording_share": wording / variance, "told_from_near_miss": nearer / len(modalities)}

@@ -37,7 +37,7 @@ nothing but coloured shapes, their motions, and a few sounds.
 def write_quality(
     folder: Path, *, measured: Mapping[str, float], trained: Mapping[str, Mapping[str, float]] | None = None
 ) -> None:
-    """Write a part's ``quality.json``; the account of its training is kept if nothing is trained anew."""
+    """Write a part's ``quality.json``; without ``trained``, the record of its training is unchanged."""
     file = folder / QUALITY
     record = json.loads(file.read_text()) if file.is_file() else {}
     if trained is not None:
@@ -89,8 +89,8 @@ def _section(folder: Path) -> str:
     lines = [f"## {folder.name}", ""]
     trained = record.get("trained", {})
     if trained:
-        told = (f"{markdown(n)} {t['steps']:,.0f} steps in {t['seconds'] / 60:.0f} min" for n, t in trained.items())
-        steps = ", ".join(told)
+        texts = (f"{markdown(n)} {t['steps']:,.0f} steps in {t['seconds'] / 60:.0f} min" for n, t in trained.items())
+        steps = ", ".join(texts)
         lines += [f"Trained on one core each: {steps}.", ""]
     lines += ["| measured | |", "| --- | --- |"]
     lines += [f"| {markdown(name)} | {_number(name, value)} |" for name, value in record.get("measured", {}).items()]

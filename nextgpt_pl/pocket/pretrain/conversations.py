@@ -1,6 +1,6 @@
-"""What the pocket LLM learns to speak from: conversations in whole sentences, and as people type them.
+"""Training data of the pocket LLM: conversations in complete sentences and in informal user messages.
 
-An LLM that has read whole sentences alone answers "hi" with noise, and what is built on it has to learn to read anew.
+An LLM trained on complete sentences only fails on informal messages such as "hi", also after the three stages.
 """
 
 from __future__ import annotations
@@ -14,37 +14,37 @@ from nextgpt_pl.pocket.world.talk import HERE, Exchange
 
 
 def request(rng: Random, split: Split) -> Exchange:
-    """A request for a medium in free words, answered in words."""
+    """A freely worded request for a medium, answered by text."""
     modality = pick(rng, GENERATED)
     scene = draw_scene(modality, rng, split)
-    asked = users.request(modality, grammar.caption(scene, rng), rng)
-    return [("user", asked), ("assistant", pick(rng, HERE).format(grammar.caption(scene, rng)))]
+    question = users.request(modality, grammar.caption(scene, rng), rng)
+    return [("user", question), ("assistant", pick(rng, HERE).format(grammar.caption(scene, rng)))]
 
 
 def few_words(rng: Random, split: Split) -> Exchange:
-    """A request that leaves attributes out; the answer names all that is meant."""
+    """A request that omits attributes; the answer names all attributes."""
     modality = pick(rng, GENERATED)
-    wanted, scene = users.brief(modality, rng, split)
+    description, scene = users.brief(modality, rng, split)
     answer = pick(rng, HERE).format(grammar.caption(scene, rng))
-    return [("user", users.request(modality, wanted, rng)), ("assistant", answer)]
+    return [("user", users.request(modality, description, rng)), ("assistant", answer)]
 
 
 def request_both(rng: Random, split: Split) -> Exchange:
-    """A request for two media, answered in words, in the order in which they were asked for."""
+    """A request for two media, answered by text in the order of the request."""
     modalities = [pick(rng, GENERATED), pick(rng, GENERATED)]
     scenes = [draw_scene(modality, rng, split) for modality in modalities]
-    wanted = [(m, grammar.caption(scene, rng)) for m, scene in zip(modalities, scenes, strict=True)]
+    captions = [(m, grammar.caption(scene, rng)) for m, scene in zip(modalities, scenes, strict=True)]
     answer = " ".join(pick(rng, HERE).format(grammar.caption(scene, rng)) for scene in scenes)
-    return [("user", users.request_both(wanted, rng)), ("assistant", answer)]
+    return [("user", users.request_both(captions, rng)), ("assistant", answer)]
 
 
 def describe(rng: Random, split: Split) -> Exchange:
-    """A scene told, and a question for its description in free words."""
+    """A scene in words, and a freely worded request for its description."""
     return talk.describe(rng, split, users.question)
 
 
 def beyond(rng: Random, split: Split) -> Exchange:
-    """What the pocket world does not hold is declined."""
+    """A request for something outside the pocket world, which the answer declines."""
     return [("user", users.beyond(rng, split)), ("assistant", users.BEYOND)]
 
 
@@ -52,6 +52,6 @@ KINDS: talk.Kinds = (*talk.KINDS, (request, 3), (few_words, 5), (request_both, 2
 
 
 def conversation(rng: Random, split: Split = "train") -> Exchange:
-    """One random conversation; what the user says is typed as people type."""
+    """One random conversation with informal user messages."""
     turns = talk.conversation(rng, split, KINDS)
     return [(role, users.typed(text, rng) if role == "user" else text) for role, text in turns]

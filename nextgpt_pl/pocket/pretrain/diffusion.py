@@ -22,8 +22,8 @@ from nextgpt_pl.pocket.pretrain.loop import PretrainTask
 from nextgpt_pl.pocket.world import grammar
 from nextgpt_pl.pocket.world.scenes import Scene, item_scene
 
-_CHUNK = 64
-CAPTION_DROPOUT = 0.1  # share of empty captions: what guidance needs
+_BATCH = 64  # items per encoded batch
+CAPTION_DROPOUT = 0.1  # share of empty captions, for classifier-free guidance
 
 
 def build_scheduler() -> DPMSolverMultistepScheduler:
@@ -34,7 +34,7 @@ def build_scheduler() -> DPMSolverMultistepScheduler:
 
 
 class LatentDiffusion(PretrainTask):
-    """v-prediction on cached latents of ``items`` training scenes, each with a freshly worded caption every time."""
+    """v-prediction on cached latents of ``items`` training scenes, with a newly worded caption in each step."""
 
     modality: Modality
     batch_size = 64
@@ -53,19 +53,19 @@ class LatentDiffusion(PretrainTask):
     @staticmethod
     @abstractmethod
     def condition(text_encoder: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The caption embedding as the pipeline makes it, from token ids ``(B, L)``."""
+        """The pipeline's caption embedding of token ids ``(B, L)``."""
 
     @abstractmethod
     def denoise(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
         """The network's v-prediction, in the shape of ``noisy``."""
 
     def fill_cache(self, encode: Callable[[Sequence[np.ndarray]], Tensor], items: int, file: Path) -> None:
-        """Encode ``items`` training scenes once, fewer if the training is too short to see them all.
+        """Encode ``items`` training scenes once, fewer if the training is too short to use them all.
 
         Args:
-            encode: turns arrays into latents as the UNet wants them.
-            items: at most.
-            file: keeps them for a resumed training.
+            encode: function of arrays that returns the UNet's latents.
+            items: maximum number of items.
+            file: file of the latents, for a resumed training.
 
         """
         items = min(items, self.steps * self.batch_size)
@@ -77,24 +77,24 @@ class LatentDiffusion(PretrainTask):
         from nextgpt_pl.pocket.world.render import Renderer
 
         parts = []
-        for start in tqdm(range(0, items, _CHUNK), desc=f"{self.modality} latents"):
-            numbers = range(start, min(items, start + _CHUNK))
+        for start in tqdm(range(0, items, _BATCH), desc=f"{self.modality} latents"):
+            numbers = range(start, min(items, start + _BATCH))
             arrays = [Renderer(self.scenes[i], "train", self.modality, i, self.seed)() for i in numbers]
             parts.append(encode(arrays).half())
         self.latents = torch.cat(parts).contiguous()
         save_file({"latents": self.latents}, file)
 
     def training_scene(self, index: int) -> Scene:
-        """What item ``index`` of the cache shows: an item of the training split."""
+        """The scene of item ``index`` of the cache, of the training split."""
         return item_scene("train", self.modality, index, self.seed)
 
     @torch.no_grad()
     def embed(self, captions: list[str]) -> Tensor:
-        """Caption embeddings, padded as the pipeline will pad them."""
+        """Caption embeddings, padded as in the pipeline."""
         return embed_captions(self.condition, self.text_encoder, self.tokenizer, captions)
 
     def conditions(self, scenes: Sequence[Scene], rng: Random) -> Tensor:
-        """What the network is told of each scene in training: its caption, in fresh words, or now and then none."""
+        """Training conditions: embeddings of newly worded captions, some of them empty."""
         return self.embed(["" if rng.random() < CAPTION_DROPOUT else grammar.caption(s, rng) for s in scenes])
 
     def loss(self, rng: Random, generator: torch.Generator) -> Tensor:

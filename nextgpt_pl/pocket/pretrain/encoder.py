@@ -1,9 +1,8 @@
 """The pocket ImageBind: image, video, audio and text in one space, trained contrastively and on attribute codes.
 
-Contrast alone makes a space in which captions are found again, but hides the attributes in it: a probe of 2,000
-examples reads all of them right in 8% of the images. So media and captions are also drawn towards one fixed code per
-attribute, and a linear reader must be able to name every attribute of a medium: what it cannot, no LLM behind the
-encoder can.
+Contrastive training alone gives a space for retrieval in which attributes are not linearly separable: a probe with
+2,000 examples predicts all attributes of 8% of the images. Embeddings of media and captions are therefore also trained
+towards one fixed code per attribute, and a linear classifier of all attributes is trained with the encoder.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ from nextgpt_pl.utils.paths import pocket_weights
 
 _TEMPERATURE = 0.07
 _CONTRAST = 0.1  # weight of the cross-entropy
-_READING = 0.2  # weight of the reader's
-_WIDER_SHARE = 0.5  # of the sounds: with attributes that the world does not name, lest its few be learned by heart
+_READING = 0.2  # weight of the linear classifier's cross-entropy
+_WIDER_SHARE = 0.5  # share of audio with attributes outside the world, against memorisation
 _POSITION_SPREAD = 0.5
 
 
@@ -44,8 +43,8 @@ class Contrastive(PretrainTask):
     """Symmetric cross-entropy between media and captions, squared distance of both to their scenes' codes, and the
     cross-entropy of a linear reader of the media's embeddings.
 
-    Each step is of one modality. In the contrast, items that mean the same all count as right, and captions of near
-    misses join the negatives: in chance company one attribute or two would do to find the right caption.
+    Each step has one modality. In the contrastive loss, all equal scenes are positives, and captions of near misses are
+    additional negatives, since random negatives can be separated by one or two attributes.
     """
 
     batch_size = 32
@@ -56,7 +55,7 @@ class Contrastive(PretrainTask):
         self.tokenizer = tokenizer
         self.model = ImageBindModel(ImageBindConfig.pocket(len(tokenizer), tokenizer.eos_token_id, CONTEXT))
         for name in ("vision", "audio"):
-            # beside patches of spread 1, positions that start at 0.02 are not seen for thousands of steps
+            # positions initialised with std 0.02 have no effect for thousands of steps, since patches have std 1
             positions = self.model.modality_preprocessors[name].get_parameter("pos_embedding_helper.pos_embed")
             nn.init.normal_(positions, std=_POSITION_SPREAD)
         self.statements = all_statements()
@@ -74,7 +73,7 @@ class Contrastive(PretrainTask):
         return self._joint().embed_media([render(scene, rng) for scene in scenes], modality)
 
     def draw(self, modality: Modality, rng: Random) -> Scene:
-        """A scene to learn from. Wider sounds have no caption."""
+        """A training scene; audio outside the world has no caption."""
         if modality is Modality.IMAGE:
             return draw_picture(rng)
         if modality is Modality.AUDIO and rng.random() < _WIDER_SHARE:
@@ -82,39 +81,41 @@ class Contrastive(PretrainTask):
         return draw_scene(modality, rng)
 
     def loss(self, rng: Random, generator: torch.Generator) -> Tensor:
-        """The three parts' weighted sum; distances to the codes are relative to the codes' own spread."""
+        """Weighted sum of the three losses; distances to the codes are relative to the codes' variance."""
         modality = pick(rng, self.modalities)
         scenes = sorted((self.draw(modality, rng) for _ in range(self.batch_size)), key=is_wider)
-        worded = [scene for scene in scenes if not is_wider(scene)]
-        said = [*worded, *(near_miss(scene, rng) for scene in worded)]
+        in_world = [scene for scene in scenes if not is_wider(scene)]
+        captioned = [*in_world, *(near_miss(scene, rng) for scene in in_world)]
         media = self.embed_media(scenes, modality, rng)
-        captions = self.embed_captions([grammar.caption(scene, rng) for scene in said])
-        wanted = [torch.stack([pooled_code(s, media.shape[1]) for s in some]).to(media) for some in (scenes, said)]
-        distances = [(a - b).square().mean() for a, b in zip((media, captions), wanted, strict=True)]
-        distance = torch.stack(distances).sum() / wanted[1].var(0).mean()
-        contrast = self._contrast(media[: len(worded)], captions, worded, said)
-        return _CONTRAST * contrast + distance + _READING * self._misread(media, scenes)
+        captions = self.embed_captions([grammar.caption(scene, rng) for scene in captioned])
+        codes = [
+            torch.stack([pooled_code(s, media.shape[1]) for s in group]).to(media) for group in (scenes, captioned)
+        ]
+        distances = [(a - b).square().mean() for a, b in zip((media, captions), codes, strict=True)]
+        distance = torch.stack(distances).sum() / codes[1].var(0).mean()
+        contrast = self._contrast(media[: len(in_world)], captions, in_world, captioned)
+        return _CONTRAST * contrast + distance + _READING * self._classification_loss(media, scenes)
 
-    def _contrast(self, media: Tensor, captions: Tensor, worded: list[Scene], said: list[Scene]) -> Tensor:
+    def _contrast(self, media: Tensor, captions: Tensor, in_world: list[Scene], captioned: list[Scene]) -> Tensor:
         """Cross-entropy in both directions; ``captions`` are of the media's own scenes first."""
-        same = torch.tensor([[a == b for b in said] for a in worded], device=self.device).float()
-        to_text, to_media = media @ captions.T / _TEMPERATURE, captions[: len(worded)] @ media.T / _TEMPERATURE
-        return (_match(to_text, same) + _match(to_media, same[:, : len(worded)])) / 2
+        same = torch.tensor([[a == b for b in captioned] for a in in_world], device=self.device).float()
+        to_text, to_media = media @ captions.T / _TEMPERATURE, captions[: len(in_world)] @ media.T / _TEMPERATURE
+        return (_match(to_text, same) + _match(to_media, same[:, : len(in_world)])) / 2
 
-    def _misread(self, media: Tensor, scenes: list[Scene]) -> Tensor:
-        """Cross-entropy of the reader, a sum over all statements, per medium."""
+    def _classification_loss(self, media: Tensor, scenes: list[Scene]) -> Tensor:
+        """Cross-entropy of the linear classifier, summed over all statements, per medium."""
         true = stated_rows(scenes, self.statements)
-        # unit embeddings spread over the width: scaled up, the reader starts as one of numbers of size 1
+        # scale unit embeddings, so that the classifier's inputs have unit variance
         logits = self.reader(media * media.shape[1] ** 0.5)
         return F.binary_cross_entropy_with_logits(logits, true.to(media), reduction="none").sum(1).mean()
 
     def quality(self) -> dict[str, float]:
-        """Retrieval, and what a linear probe reads."""
+        """Recall of retrieval, and accuracy of a linear probe."""
         return {**self.retrieval(), **self.readable()}
 
     @torch.no_grad()
     def readable(self) -> dict[str, float]:
-        """Share of held-out media of which a linear probe of the embedding reads every attribute."""
+        """Share of held-out media for which a linear probe predicts every attribute."""
         return {f"read_{m}": read_right(partial(self._render_and_embed, m), m) for m in GENERATED}
 
     def _render_and_embed(self, modality: Modality, scenes: list[Scene]) -> Tensor:
@@ -122,7 +123,7 @@ class Contrastive(PretrainTask):
 
     @torch.no_grad()
     def retrieval(self, count: int = 200) -> dict[str, float]:
-        """Recall@1 among held-out items in both directions; finding one that means the same counts."""
+        """Recall@1 among held-out items in both directions; any item with an equal scene counts."""
         scores = {}
         for modality in GENERATED:
             rng = Random(f"retrieval/{modality}")
@@ -141,7 +142,7 @@ def _match(logits: Tensor, same: Tensor) -> Tensor:
 
 
 def shipped_encoder() -> Contrastive:
-    """The package's encoder, to be measured."""
+    """The package's encoder, for measurements."""
     folder = pocket_weights() / "encoder"
     task = Contrastive(PreTrainedTokenizerFast.from_pretrained(folder), steps=0, seed=0)
     task.model.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})

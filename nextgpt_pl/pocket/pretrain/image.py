@@ -31,7 +31,7 @@ from nextgpt_pl.pocket.world.scenes import ImageScene, Scene, draw_scene
 TEXT_WIDTH = 128
 LATENT_CHANNELS = 12
 ITEMS = 24_000
-SMALL_SHARE = 0.5  # of the decoder's pictures, those that are drawn again until something small is in them
+SMALL_SHARE = 0.5  # share of the VAE decoder's images that must contain a small object
 
 
 def build_text_encoder(tokenizer: Any) -> CLIPTextModel:
@@ -80,7 +80,7 @@ class ImageDiffusion(LatentDiffusion):
         return text_encoder(input_ids).last_hidden_state
 
     def training_scene(self, index: int) -> Scene:
-        """A scene of the training split, of two objects more often than the world has it."""
+        """A scene of the training split, with two objects more often than in the world."""
         return draw_picture(Random(f"{self.seed}/objects/{index}"))
 
     def denoise(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class ImageDiffusion(LatentDiffusion):
 def _pictures(rng: Random, size: int, small: float = 0.0) -> Tensor:
     """Half images, half video frames, ``(size, 3, 64, 64)``: the video decoder uses the same autoencoder.
 
-    ``small`` is the share of scenes that are drawn again until they show something small.
+    ``small`` is the share of scenes that must contain a small object.
     """
     pictures = [render(_scene(Modality.IMAGE, rng, small), rng) for _ in range(size // 2)]
     while len(pictures) < size:
@@ -101,22 +101,22 @@ def _pictures(rng: Random, size: int, small: float = 0.0) -> Tensor:
 
 
 def _scene(modality: Modality, rng: Random, small: float) -> Scene:
-    wanted = small > 0 and rng.random() < small
+    needs_small = small > 0 and rng.random() < small
     while True:
         scene = draw_scene(modality, rng)
         things = scene.things if isinstance(scene, ImageScene) else (scene,)
-        if not wanted or any(getattr(thing, "size", None) == "small" for thing in things):
+        if not needs_small or any(getattr(thing, "size", None) == "small" for thing in things):
             return scene
 
 
 def picture_batch(rng: Random) -> tuple[Tensor, Tensor]:
-    """Whole pictures and weights; crops would be cheaper, but change what the normalisation layers see."""
+    """Full images and weights; crops would change the statistics of the normalisation layers."""
     x = _pictures(rng, 8, small=SMALL_SHARE)
     return x, 1 + 6 * ((x - x[:, :, :1, :1]).abs().amax(1, keepdim=True) > 0.05).float()
 
 
 def picture_basis() -> tuple[PatchBasis, Tensor]:
-    """The basis that images and video frames share, and the pictures that it was found on."""
+    """The basis that images and video frames share, and the images that it was computed from."""
     examples = _pictures(Random("basis"), 1024)
     return PatchBasis(examples, LATENT_CHANNELS), examples
 

@@ -1,6 +1,6 @@
-"""What all pre-trainings share: batches by step number, EMA, cosine decay, checkpoints to resume from.
+"""Training loop of all pre-trainings: batches by step number, EMA, cosine decay, resumable checkpoints.
 
-A batch is a function of (seed, step) alone, so a run that was interrupted continues exactly.
+A batch is a function of seed and step only, so an interrupted run resumes exactly.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RECORD = "trained.json"
 
 
 class PretrainTask(LightningModule, ABC):
-    """A network, its batches and its loss. ``steps`` is the length of the training that the schedule plans for."""
+    """A network, its batches and its loss. ``steps`` is the number of training steps."""
 
     def __init__(self, *, steps: int, lr: float, seed: int = 0, warmup: int = 100, weight_decay: float = 0.01) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class _StepNumbers(IterableDataset):
 class _Average(WeightAveraging):
     """EMA from step ``start`` on.
 
-    Interpolates, where Lightning's ``EMAWeightAveraging`` adds two products: what is frozen stays itself, to the bit.
+    It interpolates, so frozen weights stay equal bit by bit; Lightning's ``EMAWeightAveraging`` adds two products.
     """
 
     def __init__(self, decay: float, start: int) -> None:
@@ -86,7 +86,7 @@ class _Average(WeightAveraging):
 
 
 class _Steps(Callback):
-    """Prints the loss on a line of its own now and then, so that a log file can be read too."""
+    """Prints the loss on separate lines at intervals, for log files."""
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -97,7 +97,7 @@ class _Steps(Callback):
 
 
 def train(task: PretrainTask, work: Path, *, ema_decay: float = 0.998) -> None:
-    """Train ``task`` for ``task.steps`` steps; continues from ``work`` where a checkpoint of it lies there."""
+    """Train ``task`` for ``task.steps`` steps; resumes from a checkpoint in ``work`` if there is one."""
     seed_everything(task.seed, verbose=False)
     name = type(task).__name__
     checkpoint = ModelCheckpoint(
@@ -129,7 +129,7 @@ def train(task: PretrainTask, work: Path, *, ema_decay: float = 0.998) -> None:
         started = time.perf_counter()
         try:
             trainer.fit(task, loader, ckpt_path=resume if start else None, weights_only=True)
-        finally:  # an interrupted training counts too
+        finally:  # also after an interruption
             _record(work / RECORD, name, trainer.global_step, time.perf_counter() - started)
         trainer.save_checkpoint(resume, weights_only=False)
     else:
@@ -138,15 +138,15 @@ def train(task: PretrainTask, work: Path, *, ema_decay: float = 0.998) -> None:
 
 
 def _record(file: Path, name: str, steps: int, seconds: float) -> None:
-    """Add to the account of what was trained how long; an interrupted training is added up."""
-    account = json.loads(file.read_text()) if file.is_file() else {}
-    before = account.get(name, {}).get("seconds", 0.0)
-    account[name] = {"steps": steps, "seconds": round(before + seconds, 1)}
-    file.write_text(json.dumps(account, indent=2) + "\n")
+    """Add steps and seconds to the training record; the times of resumed trainings are summed."""
+    record = json.loads(file.read_text()) if file.is_file() else {}
+    previous_seconds = record.get(name, {}).get("seconds", 0.0)
+    record[name] = {"steps": steps, "seconds": round(previous_seconds + seconds, 1)}
+    file.write_text(json.dumps(record, indent=2) + "\n")
 
 
 def save_half(model: Any, folder: Path) -> None:
-    """Save a transformers model or a diffusers pipeline in half precision; it is in float32 again afterwards."""
+    """Save a transformers model or a diffusers pipeline in half precision; the model is converted back to float32."""
     with quiet_loading():
         model.to(torch.float16).save_pretrained(folder, safe_serialization=True)
     model.to(torch.float32)

@@ -1,4 +1,4 @@
-"""The pictures that pre-training sees: the world's own, with two objects more often than it has them."""
+"""Images for pre-training, with two objects more often than in the world."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from random import Random
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.world.scenes import ImageScene, draw_scene
 
-TWO_OBJECTS = 0.65  # share: which attribute belongs to which object is what takes longest to learn
+TWO_OBJECTS = 0.65  # share of images with two objects, whose attribute binding is learned most slowly
 
 
 def draw_picture(rng: Random) -> ImageScene:
-    """A picture of the training split."""
-    wanted = 2 if rng.random() < TWO_OBJECTS else 1
+    """An image scene of the training split."""
+    count = 2 if rng.random() < TWO_OBJECTS else 1
     while True:
         scene = draw_scene(Modality.IMAGE, rng)
-        if isinstance(scene, ImageScene) and len(scene.things) == wanted:
+        if isinstance(scene, ImageScene) and len(scene.things) == count:
             return scene

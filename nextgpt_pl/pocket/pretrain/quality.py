@@ -24,6 +24,6 @@ def measure_shipped(part: str, count: int) -> dict[str, float]:
 
 
 def measure(modality: Modality, root: Path | None = None, count: int = 96) -> dict[str, float]:
-    """Of ``count`` held-out captions, the share that is drawn right; and how well captions' embeddings tell scenes."""
+    """Share of ``count`` held-out captions that are generated right, and quality of the caption embeddings."""
     decoder = pocket_decoder(modality, root)
     return {**drawn_right(modality, root, count), **embedding_quality(decoder.embed_captions, [modality])}

@@ -1,4 +1,4 @@
-"""How much of a medium can be read from its embedding: a linear probe, fitted in closed form."""
+"""A linear probe of embeddings for all attributes of a medium, fitted in closed form."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ _RIDGE = 1e-3
 def read_right(
     embed: Callable[[list[Scene]], Tensor], modality: Modality, fitted: int = 1500, count: int = 300, batch: int = 50
 ) -> float:
-    """Share of ``count`` held-out media of which a ridge regression on ``fitted`` training media reads all attributes.
+    """Share of held-out media for which a ridge regression on training media predicts all attributes.
 
     Args:
         embed: embeddings ``(N, D)`` of rendered scenes.
-        modality: of the media.
-        fitted: training media.
-        count: held-out media.
-        batch: media that are embedded at once.
+        modality: modality of the media.
+        fitted: number of training media.
+        count: number of held-out media.
+        batch: number of media per batch of ``embed``.
 
     """
     names = all_statements()
 
-    def told(split: Split, number: int) -> tuple[Tensor, Tensor]:
+    def rows(split: Split, number: int) -> tuple[Tensor, Tensor]:
         scenes = [item_scene(split, modality, i) for i in range(number)]
-        found = torch.cat([embed(scenes[i : i + batch]) for i in range(0, number, batch)]).double()
-        return torch.cat([found, found.new_ones(number, 1)], dim=1), stated_rows(scenes, names).double()
+        embeddings = torch.cat([embed(scenes[i : i + batch]) for i in range(0, number, batch)]).double()
+        return torch.cat([embeddings, embeddings.new_ones(number, 1)], dim=1), stated_rows(scenes, names).double()
 
-    features, statements = told("train", fitted)
+    features, statements = rows("train", fitted)
     square = features.T @ features + _RIDGE * torch.eye(features.shape[1], dtype=features.dtype)
     weights = torch.linalg.solve(square, features.T @ statements)
-    features, statements = told("heldout", count)
+    features, statements = rows("heldout", count)
     return float(all_read(features @ weights, statements, names).double().mean())
 
 

@@ -1,4 +1,4 @@
-"""The contact sheet: what the pocket decoders draw from held-out captions, on one page."""
+"""The contact sheet: samples of the pocket decoders for held-out captions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LAYOUT: dict[Modality, tuple[int, int]] = {Modality.IMAGE: (64, 8), Modality.VID
 
 
 def draw_samples(modality: Modality, count: int, seed: int) -> tuple[list[str], list[np.ndarray]]:
-    """Held-out captions, and what the decoder makes of its own embedding of each."""
+    """Held-out captions, and the media that the decoder generates from their embeddings."""
     from nextgpt_pl.evaluation.pocket_decoders import heldout_captions
     from nextgpt_pl.pocket.parts import pocket_decoder
 

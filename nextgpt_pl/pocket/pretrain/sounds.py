@@ -1,4 +1,4 @@
-"""The sounds that pre-training hears: the world's own, wider ones beside them, and any at all."""
+"""Audio for pre-training: of the world, with attributes outside the world, and random additive sounds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WORLD: dict[str, tuple[str, ...]] = {"timbre": TIMBRES, "pitch": tuple(PITCHES)
 
 
 def is_wider(scene: Scene) -> bool:
-    """Whether a sound has an attribute that the world does not name."""
+    """Whether a scene is audio with an attribute outside the world."""
     return isinstance(scene, AudioScene) and any(v not in _WORLD[name] for name, v in vars(scene).items())
 
 
@@ -42,12 +42,12 @@ def draw_wider(rng: Random) -> AudioScene:
 
 
 def nearest_named(scene: AudioScene) -> AudioScene:
-    """The sound with each attribute that lies between two replaced by the nearer."""
+    """The scene with each interpolated attribute value replaced by the nearer named value."""
     return AudioScene(*(max(parts_of_value(value), key=lambda part: part[1])[0] for value in vars(scene).values()))
 
 
-def _on_the_way(name: str, value: str, rng: Random) -> str:
-    """Between ``value`` of attribute ``name`` and a pitch's neighbour, a steady tone, or any other timbre."""
+def _interpolated(name: str, value: str, rng: Random) -> str:
+    """Interpolate ``value`` with a neighbouring pitch, a steady pattern, or any other timbre."""
     if name == "pitch":
         place = pitches().index(value)
         others = [p for i, p in enumerate(pitches()) if abs(i - place) == 1]
@@ -58,36 +58,36 @@ def _on_the_way(name: str, value: str, rng: Random) -> str:
     return between(value, pick(rng, others), 0.1 + 0.8 * rng.random())
 
 
-def _may_be_heard(scene: AudioScene) -> bool:
-    """Whether the nearest named sound is no held-out one."""
+def _is_allowed(scene: AudioScene) -> bool:
+    """Whether the nearest named scene is not held out."""
     nearest = nearest_named(scene)
     return is_wider(nearest) or not is_heldout(nearest)
 
 
 def draw_between(rng: Random) -> AudioScene:
-    """A sound of which about half of the attributes lie between two named ones.
+    """An audio scene with about half of its attributes interpolated.
 
-    Pitches lie between neighbours, patterns between one and a steady tone, timbres between any two. So what a held-out
-    combination sounds like lies between sounds that are heard; none is heard whose nearest named one is held out.
+    Pitches are interpolated between neighbours, patterns with the steady one, timbres between any two. Held-out
+    combinations are thus interpolations of training data. Scenes whose nearest named scene is held out are excluded.
     """
     while True:
         named = [(name, pick(rng, (*known, *WIDER[name]))) for name, known in _WORLD.items()]
-        scene = AudioScene(*(v if rng.random() < 0.5 else _on_the_way(name, v, rng) for name, v in named))
-        if is_wider(scene) and _may_be_heard(scene):
+        scene = AudioScene(*(v if rng.random() < 0.5 else _interpolated(name, v, rng) for name, v in named))
+        if is_wider(scene) and _is_allowed(scene):
             return scene
 
 
 def draw_near(rng: Random) -> AudioScene:
-    """A sound of the world of which one attribute lies between its own value and another.
+    """An audio scene of the world with one interpolated attribute.
 
-    :func:`draw_between` seldom hits two attributes that the world names. Here all pairs of them are heard, with what
-    lies around the third; those of held-out sounds too, from every side, up to half of the way.
+    :func:`draw_between` seldom has two named attributes. Here all pairs of named attributes occur with an interpolated
+    third one; the neighbourhood of held-out scenes is covered up to half of the distance.
     """
     while True:
         scene = AudioScene(*(pick(rng, known) for known in _WORLD.values()))
         name = pick(rng, tuple(_WORLD))
-        scene = replace(scene, **{name: _on_the_way(name, getattr(scene, name), rng)})
-        if _may_be_heard(scene):
+        scene = replace(scene, **{name: _interpolated(name, getattr(scene, name), rng)})
+        if _is_allowed(scene):
             return scene
 
 
@@ -101,21 +101,21 @@ def sounds(rng: Random, count: int) -> Tensor:
 
 
 def mixed_sounds(rng: Random, count: int) -> Tensor:
-    """Half training sounds, half wider ones, ``(count, 32000)``."""
+    """Half training sounds, half with attributes outside the world, ``(count, 32000)``."""
     return torch.cat([sounds(rng, count - count // 2), _rendered([draw_wider(rng) for _ in range(count // 2)], rng)])
 
 
 def bells(rng: Random, count: int) -> Tensor:
     """Rendered training sounds ``(count, 32000)``, of which half are bells."""
     known = list(audio_scenes("train"))
-    groups = [[s for s in known if (s.timbre == "bell") is wanted] for wanted in (False, True)]
+    groups = [[s for s in known if (s.timbre == "bell") is is_bell] for is_bell in (False, True)]
     return _rendered([pick(rng, groups[rng.random() < 0.5]) for _ in range(count)], rng)
 
 
 def any_sounds(rng: Random, count: int) -> Tensor:
     """Random additive sounds ``(count, 32000)``: any pitch, partials, glide and envelope.
 
-    A vocoder has to read every sound, not the combinations of the training split by heart.
+    The vocoder must generalise beyond the combinations of the training split.
     """
     t = np.arange(int(SAMPLE_RATE * AUDIO_SECONDS)) / SAMPLE_RATE
     return torch.from_numpy(np.stack([_any_sound(rng, t) for _ in range(count)]).astype(np.float32))

@@ -1,4 +1,4 @@
-"""The pocket tokenizer and the pocket LLM: a Llama of about 5M parameters that speaks of the pocket world."""
+"""The pocket tokenizer and the pocket LLM: a Llama of about 5M parameters, trained on text about the pocket world."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from nextgpt_pl.utils.paths import pocket_weights
 PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 VOCABULARY = 2_000
-USER_WEIGHT = 0.1  # of the user's tokens in the loss
-CONTEXT = 32  # tokens of the text encoders
-LONGEST_CAPTION = 24  # tokens before the last one of the longest caption: behind them every caption is read whole
+USER_WEIGHT = 0.1  # weight of the user's tokens in the loss
+CONTEXT = 32  # context length of the text encoders
+# number of tokens of the longest caption without the last one; causal states after it have seen the full caption
+LONGEST_CAPTION = 24
 CHAT_TEMPLATE = (
     "{{ '<|bos|>' }}"
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|eos|>' }}{% endfor %}"
@@ -33,7 +34,7 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(seed: int = 0, texts: int = 20_000) -> Tokenizer:
-    """A byte-level BPE over conversations in whole sentences; any other text falls back to bytes."""
+    """A byte-level BPE trained on conversations in complete sentences; any other text falls back to bytes."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -50,7 +51,7 @@ def train_tokenizer(seed: int = 0, texts: int = 20_000) -> Tokenizer:
 
 
 def chat_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    """For the LLM: a chat template, nothing added of itself."""
+    """Tokenizer of the LLM, with a chat template and without automatic special tokens."""
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(tokenizer.to_str()),
         pad_token=PAD,
@@ -64,7 +65,7 @@ def chat_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
 
 
 def caption_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    """For the text encoders: captions between BOS and EOS, at most :data:`CONTEXT` tokens."""
+    """Tokenizer of the text encoders: captions between BOS and EOS, at most :data:`CONTEXT` tokens."""
     framed = Tokenizer.from_str(tokenizer.to_str())
     framed.post_processor = TemplateProcessing(
         single=f"{BOS} $A {EOS}",
@@ -81,13 +82,13 @@ def caption_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
 
 
 def load_tokenizer(out: Path, seed: int = 0) -> Tokenizer:
-    """The tokenizer that all parts share: the LLM's if it is there already, so that parts can be made alone."""
+    """The tokenizer that all parts share: that of the LLM if it exists, so that parts can be trained separately."""
     file = out / "llm" / "tokenizer.json"
     return Tokenizer.from_file(str(file)) if file.is_file() else train_tokenizer(seed)
 
 
 def conversation_ids(tokenizer: PreTrainedTokenizerFast, rng: Random, split: Split) -> list[int]:
-    """One conversation in the chat template, or now and then a bare caption, as token ids."""
+    """One conversation in the chat template, or sometimes a single caption, as token ids."""
     if rng.random() < 0.1:
         scene = draw_scene(pick(rng, GENERATED), rng, split)
         text = f"{BOS}{talk.sentence(grammar.caption(scene, rng))}{EOS}"
@@ -97,7 +98,7 @@ def conversation_ids(tokenizer: PreTrainedTokenizerFast, rng: Random, split: Spl
     return tokenizer(text, add_special_tokens=False).input_ids
 
 
-def assistant_says(ids: Tensor, tokenizer: PreTrainedTokenizerFast) -> Tensor:
+def assistant_tokens(ids: Tensor, tokenizer: PreTrainedTokenizerFast) -> Tensor:
     """Which tokens of packed conversations ``(B, T)`` belong to an assistant's turn, its end token included."""
     marks = torch.tensor(tokenizer.convert_tokens_to_ids([BOS, *ROLES]), device=ids.device)
     assistant = marks[1 + ROLES.index("<|assistant|>")]
@@ -142,16 +143,16 @@ class LanguageModelling(PretrainTask):
         return torch.tensor(rows)
 
     def _cross_entropy(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of each token after the first, and whether the assistant says it; both ``(B, T - 1)``."""
+        """Cross-entropy of each token after the first, and whether it belongs to the assistant; both ``(B, T - 1)``."""
         logits = self.llm(input_ids=ids[:, :-1], use_cache=False).logits
         losses = F.cross_entropy(logits.transpose(1, 2).float(), ids[:, 1:], reduction="none")
-        return losses, assistant_says(ids, self.tokenizer)[:, 1:]
+        return losses, assistant_tokens(ids, self.tokenizer)[:, 1:]
 
     def loss(self, rng: Random, generator: torch.Generator) -> Tensor:
         """Weighted mean cross-entropy in nats.
 
-        What the user says is a draw from the grammar and cannot be foreseen; what the assistant says follows from it.
-        Weighting the first down lets attention learn to carry attributes over many times sooner.
+        User messages are random and unpredictable; replies follow from them. A low weight of user tokens makes attention
+        learn to copy attributes many times faster.
         """
         losses, answer = self._cross_entropy(self.batch(rng, "train").to(self.device))
         weights = torch.where(answer, 1.0, USER_WEIGHT)
@@ -159,7 +160,7 @@ class LanguageModelling(PretrainTask):
 
     @torch.no_grad()
     def perplexity(self, batches: int = 8) -> dict[str, float]:
-        """Perplexity per token on held-out conversations, of all tokens and of the answers alone."""
+        """Perplexity per token on held-out conversations, of all tokens and of answers only."""
         rng = Random("llm/heldout")
         pairs = [self._cross_entropy(self.batch(rng, "heldout").to(self.device)) for _ in range(batches)]
         losses, answer = (torch.cat(parts) for parts in zip(*pairs, strict=True))
@@ -167,7 +168,7 @@ class LanguageModelling(PretrainTask):
 
     @torch.no_grad()
     def answers(self, count: int = 20) -> list[tuple[str, str]]:
-        """Held-out questions and what the model answers, greedily."""
+        """Held-out questions and the model's greedy answers."""
         pairs = []
         for index in range(count):
             turns = conversations.conversation(item_rng("heldout", Modality.IMAGE, index, 0, "answers"), "heldout")
@@ -181,14 +182,14 @@ class LanguageModelling(PretrainTask):
         return pairs
 
     def quality(self) -> dict[str, float]:
-        """Prints 20 answers to held-out questions; returns the perplexities and the number of parameters."""
+        """Print 20 answers to held-out questions; return perplexities and the number of parameters."""
         for question, answer in self.answers():
             print(f"  {question}\n    -> {answer}")
         return {**self.perplexity(), "parameters": float(sum(p.numel() for p in self.parameters()))}
 
 
 def shipped_llm() -> LanguageModelling:
-    """The package's LLM, to be measured."""
+    """The package's LLM, for measurements."""
     folder = pocket_weights() / "llm"
     task = LanguageModelling(PreTrainedTokenizerFast.from_pretrained(folder), steps=0, seed=0)
     task.llm = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()

@@ -23,11 +23,11 @@ from nextgpt_pl.pocket.pretrain.loop import save_half, train
 from nextgpt_pl.pocket.world.scenes import Scene, VideoScene
 
 ITEMS = 6_000
-SMALLER_SHARE = 0.5  # of the items that show something large, those that are drawn again until it is small
+SMALLER_SHARE = 0.5  # share of items with a large object that are replaced by items with a small one
 
 
 def build_unet(image_unet: UNet2DConditionModel) -> UNet3DConditionModel:
-    """The image UNet with temporal layers: what both have is copied, what is new starts as the identity."""
+    """The image UNet with temporal layers: common weights are copied, new layers are initialised as the identity."""
     unet = UNet3DConditionModel(
         sample_size=LATENT_SIZE,
         in_channels=LATENT_CHANNELS,
@@ -42,7 +42,7 @@ def build_unet(image_unet: UNet2DConditionModel) -> UNet3DConditionModel:
     )
     ours, theirs = unet.state_dict(), image_unet.state_dict()
     for name, value in theirs.items():
-        # the one projects with 1x1 convolutions where the other has linear layers
+        # one has 1x1 convolutions where the other has linear layers
         if name in ours and value.numel() == ours[name].numel():
             ours[name] = value.reshape(ours[name].shape)
     unet.load_state_dict(ours)
@@ -51,7 +51,7 @@ def build_unet(image_unet: UNet2DConditionModel) -> UNet3DConditionModel:
             torch.nn.init.zeros_(parameter)
     for module in unet.modules():
         if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0  # every video is seen a few times only
+            module.p = 0.0  # no overfitting: each video is used a few times only
     return unet
 
 
@@ -64,7 +64,7 @@ class VideoDiffusion(LatentDiffusion):
     condition = staticmethod(ImageDiffusion.condition)
 
     def training_scene(self, index: int) -> Scene:
-        """A scene of the training split, small more often than the world has it: small shapes are learned last."""
+        """A scene of the training split, with more small objects than in the world, since they are learned last."""
         redrawn = Random(f"{self.seed}/smaller/{index}").random() < SMALLER_SHARE
         scene = super().training_scene(index)
         while redrawn and isinstance(scene, VideoScene) and scene.size == "large":
@@ -80,7 +80,7 @@ class VideoDiffusion(LatentDiffusion):
 def train_diffusion(
     image: StableDiffusionPipeline, work: Path, basis: PatchBasis, seed: int, steps: int | None = None
 ) -> VideoDiffusion:
-    """The UNet, from the image decoder's and under its text encoder, on latents of its autoencoder."""
+    """Train the UNet, initialised by the image decoder's, with its text encoder and autoencoder."""
     torch.manual_seed(seed)
     task = VideoDiffusion(
         build_unet(image.unet), image.text_encoder, image.tokenizer, steps=steps or 3_200, lr=1e-3, seed=seed
@@ -100,7 +100,7 @@ def pretrain_video(out: Path, work: Path, *, seed: int = 0, steps: int | None = 
     """Train the UNet from the image decoder's, whose other parts are shared; saves the pipeline to ``out/video``."""
     if not (out / "image" / "model_index.json").is_file():
         raise UserError(
-            f"the video decoder starts from the image decoder, which is not in {out / 'image'}: make it first"
+            f"the video decoder starts from the image decoder, which is not in {out / 'image'}: train it first"
         )
     image = StableDiffusionPipeline.from_pretrained(out / "image", dtype=torch.float32, safety_checker=None)
     task = train_diffusion(image, work, picture_basis()[0], seed, steps)

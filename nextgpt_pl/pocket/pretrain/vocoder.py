@@ -1,9 +1,9 @@
-"""The pocket vocoder: a HiFi-GAN generator whose weights are, but for its first layers, set to an additive synthesiser.
+"""The pocket vocoder: a HiFi-GAN generator whose weights, except in its first layers, form an additive synthesiser.
 
-A generator without recurrence answers constant frames with a signal that repeats every hop, so all that it can hold
-steadily are multiples of the frame rate, 32 Hz here. Each multiple has a channel at the frame rate, whose level the
-first layers read from the spectrogram; the transposed convolutions turn levels into waves, band by band. Only the
-reading is trained. From a random start, and without a discriminator, such a generator does not find tones in hours.
+For constant frames, a generator without recurrence repeats its output every hop, so its steady tones are multiples of
+the frame rate, here 32 Hz. Each multiple has a channel at the frame rate. The first layers predict its level from the
+spectrogram, and the transposed convolutions convert levels to waves, band by band. Only the first layers are trained;
+training all layers from random weights without a discriminator takes far longer.
 """
 
 from __future__ import annotations
@@ -23,22 +23,25 @@ from nextgpt_pl.pocket.pretrain.loop import PretrainTask
 from nextgpt_pl.pocket.pretrain.sounds import any_sounds, bells, mixed_sounds
 from nextgpt_pl.pocket.world.scenes import SAMPLE_RATE
 
-_CHANNELS = 256  # at the frame rate: one per multiple of it below 8 kHz, and a few to spare
-_UPSAMPLING, _KERNELS = (1, 20, 5, 5), (3, 40, 25, 25)  # the first reads levels; 32 Hz -> 640 Hz -> 3.2 kHz -> 16 kHz
+_CHANNELS = 256  # at the frame rate: one per multiple of it below 8 kHz, and a few unused ones
+_UPSAMPLING, _KERNELS = (
+    (1, 20, 5, 5),
+    (3, 40, 25, 25),
+)  # the first predicts levels; 32 Hz -> 640 Hz -> 3.2 kHz -> 16 kHz
 _BANDS = (320.0, 1600.0)  # hertz: widths of the bands after the first and the second step
-_SLOPE, _LAST_SLOPE = 0.1, 0.01  # of the generator's leaky rectifiers
+_SLOPE, _LAST_SLOPE = 0.1, 0.01  # slopes of the generator's leaky ReLUs
 _FRAME_RATE = SAMPLE_RATE / HOP
-_UNIT = 0.03  # amplitude of an oscillator whose level is 1: levels of usual size train best
+_UNIT = 0.03  # amplitude of an oscillator of level 1, so that levels have a size that trains well
 _FAINT = 1e-2  # levels below count as silence
-# what it hears in turn. A bell's partials are no multiples of its pitch, and so the hardest to read: of few bells they
-# came out at two thirds of their amplitude, in glides at less than half
-_HEARD = (bells, mixed_sounds, bells, any_sounds, bells, any_sounds, bells, mixed_sounds)
-_LATENT_NOISE = 0.4  # at most, relative to the latents' spread
+# kinds of training sounds, in turn. A bell's partials are not harmonic and the hardest to predict: with few bells in
+# training, they have two thirds of their amplitude, in glides less than half
+_SOURCES = (bells, mixed_sounds, bells, any_sounds, bells, any_sounds, bells, mixed_sounds)
+_LATENT_NOISE = 0.4  # maximum, relative to the latents' standard deviation
 READING = ("conv_pre", "upsampler.0", "resblocks.0")  # the layers that are trained
 
 
 def build_vocoder() -> SpeechT5HifiGan:
-    """A generator of 2.8M parameters that turns each frame into 500 samples, once its reading layers are trained."""
+    """A generator of 2.8M parameters from frames to 500 samples each; its first layers must be trained."""
     vocoder = SpeechT5HifiGan(
         SpeechT5HifiGanConfig(
             model_in_dim=MEL_BINS,
@@ -61,13 +64,13 @@ def build_vocoder() -> SpeechT5HifiGan:
         _set_bands(vocoder.upsampler[3], SAMPLE_RATE, complex_output=False)
         vocoder.conv_post.weight[0, :2, 3] = torch.tensor([1.0, -1.0]) / (1 + _LAST_SLOPE)
     for module in (vocoder.conv_pre, vocoder.upsampler[0], *vocoder.resblocks[0].convs1):
-        # the class's own initialisation is too near to silence to learn from
+        # the class's default initialisation is too close to zero to train
         module.reset_parameters()
     return vocoder
 
 
 def frequencies() -> Tensor:
-    """The frequencies in hertz that the generator can hold, ``(249,)``."""
+    """The frequencies of the generator's oscillators in hertz, ``(249,)``."""
     return torch.arange(1, int(SAMPLE_RATE / 2 / _FRAME_RATE)) * _FRAME_RATE
 
 
@@ -87,7 +90,7 @@ def _write(weight: Tensor, source: int, target: int, wave: Tensor, incoming_pair
 def _set_oscillators(layer: nn.ConvTranspose1d) -> None:
     """Level k becomes a wave of its frequency, two frames long, in its band's real and imaginary signals.
 
-    Being a multiple of the frame rate, the wave goes on in phase from frame to frame.
+    The frequency is a multiple of the frame rate, so the wave is continuous over frames.
     """
     rate = _FRAME_RATE * _UPSAMPLING[1]
     time = (torch.arange(_KERNELS[1]) - _KERNELS[1] / 2) / rate
@@ -101,7 +104,7 @@ def _set_oscillators(layer: nn.ConvTranspose1d) -> None:
 
 
 def _set_bands(layer: nn.ConvTranspose1d, rate: float, *, complex_output: bool) -> None:
-    """Interpolate each band to ``rate`` with a low-pass that is shifted to the band's own frequencies."""
+    """Interpolate each band to ``rate`` with a low-pass filter that is shifted to the band's frequencies."""
     width = _BANDS[0] if complex_output else _BANDS[1]
     step, length = layer.stride[0], layer.kernel_size[0]
     time = (torch.arange(length) - (length - 1) / 2) / rate
@@ -133,44 +136,44 @@ def levels(waves: Tensor) -> Tensor:
     peaks = F.pad(torch.where((middle >= spectrum[..., :-2]) & (middle > spectrum[..., 2:]), middle, 0.0), (1, 1))
     grid = torch.arange(peaks.shape[-1]) * (SAMPLE_RATE / size / _FRAME_RATE)
     fundamental = grid[peaks.argmax(-1, keepdim=True)].clamp(min=0.5)
-    nearest = (grid * (fundamental.round().clamp(min=1) / fundamental)).round().long()
+    bins = (grid * (fundamental.round().clamp(min=1) / fundamental)).round().long()
     count = len(frequencies())
-    found = torch.zeros(*peaks.shape[:-1], 2 * int(grid[-1]) + 2)
-    return found.scatter_reduce(-1, nearest, peaks, reduce="amax")[..., 1 : 1 + count]
+    amplitudes = torch.zeros(*peaks.shape[:-1], 2 * int(grid[-1]) + 2)
+    return amplitudes.scatter_reduce(-1, bins, peaks, reduce="amax")[..., 1 : 1 + count]
 
 
 class LevelReading(PretrainTask):
-    """The generator's first layers learn to read the levels from the spectrogram.
+    """Trains the generator's first layers to predict the levels from the spectrogram.
 
-    Half of the pool has been through the autoencoder, which blurs faint partials, with noise on its latents, as those
-    that a diffusion network makes are not quite true either: so the vocoder learns what such spectrograms mean.
+    Half of the pool is reconstructed by the autoencoder, with noise on its latents, so that the vocoder is robust to
+    blurred partials and to errors of the diffusion network.
     """
 
     items = 16
-    pool = 6_000  # sounds that batches are drawn from; rendering and analysing them costs more than a step
+    pool = 6_000  # number of sounds; they are rendered and analysed once, which takes longer than a step
 
     def __init__(self, vocoder: SpeechT5HifiGan, vae: AutoencoderKL, *, steps: int, seed: int) -> None:
         super().__init__(steps=steps, lr=1e-3, seed=seed, weight_decay=0.0)
         for name, parameter in vocoder.named_parameters():
             parameter.requires_grad_(name.startswith(READING))
         self.vocoder = vocoder
-        self._vae = [vae]  # not a child: it is frozen, and no part of the checkpoint
+        self._vae = [vae]  # in a list, so that it is not a submodule and not in checkpoints
         self.mels, self.levels = torch.empty(0), torch.empty(0)
 
     def _fill_pool(self) -> None:
         """Render and analyse the pool."""
         rng = Random(f"{self.seed}/levels")
         batches = min(self.pool // self.items, 3 * self.steps)
-        waves = [_HEARD[i % len(_HEARD)](rng, self.items) for i in tqdm(range(batches), desc="levels")]
+        waves = [_SOURCES[i % len(_SOURCES)](rng, self.items) for i in tqdm(range(batches), desc="levels")]
         mels = [compressed_mel(w) for w in waves]
-        # sounds of both kinds are in each half
+        # each half contains all kinds of sounds
         generator = torch.Generator().manual_seed(self.seed)
         self.mels = torch.cat([self._blurred(m, generator) if i % 4 >= 2 else m for i, m in enumerate(mels)])
         self.levels = torch.cat([levels(w) for w in waves])
 
     @torch.no_grad()
     def _blurred(self, mels: Tensor, generator: torch.Generator) -> Tensor:
-        """What the autoencoder makes of spectrograms ``(B, T, MEL_BINS)``, each with some noise on its latents."""
+        """Reconstruct spectrograms ``(B, T, MEL_BINS)`` by the autoencoder, with noise on the latents."""
         (vae,) = self._vae
         latents = vae.encode(mels.unsqueeze(1).to(vae.device)).latent_dist.mean.cpu()
         share = _LATENT_NOISE * torch.rand(len(latents), 1, 1, 1, generator=generator)
@@ -180,23 +183,22 @@ class LevelReading(PretrainTask):
     def loss(self, rng: Random, generator: torch.Generator) -> Tensor:
         """Squared and absolute error of the levels, relative to their power and sum, that of their roots, of regions.
 
-        The first finds the loud partials; the second clears what else would hiss between them; the third hears the
-        faint ones, which tell the timbres apart. The last two are about regions of seven levels, by power and by root:
-        where the spectrogram does not tell which of two neighbours sounds, the levels share one's amplitude, and a
-        partial, faint ones too, would be fainter still.
+        The squared error fits loud partials, the absolute error suppresses noise between them, and the error of roots
+        fits weak partials, which determine the timbre. The last two terms compare regions of seven levels, by power and
+        by root: they keep a partial's power if the spectrogram does not determine which of two neighbours sounds.
         """
         if not len(self.mels):
             self._fill_pool()
-        chosen = [int(rng.random() * len(self.mels)) for _ in range(self.items)]
-        wanted = self.levels[chosen].to(self.device)
-        read = read_levels(self.vocoder, self.mels[chosen].to(self.device))[..., : wanted.shape[-1]]
-        difference = read - wanted
-        loud = difference.square().sum() / wanted.square().sum()
-        clear = difference.abs().sum() / wanted.sum()
-        faint = ((read.clamp(min=0) + _FAINT).sqrt() - (wanted + _FAINT).sqrt()).square().sum() / wanted.sum()
-        around, there = _loudness(read), _loudness(wanted)
-        regions = (around - there).square().sum() / wanted.square().sum()
-        faint_regions = (around.sqrt() - there.sqrt()).square().sum() / wanted.sum()
+        indices = [int(rng.random() * len(self.mels)) for _ in range(self.items)]
+        target = self.levels[indices].to(self.device)
+        read = read_levels(self.vocoder, self.mels[indices].to(self.device))[..., : target.shape[-1]]
+        difference = read - target
+        loud = difference.square().sum() / target.square().sum()
+        clear = difference.abs().sum() / target.sum()
+        faint = ((read.clamp(min=0) + _FAINT).sqrt() - (target + _FAINT).sqrt()).square().sum() / target.sum()
+        level_regions, target_regions = _loudness(read), _loudness(target)
+        regions = (level_regions - target_regions).square().sum() / target.square().sum()
+        faint_regions = (level_regions.sqrt() - target_regions.sqrt()).square().sum() / target.sum()
         return loud + 0.3 * clear + faint + regions + faint_regions
 
 
@@ -206,13 +208,13 @@ def _loudness(levels: Tensor) -> Tensor:
 
 
 def read_levels(vocoder: SpeechT5HifiGan, mels: Tensor) -> Tensor:
-    """What the oscillators are fed with, ``(B, T, MEL_BINS)`` to ``(B, T, 256)``."""
+    """Levels of the oscillators, ``(B, T, MEL_BINS)`` to ``(B, T, 256)``."""
     hidden = F.leaky_relu(vocoder.conv_pre(mels.transpose(1, 2)), _SLOPE)
     return F.leaky_relu(vocoder.resblocks[0](vocoder.upsampler[0](hidden)), _SLOPE).transpose(1, 2)
 
 
 def synthesise(vocoder: SpeechT5HifiGan, amplitudes: Tensor) -> Tensor:
-    """The generator's fixed layers alone, ``(B, T, 249)`` levels to ``(B, T * HOP)`` samples."""
+    """The generator's fixed layers only, ``(B, T, 249)`` levels to ``(B, T * HOP)`` samples."""
     hidden = F.pad(amplitudes, (0, _CHANNELS - amplitudes.shape[-1])).transpose(1, 2)
     for layer, block in zip(vocoder.upsampler[1:], vocoder.resblocks[1:], strict=True):
         hidden = block(layer(F.leaky_relu(hidden, _SLOPE)))

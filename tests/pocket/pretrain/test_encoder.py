@@ -52,14 +52,14 @@ def test_half_of_the_sounds_are_wider_and_train_without_captions(task):
 def test_a_reader_that_is_right_costs_nothing(task):
     scenes = [draw_scene(Modality.IMAGE, Random(i)) for i in range(6)]
     media = torch.eye(6, task.model.config.out_dim)
-    wrong = float(task._misread(media, scenes).detach())
+    wrong = float(task._classification_loss(media, scenes).detach())
     with torch.no_grad():
         task.reader.bias.fill_(-20.0)
         task.reader.weight.zero_()
         for i, scene in enumerate(scenes):
             task.reader.weight[[task.statements.index(name) for name in pooled_statements(scene)], i] = 40.0
-    assert float(task._misread(media, scenes).detach()) < 1e-3 < wrong
-    assert float(task._misread(media.roll(1, 0), scenes).detach()) > wrong
+    assert float(task._classification_loss(media, scenes).detach()) < 1e-3 < wrong
+    assert float(task._classification_loss(media.roll(1, 0), scenes).detach()) > wrong
 
 
 def test_a_probe_reads_what_is_in_the_embedding_and_nothing_else():
