@@ -151,8 +151,8 @@ class LanguageModelling(PretrainTask):
     def loss(self, rng: Random, generator: torch.Generator) -> Tensor:
         """Weighted mean cross-entropy in nats.
 
-        User messages are random and unpredictable; replies follow from them. A low weight of user tokens makes attention
-        learn to copy attributes many times faster.
+        User messages are random and unpredictable; replies follow from them. With a low weight of user tokens,
+        attention learns to copy attributes many times faster.
         """
         losses, answer = self._cross_entropy(self.batch(rng, "train").to(self.device))
         weights = torch.where(answer, 1.0, USER_WEIGHT)

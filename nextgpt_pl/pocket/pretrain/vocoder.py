@@ -27,7 +27,7 @@ _CHANNELS = 256  # at the frame rate: one per multiple of it below 8 kHz, and a 
 _UPSAMPLING, _KERNELS = (
     (1, 20, 5, 5),
     (3, 40, 25, 25),
-)  # the first predicts levels; 32 Hz -> 640 Hz -> 3.2 kHz -> 16 kHz
+)  # first: levels; then 32 Hz -> 640 Hz -> 3.2 kHz -> 16 kHz
 _BANDS = (320.0, 1600.0)  # hertz: widths of the bands after the first and the second step
 _SLOPE, _LAST_SLOPE = 0.1, 0.01  # slopes of the generator's leaky ReLUs
 _FRAME_RATE = SAMPLE_RATE / HOP

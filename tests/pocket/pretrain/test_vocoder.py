@@ -77,7 +77,7 @@ def test_half_of_the_spectrograms_have_been_through_the_autoencoder(vocoder, vae
 
 def _pool_waves(task):
     rng = Random(f"{task.seed}/levels")
-    return [voc._HEARD[i](rng, task.items) for i in range(4)]
+    return [voc._SOURCES[i](rng, task.items) for i in range(4)]
 
 
 def test_half_of_the_bells_are_bells_and_none_is_held_out(monkeypatch):
