@@ -31,7 +31,9 @@ _REASON = re.compile(
 _GIVEN = re.compile(r"^\s*Given value: (.+)$", re.MULTILINE)
 _NO_CONFIG = re.compile(r"Unable to load config ['\"](.*?)['\"]")
 _NO_CLASS = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
-_UNRECOGNISED = re.compile(r"(?:[Uu]nrecognized arguments:|Key not expected:|does not accept nested key) *'?-*([\w.]+)")
+_UNRECOGNISED = re.compile(
+    r"(?:[Uu]nrecognized arguments:|Key not expected:|does not accept nested key) *'?-*([\w.-]+)"
+)
 _BOILERPLATE = re.compile(
     r"^\s*-?\s*(Does not validate against any|Subtypes:|Errors:|Expected a <class 'NoneType'>|Given value)"
 )

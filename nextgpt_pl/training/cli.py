@@ -37,10 +37,12 @@ class ExperimentCLI(LightningCLI):
 
     run_folder: Path
     config_files: ClassVar[list[Path]] = []
+    #: class whose arguments are further options of the command
+    options: ClassVar[type | None] = None
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the command line and the files that it names; invalid values raise a :class:`UserError`."""
-        with parse_errors(_known_keys()):
+        with parse_errors(_known_keys(self.options)):
             super().parse_arguments(parser, args)
 
     def _parse_ckpt_path(self) -> None:
@@ -51,8 +53,10 @@ class ExperimentCLI(LightningCLI):
         super()._set_seed()
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the ``run`` section."""
+        """Add the ``run`` section and the command's own options."""
         parser.add_class_arguments(RunConfig, "run")
+        if self.options is not None:
+            parser.add_class_arguments(self.options, instantiate=False)
 
     def _verb_config(self) -> Namespace:
         return self.config[self.subcommand] if self.subcommand else self.config
@@ -135,10 +139,11 @@ def _checkpoints(settings: RunConfig) -> list[Any]:
     ]
 
 
-def _known_keys() -> list[str]:
+def _known_keys(options: type | None) -> list[str]:
     trainer = [f"trainer.{name}" for name in inspect.signature(Trainer).parameters]
     run_keys = [f"run.{name}" for name in inspect.signature(RunConfig).parameters]
-    return [*trainer, *run_keys, "trainer", "run", "model", "data", "config", "ckpt_path", "seed_everything"]
+    own = inspect.signature(options).parameters if options is not None else ()
+    return [*own, *trainer, *run_keys, "trainer", "run", "model", "data", "config", "ckpt_path", "seed_everything"]
 
 
 def parser_arguments(argv: list[str]) -> dict[str, Any]:
@@ -205,13 +210,29 @@ class _ModelOnly(_PartsOnly):
         self.model = self.parser.instantiate(config).model
 
 
-def build_model(argv: list[str]) -> tuple[Any, Namespace]:
-    """The stage of ``-c FILE ...``, not loaded, and the complete configuration; needs no data."""
-    cli = parsed(argv, cli_class=_ModelOnly, run=False)
+def build_model(argv: list[str], options: type | None = None) -> tuple[Any, Namespace]:
+    """The stage of ``-c FILE ...``, not loaded, and the complete configuration; needs no data.
+
+    Args:
+        argv: arguments of ``fit``, and the options.
+        options: class whose arguments are further options; their values are in the configuration.
+
+    """
+    cli = parsed(argv, cli_class=_with_options(_ModelOnly, options), run=False)
     return cli.model, cli.config
 
 
-def build(argv: list[str]) -> tuple[Any, Any]:
-    """Model and data module of ``-c FILE ...``, not loaded and not run."""
-    cli = parsed(argv, cli_class=_PartsOnly, run=False)
+def build(argv: list[str], options: type | None = None) -> tuple[Any, Any]:
+    """Model and data module of ``-c FILE ...``, not loaded and not run.
+
+    Args:
+        argv: arguments of ``fit``, and the options.
+        options: class whose arguments are further options.
+
+    """
+    cli = parsed(argv, cli_class=_with_options(_PartsOnly, options), run=False)
     return cli.model, cli.datamodule
+
+
+def _with_options(cli_class: type[ExperimentCLI], options: type | None) -> type[ExperimentCLI]:
+    return type(cli_class.__name__, (cli_class,), {"options": options})

@@ -8,6 +8,8 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from nextgpt_pl.errors import UserError
+
 T = TypeVar("T")
 
 
@@ -37,6 +39,31 @@ def call(
     with parse_errors(names):
         values = parser.parse_args(list(argv[1:]))
     return function(**{name: values[name] for name in names}, **given)
+
+
+def helped(argv: Sequence[str], verb: str, options: type) -> bool:
+    """Print the help of a verb that takes a YAML if it is asked for; returns whether it is.
+
+    Args:
+        argv: arguments behind the verb.
+        verb: name, for messages.
+        options: class of the verb's own options.
+
+    Raises:
+        UserError: the arguments name no YAML.
+
+    """
+    from nextgpt_pl.config.errors import config_files
+    from nextgpt_pl.config.parsers import ArgumentParser
+
+    if {"-h", "--help"} & set(argv):
+        parser = ArgumentParser(prog=f"nextgpt_pl {verb}", usage=f"nextgpt_pl {verb} -c FILE [options] [keys of FILE]")
+        parser.add_class_arguments(options)
+        parser.print_help()
+        return True
+    if not config_files(argv):
+        raise UserError(f"{verb}: give the YAML of an experiment: -c FILE")
+    return False
 
 
 def _parser(

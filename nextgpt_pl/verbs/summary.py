@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import torch
 
@@ -18,6 +18,7 @@ from nextgpt_pl.sizing.costs import Cost
 from nextgpt_pl.sizing.fake_memory import activation_peak
 from nextgpt_pl.stages import DecoderAlignment
 from nextgpt_pl.stages.base import Stage
+from nextgpt_pl.verbs.command import helped
 
 # the paper's data: CC3M, WebVid-2M, AudioCaps; and LLaVA + T2M, VideoChat + T2M, T2M, Alpaca + MosIT
 _PAIRS = {"image": 3_000_000, "video": 2_000_000, "audio": 46_000}
@@ -137,22 +138,35 @@ def cost_lines(
     return lines
 
 
-def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="nextgpt_pl summary", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--gpus", type=int, help="how many; by default those of trainer.devices, or 8")
-    parser.add_argument("--strategy", choices=("replicated", "sharded"), help="by default that of trainer.strategy")
-    parser.add_argument("--batch", type=int, help="samples per GPU and step; by default data.batch_size")
-    parser.add_argument("--tokens", type=int, help="tokens of a row; by default data.max_length")
-    parser.add_argument("--labels", type=int, help="of them, those that are learned; by default a quarter")
-    parser.add_argument("--items", help="samples of an epoch, such as image=3000000,audio=46000; default: the paper's")
-    parser.add_argument("--tflops", type=float, default=312.0, help="peak of one GPU in bfloat16; A100: 312")
-    parser.add_argument("--mfu", type=float, default=0.4, help="share of the peak that is reached")
-    parser.add_argument("--gpu-memory", type=float, default=80.0, help="GB of one GPU, to check whether a step fits")
-    parser.add_argument("-c", "--config", action="append", required=True, help="the experiment's YAML")
-    return parser
+@dataclass
+class Options:
+    """Options of ``summary``; the other arguments are keys of the experiment, as for ``fit``.
+
+    Args:
+        gpus: number of GPUs; by default those of trainer.devices, or 8.
+        strategy: by default that of trainer.strategy.
+        batch: samples per GPU and step; by default data.batch_size.
+        tokens: tokens of a row; by default data.max_length.
+        labels: of them, those that are learned; by default a quarter.
+        items: samples of an epoch, such as image=3000000,audio=46000; by default the paper's.
+        tflops: peak of one GPU in bfloat16; A100: 312.
+        mfu: share of the peak that is reached.
+        gpu_memory: GB of one GPU, to check whether a step fits.
+
+    """
+
+    gpus: int | None = None
+    strategy: Literal["replicated", "sharded"] | None = None
+    batch: int | None = None
+    tokens: int | None = None
+    labels: int | None = None
+    items: str | None = None
+    tflops: float = 312.0
+    mfu: float = 0.4
+    gpu_memory: float = 80.0
 
 
-def workload(options: argparse.Namespace, config: Any, module: Stage) -> Workload:
+def workload(options: Options, config: Any, module: Stage) -> Workload:
     """What the options say, and the experiment's configuration where they say nothing."""
     stage = type(module).__name__
     weights = module.denoising.weights if isinstance(module, DecoderAlignment) else {}
@@ -188,12 +202,18 @@ def _items(text: str) -> dict[str, int]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parse and run ``summary``; what it does not know itself are keys of the experiment, as for ``fit``."""
+    """Parse and run ``summary``.
+
+    Raises:
+        UserError: no YAML is given, or an argument is wrong.
+
+    """
     from nextgpt_pl.training.cli import build_model
 
-    options, rest = _arguments().parse_known_args(list(argv[1:]))
-    files = [argument for file in options.config for argument in ("-c", file)]
-    stage, config = build_model([*files, *rest])
+    if helped(argv[1:], "summary", Options):
+        return 0
+    stage, config = build_model(list(argv[1:]), Options)
+    options = Options(**{field.name: config[field.name] for field in fields(Options)})
     stage.init_from = None  # sizes are the same
     with torch.device("meta"):
         stage.configure_model()

@@ -163,8 +163,18 @@ def test_hours_and_disk():
         (["--items", "smell=3"], "--items: 'smell' is none of image, video"),
         (["--items", "3"], "--items '3': give MODALITY=NUMBER"),
         (["--model.lrr=1"], "model.lrr: no such key"),
+        (["--gpu-memory=40"], "gpu-memory: no such key; did you mean 'gpu_memory'?"),
+        (["--gpus=many"], "gpus: int or null is expected, got 'many'"),
+        (["--strategy=ddp"], "strategy: one of 'replicated', 'sharded' or null is expected, got 'ddp'"),
     ],
 )
 def test_mistakes_are_named(arguments, message, capsys):
     assert main(["summary", "-c", str(EXPERIMENTS / "enc_align.yaml"), *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_summary_needs_a_yaml(capsys):
+    assert main(["summary", "--help"]) == 0
+    assert "--gpu_memory GPU_MEMORY" in capsys.readouterr().out
+    assert main(["summary", "--gpus", "4"]) == 2
+    assert "summary: give the YAML of an experiment: -c FILE" in capsys.readouterr().err
