@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 
 from nextgpt_pl.encoders import ImageBindEncoder
-from nextgpt_pl.evaluation.pocket_decoders import heldout_captions
 from nextgpt_pl.llm import CausalLM
 from nextgpt_pl.modality import GENERATED
 from nextgpt_pl.pocket.parts import pocket_decoder
+from nextgpt_pl.pocket.world.items import captioned_pair
 
 BATCH = 8
 
@@ -42,7 +42,8 @@ def main() -> None:
         print(f"load {name:<8} {seconds:6.2f} s  {seconds / total:6.1%} of loading")
     print(f"load all      {total:6.2f} s")
     for modality, decoder in decoders.items():
-        embeddings = decoder.embed_captions(heldout_captions(modality, BATCH)[1])
+        captions = [captioned_pair("heldout", modality, number).caption for number in range(BATCH)]
+        embeddings = decoder.embed_captions(captions)
         seconds = _seconds(lambda d=decoder, e=embeddings: d.generate(e, seed=0))  # type: ignore[misc]
         print(f"draw {BATCH} {modality:<6} {seconds:6.2f} s  {seconds / total:6.2f} of loading all")
 

@@ -41,7 +41,7 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "score": (
         "nextgpt_pl.verbs.score:main",
-        "the table of routes, judged exactly:  score --run outputs/instruct/RUN",
+        "test -c experiments/eval/pocket.yaml, and a table of its routes:  score --run outputs/instruct/RUN",
     ),
     "tour": ("nextgpt_pl.verbs.tour:main", "all three stages on the pocket stack, and one page of what came out"),
     "import": (

@@ -13,7 +13,8 @@ from PIL import Image
 from nextgpt_pl.adapter import save_adapter
 from nextgpt_pl.encoders import ImageBindEncoder
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.evaluation.pocket_routes import messages_of, reply_is_right
+from nextgpt_pl.evaluation.judged import judge_reply
+from nextgpt_pl.evaluation.pocket import messages_of
 from nextgpt_pl.generation.generate import Decoding, generate
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pipeline import AnyToAny, ContextWarning, dialogue_of
@@ -366,6 +367,12 @@ def test_mistakes_in_options_are_named(model, tmp_path):
         AnyToAny.from_run(tmp_path)
 
 
+def _is_right(reply, expected):
+    media = [(part.type, lambda part=part: part.array) for part in reply if part.type != "text"]
+    fits, readings = judge_reply(" ".join(part.text for part in reply if part.text), media, expected)
+    return fits and all(found == wanted for wanted, found in readings)
+
+
 @pytest.mark.parametrize("route", dialogues.ROUTES)
 def test_the_true_reply_of_every_route_is_judged_right(route):
     """The judge accepts what the dialogue itself says and renders, and not the reply to another dialogue."""
@@ -378,9 +385,9 @@ def test_the_true_reply_of_every_route_is_judged_right(route):
             if kind != "text":
                 medium = dialogues.medium_of(scene, Random(index))
                 reply.append(ReplyPart(kind, array=medium.source()))
-        assert reply_is_right(reply, expected)
+        assert _is_right(reply, expected)
         other = dialogues.dialogue(route, "heldout", index + 100).attributes["expected"]
-        right += bool(other) and reply_is_right(reply, other)
+        right += bool(other) and _is_right(reply, other)
         assert messages_of(dialogue)[-1]["role"] == "user"
     assert (right == 4) == (route == "beyond")  # whose replies are all the same
 

@@ -1,11 +1,12 @@
 """Evaluation in two steps: a model writes predictions into a folder; scores are computed from the folder alone."""
 
+from nextgpt_pl.evaluation.judged import JudgedRight, MalformedSpans
 from nextgpt_pl.evaluation.layouts import AudioCaps, CaptionManifest, CocoCaptions, MsrVtt
+from nextgpt_pl.evaluation.pocket import PocketCaptions, PocketDecoder, PocketReplies, PocketRoute
 from nextgpt_pl.evaluation.scores import (
     CaptionQuality,
     Frechet,
     Inception,
-    JudgedRight,
     Kernel,
     MelCepstral,
     MeteorQuality,
@@ -13,7 +14,7 @@ from nextgpt_pl.evaluation.scores import (
     SpiceQuality,
     VqaAccuracy,
 )
-from nextgpt_pl.evaluation.tasks import Captioning, Editing, Generating, PocketRoute, QuestionAnswering, Task
+from nextgpt_pl.evaluation.tasks import Captioning, Editing, Generating, QuestionAnswering, Task
 
 __all__ = [
     "AudioCaps",
@@ -27,9 +28,13 @@ __all__ = [
     "Inception",
     "JudgedRight",
     "Kernel",
+    "MalformedSpans",
     "MelCepstral",
     "MeteorQuality",
     "MsrVtt",
+    "PocketCaptions",
+    "PocketDecoder",
+    "PocketReplies",
     "PocketRoute",
     "QuestionAnswering",
     "Similarity",

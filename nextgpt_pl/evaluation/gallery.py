@@ -5,11 +5,18 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from nextgpt_pl.evaluation import records
+from nextgpt_pl.evaluation.pocket import PocketRoute
+from nextgpt_pl.evaluation.run import predict
+from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.media.writing import save
 from nextgpt_pl.modality import MODALITIES, Modality
+from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.reports.document import Medium
+from nextgpt_pl.samples import Media
 
 #: one of each kind of any-to-any reply
 ROUTES = ("image->video", "audio->image", "image+text->image", "text->image+audio", "follow-up", "image->text")
@@ -34,43 +41,39 @@ def dialogues(
         trust: dotted names of classes outside this package that the run may name, such as my_package.MyEncoder.
 
     """
-    from nextgpt_pl.evaluation.pocket_routes import messages_of
-    from nextgpt_pl.pipeline import AnyToAny
-    from nextgpt_pl.pocket.world.dialogues import dialogue
-
     model = AnyToAny.from_run(run, trust=trust)
     media = folder / "media"
     media.mkdir(parents=True, exist_ok=True)
     page = None if inline else folder
-    found = []
-    for number, route in enumerate(routes):
-        messages = messages_of(dialogue(route, "heldout", first + number))
-        lines = [f"<h3>{html.escape(route)}</h3>"]
-        parts = [(message["role"], part) for message in messages for part in message["content"]]
-        for index, (role, part) in enumerate(parts):
-            lines.append(_turn(role, _shown(part, media / f"{number}_{index}_in", page)))
-        for index, made in enumerate(model.batch([messages], seed=number)[0]):
-            part = {"type": made.type, made.type: made.text if made.type == "text" else made}
-            lines.append(_turn("model", _shown(part, media / f"{number}_{index}_out", page)))
-        found.append("\n".join(lines))
-    return found
+    tasks = [PocketRoute(route, [], count=1, first=first + number) for number, route in enumerate(routes)]
+    sections = []
+    with TemporaryDirectory() as name:
+        predict(model, tasks, Path(name), temperature=0.0, seed=0)
+        for number, (task, prediction) in enumerate(zip(tasks, records.read(Path(name)), strict=True)):
+            lines = [f"<h3>{html.escape(task.route)}</h3>"]
+            messages = next(task.items()).messages
+            parts = [(message["role"], part) for message in messages for part in message["content"]]
+            for index, (role, part) in enumerate(parts):
+                lines.append(_turn(role, _shown(part, part.get(part["type"]), media / f"{number}_{index}_in", page)))
+            for index, part in enumerate(prediction.reply):
+                shown = part["text"] if part["type"] == "text" else records.as_media(Path(name), part)
+                lines.append(_turn("model", _shown(part, shown, media / f"{number}_{index}_out", page)))
+            sections.append("\n".join(lines))
+    return sections
 
 
 def _turn(role: str, content: str) -> str:
     return f"<div class='turn {role}'><b>{role}:</b> {content}</div>"
 
 
-def _shown(part: Mapping[str, Any], stem: Path, page: Path | None) -> str:
+def _shown(part: Mapping[str, Any], shown: str | Media, stem: Path, page: Path | None) -> str:
     """A part as HTML; media are written beside the page."""
-    if part["type"] == "text":
-        return html.escape(part["text"])
-    modality, medium = Modality(part["type"]), part[part["type"]]
-    if hasattr(medium, "array"):
-        array, rate = medium.array, medium.rate
-    elif callable(medium.source):
-        array, rate = medium.source(), medium.sample_rate or medium.fps
-    else:
-        return f"[the {modality} of the reply before]"
-    path = stem.with_suffix(".gif" if modality is Modality.VIDEO else MODALITIES[modality].sample_suffix)
-    save(array, modality, path, rate)
+    if isinstance(shown, str):
+        return html.escape(shown)
+    if part.get("caption") is not None:  # of an earlier reply, which the prompt holds as signal tokens
+        return f"[the {shown.modality} of the reply before]"
+    array, rate = array_of(shown)
+    suffix = ".gif" if shown.modality is Modality.VIDEO else MODALITIES[shown.modality].sample_suffix
+    path = stem.with_suffix(suffix)
+    save(array, shown.modality, path, rate)
     return Medium(path).html(page)

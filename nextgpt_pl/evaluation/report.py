@@ -1,4 +1,4 @@
-"""The report of an evaluation: our numbers, the paper's, and samples to look at, as Markdown and HTML."""
+"""The report of an evaluation: our numbers, reference numbers, and samples to look at, as Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nextgpt_pl.media.writing import save_video
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.reports.document import Document, Heading, Medium, Table
 
-_HEADER = ("task", "score", "ours", "95% interval", "paper", "difference", "items")
+_HEADER = ("task", "score", "ours", "95% interval", "reference", "difference", "items")
 _SAMPLES = 4  # of each task
 
 

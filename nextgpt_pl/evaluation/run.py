@@ -22,7 +22,6 @@ from nextgpt_pl.evaluation.tasks import Item, Task
 from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.media.writing import save, save_video_exactly
 from nextgpt_pl.modality import MODALITIES, Modality, modality_of_file
-from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.samples import ReplyPart
 from nextgpt_pl.utils.atomic import delete_abandoned, write_atomic
 from nextgpt_pl.utils.distributed import all_gather_objects, rank, world_size
@@ -48,7 +47,7 @@ def present(tasks: Sequence[Task]) -> tuple[list[Task], dict[str, list[str]]]:
 
 
 def predict(
-    model: AnyToAny, tasks: Sequence[Task], folder: Path, *, temperature: float, seed: int, shared: bool = False
+    model: Any, tasks: Sequence[Task], folder: Path, *, temperature: float, seed: int, shared: bool = False
 ) -> None:
     """Write a prediction for each item of each task that ``folder`` does not have yet.
 
@@ -57,7 +56,7 @@ def predict(
     again by the next run.
 
     Args:
-        model: model that answers.
+        model: what the tasks ask, an :class:`~nextgpt_pl.pipeline.AnyToAny` unless they say otherwise.
         tasks: tasks to answer.
         folder: folder of the predictions, on a file system that all ranks share.
         temperature: sampling temperature of the text.
@@ -129,7 +128,7 @@ def _batches(items: list[tuple[int, Item]]) -> list[list[tuple[int, Item]]]:
 
 
 def _answer_readable(
-    model: AnyToAny, task: Task, batch: list[tuple[int, Item]], folder: Path, temperature: float, seed: int
+    model: Any, task: Task, batch: list[tuple[int, Item]], folder: Path, temperature: float, seed: int
 ) -> list[Prediction]:
     """Predictions of a batch; items with unreadable files get failed predictions.
 
@@ -172,17 +171,9 @@ def _prompt(item: Item) -> list[dict[str, Any]]:
 
 
 def _answer(
-    model: AnyToAny, task: Task, batch: list[tuple[int, Item]], folder: Path, temperature: float, seed: int
+    model: Any, task: Task, batch: list[tuple[int, Item]], folder: Path, temperature: float, seed: int
 ) -> list[Prediction]:
-    modalities = batch[0][1].modalities
-    replies = model.batch(
-        [item.messages for _, item in batch],
-        seeds=[seed + 10 * number for number, _ in batch],
-        seed=seed,
-        temperature=temperature,
-        max_new_tokens=task.max_new_tokens,
-        modalities=None if modalities is None else list(modalities),
-    )
+    replies = task.answer(model, batch, temperature=temperature, seed=seed)
     found = []
     for (number, item), reply in zip(batch, replies, strict=True):
         stem = f"{''.join(c if c.isalnum() else '_' for c in task.name)}/{number:05}"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from nextgpt_pl.datamodules.rows import inside
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation import bootstrap
 from nextgpt_pl.evaluation.bootstrap import Estimate
-from nextgpt_pl.evaluation.records import Prediction, as_media, load_medium
+from nextgpt_pl.evaluation.records import Prediction, as_media
 from nextgpt_pl.metrics import captions as caption_metrics
 from nextgpt_pl.metrics.distributions import frechet_distance, inception_score, kernel_distance, kernel_error
 from nextgpt_pl.metrics.extractors import Extractor
@@ -42,29 +42,6 @@ class Score(ABC):
             UserError: a file is missing or unreadable.
 
         """
-
-
-class JudgedRight(Score):
-    """The pocket world's exact judges: everything right, the right kinds of media, and each attribute alone."""
-
-    def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
-        """``all right``, ``right kinds``, and one number per attribute of what was expected."""
-        from nextgpt_pl.evaluation.pocket_routes import reply_matches
-        from nextgpt_pl.pocket.world.scenes import scene_of
-
-        right, kinds, found = [], [], dict[str, list[bool]]()
-        for prediction in predictions:
-            media = [(part["type"], partial(load_medium, folder, part)) for part in prediction.media]
-            expected = [(kind, scene_of(attributes)) for kind, attributes in prediction.expected]
-            fits, matched = reply_matches(prediction.text, media, expected)
-            kinds.append(fits)
-            right.append(fits and all(all(matches.values()) for matches in matched))
-            for name, fit in (entry for matches in matched for entry in matches.items()):
-                found.setdefault(name, []).append(fit)
-        scores = {"right kinds": kinds}
-        if found:  # small talk has nothing to be right about
-            scores = {"all right": right, **scores, **found}
-        return {name: bootstrap.of_mean(np.array(values)) for name, values in scores.items()}
 
 
 class CaptionQuality(Score):
@@ -142,12 +119,16 @@ class _OfFeatures(Score):
         self.extractor, self.name = extractor, name
 
     def _features(self, predictions: Sequence[Prediction], folder: Path) -> tuple[Tensor, list[Prediction]]:
-        """Features of each reply's first medium, and the predictions that have one."""
-        shown = [p for p in predictions if p.media]
+        """Features of each reply's first medium of the references' type, and the predictions that have one."""
+        kinds = [p.reference["type"] for p in predictions if p.reference] + [
+            m["type"] for p in predictions for m in p.media
+        ]
+        made = [(p, _first(p, kinds[0])) for p in predictions if kinds]
+        shown = [(p, medium) for p, medium in made if medium is not None]
         if len(shown) < 2:
             raise ValueError(f"{self.name}: {len(shown)} of {len(predictions)} replies hold a medium; 2 are needed")
-        features = self.extractor.media([as_media(folder, p.media[0]) for p in shown]).double()
-        return features, shown
+        features = self.extractor.media([as_media(folder, medium) for _, medium in shown]).double()
+        return features, [p for p, _ in shown]
 
     def _references(self, predictions: Sequence[Prediction], data: Path) -> Tensor:
         known = [p.reference for p in predictions if p.reference is not None]
@@ -262,10 +243,16 @@ class MelCepstral(Score):
         """``MCD`` in decibels, frames aligned by dynamic time warping."""
         from nextgpt_pl.metrics.item_scores import mel_cepstral_distances
 
-        pairs = [(p.media[0], p.reference) for p in predictions if p.media and p.reference]
+        found = [(_first(p, p.reference["type"]), p.reference) for p in predictions if p.reference]
+        pairs = [(made, reference) for made, reference in found if made is not None]
         ours = [inside(folder, made["file"]) for made, _ in pairs]
         theirs = [inside(data, reference["file"]) for _, reference in pairs]
         return {"MCD": bootstrap.of_mean(np.array(mel_cepstral_distances(ours, theirs)))}
+
+
+def _first(prediction: Prediction, kind: str) -> dict[str, Any] | None:
+    """The first medium of a type in a reply."""
+    return next((medium for medium in prediction.media if medium["type"] == kind), None)
 
 
 def _need_references(predictions: Sequence[Prediction]) -> None:

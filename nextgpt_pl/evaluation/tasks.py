@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from nextgpt_pl.datamodules.rows import inside
-from nextgpt_pl.errors import UserError, nearest
+from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation.layouts import CaptionLayout, jsonl
 from nextgpt_pl.evaluation.scores import Score
 from nextgpt_pl.modality import Modality, modality_of_file
+from nextgpt_pl.pipeline import Reply
 from nextgpt_pl.samples import Media
 
 Messages = Sequence[Mapping[str, Any]]
@@ -50,7 +51,7 @@ class Task(ABC):
         scores: what is computed from its predictions.
         count: how many items at most; ``None`` for all.
         max_new_tokens: longest reply.
-        paper: the paper's number by score name, printed beside ours.
+        paper: reference number by score name, such as the paper's; printed beside ours.
 
     """
 
@@ -78,60 +79,30 @@ class Task(ABC):
         """Where reference media lie, if not beside the predictions."""
         return None
 
+    def answer(self, model: Any, batch: Sequence[tuple[int, Item]], *, temperature: float, seed: int) -> list[Reply]:
+        """Replies to neighbouring items that ask for the same media.
+
+        Args:
+            model: an :class:`~nextgpt_pl.pipeline.AnyToAny`.
+            batch: pairs of the item's number in the task and the item.
+            temperature: sampling temperature of the text.
+            seed: seed of media and text; the media of item n are drawn from ``seed + 10 * n``.
+
+        """
+        modalities = batch[0][1].modalities
+        return model.batch(
+            [item.messages for _, item in batch],
+            seeds=[seed + 10 * number for number, _ in batch],
+            seed=seed,
+            temperature=temperature,
+            max_new_tokens=self.max_new_tokens,
+            modalities=None if modalities is None else list(modalities),
+        )
+
 
 def _ask(text: str, *media: Media) -> Messages:
     content = [{"type": m.modality.value, m.modality.value: m} for m in media]
     return [{"role": "user", "content": [*content, {"type": "text", "text": text}]}]
-
-
-class PocketRoute(Task):
-    """Held-out dialogues of one route of the pocket world.
-
-    Args:
-        route: such as ``image->text`` or ``text->image+audio``.
-        scores: see :class:`Task`.
-        count: number of dialogues.
-        first: number of the first one.
-        max_new_tokens: see :class:`Task`.
-
-    """
-
-    def __init__(
-        self, route: str, scores: Sequence[Score], count: int = 300, first: int = 0, max_new_tokens: int = 120
-    ) -> None:
-        from nextgpt_pl.pocket.world.dialogues import ROUTES
-
-        super().__init__(f"pocket {route}", scores, count, max_new_tokens)
-        if route not in ROUTES:
-            raise UserError(f"route={route!r}: the pocket world has no such route{nearest(route, ROUTES)}")
-        self.route, self.first = route, first
-
-    def items(self) -> Iterator[Item]:
-        """Dialogues; a medium that is expected is rendered anew, as a reference for distances between sets."""
-        from nextgpt_pl.evaluation.pocket_routes import messages_of
-        from nextgpt_pl.pocket.world import dialogues, grammar, talk
-        from nextgpt_pl.pocket.world.scenes import Answer, attributes, item_rng
-
-        for index in range(self.first, self.first + (self.count or 0)):
-            dialogue = dialogues.dialogue(self.route, "heldout", index)
-            assert dialogue.attributes is not None
-            expected = dialogue.attributes["expected"]
-            scene = expected[0][1] if expected else None
-            reference: Media | None = None
-            captions: tuple[str, ...] = ()
-            if isinstance(scene, Answer):
-                captions = (scene.words,)
-            elif scene is not None:
-                rng = item_rng("heldout", talk.modality_of(scene), index, 0, f"reference/{self.route}")
-                captions = tuple(grammar.caption(scene, rng) for _ in range(5))
-                reference = dialogues.medium_of(scene, rng) if expected[0][0] != "text" else None
-            yield Item(
-                dialogue.key,
-                messages_of(dialogue),
-                references=captions,
-                reference=reference,
-                expected=tuple((kind, dict(attributes(wanted))) for kind, wanted in expected),
-            )
 
 
 class _OfLayout(Task):

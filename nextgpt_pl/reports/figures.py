@@ -112,7 +112,7 @@ def attribute_bars(shares: pd.DataFrame) -> Figure:
     """A panel per modality: share of samples that have each attribute right, with its standard error.
 
     Args:
-        shares: of :func:`nextgpt_pl.evaluation.attributes.by_attribute`.
+        shares: of :func:`nextgpt_pl.evaluation.judged.by_attribute`.
 
     """
     modalities = list(dict.fromkeys(shares.index.get_level_values(0)))

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import yaml
+
 from nextgpt_pl.config.trust import add_trust, instantiate
 from nextgpt_pl.config.yaml_files import check_files, read_yaml
 from nextgpt_pl.errors import UserError
@@ -35,19 +37,42 @@ def _parser(verb: str) -> Any:
     return parser
 
 
-def _parsed(parser: Any, argv: Sequence[str]) -> Any:
+def parse(verb: str, argv: Sequence[str]) -> tuple[Any, Any]:
+    """The parser of a verb, and its arguments as a namespace whose tasks are not built yet.
+
+    Raises:
+        UserError: a key or a value is wrong.
+
+    """
     from nextgpt_pl.config.errors import config_files, parse_errors
 
     for file in config_files(argv):
         check_files(file)
+    parser = _parser(verb)
     with parse_errors():
-        return parser.parse_args(list(argv))
+        return parser, parser.parse_args(list(argv))
 
 
 def test(argv: Sequence[str]) -> int:
     """Answer the items that have no answer yet, then score and report; under torchrun or srun all ranks answer."""
-    parser = _parser("test")
-    config = _parsed(parser, argv[1:])
+    run_tasks(*parse("test", argv[1:]))
+    return 0
+
+
+def run_tasks(parser: Any, config: Any) -> dict[str, Any]:
+    """The verb ``test``, with its arguments parsed.
+
+    Args:
+        parser: of :func:`parse`.
+        config: of :func:`parse`.
+
+    Returns:
+        The content of ``scores.json``; empty on all ranks but the first.
+
+    Raises:
+        UserError: no run is given, no task has its data, or the folder holds predictions of other settings or weights.
+
+    """
     if config.run is None:
         raise UserError("--run: give the folder of a run, such as outputs/instruct/RUN")
     given = Path(config.config[-1].relative).stem if config.config else "tasks"
@@ -64,9 +89,7 @@ def test(argv: Sequence[str]) -> int:
             raise UserError("no task has its data, so nothing was answered; data check -c FILE lists what is missing")
         model = AnyToAny.from_run(config.run, device=device, trust=config.trust)
         run.predict(model, found, folder, temperature=config.temperature, seed=config.seed, shared=True)
-        if rank() == 0:
-            _score(found, missing, config, folder)
-    return 0
+        return _score(found, missing, config, folder) if rank() == 0 else {}
 
 
 def _start(parser: Any, config: Any, folder: Path, missing: Mapping[str, list[str]]) -> None:
@@ -132,8 +155,7 @@ def check(argv: Sequence[str], folder: Path, workers: int) -> int:
     from nextgpt_pl.evaluation.readable import check_item
     from nextgpt_pl.verbs.data import DATABASE, tallied
 
-    parser = _parser("data check")
-    config = _parsed(parser, argv)
+    parser, config = parse("data check", argv)
     found, missing = run.present(_tasks(parser, config))
     with tallied(Path(config.config[-1].relative).stem, folder) as tally:
         for task in found:
@@ -164,14 +186,35 @@ def _counted(tasks: Sequence[Any], count: int | None) -> list[Any]:
 
 
 def _pin(parser: Any, config: Any, folder: Path) -> None:
-    """Keep the whole configuration beside the predictions; other settings want another folder."""
+    """Keep the whole configuration beside the predictions; other settings or weights want another folder."""
     kept = config.clone()
     kept.pop("trust", None)  # trust is decided by the user, not by the file
-    text = parser.dump(kept, skip_none=False)
+    settings, weights = yaml.safe_load(parser.dump(kept, skip_none=False)), _weights(config.run)
     file = folder / _CONFIG
-    if file.is_file() and file.read_text(encoding="utf-8") != text:
-        raise UserError(f"{folder}: holds predictions made with other settings; give another --out, or remove it")
-    write_atomic(file, text)
+    if file.is_file():
+        known = read_yaml(file)
+        known = dict(known) if isinstance(known, dict) else {}
+        before = known.pop("answered_by", weights)  # folders of earlier versions have no hashes
+        if known != settings or before != weights:
+            which = "with other settings" if known != settings else "by other weights"
+            raise UserError(f"{folder}: holds predictions made {which}; give another --out, or remove it")
+    content = {**settings, "answered_by": weights}
+    write_atomic(file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def _weights(run: Path) -> dict[str, str]:
+    """Hashes of what a run's answers depend on: its configuration, its adapter, and pocket weights that it names."""
+    from nextgpt_pl.adapter import WEIGHTS
+    from nextgpt_pl.features.keys import file_sha256, fingerprint
+    from nextgpt_pl.utils.paths import pocket_weights
+
+    config = run / "config.yaml"
+    hashes = {file.name: file_sha256(file) for file in (config, run / "adapter" / WEIGHTS) if file.is_file()}
+    if config.is_file() and "pocket:" in config.read_text(encoding="utf-8"):
+        root = pocket_weights()
+        files = sorted(root.rglob("*.safetensors"))
+        hashes["pocket"] = fingerprint({file.relative_to(root).as_posix(): file_sha256(file) for file in files})
+    return hashes
 
 
 def _print_missing(missing: Mapping[str, list[str]]) -> None:
@@ -179,7 +222,7 @@ def _print_missing(missing: Mapping[str, list[str]]) -> None:
         print(f"{name}: not there: {', '.join(files)}")
 
 
-def _score(tasks: Sequence[Any], missing: Mapping[str, list[str]], config: Any, folder: Path) -> None:
+def _score(tasks: Sequence[Any], missing: Mapping[str, list[str]], config: Any, folder: Path) -> dict[str, Any]:
     from nextgpt_pl.evaluation import report, run
 
     record = run.score(tasks, folder)
@@ -199,3 +242,4 @@ def _score(tasks: Sequence[Any], missing: Mapping[str, list[str]], config: Any, 
     for row in report.rows(record):
         print("  ".join(cell for cell in row if cell)[: max(width, 80)])
     print(f"report: {written}")
+    return record

@@ -17,8 +17,9 @@ from nextgpt_pl.reports import Run
 from nextgpt_pl.reports.document import markdown_table
 from nextgpt_pl.utils.atomic import write_atomic
 from nextgpt_pl.utils.escaping import Markdown, markdown, markdown_code
+from nextgpt_pl.verbs.score import RESULTS, table_rows
 
-_OPTIONAL = ("scores.json", "key_mapping.json")
+_OPTIONAL = (RESULTS, Path("key_mapping.json"))  # of the run, copied without its folders
 _LOCAL_KEYS = ("init_from",)  # of the machine that ran it: they say nothing to others
 
 
@@ -38,9 +39,9 @@ def write_folder(run: Path, folder: Path, repo: str) -> None:
     (folder / "adapter").mkdir(parents=True, exist_ok=True)
     for name in (WEIGHTS, MANIFEST):
         shutil.copyfile(adapter / name, folder / "adapter" / name)
-    for name in _OPTIONAL:
-        if (run / name).is_file():
-            shutil.copyfile(run / name, folder / name)
+    for path in _OPTIONAL:
+        if (run / path).is_file():
+            shutil.copyfile(run / path, folder / path.name)
     config = {"model": model_block(read_yaml(run / "config.yaml"))}
     write_atomic(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     write_atomic(folder / "README.md", card(run, repo, config["model"]))
@@ -108,11 +109,9 @@ def _parts(manifest: Mapping[str, Any], model: Mapping[str, Any]) -> Sequence[Se
 def _measured(run: Path) -> str:
     """The table of routes where the run was scored, and the last validation's values."""
     tables = []
-    if (run / "scores.json").is_file():
-        from nextgpt_pl.verbs.score import table_rows
-
-        record = json.loads((run / "scores.json").read_text(encoding="utf-8"))
-        heading = f"{markdown(record['count'])} held-out dialogues per route, judged exactly (`score --run RUN`):\n"
+    if (run / RESULTS).is_file():
+        record = json.loads((run / RESULTS).read_text(encoding="utf-8"))
+        heading = "Held-out dialogues of each route, judged exactly (`score --run RUN`):\n"
         tables.append(f"{heading}\n{markdown_table(['route', 'measure', 'result'], table_rows(record))}\n")
     values = {name: value for name, value in Run(run).final.items() if name.startswith(("val/", "test/"))}
     if values:

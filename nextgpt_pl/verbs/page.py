@@ -13,7 +13,7 @@ from nextgpt_pl.reports import Run
 from nextgpt_pl.reports.document import Medium, html_page, html_table
 from nextgpt_pl.reports.figures import run_curves
 from nextgpt_pl.reports.samples import said
-from nextgpt_pl.verbs.score import table_rows
+from nextgpt_pl.verbs.score import RESULTS, table_rows
 
 _TITLES = {
     "enc_align": "Stage 1: encoder alignment",
@@ -46,7 +46,7 @@ class Tour:
 
 def write_page(tour: Tour, record: Mapping[str, Any]) -> Path:
     """Write ``index.html`` into the tour's folder; the pictures lie beside it."""
-    sections = [_scores(record), _times(tour)]
+    sections = [_scores(tour, record), _times(tour)]
     for stage, folder in tour.runs.items():
         run = Run(folder)
         sections += [f"<h2>{_TITLES[stage]}</h2>", _curves(tour, stage, run), _captions(run), _samples(tour, run)]
@@ -56,8 +56,11 @@ def write_page(tour: Tour, record: Mapping[str, Any]) -> Path:
     return page
 
 
-def _scores(record: Mapping[str, Any]) -> str:
-    about = f"Held-out combinations of attributes, {record['count']} dialogues a row, read by exact judges."
+def _scores(tour: Tour, record: Mapping[str, Any]) -> str:
+    report = (tour.runs["instruct"] / RESULTS.parent / "report.html").resolve()
+    about = "Held-out dialogues, read by exact judges."
+    if report.is_relative_to(tour.folder.resolve()):
+        about += f" <a href='{report.relative_to(tour.folder.resolve()).as_posix()}'>More numbers, and samples.</a>"
     return f"<h2>Scores</h2><p>{about}</p>" + html_table(("route", "measure", "result"), table_rows(record))
 
 

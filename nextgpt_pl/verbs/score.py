@@ -1,115 +1,113 @@
-"""``score``: the table of routes, judged exactly, for a run on the pocket world."""
+"""``score``: the routes of the pocket world, asked and judged as ``test -c experiments/eval/pocket.yaml`` does."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nextgpt_pl.adapter import WEIGHTS
 from nextgpt_pl.config.trust import add_trust
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.evaluation import pocket_routes as routes
-from nextgpt_pl.evaluation.pocket_decoders import decoder_score
-from nextgpt_pl.features.keys import file_sha256, fingerprint
-from nextgpt_pl.pipeline import AnyToAny
-from nextgpt_pl.utils.atomic import write_atomic
-from nextgpt_pl.utils.paths import pocket_weights
+from nextgpt_pl.verbs.evaluation import parse, run_tasks
 
-_FILE = "scores.json"
-_UNFINISHED = "scores.unfinished.json"  # never in the other's place: what reads that one wants every row
+CONFIG = Path("experiments/eval/pocket.yaml")
+#: results of a scored run, below its folder
+RESULTS = Path("eval/pocket/scores.json")
+#: rows of the table, and the least share of right replies that the project wants
+ROUTES: dict[str, float] = {
+    "image->text": 0.95,
+    "video->text": 0.90,
+    "audio->text": 0.90,
+    "text->image": 0.95,
+    "text->video": 0.95,
+    "text->audio": 0.95,
+    "image->video": 0.85,
+    "audio->image": 0.85,
+    "image+text->image": 0.85,
+    "text->image+audio": 0.85,
+    "brief": 0.90,
+    "question": 0.90,
+    "beyond": 0.90,
+}
+# routes that ask for no medium
+_SILENT = ("image->text", "video->text", "audio->text", "question", "beyond", "text->text")
 
 
 def score(
-    run: Path, count: int = 300, replies: int = 1000, out: Path | None = None, trust: Sequence[str] = ()
+    run: Path,
+    count: int | None = None,
+    replies: int | None = None,
+    out: Path | None = None,
+    config: Path = CONFIG,
+    trust: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Answer held-out dialogues of every route and judge them; prints a table and writes ``scores.json``.
+    """Answer held-out dialogues of every route and judge them: ``test -c experiments/eval/pocket.yaml``.
 
-    Each route is written as soon as it is judged; after an interruption the same command does what is missing.
+    Prints a table of the routes behind the report of ``test``. An interrupted command continues.
 
     Args:
         run: folder of the run.
-        count: dialogues per route.
-        replies: sampled replies in which malformed signal spans are counted.
-        out: folder of ``scores.json``; by default the run's.
+        count: dialogues per route, instead of the YAML's number.
+        replies: sampled replies in which malformed signal spans are counted, instead of the YAML's number.
+        out: folder of the predictions and of ``scores.json``; by default ``eval/pocket`` in the run's folder.
+        config: YAML with the tasks.
         trust: dotted names of classes outside this package that the run may name, such as my_package.MyEncoder.
 
+    Returns:
+        The content of ``scores.json``; empty on all ranks but the first.
+
+    Raises:
+        UserError: the YAML is missing, or the folder holds predictions of other settings or other weights.
+
     """
-    folder = out or run
-    record = _begun(folder, {"count": count, "replies": replies, **_fingerprints(run)})
-    model = AnyToAny.from_run(run, trust=trust)
-    for route in routes.SCORED:
-        if route not in record["routes"]:
-            found = routes.score_route(model, route, count)
-            record["routes"][route], record["examples"][route] = found.row(), found.examples
-            _write(record, folder / _UNFINISHED)
-    if "malformed_spans" not in record:
-        record["malformed_spans"] = routes.malformed_spans(model, replies)
-        _write(record, folder / _UNFINISHED)
-    for modality in model.network.decoders:
-        if modality.value not in record["decoders"]:
-            record["decoders"][modality.value] = decoder_score(modality, count)
-            _write(record, folder / _UNFINISHED)
-    _write(record, folder / _FILE)
-    (folder / _UNFINISHED).unlink(missing_ok=True)
-    print("\n".join(" | ".join(row) for row in table_rows(record)))
+    if not config.is_file():
+        raise UserError(f"{config}: no such file; run score in the project's folder, or give --config")
+    folder = ["--out", str(out)] if out is not None else []
+    parser, settings = parse("test", ["-c", str(config), "--run", str(run), *folder])
+    settings.trust = list(trust)
+    for task in settings.tasks:
+        number = replies if task.class_path.endswith(".PocketReplies") else count
+        if number is not None:
+            task.init_args.count = number
+    record = run_tasks(parser, settings)
+    if record:
+        print("\n".join(" | ".join(row) for row in table_rows(record)))
     return record
 
 
-def _fingerprints(run: Path) -> dict[str, str]:
-    """Of all that a run's answers depend on: what was trained, how it is composed, and the pocket's frozen weights."""
-    root = pocket_weights()
-    frozen = {file.relative_to(root).as_posix(): file_sha256(file) for file in root.rglob("*.safetensors")}
-    return {
-        "adapter": file_sha256(run / "adapter" / WEIGHTS),
-        "config": file_sha256(run / "config.yaml"),
-        "frozen": fingerprint(frozen),
-    }
-
-
-def _begun(folder: Path, of: Mapping[str, Any]) -> dict[str, Any]:
-    """What an earlier call has found of the same weights in the same numbers; else an empty record."""
-    for file in (folder / _UNFINISHED, folder / _FILE):
-        known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        if known and all(known.get(name) == value for name, value in of.items()):
-            print(f"{file}: {len(known['routes'])} routes were scored before")
-            return dict(known)
-    return {**of, "routes": {}, "examples": {}, "decoders": {}}
-
-
-def _write(record: Mapping[str, Any], file: Path) -> None:
-    write_atomic(file, json.dumps(record, indent=2) + "\n")
-
-
 def table_rows(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Route, measure and result, as text.
+    """Route, measure and result, as text, of the content of ``scores.json``.
 
     Raises:
-        UserError: the record is of an earlier version, with fewer routes.
+        UserError: a route, or the sampled replies, are not in it.
 
     """
-    missing = [route for route in routes.ROUTES if route not in record["routes"]]
-    if missing:
-        raise UserError(f"{_FILE} has no route {missing[0]!r}: it is of an earlier version; the verb score adds it")
     rows = []
-    for route, target in routes.ROUTES.items():
-        found = record["routes"][route]
-        right, decoder = found["all_right"], record["decoders"].get(route.removeprefix("text->"))
-        if decoder is not None and route.startswith("text->"):
+    for route, target in ROUTES.items():
+        task = _task(record, route)
+        right, decoder = task["scores"]["all right"]["value"], task["paper"].get("all right")
+        if decoder is not None:
             share = right / decoder if decoder else float("nan")
             measured = f"{right:.1%}, {share:.1%} of the decoder's own {decoder:.1%}"
             rows.append((route, f"all attributes right, at least {target:.0%} of the decoder's own", measured))
         else:
             rows.append((route, f"all attributes right, at least {target:.0%}", f"{right:.1%}"))
-    asked = [r for r in record["routes"] if r not in routes.SILENT]
-    silent = [r for r in record["routes"] if r in routes.SILENT]
-    for name, members in (("asked for media", asked), ("not asked for media", silent)):
-        items = sum(record["routes"][r]["items"] for r in members)
-        right = sum(record["routes"][r]["items"] * record["routes"][r]["kinds_right"] for r in members)
-        rows.append((name, "the right kinds and numbers, in order, at least 99%", f"{right / max(1, items):.1%}"))
-    rows.append((f"{record['replies']} replies", "malformed signal spans, 0", str(record["malformed_spans"])))
+    asked = [route for route in ROUTES if route not in _SILENT]
+    for name, members in (("asked for media", asked), ("not asked for media", _SILENT)):
+        kinds = [_task(record, route)["scores"]["right kinds"] for route in members]
+        share = sum(k["count"] * k["value"] for k in kinds) / sum(k["count"] for k in kinds)
+        rows.append((name, "the right kinds and numbers, in order, at least 99%", f"{share:.1%}"))
+    sampled = _task(record, "sampled replies")
+    malformed = sampled["scores"]["malformed spans"]["value"]
+    rows.append((f"{sampled['items']} replies", "malformed signal spans, 0", f"{malformed:g}"))
     return rows
+
+
+def _task(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    task = record.get("tasks", {}).get(f"pocket {name}", {})
+    if not task.get("items"):
+        raise UserError(f"scores.json has no replies to {name!r}; score --run RUN adds them")
+    return task
 
 
 def main(argv: Sequence[str]) -> int:

@@ -48,7 +48,7 @@ def tour(
         result.runs[stage] = adapter.parent
         result.seconds[stage] = time.perf_counter() - started
     started = time.perf_counter()
-    record = score(result.runs["instruct"], count, replies, out)
+    record = score(result.runs["instruct"], count, replies, config=experiments / "eval" / "pocket.yaml")
     result.seconds["score table"] = time.perf_counter() - started
     started = time.perf_counter()
     page = write_page(result, record)

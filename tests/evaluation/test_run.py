@@ -163,6 +163,21 @@ def test_what_cannot_be_scored_says_why(tmp_path):
     assert result["scores"]["all right"]["value"] == pytest.approx(1 / 3)
 
 
+def test_a_medium_of_another_type_is_not_compared_with_the_references(tmp_path):
+    """A model that begins its reply with a sound is scored on the picture behind it, if there is one."""
+
+    class Noisy(_Oracle):
+        def _reply(self, number):
+            reply = super()._reply(number)
+            return [ReplyPart("audio", array=np.zeros(800, np.float32), rate=16_000), *reply[number == 0 :]]
+
+    task = PocketRoute("text->image", [Frechet(_Means(), "FID"), Similarity(_Means())], count=4)
+    run.predict(Noisy("text->image"), [task], tmp_path, temperature=0.0, seed=0)
+    result = run.score([task], tmp_path)["tasks"][task.name]
+    assert result["failed"] == {}
+    assert {name: value["count"] for name, value in result["scores"].items()} == {"FID": 3, "CLIPScore": 3}
+
+
 def test_predictions_cannot_reach_outside_of_their_folder(tmp_path):
     with pytest.raises(UserError, match="leaves its folder"):
         records.load_medium(tmp_path, {"type": "image", "file": "../secret.png"})
@@ -203,8 +218,7 @@ def test_evaluate_gives_the_numbers_of_test_and_other_settings_are_refused(tmp_p
 def test_every_evaluation_says_how_to_run_it_and_instantiates(name):
     file = Path(f"experiments/eval/{name}.yaml")
     assert f"python -m nextgpt_pl test -c {file}" in file.read_text().split("tasks:")[0]
-    parser = evaluation._parser("test")
-    tasks = evaluation._tasks(parser, evaluation._parsed(parser, ["-c", str(file)]))
+    tasks = evaluation._tasks(*evaluation.parse("test", ["-c", str(file)]))
     assert len(tasks) >= 12
     assert all(task.scores for task in tasks)
 

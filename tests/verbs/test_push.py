@@ -10,6 +10,7 @@ from nextgpt_pl.adapter import save_adapter
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.verbs.push import push
+from nextgpt_pl.verbs.score import RESULTS, ROUTES
 
 NETWORK = {
     "class_path": "nextgpt_pl.model.NextGPT",
@@ -76,20 +77,15 @@ def test_the_card_says_what_was_measured_and_nothing_of_the_machine(run, tmp_pat
 
 
 def test_scores_are_a_table_of_the_card(run, tmp_path):
-    from nextgpt_pl.evaluation import pocket_routes as routes
-
-    row = {"items": 10, "kinds_right": 1.0, "all_right": 0.5}
-    record = {
-        "count": 10,
-        "decoders": {"image": 0.8},
-        "routes": dict.fromkeys(routes.ROUTES, row),
-        "replies": 3,
-        "malformed_spans": 0,
-    }
-    (run / "scores.json").write_text(json.dumps(record))
+    values = {"all right": {"value": 0.5}, "right kinds": {"value": 1.0, "count": 10}, "malformed spans": {"value": 0}}
+    names = (*ROUTES, "text->text", "sampled replies")
+    tasks = {f"pocket {name}": {"items": 10, "scores": values, "paper": {}} for name in names}
+    tasks["pocket text->image"]["paper"] = {"all right": 0.8}
+    (run / RESULTS).parent.mkdir(parents=True)
+    (run / RESULTS).write_text(json.dumps({"tasks": tasks}))
     push(run, "me/model", tmp_path / "hub")
     card = (tmp_path / "hub" / "README.md").read_text()
-    assert "10 held-out dialogues per route" in card
+    assert "Held-out dialogues of each route, judged exactly" in card
     assert "50.0%, 62.5% of the decoder's own 80.0% |" in card
     assert (tmp_path / "hub" / "scores.json").is_file()
 

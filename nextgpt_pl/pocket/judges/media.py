@@ -42,8 +42,3 @@ def matches(actual: Scene | Answer | None, expected: Scene | Answer) -> dict[str
         return dict.fromkeys(expected_attributes, False)
     actual_attributes = flat(actual)
     return {name: actual_attributes.get(name) == value for name, value in expected_attributes.items()}
-
-
-def all_right(actual: Scene | None, expected: Scene) -> bool:
-    """Whether every attribute is right."""
-    return all(matches(actual, expected).values())

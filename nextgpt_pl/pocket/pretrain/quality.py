@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from nextgpt_pl.evaluation.pocket_decoders import drawn_right
+from nextgpt_pl.evaluation import JudgedRight, PocketDecoder, records
+from nextgpt_pl.evaluation.judged import ALL, attribute_table
+from nextgpt_pl.evaluation.run import predict, score
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.pocket.parts import pocket_decoder
 from nextgpt_pl.pocket.pretrain.captions import embedding_quality
 
 
@@ -25,5 +28,17 @@ def measure_shipped(part: str, count: int) -> dict[str, float]:
 
 def measure(modality: Modality, root: Path | None = None, count: int = 96) -> dict[str, float]:
     """Share of ``count`` held-out captions that are generated right, and quality of the caption embeddings."""
-    decoder = pocket_decoder(modality, root)
-    return {**drawn_right(modality, root, count), **embedding_quality(decoder.embed_captions, [modality])}
+    task = PocketDecoder(modality.value, [JudgedRight()], count, root)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        started = time.perf_counter()
+        predict(None, [task], folder, temperature=0.0, seed=0)
+        seconds = (time.perf_counter() - started) / count
+        found = score([task], folder)["tasks"][task.name]["scores"]
+        rows = attribute_table(records.read(folder), folder)
+    shares = {name: value["value"] for name, value in sorted(found.items()) if name not in ("all right", "right kinds")}
+    scores = {"items": float(count), "all_right": found["all right"]["value"], "seconds_per_sample": seconds}
+    if modality is Modality.IMAGE:
+        right = rows[rows["attribute"] == ALL].groupby("objects")["right"].mean()
+        scores |= {f"all_right_{number}_object": float(share) for number, share in right.items()}
+    return {**scores, **shares, **embedding_quality(task.decoder.embed_captions, [modality])}

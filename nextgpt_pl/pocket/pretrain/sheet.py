@@ -10,6 +10,7 @@ import numpy as np
 
 from nextgpt_pl.media.plots import draw_media
 from nextgpt_pl.modality import Modality
+from nextgpt_pl.pocket.world.items import captioned_pair
 from nextgpt_pl.pocket.world.scenes import SAMPLE_RATE
 
 # modality -> number of samples, columns of the sheet
@@ -18,10 +19,9 @@ LAYOUT: dict[Modality, tuple[int, int]] = {Modality.IMAGE: (64, 8), Modality.VID
 
 def draw_samples(modality: Modality, count: int, seed: int) -> tuple[list[str], list[np.ndarray]]:
     """Held-out captions, and the media that the decoder generates from their embeddings."""
-    from nextgpt_pl.evaluation.pocket_decoders import heldout_captions
     from nextgpt_pl.pocket.parts import pocket_decoder
 
-    captions = heldout_captions(modality, count)[1]
+    captions = [captioned_pair("heldout", modality, number).caption for number in range(count)]
     decoder = pocket_decoder(modality)
     return captions, decoder.generate(decoder.embed_captions(captions), seed=seed)
 

@@ -3,7 +3,6 @@ from random import Random
 import pytest
 
 from nextgpt_pl.modality import GENERATED
-from nextgpt_pl.pocket.judges import media as judge
 from nextgpt_pl.pocket.judges import text as judge_text
 from nextgpt_pl.pocket.pretrain import conversations
 from nextgpt_pl.pocket.world import talk, users
@@ -30,7 +29,7 @@ def test_an_answer_to_few_words_names_the_whole_scene(split):
         modality = pick(rng, GENERATED)
         wanted, scene = users.brief(modality, rng, split)
         assert wanted.lower() in asked.lower()
-        assert judge.all_right(judge_text.judge_text(answer, modality), scene), answer
+        assert judge_text.judge_text(answer, modality) == scene, answer
 
 
 def test_only_what_the_user_says_is_typed_carelessly():

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from nextgpt_pl.evaluation.attributes import ALL, NOTHING, attribute_rows, by_attribute, confusion
+from nextgpt_pl.evaluation.judged import ALL, NOTHING, attribute_rows, by_attribute, confusion
 from nextgpt_pl.pocket.world.scenes import AudioScene, ImageScene, Thing, VideoScene
 from nextgpt_pl.reports.figures import attribute_bars, confusion_figure
 

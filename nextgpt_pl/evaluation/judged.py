@@ -1,0 +1,149 @@
+"""Replies to the tasks of the pocket world, read by its exact judges: scores and a table of attributes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nextgpt_pl.evaluation import bootstrap
+from nextgpt_pl.evaluation.bootstrap import Estimate
+from nextgpt_pl.evaluation.records import Prediction, load_medium
+from nextgpt_pl.evaluation.scores import Score
+from nextgpt_pl.modality import GENERATED, MODALITIES, Modality
+from nextgpt_pl.pocket.judges.media import flat, judge, matches
+from nextgpt_pl.pocket.judges.text import judge_said
+from nextgpt_pl.pocket.world.scenes import Answer, Scene, scene_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: attribute of a table's rows that is right where all others are
+ALL = "all of them"
+#: what was found where nothing was recognised
+NOTHING = "nothing"
+_SIGNAL = re.compile(r"\[(?:" + "|".join(MODALITIES[m].signal_prefix for m in GENERATED) + r")\d+\]")
+
+Reading = tuple[Scene | Answer, Scene | Answer | None]
+
+
+def judge_reply(
+    text: str, media: Sequence[tuple[str, Callable[[], np.ndarray]]], expected: Iterable[tuple[str, Scene | Answer]]
+) -> tuple[bool, list[Reading]]:
+    """Judge one reply.
+
+    Args:
+        text: all text of the reply.
+        media: type of each medium and a function that reads it. If a reply has other media than expected, the first
+            medium of each expected type is judged.
+        expected: pairs of ``text`` or a modality, and the scene or answer, in order.
+
+    Returns:
+        Whether the reply has the expected types of media, in order; and each expected scene with the one that was read,
+        or ``None`` where nothing was recognised.
+
+    """
+    wanted, left, readings = list(expected), list(media), list[Reading]()
+    fits = [kind for kind, _ in media] == [kind for kind, _ in wanted if kind != "text"]
+    for kind, scene in wanted:
+        read: Scene | Answer | None = None
+        if kind == "text":
+            read = judge_said(text, scene)
+        else:
+            place = next((i for i, (other, _) in enumerate(left) if other == kind), None)
+            read = None if place is None else judge(left.pop(place)[1](), Modality(kind))
+        readings.append((scene, read))
+    return fits, readings
+
+
+def judged(prediction: Prediction, folder: Path) -> tuple[bool, list[Reading]]:
+    """Judge a prediction whose media lie below ``folder``; see :func:`judge_reply`."""
+    media = [(part["type"], partial(load_medium, folder, part)) for part in prediction.media]
+    expected = [(kind, scene_of(attributes)) for kind, attributes in prediction.expected]
+    return judge_reply(prediction.text, media, expected)
+
+
+class JudgedRight(Score):
+    """The pocket world's exact judges: everything right, the right kinds of media, and each attribute alone."""
+
+    def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
+        """``all right``, ``right kinds``, and one number per attribute of what was expected."""
+        right, kinds, attributes = [], [], dict[str, list[bool]]()
+        for prediction in predictions:
+            fits, readings = judged(prediction, folder)
+            matched = [matches(found, wanted) for wanted, found in readings]
+            kinds.append(fits)
+            right.append(fits and all(found == wanted for wanted, found in readings))
+            for name, fit in (entry for item in matched for entry in item.items()):
+                attributes.setdefault(name, []).append(fit)
+        scores = {"right kinds": kinds}
+        if attributes:  # small talk has no right answer
+            scores = {"all right": right, **scores, **attributes}
+        return {name: bootstrap.of_mean(np.array(values)) for name, values in scores.items()}
+
+
+class MalformedSpans(Score):
+    """Number of signal tokens outside of whole signal spans, in the texts of replies."""
+
+    def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
+        """``malformed spans``: a count, without an interval."""
+        count = sum(len(_SIGNAL.findall(prediction.text)) for prediction in predictions)
+        return {"malformed spans": Estimate(float(count), None, None, len(predictions))}
+
+
+def attribute_table(predictions: Sequence[Prediction], folder: Path) -> pd.DataFrame:
+    """A row per reply, expected scene and attribute; the two objects of an image have a row each.
+
+    Returns:
+        Columns ``task``, ``key``, ``caption``, ``modality``, ``attribute``, ``wanted``, ``found``, ``right`` and
+        ``objects``, the number of objects that were expected.
+
+    """
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    for prediction in predictions:
+        about = {"task": prediction.task, "key": prediction.key, "caption": next(iter(prediction.references), "")}
+        for (kind, _), (wanted, found) in zip(prediction.expected, judged(prediction, folder)[1], strict=True):
+            rows += ({**about, "modality": kind, **row} for row in attribute_rows(wanted, found))
+    return pd.DataFrame(rows)
+
+
+def attribute_rows(wanted: Scene | Answer, found: Scene | Answer | None) -> list[dict[str, Any]]:
+    """A row per attribute (and object) of a scene, beside that of what was found, or of ``None``."""
+    asked, made = flat(wanted), flat(found) if found is not None and type(found) is type(wanted) else {}
+    objects = asked.get("objects", 1)
+    rows = []
+    for name, value in asked.items():
+        values = value if isinstance(value, tuple) else (value,)
+        others = made.get(name)
+        others = others if isinstance(others, tuple) else (others,)
+        # with another number of objects, they cannot be paired
+        others = others if len(others) == len(values) else (None,) * len(values)
+        for one, other in zip(values, others, strict=True):
+            # the size of a growing object is None
+            right = bool(made) and one == other
+            shown = NOTHING if other is None and not right else str(other)
+            rows.append({"attribute": name, "wanted": str(one), "found": shown, "right": right, "objects": objects})
+    return [*rows, {"attribute": ALL, "wanted": "", "found": "", "right": found == wanted, "objects": objects}]
+
+
+def by_attribute(rows: pd.DataFrame) -> pd.DataFrame:
+    """Per modality and attribute: share ``right``, its standard ``error``, and the ``count`` it is of."""
+    groups = rows.groupby(["modality", "attribute"], sort=False)["right"]
+    shares = groups.agg(right="mean", count="size")
+    shares["error"] = (shares["right"] * (1 - shares["right"]) / shares["count"]) ** 0.5
+    return shares
+
+
+def confusion(rows: pd.DataFrame, modality: str, attribute: str) -> pd.DataFrame:
+    """Counts of the values that were asked for (index) and found (columns)."""
+    chosen = rows[(rows["modality"] == modality) & (rows["attribute"] == attribute)]
+    table = chosen.groupby(["wanted", "found"]).size().unstack(fill_value=0)
+    # the same order on both sides puts right values on the diagonal
+    order = [*table.index, *(name for name in table.columns if name not in table.index)]
+    return table.reindex(columns=order, fill_value=0)
