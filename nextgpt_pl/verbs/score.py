@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nextgpt_pl.config.trust import add_trust
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.verbs.command import call
 from nextgpt_pl.verbs.evaluation import parse, run_tasks
 
 CONFIG = Path("experiments/eval/pocket.yaml")
@@ -112,10 +112,5 @@ def _task(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def main(argv: Sequence[str]) -> int:
     """Parse and run ``score``."""
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser(prog="nextgpt_pl score", description=(score.__doc__ or "").split("\n")[0])
-    parser.add_function_arguments(score, as_positional=False, skip={"trust"})
-    add_trust(parser)
-    score(**vars(parser.parse_args(list(argv[1:]))))
+    call(score, argv)
     return 0
