@@ -89,10 +89,11 @@ class RowLoader(DataLoader):
 
 
 class ResumableLoader(RowLoader):
-    """A DataLoader that remembers how many batches of the epoch were used, and goes on there after a resume.
+    """A DataLoader that counts the batches of the epoch and continues behind the last one after a resume.
 
-    Lightning stores and restores the state of loaders that have ``state_dict``. Batches count when they are handed
-    out, so those that workers had prefetched are made again.
+    Lightning stores and restores the state of loaders that have ``state_dict``. A batch counts when it is returned;
+    prefetched batches are made again. The state does not depend on the number of workers, which may change at a resume;
+    torchdata's ``StatefulDataLoader`` requires the same number.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

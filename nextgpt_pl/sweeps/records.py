@@ -1,4 +1,8 @@
-"""What is known of each run of a sweep, in ``logs/``: a small JSON file and its output."""
+"""What is known of each run of a sweep, in ``logs/``: a small JSON file and its output.
+
+Grids and ablations have records too, so they cannot be in Optuna's storage, which is optional. That storage also keeps
+a trial of a killed process as running, and does not start it again with the same parameters.
+"""
 
 from __future__ import annotations
 

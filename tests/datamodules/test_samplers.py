@@ -1,5 +1,7 @@
 from collections import Counter
 
+import pytest
+
 from nextgpt_pl.datamodules.samplers import MixedSampler, ResumableLoader
 from nextgpt_pl.modality import Modality
 
@@ -32,16 +34,17 @@ def _loader(workers=0):
     return ResumableLoader(list(range(40)), batch_sampler=MixedSampler(ITEMS, 4), collate_fn=list, num_workers=workers)
 
 
-def test_a_loader_resumes_in_mid_epoch():
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (2, 0), (0, 2), (2, 1), (1, 2)])
+def test_a_loader_resumes_in_mid_epoch_with_any_number_of_workers(before, after):
     whole = list(_loader())
-    first = _loader(workers=2)
+    first = _loader(workers=before)
     used = []
     for batch in first:
         used.append(batch)
         if len(used) == 3:
             state = first.state_dict()
             break
-    second = _loader()
+    second = _loader(workers=after)
     second.load_state_dict(state)
     assert used + list(second) == whole
     assert list(second) == whole
