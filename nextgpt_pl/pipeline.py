@@ -1,7 +1,7 @@
-"""Any to any: chat messages of text and media in, an ordered reply of text and media out. Imports no Lightning.
+"""Inference pipeline: chat messages of text and media to a reply of text and media. Does not import Lightning.
 
-Messages are those of transformers' any-to-any pipeline, see :mod:`nextgpt_pl.dialogue.messages`. A reply's parts can
-be put into the next messages as they are.
+Messages are those of transformers' any-to-any pipeline, see :mod:`nextgpt_pl.dialogue.messages`. The parts
+of a reply are valid parts of later messages.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MEMORY_BYTES = 4 * 2**20
 
 
 class AnyToAny:
-    """A trained model that answers messages; its decoders stay loaded.
+    """A trained model that replies to messages; its decoders stay loaded.
 
     >>> chat = AnyToAny.from_run("outputs/instruct/my_run")  # doctest: +SKIP
     >>> reply = chat([{"role": "user", "content": "Draw a small red circle on the left on white."}])  # doctest: +SKIP
@@ -85,7 +85,7 @@ class AnyToAny:
         folder = Path(run)
         config = folder / "config.yaml"
         if not config.is_file() or not (folder / "adapter").is_dir():
-            raise UserError(f"run={str(run)!r}: no config.yaml and adapter/ there; give a run folder of outputs/")
+            raise UserError(f"run={str(run)!r}: no config.yaml and adapter/ in it; give a run folder of outputs/")
         network = network_of(read_yaml(config), trust)
         network.load()
         load_adapter(folder / "adapter", network)
@@ -108,7 +108,7 @@ class AnyToAny:
             trust: as for :meth:`from_run`.
 
         Raises:
-            UserError: there is neither such a folder nor such a repository, or it holds no run.
+            UserError: there is no such folder or repository, or it is not a run.
 
         """
         folder = Path(name)
@@ -116,11 +116,11 @@ class AnyToAny:
             from huggingface_hub import snapshot_download
 
             try:
-                wanted = ["config.yaml", "adapter/*"]
-                folder = Path(snapshot_download(str(name), revision=revision, allow_patterns=wanted))
+                patterns = ["config.yaml", "adapter/*"]
+                folder = Path(snapshot_download(str(name), revision=revision, allow_patterns=patterns))
             except (OSError, ValueError) as error:
                 reason = str(error).splitlines()[0]
-                raise UserError(f"{str(name)!r}: no such folder, and not to be had from the hub: {reason}") from error
+                raise UserError(f"{str(name)!r}: no such folder, and its download failed: {reason}") from error
         return cls.from_run(folder, device, trust)
 
     def __call__(self, messages: Messages | Sequence[Messages], **options: Any) -> Reply | list[Reply]:
@@ -138,12 +138,12 @@ class AnyToAny:
         return self.batch(messages, **options)  # type: ignore[arg-type]
 
     def stream(self, messages: Messages, **options: Any) -> Iterator[ReplyPart]:
-        """The reply part by part: each medium as soon as it is drawn, the text around it at once.
+        """Yield the parts of the reply; each medium as soon as it is generated.
 
         Args:
             messages: the conversation.
-            options: ``modalities`` (media that the reply holds, each at least once and no others; ``[]`` forbids all),
-                ``max_new_tokens``, ``temperature``, ``top_p``, ``seed`` (medium k of the reply is drawn from
+            options: ``modalities`` (media that the reply contains, each at least once and no others; ``[]``: no media),
+                ``max_new_tokens``, ``temperature``, ``top_p``, ``seed`` (medium k of the reply is generated with
                 ``seed + k``); and per modality a dictionary of sampling arguments of its decoder, such as
                 ``image={"guidance_scale": 5.0}``.
 
@@ -158,12 +158,12 @@ class AnyToAny:
                 yield self._draw(part, [embeddings[span]], [decoding.seed + span], sampling)[0]
 
     def batch(self, conversations: Sequence[Messages], **options: Any) -> list[Reply]:
-        """The replies to several conversations; their media are drawn together, modality by modality.
+        """The replies to several conversations; their media are generated in batches per modality.
 
         Args:
             conversations: each as for :meth:`stream`.
-            options: see :meth:`stream`; ``seeds`` gives each conversation's media a seed of their own instead of
-                ``seed``. At temperature 0 a conversation is answered as if it were alone.
+            options: see :meth:`stream`; ``seeds`` sets the seed of each conversation's media instead of ``seed``.
+                At temperature 0, replies do not depend on the other conversations.
 
         """
         seeds = options.pop("seeds", None)
@@ -178,19 +178,19 @@ class AnyToAny:
         written = self.write(conversations, decoding)
         embeddings = caption_embeddings(self.network, written)
         replies: list[Reply] = []
-        wanted: dict[Modality, list[tuple[int, int, int]]] = {}
+        requests: dict[Modality, list[tuple[int, int, int]]] = {}
         for index, row in enumerate(written):
             reply: Reply = []
             for part, span in self._pieces(row):
                 if span is not None:
-                    wanted.setdefault(Modality(part.type), []).append((index, len(reply), span))
+                    requests.setdefault(Modality(part.type), []).append((index, len(reply), span))
                 reply.append(part)
             replies.append(reply)
-        for entries in wanted.values():
+        for entries in requests.values():
             empty = replies[entries[0][0]][entries[0][1]]
-            given = [embeddings[index][span] for index, _, span in entries]
-            made = self._draw(empty, given, [seeds[index] + span for index, _, span in entries], sampling)
-            for (index, position, _), part in zip(entries, made, strict=True):
+            span_embeddings = [embeddings[index][span] for index, _, span in entries]
+            media = self._draw(empty, span_embeddings, [seeds[index] + span for index, _, span in entries], sampling)
+            for (index, position, _), part in zip(entries, media, strict=True):
                 replies[index][position] = part
         return replies
 
@@ -263,15 +263,15 @@ class AnyToAny:
             options["modalities"] = [self._maker(name) for name in options["modalities"]]
         return Decoding(**options), sampling
 
-    def _sampling(self, modality: Modality, given: Any) -> dict[str, Any]:
-        """Sampling arguments of one decoder, checked before the LLM writes a token."""
-        if not isinstance(given, Mapping):
-            raise UserError(f"{modality.value}={given!r:.60}: want a dictionary of sampling arguments")
-        if given and modality not in self.network.decoders:
-            raise UserError(f"{modality.value}: there is no decoder that the sampling arguments could be for")
-        if given:
-            self.network.decoders[modality].check_sampling(given)
-        return dict(given)
+    def _sampling(self, modality: Modality, arguments: Any) -> dict[str, Any]:
+        """Sampling arguments of one decoder, checked before the LLM generates tokens."""
+        if not isinstance(arguments, Mapping):
+            raise UserError(f"{modality.value}={arguments!r:.60}: expected a dictionary of sampling arguments")
+        if arguments and modality not in self.network.decoders:
+            raise UserError(f"{modality.value}: sampling arguments for a modality without decoder")
+        if arguments:
+            self.network.decoders[modality].check_sampling(arguments)
+        return dict(arguments)
 
     def _maker(self, name: str) -> Modality:
         makers = [m.value for m in self.network.decoders]
@@ -280,7 +280,7 @@ class AnyToAny:
         return Modality(str(name))
 
     def _pieces(self, row: Rendered) -> Iterator[tuple[ReplyPart, int | None]]:
-        """The reply's parts in order; media are empty yet, with the number of their span."""
+        """The reply's parts in order; media are placeholders with the index of their span."""
         position = next((i for i, label in enumerate(row.labels) if label >= 0), len(row.labels))
         for number, span in enumerate(row.spans):
             yield from self._text(row.input_ids[position : span.start])

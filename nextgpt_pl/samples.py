@@ -1,7 +1,7 @@
-"""The records that flow from files to the model.
+"""Data records between files and the model, independent of tokenizers and networks.
 
-Readers yield :class:`CaptionedPair` and :class:`Dialogue`; ``conversation`` turns either into token ids;
-``datamodules.collate`` pads those into a :class:`Batch`. Nothing here knows of tokenizers or networks.
+Sources yield :class:`CaptionedPair` and :class:`Dialogue`; :mod:`nextgpt_pl.dialogue` renders them as token ids and
+pads these to a :class:`Batch`.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ Split = Literal["train", "val"]
 
 @dataclass(frozen=True)
 class Media:
-    """One medium, read only when asked for.
+    """One medium, read on demand.
 
     Attributes:
-        modality: what it is.
-        source: a file, or a function that makes the array (the pocket world renders on demand).
+        modality: modality of the medium.
+        source: a file, or a function that returns the array (the pocket world renders on demand).
             Arrays are: image ``(H, W, 3)`` uint8; video ``(T, H, W, 3)`` uint8; audio ``(samples,)`` float32; depth
             ``(H, W)`` float32, a disparity in metres; thermal ``(H, W)`` float32 from 0 to 1; IMU ``(6, n)`` float32,
             the accelerometer's and the gyroscope's three axes over five seconds.
-        sample_rate: of audio arrays, in hertz; files carry their own.
-        fps: of video arrays, in frames per second; files carry their own.
+        sample_rate: sample rate of audio arrays in hertz; files have their own.
+        fps: frames per second of video arrays; files have their own.
 
     """
 
@@ -47,7 +47,7 @@ class Media:
 
 @dataclass(frozen=True)
 class CaptionedPair:
-    """A caption and, where the source has it, the medium that it describes.
+    """A caption and the medium that it describes, if the source has it.
 
     Attributes:
         key: unique and stable name of the item (``pocket/train/image/17``, ``cc3m/001312382.jpg``).
@@ -55,12 +55,12 @@ class CaptionedPair:
         caption: the text.
         media: the medium itself; ``None`` in sources of captions alone.
         caption_embedding: a ``.npy`` file with the diffusion text encoder's embedding of the caption,
-            shape ``(L, D)`` for image and video, ``(D,)`` for audio; ``None`` means: compute it.
-        instruction: what the user says to get this medium, if the source has it.
-        question: what the user says to get it described, if the source has it.
-        response: what the assistant says around it, if the source has it.
-        description: what the assistant says when it is shown this medium, if that is not just the caption.
-        attributes: exact attributes, known in the pocket world.
+            shape ``(L, D)`` for image and video, ``(D,)`` for audio; ``None``: it is computed.
+        instruction: the user's request for this medium, if the source has it.
+        question: the user's request for its description, if the source has it.
+        response: the assistant's text around the medium, if the source has it.
+        description: the assistant's description of the medium, if it differs from the caption.
+        attributes: exact attributes, in the pocket world.
 
     """
 
@@ -78,14 +78,14 @@ class CaptionedPair:
 
 @dataclass(frozen=True)
 class TextPart:
-    """A stretch of text in a message."""
+    """A text in a message."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class MediaPart:
-    """A medium in a message. ``caption`` is needed where the assistant is to produce it."""
+    """A medium in a message; media of the assistant need a ``caption``."""
 
     modality: Modality
     media: Media | None = None
@@ -98,7 +98,7 @@ Part = TextPart | MediaPart
 
 @dataclass(frozen=True)
 class Message:
-    """One turn: who speaks, and the parts in order."""
+    """One turn: its role, and its parts in order."""
 
     role: Role
     parts: tuple[Part, ...]
@@ -114,13 +114,13 @@ class Dialogue:
 
 
 class ItemSource(ABC):
-    """Reads items from files, or makes them."""
+    """Reads items from files, or generates them."""
 
     @abstractmethod
     def read(
         self, split: Split, embedding_shapes: dict[Modality, tuple[int, ...]]
     ) -> Sequence[CaptionedPair | Dialogue]:
-        """The items of a split, media unread.
+        """The items of a split; media are not read.
 
         Args:
             split: ``train`` or ``val``.
@@ -131,9 +131,9 @@ class ItemSource(ABC):
 
 @dataclass(frozen=True)
 class SignalSpan:
-    """Where one generated medium is asked for: token positions ``start:stop`` of a row hold its signal tokens.
+    """The signal tokens of one generated medium, at the token positions ``start:stop`` of a row.
 
-    ``media`` is the true medium, if the item has one. ``embedding`` is the content of ``caption_embedding`` once read.
+    ``media`` is the true medium, if the item has one. ``embedding`` is the content of ``caption_embedding``, when read.
     """
 
     modality: Modality
@@ -147,7 +147,7 @@ class SignalSpan:
 
 @dataclass(frozen=True)
 class MediaSlot:
-    """Where one input medium enters: its embeddings replace the token positions ``start:stop`` of a row.
+    """One input medium, whose embeddings replace the token positions ``start:stop`` of a row.
 
     ``inputs`` is the output of the encoder's ``prepare``, if a data-loader worker has already read the medium.
     """
@@ -179,13 +179,13 @@ class RowNote:
 
 @dataclass(frozen=True)
 class Rendered:
-    """A pair or dialogue as token ids, made by ``conversation``; not padded.
+    """A pair or dialogue as token ids, without padding.
 
     Attributes:
         input_ids: T token ids.
         labels: T ids, ``-100`` where there is no loss; not shifted.
-        slots: where input media enter, in order.
-        spans: where the assistant's media are asked for, in order.
+        slots: slots of input media, in order.
+        spans: signal spans of the assistant's media, in order.
         key: the item's name.
         attributes: exact attributes, where the source knows them.
 
@@ -207,9 +207,9 @@ class SpanTargets:
         rows: batch row of each span, ``(S,)`` int64.
         starts: position of each span's first signal token, ``(S,)`` int64.
         captions: the ``S`` captions.
-        embeddings: one caption embedding per span, ``(L, D)`` or ``(D,)`` float32; ``None`` where the file
-            names none and the decoder's text encoder is to compute it.
-        media: the true medium per span, where the item has it.
+        embeddings: one caption embedding per span, ``(L, D)`` or ``(D,)`` float32; ``None`` if it
+            must be computed by the decoder's text encoder.
+        media: the true medium per span, if the item has it.
 
     """
 
@@ -231,16 +231,16 @@ class SpanTargets:
 
 @dataclass
 class Batch:
-    """What a stage's step receives. B rows, T tokens.
+    """A padded batch of B rows and T tokens, the input of a stage's step.
 
     Attributes:
         input_ids: ``(B, T)`` int64, padded on the right.
         attention_mask: ``(B, T)`` bool.
         labels: ``(B, T)`` int64, ``-100`` where there is no loss; not shifted.
-        spans: per modality, the media that the assistant produces.
-        slots: per modality, where input media enter.
+        spans: per modality, signal spans of the assistant's media.
+        slots: per modality, slots of input media.
         keys: names of the items, for messages and sample files.
-        attributes: exact attributes per row, where the source knows them.
+        attributes: exact attributes per row, if the source has them.
         notes: items that were skipped or shortened when the batch was made.
         host: the CPU batch that this one was copied from; see :meth:`on_host`.
 
@@ -286,7 +286,7 @@ class Batch:
         return upload(places, self.labels.device), upload(following.flatten()[places], self.labels.device)
 
     def rows(self) -> Iterator[Rendered]:
-        """The rows again, without padding and spans; what a prompt is cut from."""
+        """The rows without padding and spans, from which prompts are taken."""
         host = self.on_host()
         for index, length in enumerate(self.lengths()):
             slots = [slot for of_modality in self.slots.values() for row, slot in of_modality if row == index]
@@ -308,14 +308,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class ReplyPart:
-    """One part of a reply, in the order in which the model wrote it: text, or a generated medium.
+    """One part of a reply: text, or a generated medium.
 
     Attributes:
         type: ``text``, or a modality.
-        text: of a text.
-        array: of a medium, as in :class:`Media`.
-        rate: frames per second of a video, sample rate of a sound.
-        caption: of a medium that the LLM asked for in words.
+        text: the text.
+        array: array of the medium, as in :class:`Media`.
+        rate: frames per second of a video, sample rate of audio.
+        caption: caption that the LLM wrote for the medium, if media are represented by captions.
 
     """
 

@@ -253,7 +253,7 @@ def test_a_rate_and_an_array_are_a_sound_as_other_libraries_give_it():
         ({"seed": 2**64}, "seed=18446744073709551616"),
         ({"seeds": [0.5]}, r"seeds\[0\]=0.5"),
         ({"modalities": "image"}, "modalities='image': a list"),
-        ({"image": 5}, "image=5: want a dictionary"),
+        ({"image": 5}, "image=5: expected a dictionary"),
         ({"max_new_tokens": 600}, "max_new_tokens=600: the LLM's context is 512 tokens, prompt included"),
     ],
 )

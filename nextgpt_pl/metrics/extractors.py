@@ -243,10 +243,10 @@ def device_of(name: str | None) -> torch.device:
 
 def _in_equal_batches(network: Callable[[Tensor], Tensor], tensors: Sequence[Tensor], device: torch.device) -> Tensor:
     """Features ``(N, D)`` of tensors; consecutive tensors of equal shape are batched."""
-    found: list[Tensor] = []
+    features: list[Tensor] = []
     for _, group in groupby(tensors, key=lambda tensor: tensor.shape):
-        found.append(network(torch.stack(list(group)).to(device)))
-    return torch.cat(found)
+        features.append(network(torch.stack(list(group)).to(device)))
+    return torch.cat(features)
 
 
 def _tensor(output: Any) -> Tensor:

@@ -1,7 +1,6 @@
-"""Configurations of published models, written down: their sizes are known without network and without weights.
+"""Configurations of published models, so that their sizes are known without network access and weights.
 
-One JSON file per model: its hub ids, and the configuration files of its repository that decide shapes. Weights are
-never here; they are read from the hub, or from a folder, as the YAML says.
+There is one JSON file per model, with its hub ids and those configuration files of its repository that determine shapes.
 """
 
 from __future__ import annotations
@@ -15,19 +14,19 @@ from typing import Any
 @lru_cache
 def _files() -> dict[str, dict[str, Any]]:
     """Hub id to file name to content."""
-    found: dict[str, dict[str, Any]] = {}
+    files_by_id: dict[str, dict[str, Any]] = {}
     for path in sorted(Path(__file__).parent.glob("*.json")):
         model = json.loads(path.read_text(encoding="utf-8"))
-        found.update(dict.fromkeys(model["ids"], model["files"]))
-    return found
+        files_by_id.update(dict.fromkeys(model["ids"], model["files"]))
+    return files_by_id
 
 
 def known_ids() -> list[str]:
-    """The hub ids whose configurations are here."""
+    """Hub ids of all models in this folder."""
     return sorted(_files())
 
 
 def read(hub_id: str, file: str) -> dict[str, Any] | None:
-    """A JSON file of a published model, such as ``unet/config.json``; ``None`` for what is not written down."""
+    """A JSON file of a published model, such as ``unet/config.json``; ``None`` if it is not in this folder."""
     content = _files().get(hub_id, {}).get(file)
     return None if content is None else dict(content)

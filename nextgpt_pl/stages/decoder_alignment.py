@@ -1,4 +1,4 @@
-"""Stage 2, decoder alignment: signal tokens learn to stand in for the diffusion text encoder (paper, section 4.2)."""
+"""Stage 2, decoder alignment: signal tokens learn to replace the diffusion text encoder (paper, section 4.2)."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ class DecoderAlignment(Stage):
     """Trains the output projections and the signal tokens' rows; encoder, LLM and decoders are frozen.
 
     Loss = ``text_weight`` x cross-entropy of the assistant's tokens + sum over modalities of ``alignment_weights`` x
-    distance between projected signal tokens and the decoder's own caption embedding + ``denoising_weights`` x error of
-    the frozen diffusion network, conditioned on them, on the true medium (where the item has one).
+    distance between projected signal tokens and the decoder's caption embedding + ``denoising_weights`` x denoising
+    error of the frozen diffusion network, conditioned on the projected tokens (for items with a true medium).
 
     Args:
         network: needs decoders.
         alignment: ``mse``, or the official code's ``l2``.
         text_weight: weight of the cross-entropy.
-        alignment_weights: per modality, weight of its distance; 1 where none is given.
-        samples: media drawn per modality at validation, beside those from the true caption embedding; 0 for none.
-        train_signal_rows: whether the signal tokens' rows train; frozen, they stay as they were drawn, or as they came
-            with ``init_from``; then nothing in the LLM trains, and each row is read once and remembered.
-        rows_at_a_time: rows that are read together then. With one, a row's states do not depend on the batch that it
-            came in, and a resumed run is the same to the last bit; with more, reading is up to several times as fast.
-        denoising_weights: per modality, weight of the denoising error; 0 where none is given.
-        min_snr_gamma: bound of its min-SNR weights.
-        condition_dropout: share of the media that are denoised given the null signal instead, which trains it; for
+        alignment_weights: weight of the distance per modality; 1 by default.
+        samples: number of sample media per modality in validation, with those of the true caption embedding; 0: none.
+        train_signal_rows: whether to train the signal tokens' rows. If not, they keep their random or ``init_from``
+            values, no part of the LLM is trained, and the LLM's outputs are computed once per row and cached.
+        rows_at_a_time: number of rows per forward pass of the LLM with frozen signal rows. With one, outputs do not
+            depend on the batch and a resumed run is equal bit by bit; with more, the passes are several times as fast.
+        denoising_weights: weight of the denoising error per modality; 0 by default.
+        min_snr_gamma: upper bound of the min-SNR weights.
+        condition_dropout: share of media that are denoised under the null signal, which trains it; for
             ``network.null_signals``.
         lr, weight_decay, betas, warmup_ratio, schedule, init_from, lr_scales, on_nonfinite, give_up_after: see
             :class:`Stage`.
@@ -56,7 +56,7 @@ class DecoderAlignment(Stage):
     """
 
     trains: tuple[str, ...] = (_OUTPUT, _SIGNAL_ROWS)
-    #: whether replies are learned word by word, which captions between signal tokens need
+    #: whether all tokens of replies are trained, which captions between signal tokens need
     learns_replies = False
     shows_media = False
 
@@ -94,16 +94,16 @@ class DecoderAlignment(Stage):
         if condition_dropout:
             self.trains = (*self.trains, "null_signals.*")
         self.signal_states = None if train_signal_rows else SignalStates(network, rows_at_a_time)
-        # without a cache, some row must be read
+        # without a cache on disk, the layers are always needed
         self.layers_on_demand = self.signal_states is not None and network.cache is not None
         self.alignment, self.text_weight = alignment, text_weight
         self.weights = {m: (alignment_weights or {}).get(m.value, 1.0) for m in network.decoders}
-        # a plain dictionary, not a child: metrics stay out of checkpoints
+        # a plain dictionary, so that metrics are not submodules and not in checkpoints
         self.quality: dict[Modality, AlignmentQuality] = {}
         self.writer = SampleWriter(network.decoders, samples)
 
     def configure_model(self) -> None:
-        """Also the metrics, whose shapes are those of the decoders' text encoders."""
+        """Also create the metrics, whose shapes are those of the decoders' text encoders."""
         super().configure_model()
         self.quality = {m: AlignmentQuality(d.projection_shape) for m, d in self.network.decoders.items()}
 
@@ -137,23 +137,23 @@ class DecoderAlignment(Stage):
         self._place_decoders()
 
     def kept_names(self) -> list[str]:
-        """Also the signal tokens' rows where they are frozen: they were drawn, and the projections fit no others."""
+        """Also the frozen signal tokens' rows: they are random, and the projections fit these values only."""
         rows = fnmatch.filter(dict(self.network.named_parameters()), _SIGNAL_ROWS)
         return list(dict.fromkeys([*super().kept_names(), *rows]))
 
     def caption_embeddings(self, modality: Modality, spans: SpanTargets) -> Tensor:
-        """Targets ``(S, L, D)``: from the item's file where it has one, else from the decoder's text encoder."""
+        """Targets ``(S, L, D)``, from the item's file or from the decoder's text encoder."""
         missing = [i for i, embedding in enumerate(spans.embeddings) if embedding is None]
-        found: list[Tensor | None] = list(spans.embeddings)
+        embeddings: list[Tensor | None] = list(spans.embeddings)
         if missing:
-            made = self.network.caption_embeddings(modality, [spans.captions[i] for i in missing])
-            for index, embedding in zip(missing, made, strict=True):
-                found[index] = embedding
-        stacked = torch.stack([e for e in found if e is not None]).float()
+            computed = self.network.caption_embeddings(modality, [spans.captions[i] for i in missing])
+            for index, embedding in zip(missing, computed, strict=True):
+                embeddings[index] = embedding
+        stacked = torch.stack([e for e in embeddings if e is not None]).float()
         return stacked.view(len(stacked), *self.network.decoders[modality].projection_shape)
 
     def fill_cache(self, batch: Batch, device: torch.device) -> None:
-        """Also the targets."""
+        """Also compute the caption embeddings, and the LLM's outputs if they are cached."""
         super().fill_cache(batch, device)
         for modality, spans in batch.spans.items():
             missing = [c for c, embedding in zip(spans.captions, spans.embeddings, strict=True) if embedding is None]
@@ -161,7 +161,7 @@ class DecoderAlignment(Stage):
                 self.network.decoders[modality].to(device)
                 self.network.caption_embeddings(modality, missing)
         if self.signal_states is not None and self.signal_states.usable(batch):
-            if not self.network.loaded:  # as for training, with the rows that the projections will meet
+            if not self.network.loaded:  # as in training, with the same signal rows
                 self._build()
                 self.network.llm.to(device)
             self.signal_states(batch)
@@ -213,11 +213,11 @@ class DecoderAlignment(Stage):
     def _zero_for_unused(self, batch: Batch, like: Tensor) -> Tensor:
         """A zero loss that gives zero gradients to parts that this rank's batch does not use."""
         unused = [p for name, p in self.network.output_projections.items() if Modality(name) not in batch.spans]
-        # which media are denoised without a condition is drawn on each process by itself
+        # condition dropout differs between ranks, so null signals may be unused on some
         return zero_for_unused([*unused, self.network.null_signals], like)
 
     def _read(self, batch: Batch) -> RowStates:
-        """What the LLM makes of the batch; remembered where nothing in it trains."""
+        """The LLM's outputs for the batch; cached if no part of the LLM is trained."""
         if self.signal_states is not None and self.signal_states.usable(batch):
             return self.signal_states(batch)
         return read_rows(self.network, batch)
@@ -248,17 +248,17 @@ class DecoderAlignment(Stage):
 
     def _finish(self, split: str) -> None:
         for modality, metric in self.quality.items():
-            # processes gather together, even those that saw no such medium
+            # collective: ranks without media of this modality take part
             if not any_rank(metric.update_called, self.device):
                 continue
             metric.to(self.device)
             try:
                 values = {f"{split}/{name}_{modality}": value for name, value in metric.compute().items()}
                 self.log_dict(values, prog_bar=False)
-            except ValueError as error:  # too few items to be relative to; the training need not end for that
+            except ValueError as error:  # too few items; this must not end the training
                 rank_zero_warn(f"no {split} error of {modality}: {error}")
             metric.reset()
-        # sharded ones are put together by all processes
+        # collective: gathers sharded null signals
         null_signals = {m: self.network.null_signal(m) for m in self.network.decoders}
         if self.trainer.is_global_zero and not self.trainer.sanity_checking:
             folder = Path(self.trainer.default_root_dir) / "samples" / f"{split}_step_{self.global_step:06d}"
@@ -270,9 +270,9 @@ class DecoderAlignment(Stage):
         return (prompt if signal is None else signal), prompt
 
     def on_validation_epoch_end(self) -> None:
-        """Quality of the whole validation set; sample media."""
+        """Log the quality over the validation set, and write sample media."""
         self._finish("val")
 
     def on_test_epoch_end(self) -> None:
-        """The same on the test set."""
+        """Log the quality over the test set, and write sample media."""
         self._finish("test")

@@ -86,11 +86,11 @@ def trainer_errors(settings: Mapping[str, Any], *, making: bool = False) -> Iter
     except _COMPLAINTS as error:
         if isinstance(error, UserError) or not _raised_by_lightning(error):
             raise
-        found = _named(error, settings, making)
-        if not found and not making:
+        named = _named(error, settings, making)
+        if not named and not making:
             raise
-        said = ", ".join(f"{key}={value!r}" for key, value in found.items())
-        raise UserError(f"trainer.{said}: {_reason(error)}" if said else f"trainer: {_reason(error)}") from error
+        text = ", ".join(f"{key}={value!r}" for key, value in named.items())
+        raise UserError(f"trainer.{text}: {_reason(error)}" if text else f"trainer: {_reason(error)}") from error
 
 
 def _raised_by_lightning(error: Exception) -> bool:

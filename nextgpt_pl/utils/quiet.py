@@ -28,7 +28,7 @@ _NOISE = (
 
 
 def quieten() -> None:
-    """Before transformers and diffusers are imported: they read their settings then."""
+    """Silence libraries; call it before transformers and diffusers are imported, since they read settings on import."""
     for variable in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
         os.environ.setdefault(variable, "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

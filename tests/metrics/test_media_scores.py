@@ -115,7 +115,7 @@ def test_too_little_to_say_anything_is_an_error(make, message):
     [
         (torch.full((2, 4), float("nan")), "2 items have features that are not finite"),
         (torch.ones(2, 3), "3 features, num_features=4"),
-        (torch.ones(4), "wanted"),
+        (torch.ones(4), "expected"),
     ],
 )
 def test_wrong_features_are_named(features, message):

@@ -129,7 +129,7 @@ def test_mistakes_are_named(run, tmp_path, monkeypatch):
     monkeypatch.setattr(
         huggingface_hub, "snapshot_download", lambda *_, **__: (_ for _ in ()).throw(OSError("offline"))
     )
-    with pytest.raises(UserError, match="no such folder, and not to be had from the hub: offline"):
+    with pytest.raises(UserError, match="no such folder, and its download failed: offline"):
         AnyToAny.from_pretrained("me/nowhere")
 
 
