@@ -44,7 +44,7 @@ class Block:
     Attributes:
         module: the block.
         recompute: whether its activations are computed again in the backward pass.
-        own_dtype: whether it computes in the dtype of its weights alone, as a part does whose features are kept.
+        own_dtype: whether it always computes in the dtype of its weights, as parts with cached features do.
 
     """
 
@@ -58,20 +58,20 @@ class NextGPT(nn.Module):
 
     Args:
         llm: the language model.
-        decoders: per modality that can be generated, its decoder.
+        decoders: decoder per generated modality.
         output_projection: class and arguments of the output projections, one of which is built per decoder; their
             outer widths come from the LLM and from each decoder's own text encoder.
-        encoder: reads media; ``None`` where no medium is ever shown.
+        encoder: encoder of input media; ``None`` without input media.
         input_projection: class and arguments of the input projections, one per modality of the encoder.
-        num_signal_tokens: per modality, another number of signal tokens than the paper's.
-        signal_separator: id of a token that stands between two signal tokens of a span and is projected with them. The
-            newer official code has a blank there (29871 in Vicuna's vocabulary), by an accident of its tokenizer.
+        num_signal_tokens: number of signal tokens per modality; by default the paper's.
+        signal_separator: id of a token between two signal tokens of a span, which is projected with them. The newer
+            official code has a space there (29871 in Vicuna's vocabulary), because of its tokenizer.
         share_input_projection: one input projection for all modalities, as in the paper, instead of one for each.
-        null_signals: one trained embedding per decoder that stands for nothing: guidance steers away from it instead of
-            from the decoder's negative prompt. Trained by ``model.condition_dropout`` of decoder alignment.
+        null_signals: one trained unconditional embedding per decoder, which guidance uses instead of the decoder's
+            negative prompt. Trained by ``model.condition_dropout`` of decoder alignment.
         media_as: ``signals``, or as a baseline ``captions``: the LLM writes a caption between the first and last signal
             token of a medium, which the decoder's own text encoder reads. Then nothing is projected for the decoders.
-        cache: where features of frozen parts are kept between runs; without one they are remembered in memory only.
+        cache: feature cache on disk; without it, features of frozen parts are cached in memory only.
         compile_projections: compile input and output projections (``torch.compile``).
 
     """
@@ -130,7 +130,7 @@ class NextGPT(nn.Module):
         return with_separator(self.signal_ids(), self.signal_separator, self.llm.vocab_size)
 
     def conversation(self, direction: Direction = "generation") -> Conversation:
-        """What turns items into token ids for this model; reads the tokenizer, no weights."""
+        """The renderer of items as token ids for this model; reads the tokenizer, no weights."""
         signal_ids = self.span_ids()
         slot_lengths = {}
         if self.encoder is not None and self.input_projection_factory is not None:
@@ -151,7 +151,7 @@ class NextGPT(nn.Module):
         tokens = self.encoder.tokens(modality)
         if self._input_key(modality) in self.input_projections:
             projection = self.input_projection(modality)
-        else:  # not loaded yet: the class knows, without weights
+        else:  # not loaded yet: build the projection on the meta device
             assert self.input_projection_factory is not None
             with torch.device("meta"):
                 projection = self.input_projection_factory(self.encoder.output_dim, self.llm.hidden_size)
@@ -169,12 +169,12 @@ class NextGPT(nn.Module):
     def load(self, encoder: bool = True, llm_layers: bool = True) -> None:
         """Build the networks and read the frozen weights; under the meta device nothing is read.
 
-        What is random is drawn on the CPU, then moved to the default device.
+        Random weights are initialised on the CPU, then moved to the default device.
 
         Args:
-            encoder: read it too. Without, it is read when the first medium is shown, as it is with a cache when a
-                feature is missing there.
-            llm_layers: read the LLM's layers too. Without, they are read by the first pass of the LLM.
+            encoder: load the encoder now. Otherwise, and always with a cache, it is loaded when a feature must first be
+                computed.
+            llm_layers: load the LLM's layers now; otherwise they are loaded by its first forward pass.
 
         """
         device = torch.get_default_device()
@@ -222,12 +222,12 @@ class NextGPT(nn.Module):
     def blocks(self) -> list[Block]:
         """The repeated parts of LLM and encoder, which hold most of all weights."""
         recompute = self.llm.gradient_checkpointing
-        found = [Block(block, recompute, own_dtype=False) for block in self.llm.blocks()]
+        llm_blocks = [Block(block, recompute, own_dtype=False) for block in self.llm.blocks()]
         encoder = self.encoder.blocks() if self.encoder is not None else []
-        return found + [Block(block, recompute=False, own_dtype=True) for block in encoder]
+        return llm_blocks + [Block(block, recompute=False, own_dtype=True) for block in encoder]
 
     def prepare_for_sharding(self) -> None:
-        """Make every rank run every block equally often, whatever is in its batch."""
+        """Make all ranks run the same number of passes of every block, whatever their batches contain."""
         self.llm.prepare_for_sharding()
         if self.encoder is not None:
             self.encoder.prepare_for_sharding()
@@ -271,14 +271,14 @@ class NextGPT(nn.Module):
         """Projected signal tokens of all spans of a modality, ``(S, L, D)`` float32.
 
         Args:
-            modality: which projection.
+            modality: modality of the spans.
             hidden: ``(B, T, H)`` final hidden states.
             embeddings: ``(B, T, H)`` token embeddings.
-            spans: where the signal tokens stand.
+            spans: positions of the signal tokens.
 
         """
-        at = (self.at_signals(modality, states, spans) for states in (hidden, embeddings))
-        return self.project_signals(modality, *at)
+        inputs = (self.at_signals(modality, states, spans) for states in (hidden, embeddings))
+        return self.project_signals(modality, *inputs)
 
     def at_signals(self, modality: Modality, states: Tensor, spans: SpanTargets) -> Tensor:
         """``(B, T, H)`` at the spans' tokens, ``(S, K, H)`` float32."""
@@ -291,7 +291,7 @@ class NextGPT(nn.Module):
         return projected
 
     def negative(self, modality: Modality) -> Tensor | None:
-        """What guidance steers away from in media from signal tokens: the null signal, else the negative prompt.
+        """The negative embedding of guidance for media from signal tokens: the null signal, or the negative prompt.
 
         ``None``: the decoder embeds its negative prompt itself.
         """
@@ -299,7 +299,7 @@ class NextGPT(nn.Module):
         return self.caption_embeddings.negative_prompt(modality) if signal is None else signal
 
     def null_signal(self, modality: Modality) -> Tensor | None:
-        """What guidance steers away from, in the decoder's ``embedding_shape``; ``None``: its negative prompt."""
+        """The null signal in the decoder's ``embedding_shape``; ``None`` if there is none."""
         if not self.has_null_signals:
             return None
         signal = self.null_signals[modality.value]

@@ -1,6 +1,6 @@
-"""What the rest of the framework asks of a decoder.
+"""Interface of frozen decoders.
 
-Decoders are plain objects, not modules: nothing of them belongs in a state dict, an optimizer or a sharding plan.
+Decoders are not modules, so their weights are not in state dicts, optimizers or sharding.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nextgpt_pl.samples import Media
 
 
 class Decoder(ABC):
-    """Embeds captions with its frozen text encoder, and makes media from caption embeddings."""
+    """Embeds captions with a frozen text encoder, and generates media from caption embeddings."""
 
     #: whether :meth:`generate` works
     can_generate = True
@@ -57,9 +57,9 @@ class Decoder(ABC):
 
         Args:
             embeddings: from :meth:`embed_captions` or from an output projection.
-            negative: what guidance steers away from, ``embedding_shape``; by default the YAML's negative prompt.
-            seed: of the initial noise: one per item, or a number to which item i adds i. An item's noise is the same
-                whatever the batch.
+            negative: negative embedding of guidance, ``embedding_shape``; by default that of the negative prompt.
+            seed: seed of the initial noise: one per item, or a number to which item i adds i. An item's noise does not
+                depend on the batch.
             sampling: overrides of the YAML's sampling arguments (``guidance_scale``, ``num_inference_steps``, ...).
 
         """
@@ -78,7 +78,7 @@ class Decoder(ABC):
         """Media as the diffusion network sees them, ``(N, C, ...)`` float32; for :meth:`denoising_loss`.
 
         Raises:
-            UserError: this decoder's network cannot be trained through.
+            UserError: this decoder does not support the denoising loss.
 
         """
         raise UserError(f"model.denoising_weights: {type(self).__name__} has no network to be trained through")
@@ -86,13 +86,13 @@ class Decoder(ABC):
     def denoising_loss(
         self, embeddings: Tensor, latents: Tensor, *, gamma: float, generator: torch.Generator
     ) -> Tensor:
-        """How badly the frozen network denoises ``latents`` given ``embeddings (N, *embedding_shape)``: a scalar.
+        """Denoising loss of ``latents`` under ``embeddings (N, *embedding_shape)``, a scalar.
 
         Args:
             embeddings: gradients flow into them.
-            latents: of :meth:`latents`.
-            gamma: of the min-SNR weights.
-            generator: on the CPU, of timesteps and noise.
+            latents: result of :meth:`latents`.
+            gamma: upper bound of the min-SNR weights.
+            generator: CPU generator of timesteps and noise.
 
         """
         raise UserError(f"model.denoising_weights: {type(self).__name__} has no network to be trained through")
@@ -124,10 +124,10 @@ def item_seeds(seed: int | Sequence[int], count: int) -> list[int]:
 
 
 class PrecomputedEmbeddings(Decoder):
-    """Stands for a decoder of which only caption embeddings in files exist: it trains, but cannot draw.
+    """A decoder with caption embeddings in files only: it can be trained with, but cannot generate.
 
     Args:
-        shape: of those embeddings, such as ``[77, 1024]`` or ``[512]``.
+        shape: shape of the embeddings, such as ``[77, 1024]`` or ``[512]``.
 
     """
 
@@ -140,11 +140,11 @@ class PrecomputedEmbeddings(Decoder):
 
     @property
     def embedding_shape(self) -> tuple[int, ...]:
-        """As given."""
+        """The configured shape."""
         return self.shape
 
     def embed_captions(self, captions: Sequence[str]) -> Tensor:
-        """There is no text encoder here.
+        """Not supported: there is no text encoder.
 
         Raises:
             UserError: always, naming the caption.
@@ -155,7 +155,7 @@ class PrecomputedEmbeddings(Decoder):
     def generate(
         self, embeddings: Tensor, *, seed: int | Sequence[int], negative: Tensor | None = None, **sampling: Any
     ) -> list[np.ndarray]:
-        """There is no diffusion model here.
+        """Not supported: there is no diffusion model.
 
         Raises:
             UserError: always.

@@ -1,4 +1,4 @@
-"""What the rest of the framework asks of a frozen encoder."""
+"""Interface of frozen encoders."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from nextgpt_pl.utils.precision import own_precision
 from nextgpt_pl.utils.transfer import upload
 
 _MEMORY_BYTES = 512 * 2**20
-_CHUNK = 4  # media that are encoded at a time
+_BATCH = 4  # media per forward pass
 
 
 def known_modalities(names: Sequence[str] | None, known: Sequence[Modality]) -> tuple[Modality, ...]:
-    """What an encoder is asked to read; by default image, video and audio.
+    """The configured modalities of an encoder; by default image, video and audio.
 
     Raises:
-        UserError: one of them is none that it knows.
+        UserError: the encoder does not support a modality.
 
     """
-    wanted = names or [m.value for m in GENERATED]
-    unknown = set(wanted) - {m.value for m in known}
+    requested = names or [m.value for m in GENERATED]
+    unknown = set(requested) - {m.value for m in known}
     if unknown:
         raise UserError(f"encoder.modalities: {sorted(unknown)} unknown; known: {[m.value for m in known]}")
-    return tuple(Modality(name) for name in wanted)
+    return tuple(Modality(name) for name in requested)
 
 
 class Encoder(nn.Module, ABC):
-    """Turns media into features. The constructor is instant; :meth:`load` reads weights.
+    """Computes features of media. The constructor is instant; :meth:`load` reads weights.
 
     Attributes:
-        modalities: what it reads.
-        collective: whether its weights are sharded: every rank must run it equally often.
+        modalities: supported modalities.
+        collective: whether its weights are sharded, so that all ranks must run the same number of forward passes.
 
     """
 
@@ -67,7 +67,7 @@ class Encoder(nn.Module, ABC):
     @property
     @abstractmethod
     def source(self) -> str:
-        """Where its weights are from, as the YAML says it."""
+        """The configured source of its weights."""
 
     @property
     @abstractmethod
@@ -76,7 +76,7 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def producer(self, modality: Modality) -> dict[str, Any]:
-        """All that features depend on but for their medium, as plain data: weights and preprocessing."""
+        """Description of what features depend on besides their medium, as plain data: weights and preprocessing."""
 
     @abstractmethod
     def load(self) -> None:
@@ -92,7 +92,7 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def blank(self, modality: Modality) -> Tensor:
-        """Something that :meth:`prepare` could have given, ``(1, ...)``, for a process that has nothing to encode."""
+        """A valid input ``(1, ...)`` as from :meth:`prepare`, for a rank without media in a collective pass."""
 
     @abstractmethod
     def prepare(self, media: Media) -> Tensor:
@@ -159,35 +159,35 @@ class Encoder(nn.Module, ABC):
         """
         lookups = []
         key = media_name if stores is None else media_key
-        for modality, wanted in media.items():
+        for modality, entries in media.items():
             store = self._memory if stores is None else stores[modality]
-            lookups.append(store.look_up([key(medium) for medium, _ in wanted]))
-        chunks = [-(-len(lookup.missing) // _CHUNK) for lookup in lookups]
+            lookups.append(store.look_up([key(medium) for medium, _ in entries]))
+        passes = [-(-len(lookup.missing) // _BATCH) for lookup in lookups]
         # all ranks must agree before encoding: with sharded weights the forward pass has collectives
-        together = all_reduce_max(chunks, device) if self.collective else chunks
-        made: list[Tensor | None] = []
-        for (modality, wanted), lookup, own, of_all in zip(media.items(), lookups, chunks, together, strict=True):
-            some = [wanted[i] for i in lookup.missing]
+        max_passes = all_reduce_max(passes, device) if self.collective else passes
+        computed: list[Tensor | None] = []
+        for (modality, entries), lookup, own, of_all in zip(media.items(), lookups, passes, max_passes, strict=True):
+            missing = [entries[i] for i in lookup.missing]
             encode = partial(self._encode, modality, device)
-            made.append(in_fixed_batches(some, _CHUNK, encode) if some else None)
+            computed.append(in_fixed_batches(missing, _BATCH, encode) if missing else None)
             for _ in range(of_all - own):
                 blank = self.blank(modality)
-                self(modality, blank.expand(_CHUNK, *[-1] * (blank.ndim - 1)).to(device))
-        found = zip(media, complete(lookups, made), strict=True)
-        return {m: upload(torch.stack(v), device) if v else self._none(m, device) for m, v in found}
+                self(modality, blank.expand(_BATCH, *[-1] * (blank.ndim - 1)).to(device))
+        features = zip(media, complete(lookups, computed), strict=True)
+        return {m: upload(torch.stack(v), device) if v else self._empty(m, device) for m, v in features}
 
-    def _none(self, modality: Modality, device: torch.device | str) -> Tensor:
+    def _empty(self, modality: Modality, device: torch.device | str) -> Tensor:
         return torch.empty(0, self.tokens(modality), self.output_dim, device=device)
 
     def _encode(
         self, modality: Modality, device: torch.device | str, media: Sequence[tuple[Media, Tensor | None]]
     ) -> Tensor:
         if not self.loaded:
-            # a module's random initial weights are not the training's business
+            # random initialisation must not change the random numbers of training
             with torch.random.fork_rng([]):
                 self.load()
             self.to(device)
-        prepared = torch.stack([self.prepare(m) if given is None else given for m, given in media])
+        prepared = torch.stack([self.prepare(m) if inputs is None else inputs for m, inputs in media])
         return self(modality, upload(prepared, device))
 
     def stores(self, cache: FeatureCache) -> EncoderStores:
@@ -199,5 +199,5 @@ class Encoder(nn.Module, ABC):
         self._memory = Memory(max_bytes, evict=True)
 
     def train(self, mode: bool = True) -> Encoder:
-        """Frozen: stays in evaluation mode, or drop path would make its features noisy."""
+        """Stay in evaluation mode: the encoder is frozen, and stochastic depth would make features random."""
         return super().train(False)

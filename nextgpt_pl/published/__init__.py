@@ -1,6 +1,6 @@
 """Configurations of published models, so that their sizes are known without network access and weights.
 
-There is one JSON file per model, with its hub ids and those configuration files of its repository that determine shapes.
+There is one JSON file per model, with its hub ids and the configuration files that determine shapes.
 """
 
 from __future__ import annotations
