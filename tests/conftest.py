@@ -18,6 +18,16 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Tests of a file mostly stay in one process, which makes the fixtures of modules once; idle ones take over."""
+    if config.getvalue("dist") != "load":
+        return None
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
+
+
 @pytest.fixture(scope="session")
 def recorded() -> Path | None:
     """Real samples and all recorded numbers, if they lie beside the checkout. ``tests/golden`` holds most numbers."""

@@ -124,11 +124,22 @@ def _refusal(call, *arguments):
     return ""
 
 
-@settings(BOUNDED, max_examples=40)
-@given(config=mutated(WHOLE, VALUES))
-def test_a_configuration_is_refused_by_name_or_can_be_built(config, tmp_path):
+def _builds_or_is_refused(config, tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     assert _refusal(build, ["-c", "config.yaml"]) != "nothing"
+
+
+@settings(BOUNDED, max_examples=8)
+@given(config=mutated(WHOLE, VALUES))
+def test_a_configuration_is_refused_by_name_or_can_be_built(config, tmp_path):
+    _builds_or_is_refused(config, tmp_path)
+
+
+@pytest.mark.slow
+@settings(BOUNDED, max_examples=40)
+@given(config=mutated(WHOLE, VALUES))
+def test_many_configurations_are_refused_by_name_or_can_be_built(config, tmp_path):
+    _builds_or_is_refused(config, tmp_path)
 
 
 @settings(BOUNDED, max_examples=100)

@@ -8,10 +8,11 @@ from lightning.pytorch import Trainer
 from safetensors.torch import save_file
 
 from nextgpt_pl.datamodules import CaptionedPairs, Dialogues, PocketDialogues, PocketWorld
+from nextgpt_pl.decoders import DiffusionDecoder
 from nextgpt_pl.encoders import ImageBindEncoder
 from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel, TowerConfig
 from nextgpt_pl.llm import CausalLM, LoRA
-from nextgpt_pl.modality import GENERATED
+from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.pocket.parts import pocket_decoder
 from nextgpt_pl.projections import MLPOutputProjection, WordInputProjection
@@ -45,6 +46,13 @@ def save_models(folder: Path) -> None:
     save_file(dict(ImageBindModel(encoder).state_dict()), folder / "encoder" / "model.safetensors")
 
 
+def quick_decoder(modality: Modality) -> DiffusionDecoder:
+    """A decoder of the pocket model that draws in two steps."""
+    decoder = pocket_decoder(modality)
+    decoder.sampling["num_inference_steps"] = 2
+    return decoder
+
+
 def network(folder: Path, cache=None, **llm) -> NextGPT:
     """The tiny network, not loaded; seeds what is initialised when it is."""
     torch.manual_seed(0)
@@ -52,7 +60,7 @@ def network(folder: Path, cache=None, **llm) -> NextGPT:
         llm=CausalLM(str(folder / "llm"), **llm),
         encoder=ImageBindEncoder(str(folder / "encoder"), video_clips=2, audio_clips=1),
         input_projection=partial(WordInputProjection, width=16, expand=2),
-        decoders={m.value: pocket_decoder(m) for m in GENERATED},
+        decoders={m.value: quick_decoder(m) for m in GENERATED},
         output_projection=partial(MLPOutputProjection, width=16),
         cache=cache,
     )

@@ -1,9 +1,5 @@
-import subprocess
-import sys
-
 import numpy as np
 import pytest
-import torch
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media.writing import save
@@ -51,31 +47,3 @@ def test_sounds_are_compared_with_their_references(tmp_path):
 def test_no_items_are_an_error_and_not_a_number(metric):
     with pytest.raises(ValueError, match="no item was given"):
         metric().compute()
-
-
-_ONE_OF_TWO = """
-import sys, torch
-from nextgpt_pl.metrics import JudgedAttributes, VqaAccuracy
-rank, folder = int(sys.argv[1]), sys.argv[2]
-torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-answers, judged = VqaAccuracy(), JudgedAttributes()
-if rank == 0:
-    answers.update(["yes"], [["yes"]])
-    judged.update([{"shape": True, "colour": False}])
-else:
-    answers.update(["no", "no"], [["yes"], ["yes"]])
-    judged.update([{"pitch": True}, {"shape": True}])
-torch.save({"answers": answers.compute(), **judged.compute()}, f"{folder}/{rank}.pt")
-torch.distributed.destroy_process_group()
-"""
-
-
-def test_two_processes_find_what_one_finds(tmp_path):
-    # fresh processes: forked ones inherit the locks of the parent's threads
-    commands = [[sys.executable, "-c", _ONE_OF_TWO, str(rank), str(tmp_path)] for rank in range(2)]
-    processes = [subprocess.Popen(command) for command in commands]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
-    expected = {"answers": 1 / 3, "all right": 2 / 3, "shape": 1.0, "colour": 0.0, "pitch": 1.0}
-    for rank in range(2):
-        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        assert {name: value.item() for name, value in found.items()} == pytest.approx(expected)

@@ -1,13 +1,10 @@
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from nextgpt_pl.metrics import distributions
 from nextgpt_pl.metrics.media_scores import (
     FrechetDistance,
     InceptionScore,
@@ -121,38 +118,3 @@ def test_too_little_to_say_anything_is_an_error(make, message):
 def test_wrong_features_are_named(features, message):
     with pytest.raises(ValueError, match=message):
         FrechetDistance(4).update(features, real=True)
-
-
-_ONE_OF_TWO = """
-import sys, torch
-from nextgpt_pl.metrics import FrechetDistance, KernelDistance, PairedKL
-rank, folder = int(sys.argv[1]), sys.argv[2]
-torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-sets = torch.load(f"{folder}/sets.pt", weights_only=True)
-real, fake = (sets[name][rank::2] for name in ("real", "fake"))
-frechet, kernel, kl = FrechetDistance(64), KernelDistance(), PairedKL()
-for metric in (frechet, kernel):
-    metric.update(real, real=True)
-    metric.update(fake, real=False)
-kl.update(fake, real)
-found = {"frechet": frechet.compute(), "kernel": kernel.compute()["mean"], "kl": kl.compute()["softmax"]}
-torch.save(found, f"{folder}/{rank}.pt")
-torch.distributed.destroy_process_group()
-"""
-
-
-def test_two_processes_find_what_one_finds(golden, tmp_path):
-    real, fake, _, _ = golden
-    torch.save({"real": real, "fake": fake}, tmp_path / "sets.pt")
-    # fresh processes: forked ones inherit the locks of the parent's threads
-    commands = [[sys.executable, "-c", _ONE_OF_TWO, str(rank), str(tmp_path)] for rank in range(2)]
-    processes = [subprocess.Popen(command) for command in commands]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
-    alone = {
-        "frechet": _filled(FrechetDistance(64), real, fake).compute(),
-        "kernel": _filled(KernelDistance(), real, fake).compute()["mean"],
-        "kl": distributions.paired_kl(fake, real)[0],
-    }
-    for name, value in alone.items():
-        assert first[name].item() == second[name].item() == pytest.approx(value.item(), rel=1e-9)

@@ -73,6 +73,7 @@ def test_a_training_step_waits_for_the_gpu_at_most_ten_times(case, tiny, capsys)
         assert waits.total() <= MOST, waits
 
 
+@pytest.mark.slow
 def test_all_that_can_be_new_in_a_step_is_waited_for_at_most_ten_times(tiny, monkeypatch, capsys):
     """Media and captions that nobody remembers, of all modalities, and every loss."""
     monkeypatch.setattr(Memory, "add", lambda *_: None)
@@ -108,6 +109,7 @@ def test_processes_exchange_losses_and_flags_once_per_step(case, tiny, _two_proc
         assert exchanged.total() == 2, exchanged
 
 
+@pytest.mark.slow
 def test_decoders_draw_on_the_gpu_with_embeddings_from_files(tiny, official_data, tmp_path, monkeypatch):
     stage, _ = paper_stages.build(tiny, "paper/dec_align.yaml", "--model.samples=1", "--model.denoising_weights=null")
     (tmp_path / "embed").mkdir()

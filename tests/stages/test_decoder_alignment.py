@@ -62,6 +62,7 @@ def test_frozen_signal_rows_stay_as_drawn_and_are_handed_over(network, tmp_path)
     assert rows | changed == set(json.loads(checkpoint["manifest"])["keys"])
 
 
+@pytest.mark.slow
 def test_training_lowers_the_relative_error_on_held_out_items(network, tmp_path):
     stage = DecoderAlignment(network, samples=0, lr=3e-3, alignment_weights={"audio": 100.0})
     trainer = _trainer(tmp_path, 40)

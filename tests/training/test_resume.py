@@ -27,6 +27,7 @@ def _fit(folder, name, steps, *extra):
     return main(["fit", "-c", experiment, *arguments, f"--trainer.max_steps={steps}", *extra])
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_and_keeps_the_last_and_the_best(tmp_path, capfd, caplog):
     constant = ("--model.schedule=constant_with_warmup", "--model.warmup_ratio=0")
     assert _fit(tmp_path, "whole", 16, *constant) == 0

@@ -101,7 +101,9 @@ def test_the_scripts_are_sound(script):
     assert "--kill-on-bad-exit=1" in text
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "script", [pytest.param(p, id=p.stem, marks=[pytest.mark.slow] if "torchrun" in p.stem else []) for p in SCRIPTS]
+)
 def test_a_job_that_fails_is_not_put_back(script, submit, tmp_path):
     stale = tmp_path / "outputs" / "dec_align" / "x" / "requeue"
     stale.parent.mkdir(parents=True)

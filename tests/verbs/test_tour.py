@@ -8,9 +8,13 @@ from nextgpt_pl.verbs.score import RESULTS, table_rows
 from nextgpt_pl.verbs.tour import tour
 
 
-def test_a_missing_yaml_and_a_failing_stage_are_said(tmp_path):
+def test_a_missing_yaml_is_said(tmp_path):
     with pytest.raises(UserError, match=r"enc_align\.yaml: no such file; run the tour in the project's folder"):
         tour(tmp_path / "out", experiments=tmp_path)
+
+
+@pytest.mark.slow
+def test_a_failing_stage_is_said(tmp_path):
     (tmp_path / "enc_align.yaml").write_text("nonsense: 1\n")
     with pytest.raises(UserError, match="the stage enc_align ended with exit code 2"):
         tour(tmp_path / "out", experiments=tmp_path)

@@ -49,6 +49,7 @@ def test_a_level_sounds_as_one_tone_of_its_frequency_and_amplitude(vocoder, freq
     assert samples.abs().max() == pytest.approx(0.2, rel=0.05)
 
 
+@pytest.mark.slow
 def test_true_levels_are_enough_for_the_judge(vocoder):
     with torch.no_grad():
         right = _right_of_every_sound("levels", lambda waves: voc.synthesise(vocoder, voc.levels(waves)))
@@ -98,6 +99,7 @@ def test_a_partial_that_neighbours_share_is_as_loud_by_power_and_fainter_by_ampl
     assert loud[2] < 0.6 * loud[0]
 
 
+@pytest.mark.slow
 def test_the_shipped_autoencoder_and_vocoder_give_back_the_worlds_sounds(vae):
     shipped = SpeechT5HifiGan.from_pretrained(pocket_weights() / "audio" / "vocoder", dtype=torch.float32).eval()
 
