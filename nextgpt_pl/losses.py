@@ -32,6 +32,12 @@ def caption_alignment(
     Raises:
         ValueError: the shapes differ; broadcasting would compute a wrong loss.
 
+    >>> predicted, target = torch.zeros(1, 2, 2), torch.tensor([[[3.0, 4.0], [0.0, 0.0]]])
+    >>> caption_alignment(predicted, target).item()
+    6.25
+    >>> round(caption_alignment(predicted, target, "l2").item(), 4)
+    2.5
+
     """
     if predicted.shape != target.shape:
         raise ValueError(f"projected signal tokens {tuple(predicted.shape)}, caption embedding {tuple(target.shape)}")
@@ -135,6 +141,10 @@ def shifted_labels(labels: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         A mask ``(B, T)`` of the positions whose *next* token has a label, and those labels ``(N,)`` in order.
+
+    >>> mask, labels = shifted_labels(torch.tensor([[-100, -100, 7, 8]]))
+    >>> mask.tolist(), labels.tolist()
+    ([[False, True, True, False]], [7, 8])
 
     """
     following = torch.full_like(labels, -100)

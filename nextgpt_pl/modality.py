@@ -47,7 +47,12 @@ class ModalitySpec:
     sample_suffix: str
 
     def signal_tokens(self, count: int | None = None) -> list[str]:
-        """The signal tokens in order, ``count`` of them (default: the paper's number)."""
+        """The signal tokens in order, ``count`` of them (default: the paper's number).
+
+        >>> MODALITIES[Modality.IMAGE].signal_tokens()
+        ['[IMG0]', '[IMG1]', '[IMG2]', '[IMG3]']
+
+        """
         return [f"[{self.signal_prefix}{i}]" for i in range(self.num_signal_tokens if count is None else count)]
 
 
@@ -72,7 +77,12 @@ GENERATED = tuple(modality for modality, spec in MODALITIES.items() if spec.num_
 
 
 def ids_behind(first: int, counts: Mapping[Modality, int]) -> dict[Modality, list[int]]:
-    """Token ids of each modality's signal tokens, one modality after the other from ``first`` on."""
+    """Token ids of each modality's signal tokens, one modality after the other from ``first`` on.
+
+    >>> ids_behind(100, {Modality.IMAGE: 2, Modality.AUDIO: 1})[Modality.AUDIO]
+    [102]
+
+    """
     ids = {}
     for modality, count in counts.items():
         ids[modality] = list(range(first, first + count))
@@ -85,6 +95,9 @@ def modality_of_file(name: str) -> Modality:
 
     Raises:
         ValueError: no modality has that extension.
+
+    >>> str(modality_of_file("clip.MP4"))
+    'video'
 
     """
     lowered = name.lower()

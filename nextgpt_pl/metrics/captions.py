@@ -103,7 +103,12 @@ def _similarity(which: np.ndarray, gram: np.ndarray, item: np.ndarray, count: in
 
 
 def bleu(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> list[float]:
-    """BLEU-1 to BLEU-4 of the corpus; uses the closest reference length, the shorter one in a tie."""
+    """BLEU-1 to BLEU-4 of the corpus; uses the closest reference length, the shorter one in a tie.
+
+    >>> [round(score, 3) for score in bleu([["a", "red", "dog", "runs"]], [[["a", "red", "cat", "runs"]]])][:2]
+    [0.75, 0.5]
+
+    """
     _checked(candidates, references)
     matched, possible = [0] * _ORDERS, [0] * _ORDERS
     candidate_length = reference_length = 0
@@ -130,7 +135,12 @@ def _count(tokens: Tokens, n: int) -> Counter[tuple[str, ...]]:
 
 
 def rouge_l(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> np.ndarray:
-    """ROUGE-L of each item: F score of the best precision and the best recall of the longest common subsequence."""
+    """ROUGE-L of each item: F score of the best precision and the best recall of the longest common subsequence.
+
+    >>> rouge_l([["a", "dog", "runs", "fast"]], [[["a", "cat", "runs", "fast"]]]).round(3).tolist()
+    [0.75]
+
+    """
     _checked(candidates, references)
     scores = []
     for candidate, refs in zip(candidates, references, strict=True):

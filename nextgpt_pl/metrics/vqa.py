@@ -32,6 +32,9 @@ def vqa_accuracy(answer: str, references: Sequence[str]) -> float:
     Raises:
         ValueError: there is no reference.
 
+    >>> round(vqa_accuracy("Two", ["2", "two", "three", "three"]), 2)
+    0.5
+
     """
     if not references:
         raise ValueError("no reference answer")

@@ -39,7 +39,13 @@ def legacy_token_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def spans_in_labels(labels: Tensor, span: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Where a span of token ids stands in ``(B, T)`` labels: rows and first positions, ``(S,)`` each, in order."""
+    """Where a span of token ids stands in ``(B, T)`` labels: rows and first positions, ``(S,)`` each, in order.
+
+    >>> rows, starts = spans_in_labels(torch.tensor([[5, 8, 9], [8, 9, 5]]), [8, 9])
+    >>> rows.tolist(), starts.tolist()
+    ([0, 1], [1, 0])
+
+    """
     windows = labels.unfold(1, len(span), 1)
     rows, starts = (windows == torch.tensor(span, device=labels.device)).all(-1).nonzero(as_tuple=True)
     return rows, starts
