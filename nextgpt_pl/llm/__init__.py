@@ -1,4 +1,4 @@
-"""The language model between the projections."""
+"""The frozen language model with trainable signal-token rows."""
 
 from nextgpt_pl.llm.causal_lm import CausalLM
 from nextgpt_pl.llm.lora import LoRA

@@ -12,7 +12,7 @@ from nextgpt_pl.llm.signal_rows import ExtendedEmbedding, ExtendedHead, initial_
 
 
 def add_vocabulary_rows(model: Any, count: int) -> None:
-    """Append ``count`` rows near the mean of the others to embedding and head."""
+    """Append ``count`` rows near the mean of the existing ones to embedding and head."""
     if not count:
         return
     model.resize_token_embeddings(model.get_input_embeddings().num_embeddings + count, mean_resizing=False)
@@ -33,7 +33,7 @@ def signal_layers(model: Any, count: int) -> tuple[ExtendedEmbedding, ExtendedHe
 
 
 def freeze_around(model: Any, embedding: ExtendedEmbedding, head: ExtendedHead) -> Any:
-    """Freeze the model and put in embedding and head, whose rows still train."""
+    """Freeze the model, and set its embedding and head, whose rows are trainable."""
     model.requires_grad_(False)
     model.set_input_embeddings(embedding)
     model.set_output_embeddings(head)
@@ -46,17 +46,17 @@ def decoder_layers(model: Any, path: str) -> list[nn.Module]:
     """The decoder layers: the modules that the architecture declares as not to be split.
 
     Raises:
-        UserError: it declares none; names ``path``.
+        UserError: the architecture declares none; the message names ``path``.
 
     """
     names = set(model._no_split_modules or ())
     layers = [module for module in model.modules() if type(module).__name__ in names]
     if not layers:
-        raise UserError(f"llm.path={path!r}: {type(model).__name__} does not say what its layers are")
+        raise UserError(f"llm.path={path!r}: {type(model).__name__} does not declare its layers (_no_split_modules)")
     return layers
 
 
 def layers_train(model: Any) -> bool:
-    """Whether any parameter but the signal tokens' rows trains, such as LoRA's."""
+    """Whether any parameter except the signal tokens' rows is trainable, such as LoRA's."""
     rows = {id(model.get_input_embeddings().rows), id(model.get_output_embeddings().rows)}
     return any(p.requires_grad and id(p) not in rows for p in model.parameters())

@@ -35,19 +35,19 @@ class CausalLM(nn.Module):
     Args:
         path: hub id, folder, or ``pocket:llm``.
         gguf_file: name of a GGUF file in ``path``, to be read instead of safetensors.
-        dtype: of the frozen weights; what trains is float32 whatever this says.
-        chat_template: a Jinja template instead of the tokenizer's own.
+        dtype: dtype of the frozen weights; trainable parameters are always float32.
+        chat_template: Jinja template that replaces the tokenizer's.
         extra_tokens: frozen tokens between the model's own vocabulary and the signal tokens; official checkpoints have
             ``<Img>`` and ``</Img>`` there.
         stop: texts that end a reply besides the end token, such as the ``###`` of the legacy official code.
         attention: attention implementation of transformers (``sdpa``, ``eager``, ``flash_attention_2``).
         gradient_checkpointing: recompute activations in the backward pass, to save memory.
-        length_groups: run a batch as so many groups of rows of like length, each without the others' padding. The
-            result is the same. Not with sharded weights, where every pass is a communication: there it counts as 1.
+        length_groups: number of forward passes of a batch, over groups of rows of similar length with less padding. The
+            result is the same. Ignored with sharded weights, where the number of passes must be equal on all ranks.
         quantization: arguments of transformers' ``BitsAndBytesConfig``, such as ``{load_in_4bit: true}``: the frozen
             layers are read in fewer bits (QLoRA); needs the extra ``qlora``.
-        frozen_prefix: run what stands before the first trainable embedding without keeping it for the backward pass,
-            which it cannot reach. The result is the same. Not with sharded weights either.
+        frozen_prefix: run the positions before the first trainable embedding without an autograd graph, since gradients
+            do not reach them. The result is the same. Ignored with sharded weights.
         compile: compile the decoder layers with ``torch.compile``. The first training steps are slower, later ones
             faster.
 
@@ -80,7 +80,7 @@ class CausalLM(nn.Module):
         self.chat_template, self.gradient_checkpointing = chat_template, gradient_checkpointing
         self.compiles_layers = compile
         self.model: Any = None
-        #: whether weights are sharded: a pass is a collective, and every rank must run equally many
+        #: whether weights are sharded, so that forward passes are collective: all ranks must run the same number
         self.collective = False
         self._layers_missing = False
         self.lora: dict[str, Any] | None = None
@@ -118,9 +118,9 @@ class CausalLM(nn.Module):
 
     @property
     def vocab_size(self) -> int:
-        """Rows of the model's own embedding and of ``extra_tokens``: the first signal token has this id.
+        """Rows of the model's embedding and of ``extra_tokens``; the first signal token has this id.
 
-        The file counts, not the tokenizer: some models carry spare rows, Vicuna v0 may carry 32,001.
+        The number of rows in the file counts, not that of the tokenizer, since some models have unused rows.
         """
         return int(self.config.vocab_size) + len(self.extra_tokens)
 
@@ -178,18 +178,18 @@ class CausalLM(nn.Module):
         """Add low-rank updates to the frozen layers. They are frozen too until a stage trains them.
 
         Raises:
-            UserError: other ones are there already, or no layer has such a name.
+            UserError: the model has other low-rank updates, or no layer has such a name.
 
         """
-        wanted = asdict(lora)
+        options = asdict(lora)
         if self.lora is not None:
-            if self.lora != wanted:
-                raise UserError(f"LoRA {wanted} is asked for, but the weights that were taken over have {self.lora}")
+            if self.lora != options:
+                raise UserError(f"LoRA {options} is asked for, but the loaded adapter has {self.lora}")
             return
         self.read_layers()
         with drawn_on_cpu():
             inject_lora(self.model, lora)
-        self.lora = wanted
+        self.lora = options
         self.train(self.training)
 
     def word_embeddings(self) -> Tensor:
@@ -220,10 +220,10 @@ class CausalLM(nn.Module):
         return self.passes(self.model.base_model, inputs_embeds, lengths, frozen_until)
 
     def blocks(self) -> list[nn.Module]:
-        """The decoder layers, as the architecture itself names what is never to be split.
+        """The decoder layers, which the architecture declares as not to be split.
 
         Raises:
-            UserError: it names none.
+            UserError: the architecture declares none.
 
         """
         self.read_layers()
@@ -233,7 +233,7 @@ class CausalLM(nn.Module):
         """Make each batch one pass on every rank, whatever the lengths of its rows."""
         self.read_layers()  # layers that are read later would not be sharded
         self.passes, self.collective = Passes(), True
-        # the sharding strategy recomputes layers itself: transformers' way would gather weights twice
+        # the sharding strategy recomputes layers; with transformers' checkpointing, weights would be gathered twice
         self.model.gradient_checkpointing_disable()
 
     def cross_entropy(self, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -247,5 +247,5 @@ class CausalLM(nn.Module):
         return positions_at_once(int(self.model.config.vocab_size))
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """LM head on chosen positions, ``(N, H)`` to ``(N, V + signal tokens)``."""
+        """LM head on selected positions, ``(N, H)`` to ``(N, V + signal tokens)``."""
         return self.model.get_output_embeddings()(hidden)

@@ -1,4 +1,4 @@
-"""Cross-entropy straight from hidden states: logits of a few positions at a time, and none kept."""
+"""Cross-entropy from hidden states, with the logits of one chunk of positions at a time."""
 
 from __future__ import annotations
 
@@ -8,61 +8,67 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_LOGITS = 2**23  # 32 MiB in float32; with fewer at a time, the head's matrix product takes up to twice as long
+_LOGITS = 2**23  # 32 MiB in float32; with smaller chunks, the head's matrix product takes up to twice as long
 
 
 def positions_at_once(vocab_size: int) -> int:
-    """Number of positions per part of :func:`token_cross_entropy`, for a head of ``vocab_size`` rows."""
+    """Number of positions per chunk of :func:`token_cross_entropy`, for a head of ``vocab_size`` rows."""
     return max(1, _LOGITS // vocab_size)
 
 
-def token_cross_entropy(head: nn.Module, hidden: Tensor, labels: Tensor, at_once: int) -> tuple[Tensor, Tensor]:
+def token_cross_entropy(head: nn.Module, hidden: Tensor, labels: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
     """Cross-entropy in nats and right predictions, each summed over the positions.
 
-    Gradients are computed with the loss, part by part. So no more than one part's logits are ever held, where the usual
-    way holds four times those of all positions: of 4,096 tokens and 32,000 words, 2 GB.
+    Gradients are computed with the loss, chunk by chunk, so only the logits of one chunk are in memory. The usual
+    computation needs four times the logits of all positions: 2 GB for 4,096 tokens and a vocabulary of 32,000.
 
     Args:
-        head: ``(N, H)`` to logits ``(N, V)``.
+        head: maps ``(N, H)`` to logits ``(N, V)``.
         hidden: ``(N, H)``, at the positions that predict a label only.
         labels: ``(N,)``.
-        at_once: positions in a part.
+        chunk_size: number of positions per chunk.
 
     """
     trainable = [p for p in head.parameters() if p.requires_grad]
-    keep = torch.is_grad_enabled() and (hidden.requires_grad or bool(trainable))
-    loss, right = _InParts.apply(head, labels, at_once, keep, hidden, *trainable)
+    needs_gradient = torch.is_grad_enabled() and (hidden.requires_grad or bool(trainable))
+    loss, right = _ChunkedCrossEntropy.apply(head, labels, chunk_size, needs_gradient, hidden, *trainable)
     return loss, right
 
 
-class _InParts(torch.autograd.Function):
-    """Sums of the cross-entropy and of right predictions; the former's gradients are made on the way."""
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Sums of the cross-entropy and of right predictions; computes gradients in the forward pass."""
 
     @staticmethod
     def forward(
-        ctx: Any, head: nn.Module, labels: Tensor, at_once: int, keep: bool, hidden: Tensor, *trainable: Tensor
+        ctx: Any,
+        head: nn.Module,
+        labels: Tensor,
+        chunk_size: int,
+        needs_gradient: bool,
+        hidden: Tensor,
+        *trainable: Tensor,
     ) -> Any:
-        """Over parts of the positions."""
+        """Sum over chunks of positions."""
         total, right = (torch.zeros((), device=hidden.device) for _ in range(2))
-        gradients = [torch.zeros_like(t) for t in (hidden, *trainable)] if keep else []
-        for start in range(0, len(labels), at_once):
-            place = slice(start, start + at_once)
-            with torch.set_grad_enabled(keep):
-                part = hidden[place].detach().requires_grad_(keep)
-                logits = head(part)
-                loss = F.cross_entropy(logits.float(), labels[place], reduction="sum")
+        gradients = [torch.zeros_like(t) for t in (hidden, *trainable)] if needs_gradient else []
+        for start in range(0, len(labels), chunk_size):
+            positions = slice(start, start + chunk_size)
+            with torch.set_grad_enabled(needs_gradient):
+                chunk = hidden[positions].detach().requires_grad_(needs_gradient)
+                logits = head(chunk)
+                loss = F.cross_entropy(logits.float(), labels[positions], reduction="sum")
             total += loss.detach()
-            right += (logits.argmax(-1) == labels[place]).sum()
-            if keep:
-                found = torch.autograd.grad(loss, [part, *trainable])
-                gradients[0][place] = found[0]
-                for gradient, more in zip(gradients[1:], found[1:], strict=True):
-                    gradient += more
+            right += (logits.argmax(-1) == labels[positions]).sum()
+            if needs_gradient:
+                chunk_gradients = torch.autograd.grad(loss, [chunk, *trainable])
+                gradients[0][positions] = chunk_gradients[0]
+                for gradient, chunk_gradient in zip(gradients[1:], chunk_gradients[1:], strict=True):
+                    gradient += chunk_gradient
         ctx.save_for_backward(*gradients)
         ctx.mark_non_differentiable(right)
         return total, right
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _right: Tensor) -> Any:
-        """What was made on the way, by the loss's own weight."""
+        """Scale the stored gradients by the gradient of the loss."""
         return (None, None, None, None, *(gradient.to(g.dtype) * g for g in ctx.saved_tensors))

@@ -15,7 +15,7 @@ class LoRA:
     Args:
         r: rank.
         alpha: the update is scaled by alpha / r.
-        dropout: on the update's input.
+        dropout: dropout probability on the update's input.
         target_modules: names of the layers.
 
     """

@@ -19,11 +19,11 @@ from nextgpt_pl.utils.transfer import upload
 
 @dataclass(frozen=True)
 class Passes:
-    """How a batch is divided into forward passes; the hidden states are the same.
+    """Divides a batch into forward passes; the hidden states do not depend on it.
 
     Attributes:
         groups: number of groups of rows. Each is one pass, without the padding that the other groups need.
-        frozen_prefix: run the positions in front of the first trainable embedding without an autograd graph.
+        frozen_prefix: run the positions before the first trainable embedding without an autograd graph.
 
     """
 
@@ -70,9 +70,9 @@ def one_pass(base: Any, embeddings: Tensor, prefix: int) -> Tensor:
 
 
 def frozen_lengths(batch: Batch, first_signal_id: int) -> list[int]:
-    """Per row, the number of positions in front of the first embedding that may train.
+    """Number of positions of each row before the first trainable embedding.
 
-    Those that may train are signal tokens, also in earlier turns and around captions, and media slots.
+    Trainable embeddings are those of signal tokens, also in earlier turns and around captions, and of media slots.
     """
     signals = (batch.on_host().input_ids >= first_signal_id).int()
     firsts = torch.where(signals.any(1), signals.argmax(1), signals.shape[1]).tolist()

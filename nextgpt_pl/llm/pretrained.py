@@ -1,4 +1,4 @@
-"""Where an LLM's configuration, tokenizer and weights come from, and how they are read."""
+"""Loading of an LLM's configuration, tokenizer and weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nextgpt_pl.utils.quiet import quiet_loading
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")
 
 DType = Literal["float32", "bfloat16", "float16"]
-# a closed list: transformers would also accept a hub id here, and run the kernel in that repository
+# a closed list, since transformers would also accept a hub id and run the kernel of that repository
 Attention = Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"]
 Quantization = dict[str, str | bool | int | float | list[str] | None]
 
@@ -93,20 +93,20 @@ class Pretrained:
 
     @property
     def in_layers(self) -> bool:
-        """Whether layers can be read apart: a GGUF file is read whole, quantized layers are placed as they are read."""
+        """Whether layers can be read separately; not from GGUF files, and not for quantized layers."""
         return not self.gguf_file and not self.quantization
 
     def read(self, **changes: Any) -> Any:
         """The model with its weights; on the meta device nothing is read."""
         options = {"dtype": getattr(torch, self.dtype), "attn_implementation": self.attention}
         if torch.get_default_device().type == "meta":
-            # the model's own configuration says more rows later
+            # copied, since the model's configuration gets more rows later
             return AutoModelForCausalLM.from_config(copy.deepcopy(self.config), **options)
         with quiet_loading():
             return AutoModelForCausalLM.from_pretrained(**self._source(), **self._quantized(), **changes, **options)
 
     def read_without_layers(self) -> Any:
-        """Embedding, final norm and head; of the other weights in the files nothing is read."""
+        """Read embedding, final norm and head only."""
         config = copy.deepcopy(self.config)
         config.num_hidden_layers = 0
         if getattr(config, "layer_types", None):
@@ -117,7 +117,7 @@ class Pretrained:
         """Arguments of ``from_pretrained`` that read the frozen layers in fewer bits.
 
         Raises:
-            UserError: bitsandbytes is not installed, or does not take an argument.
+            UserError: bitsandbytes is not installed, or has no such argument.
 
         """
         if not self.quantization:
@@ -130,7 +130,7 @@ class Pretrained:
         for name in self.quantization:
             if name not in known:
                 raise UserError(f"llm.quantization.{name}: no such key{nearest(name, known)}")
-        # quantized layers are made where they stay: on the process's own device
+        # quantized layers cannot be moved, so they are created on the process's device
         device = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
         return {"quantization_config": BitsAndBytesConfig(**self.quantization), "device_map": {"": device}}
 
@@ -139,9 +139,9 @@ def _why_no_tokenizer(source: Mapping[str, Any], error: Exception) -> str:
     folder, reason = Path(source["pretrained_model_name_or_path"]), (str(error).splitlines() or [repr(error)])[0]
     if not folder.is_dir() or "gguf_file" in source:
         return f"its tokenizer cannot be read: {reason}"
-    found = [name for name in _TOKENIZER_FILES if (folder / name).is_file()]
-    if not found:
+    files = [name for name in _TOKENIZER_FILES if (folder / name).is_file()]
+    if not files:
         return f"no tokenizer file there; expected one of {', '.join(_TOKENIZER_FILES)}"
     if "tiktoken" in reason:  # the last format that transformers tries
         reason = "not a SentencePiece model"
-    return f"its tokenizer cannot be read ({reason}); download {', '.join(found)} again"
+    return f"its tokenizer cannot be read ({reason}); download {', '.join(files)} again"

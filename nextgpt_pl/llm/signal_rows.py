@@ -1,8 +1,7 @@
-"""Trainable rows for the signal tokens beside a frozen vocabulary.
+"""Trainable rows of the signal tokens next to a frozen vocabulary.
 
-Resizing an embedding un-freezes all of it, and in the official code all of it is then trained and saved at every
-stage. Here the frozen matrix is left alone and the new rows are a parameter of their own, so nothing but them can
-train, be saved or be sent between processes, and no copy of the vocabulary is made at any step.
+The official code resizes the embedding, so the full vocabulary is trained and saved in every stage. Here the new rows
+are a separate parameter: only they are trained, saved and synchronised, and the vocabulary is never copied.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 
 class ExtendedEmbedding(nn.Module):
-    """An embedding whose ids from ``base.num_embeddings`` on are rows of their own."""
+    """An embedding with separate rows for ids from ``base.num_embeddings`` on."""
 
     def __init__(self, base: nn.Embedding, count: int) -> None:
         super().__init__()
@@ -22,7 +21,7 @@ class ExtendedEmbedding(nn.Module):
 
     @property
     def num_embeddings(self) -> int:
-        """All rows, old and new."""
+        """Number of all rows."""
         return self.base.num_embeddings + len(self.rows)
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -34,7 +33,7 @@ class ExtendedEmbedding(nn.Module):
 
 
 class ExtendedHead(nn.Module):
-    """An LM head with rows of their own for the new ids."""
+    """An LM head with separate rows for the new ids."""
 
     def __init__(self, base: nn.Linear, count: int) -> None:
         super().__init__()
@@ -49,12 +48,12 @@ class ExtendedHead(nn.Module):
 def initial_rows(weight: Tensor, count: int) -> Tensor:
     """New rows near the mean of the old ones, in float32, each different.
 
-    The mean keeps a new token from being likely by chance (Hewitt 2021, "Initializing New Word Embeddings"); the
-    spread breaks the symmetry between the signal tokens.
+    With the mean, new tokens have no high probability by chance (Hewitt 2021, "Initializing New Word Embeddings").
+    Noise breaks the symmetry between the signal tokens.
     """
     if weight.is_meta:
         return torch.empty(count, weight.shape[1], device="meta")
     values = weight.detach().float()
-    # drawn on the CPU, so that the rows do not depend on the device
-    drawn = torch.randn(count, weight.shape[1], device="cpu").to(weight.device)
-    return values.mean(0) + values.std(0) * drawn
+    # random numbers of the CPU, so that the rows do not depend on the device
+    noise = torch.randn(count, weight.shape[1], device="cpu").to(weight.device)
+    return values.mean(0) + values.std(0) * noise

@@ -1,4 +1,4 @@
-"""Sweeps and ablations: many runs from one YAML or one folder of YAMLs, done one after the other, resumable."""
+"""Sweeps and ablations: many runs from one YAML or one folder of YAMLs; resumable."""
 
 from nextgpt_pl.sweeps.runner import Planned, Runner
 from nextgpt_pl.sweeps.space import Sweep, read_sweep

@@ -1,4 +1,4 @@
-"""Which runs a sweep, or a folder of ablations, consists of."""
+"""The runs of a sweep, or of a folder of ablations."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def search_names(total: int) -> list[str]:
 
 
 def plan_search(sweep: Sweep, runner: Runner, total: int) -> Iterator[Planned]:
-    """The runs of a random or Bayesian search; each is proposed when it is asked for, from those done by then."""
+    """The runs of a random or Bayesian search; each is proposed on demand, from the results of finished runs."""
     for index, name in enumerate(search_names(total)):
         record = runner.records.get(name)
         point = record["parameters"] if record else propose(sweep, _seen(sweep, runner), index)
@@ -47,7 +47,7 @@ def plan_search(sweep: Sweep, runner: Runner, total: int) -> Iterator[Planned]:
 
 
 def _seen(sweep: Sweep, runner: Runner) -> list[Seen]:
-    found: list[Seen] = []
+    seen: list[Seen] = []
     for name, record in sorted(runner.records.by_name.items()):
         value = None
         if record["state"] == "finished" and sweep.method == "bayes":
@@ -56,8 +56,8 @@ def _seen(sweep: Sweep, runner: Runner) -> list[Seen]:
                 raise UserError(f"{sweep.file}: metric.name: {sweep.metric!r} was not logged by run {name}")
         elif record["state"] == "failed":
             value = float("nan")
-        found.append((record["parameters"], value))
-    return found
+        seen.append((record["parameters"], value))
+    return seen
 
 
 def _planned(sweep: Sweep, point: dict[str, Any], name: str) -> Planned:
@@ -73,12 +73,12 @@ def plan_ablations(folder: Path, seeds: Sequence[int], more: Sequence[str] = ())
     """``base.yaml`` and each other YAML of a folder laid over it, for each seed.
 
     Args:
-        folder: of the YAMLs.
-        seeds: of initialisation and of the order of the data.
-        more: arguments of every run, such as ``--trainer.max_steps=100``.
+        folder: folder of the YAMLs.
+        seeds: seeds of initialisation and of the order of the data.
+        more: additional arguments of every run, such as ``--trainer.max_steps=100``.
 
     Raises:
-        UserError: the folder holds no ``base.yaml``.
+        UserError: the folder has no ``base.yaml``.
 
     """
     base = folder / BASE
@@ -86,19 +86,19 @@ def plan_ablations(folder: Path, seeds: Sequence[int], more: Sequence[str] = ())
         raise UserError(f"{base}: no such file; it is what the other YAMLs of the folder are laid over")
     ablations = [file for file in sorted(folder.glob("*.yaml")) if file != base]
     group = group_of(folder)
-    found = []
-    # seeds outside: after the first of them there is something to compare
+    plan = []
+    # seeds in the outer loop, so that configurations can be compared after the first seed
     for seed in seeds:
         for file in (base, *ablations):
             files = (base,) if file == base else (base, file)
             command = [sys.executable, "-m", "nextgpt_pl", "fit", *(a for f in files for a in ("-c", _from_here(f)))]
             command += [f"--seed_everything={seed}", f"--data.init_args.seed={seed}", *more]
             parameters = {"file": file.name, "seed": seed}
-            found.append(Planned(f"seed-{seed}", f"{group}/{file.stem}", tuple(command), parameters))
-    return found
+            plan.append(Planned(f"seed-{seed}", f"{group}/{file.stem}", tuple(command), parameters))
+    return plan
 
 
 def _from_here(file: Path) -> str:
-    """A path that is the same however the folder was given."""
+    """A path relative to the working directory, independent of how the folder was given."""
     file = file.resolve()
     return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)

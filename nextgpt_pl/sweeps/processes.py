@@ -1,4 +1,4 @@
-"""One command at a time works in a folder, and ends what it began."""
+"""Lock of a sweep's folder, and termination of its runs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 @contextmanager
 def locked(path: Path) -> Iterator[tuple[int, ...]]:
-    """Hold ``path`` locked, where the system can (not on Windows); wait for whoever holds it.
+    """Lock ``path``, and wait while another process holds the lock; no lock on Windows.
 
     Yields:
-        File descriptors for processes to inherit. The lock lasts as long as any of them: were this process killed,
-        another would wait for what it began.
+        File descriptors that child processes inherit. The lock is held while any of them is open: if this process is
+        killed, another one waits for its child processes.
 
     """
     try:
@@ -34,7 +34,7 @@ def locked(path: Path) -> Iterator[tuple[int, ...]]:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """A polite kill ends the runs too, as Ctrl-C does."""
+    """Handle SIGTERM like Ctrl-C, so that it also ends the runs."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""Does planned runs, each in a process and a run folder of its own; what is done already is not done again."""
+"""Runs planned runs, each in its own process and run folder; finished runs are skipped."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from nextgpt_pl.sweeps.processes import locked, terminable
 from nextgpt_pl.sweeps.records import Records, State
 from nextgpt_pl.utils.parents import child_environment
 
-# so many failures and nothing finished: the rest would fail alike
-_HOPELESS = 3
+# number of failures without success after which the remaining runs are not started
+_MAX_FAILURES = 3
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A run to be done.
+    """A planned run.
 
     Attributes:
-        name: of the run folder, below the experiment's.
+        name: name of the run folder, below the experiment's.
         experiment: folder of the run folder, below the root.
-        command: the whole command line, without where the run leaves its files.
-        parameters: what is special about it.
+        command: complete command line, without the arguments of the run folder.
+        parameters: parameters of this run.
 
     """
 
@@ -42,13 +42,13 @@ class Planned:
 
 
 class Runner:
-    """Does runs, and keeps a record and the output of each.
+    """Runs planned runs, and keeps a record and the output of each.
 
     Args:
         root: folder of all experiments.
-        group: folder below it in which records and outputs lie, in ``logs/``.
-        metric: shown in progress lines.
-        jobs: runs at a time; the processor's cores are shared out among them.
+        group: folder below it, with records and outputs in ``logs/``.
+        metric: metric that is printed with the progress.
+        jobs: number of parallel runs, among which the CPU cores are divided.
 
     """
 
@@ -73,10 +73,10 @@ class Runner:
         return self.root / planned.experiment / planned.name
 
     def is_done(self, planned: Planned) -> bool:
-        """Whether the run came to its end before, and its folder is still there.
+        """Whether the run is finished and its folder exists.
 
         Raises:
-            UserError: it did, but by another command.
+            UserError: the run was finished by another command.
 
         """
         record = self.records.get(self.key(planned))
@@ -91,23 +91,23 @@ class Runner:
         return True
 
     def run(self, plan: Iterable[Planned], names: Sequence[str] | None = None, count: int | None = None) -> int:
-        """Do what is missing and report.
+        """Run all missing runs and print a report.
 
         Args:
-            plan: the runs; of an iterator each is asked for as it is begun.
-            names: of all runs of an iterator among the records.
-            count: most runs to be done now.
+            plan: the runs; items of an iterator are requested when they are started.
+            names: names of all runs of an iterator among the records.
+            count: maximum number of runs in this call.
 
         Returns:
-            0, or 1 where runs failed, or 130 where the user stopped it.
+            0; 1 if runs failed; 130 if the user stopped it.
 
         """
         with locked(self.records.folder / "lock") as inherited, terminable(), ThreadPoolExecutor(self.jobs) as pool:
-            self.records.read()  # while this one waited, another may have gone on
+            self.records.read()  # another process may have finished runs while this one waited
             if isinstance(plan, Sequence):
                 names = [self.key(planned) for planned in plan]
                 for planned in plan:
-                    self.is_done(planned)  # one of another command is said before hours are spent on the rest
+                    self.is_done(planned)  # check all commands before the first run is started
             self._names = list(names or ())
             missing = self._missing(iter(plan), count)
             print(
@@ -150,17 +150,17 @@ class Runner:
                 planned = None if self._stopped else next(missing, None)
                 if planned is None:
                     return
-                self._make_room(planned)
+                self._remove_interrupted(planned)
                 self._record(planned, "started")
             started = time.perf_counter()
             code = self._process(planned, inherited)
             with self._turn:
-                if self._stopped:  # it was cut short: neither finished nor failed
+                if self._stopped:  # interrupted: neither finished nor failed
                     return
-                self._took_note(planned, code, time.perf_counter() - started)
+                self._record_end(planned, code, time.perf_counter() - started)
 
-    def _make_room(self, planned: Planned) -> None:
-        """A run that was cut short is begun anew; a folder that was not made here is not touched."""
+    def _remove_interrupted(self, planned: Planned) -> None:
+        """Delete the folder of an interrupted run; a folder without record is an error."""
         folder = self.folder(planned)
         if not folder.exists():
             return
@@ -186,12 +186,12 @@ class Runner:
         self._running.remove(process)
         return code
 
-    def _took_note(self, planned: Planned, code: int, seconds: float) -> None:
+    def _record_end(self, planned: Planned, code: int, seconds: float) -> None:
         self._seconds.append(seconds)
         self._record(planned, "failed" if code else "finished", exit_code=code, seconds=round(seconds, 1))
         print(self._progress(planned, code, seconds), flush=True)
-        if len(self._seconds) == _HOPELESS == self._count("failed") and not self._count("finished"):
-            print(f"all of the first {_HOPELESS} runs failed: the others are not tried")
+        if len(self._seconds) == _MAX_FAILURES == self._count("failed") and not self._count("finished"):
+            print(f"all of the first {_MAX_FAILURES} runs failed: the others are not tried")
             self._stopped = True
 
     def _progress(self, planned: Planned, code: int, seconds: float) -> str:

@@ -1,7 +1,7 @@
 """Random and Bayesian search over a sweep's parameters.
 
-Optuna does the searching: W&B's own offline engine, the package ``sweeps``, holds numpy below 2, which Python has no
-wheels of from 3.13 on. Where W&B's server fits a Gaussian process, this is a tree-structured Parzen estimator.
+Optuna proposes the parameters, since W&B's offline package ``sweeps`` requires numpy below 2. Bayesian search uses a
+tree-structured Parzen estimator; W&B's server uses a Gaussian process.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Any
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.sweeps.space import Sweep
 
-# a run so far: its parameters, and its metric; None while it runs, NaN where it failed
+# parameters and metric of a run; None while it is running, NaN if it failed
 Seen = tuple[Mapping[str, Any], float | None]
 
 _DISTRIBUTIONS = ("constant", "categorical", "int_uniform", "uniform", "q_uniform", "log_uniform_values")
 
 
 def propose(sweep: Sweep, seen: Sequence[Seen], index: int) -> dict[str, Any]:
-    """Parameters of run ``index``; the same for the same runs seen, in any process.
+    """Parameters of run ``index``; deterministic for the same seen runs.
 
     Args:
         sweep: ``random`` or ``bayes``.
         seen: the runs so far.
-        index: of the run, which also seeds the choice.
+        index: index of the run, which is also the seed.
 
     Raises:
         UserError: Optuna is not installed, or a distribution is not supported.
@@ -40,7 +40,7 @@ def propose(sweep: Sweep, seen: Sequence[Seen], index: int) -> dict[str, Any]:
     samplers = optuna.samplers
     sampler: Any = samplers.RandomSampler(seed=index)
     if sweep.method == "bayes":
-        # runs that are not done count as bad, so that those beside them look elsewhere
+        # running trials count as bad, so that parallel ones explore other regions
         sampler = samplers.TPESampler(seed=index, constant_liar=True, n_startup_trials=min(10, 2 + len(space)))
     study = optuna.create_study(sampler=sampler, direction="maximize" if sweep.maximize else "minimize")
     states = optuna.trial.TrialState
@@ -48,23 +48,23 @@ def propose(sweep: Sweep, seen: Sequence[Seen], index: int) -> dict[str, Any]:
         failed = value is not None and value != value  # noqa: PLR0124 (NaN)
         state = states.RUNNING if value is None else states.FAIL if failed else states.COMPLETE
         params = {key: _inner(sweep, key, point[key]) for key in space}
-        shown = value if state is states.COMPLETE else None
-        study.add_trial(optuna.trial.create_trial(state=state, value=shown, params=params, distributions=space))
-    drawn = study.ask(space).params
+        final_value = value if state is states.COMPLETE else None
+        study.add_trial(optuna.trial.create_trial(state=state, value=final_value, params=params, distributions=space))
+    proposed = study.ask(space).params
     constants = {key: spec["value"] for key, spec in sweep.parameters.items() if "value" in spec}
-    return {key: constants[key] if key in constants else _outer(sweep, key, drawn[key]) for key in sweep.parameters}
+    return {key: constants[key] if key in constants else _outer(sweep, key, proposed[key]) for key in sweep.parameters}
 
 
 def _distribution(sweep: Sweep, key: str) -> Any:
-    """Optuna's for W&B's; a choice is of the place in its list, since values may be lists or mappings."""
+    """Optuna's distribution of a W&B parameter; choices are list indices, since values may be lists or mappings."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     spec = sweep.parameters[key]
     if "values" in spec:
         return CategoricalDistribution(range(len(spec["values"])))
     low, high, step = spec["min"], spec["max"], spec.get("q")
-    whole = isinstance(low, int) and isinstance(high, int)
-    name = spec.get("distribution", "int_uniform" if whole else "uniform")
+    integers = isinstance(low, int) and isinstance(high, int)
+    name = spec.get("distribution", "int_uniform" if integers else "uniform")
     if name not in _DISTRIBUTIONS:
         raise UserError(
             f"{sweep.file}: parameters.{key}.distribution: {name!r} is not supported{nearest(name, _DISTRIBUTIONS)}"
@@ -81,6 +81,6 @@ def _inner(sweep: Sweep, key: str, value: Any) -> Any:
     return spec["values"].index(value) if "values" in spec else value
 
 
-def _outer(sweep: Sweep, key: str, drawn: Any) -> Any:
+def _outer(sweep: Sweep, key: str, proposed: Any) -> Any:
     spec = sweep.parameters[key]
-    return spec["values"][drawn] if "values" in spec else drawn
+    return spec["values"][proposed] if "values" in spec else proposed

@@ -1,4 +1,4 @@
-"""A sweep's YAML, in W&B's format: which commands it means."""
+"""A sweep's YAML in W&B's format, and the commands of its runs."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ _KEYS = (
     "early_terminate",
 )
 _PARAMETER_KEYS = ("value", "values", "distribution", "min", "max", "q")
-# what a W&B agent runs where the YAML gives no command
+# default command of a W&B agent
 _COMMAND = ("${env}", "${interpreter}", "${program}", "${args}")
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep that was read and checked.
+    """A validated sweep.
 
     Attributes:
         file: the YAML.
         method: ``grid``, ``random`` or ``bayes``.
         command: with W&B's macros.
         parameters: per dotted key, its ``value``, ``values`` or distribution.
-        metric: what ``bayes`` improves and progress shows.
-        maximize: whether more of the metric is better.
-        run_cap: most runs, if given.
+        metric: metric that ``bayes`` optimises and that is printed with the progress.
+        maximize: whether larger values of the metric are better.
+        run_cap: maximum number of runs, if given.
         early_terminate: whether the YAML asks W&B's server to stop runs early.
 
     """
@@ -67,7 +67,7 @@ class Sweep:
 
         Args:
             point: value per parameter.
-            interpreter: what stands for ``${interpreter}``.
+            interpreter: value of ``${interpreter}``.
 
         Raises:
             UserError: the command has a macro that is not supported.
@@ -75,15 +75,15 @@ class Sweep:
         """
         flags = [f"--{key}={spelled(value)}" for key, value in point.items()]
         macros: dict[str, list[str]] = {"${env}": [], "${interpreter}": list(interpreter), "${args}": flags}
-        found: list[str] = []
+        words: list[str] = []
         for word in self.command:
             if word.startswith("${") and word.endswith("}"):
                 if word not in macros:
                     raise UserError(f"{self.file}: command: {word!r} is not supported{nearest(word, macros)}")
-                found += macros[word]
+                words += macros[word]
             else:
-                found.append(word)
-        return found
+                words.append(word)
+        return words
 
 
 def spelled(value: Any) -> str:
@@ -100,7 +100,7 @@ def read_sweep(file: Path) -> Sweep:
     """Read and check a sweep's YAML.
 
     Raises:
-        UserError: naming the key, its value and what would be right.
+        UserError: a key or value is invalid; the message names it and says what is expected.
 
     """
     config = _mapping(file)
@@ -125,7 +125,7 @@ def read_sweep(file: Path) -> Sweep:
         file=file,
         method=method,
         command=tuple(str(word) for word in config.get("command") or _program(file, config)),
-        # in W&B's order, so that a grid is walked in the same
+        # sorted as by W&B, so that a grid has the same order
         parameters={key: _parameter(file, key, parameters[key]) for key in sorted(parameters)},
         metric=metric.get("name"),
         maximize=goal == "maximize",
@@ -135,10 +135,10 @@ def read_sweep(file: Path) -> Sweep:
 
 
 def _mapping(file: Path) -> dict[str, Any]:
-    found = read_yaml(file)
-    if not isinstance(found, dict):
+    config = read_yaml(file)
+    if not isinstance(config, dict):
         raise UserError(f"{file} is no sweep: keys such as 'method' and 'parameters' are expected")
-    return found
+    return config
 
 
 def _program(file: Path, config: Mapping[str, Any]) -> list[str]:
