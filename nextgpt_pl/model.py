@@ -5,9 +5,8 @@ Shapes: B rows, T tokens, H LLM width, S spans of one modality, K signal tokens 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,33 +23,18 @@ from nextgpt_pl.llm.passes import frozen_lengths
 from nextgpt_pl.modality import Modality, ids_behind
 from nextgpt_pl.model_arguments import check_sizes, modality_of, signal_counts, with_separator
 from nextgpt_pl.projections import InputProjection, OutputProjection, WordInputProjection
+from nextgpt_pl.projections.build import build
 from nextgpt_pl.samples import Batch, MediaSlot, SpanTargets
-from nextgpt_pl.utils.compiled import compile_module
 from nextgpt_pl.utils.distributed import full_tensor, zero_for_unused
-from nextgpt_pl.utils.initial import drawn_on_cpu, isolated
+from nextgpt_pl.utils.initial import isolated
 from nextgpt_pl.utils.transfer import upload
 
 # key of the input projection where one serves all modalities
 _SHARED = "all"
 
+T = TypeVar("T")
 InputProjectionFactory = Callable[[int, int], InputProjection]
 OutputProjectionFactory = Callable[[int, int, int, int], OutputProjection]
-
-
-@dataclass(frozen=True)
-class Block:
-    """A unit of sharding.
-
-    Attributes:
-        module: the block.
-        recompute: whether its activations are computed again in the backward pass.
-        own_dtype: whether it always computes in the dtype of its weights, as parts with cached features do.
-
-    """
-
-    module: nn.Module
-    recompute: bool
-    own_dtype: bool
 
 
 class NextGPT(nn.Module):
@@ -177,7 +161,6 @@ class NextGPT(nn.Module):
             llm_layers: load the LLM's layers now; otherwise they are loaded by its first forward pass.
 
         """
-        device = torch.get_default_device()
         with isolated(1):
             self.llm.load(sum(self.num_signal_tokens.values()), layers=llm_layers)
         spans = self.span_ids()
@@ -185,9 +168,11 @@ class NextGPT(nn.Module):
         for modality, decoder in projected.items():
             assert self.output_projection_factory is not None
             length, dim = decoder.projection_shape
-            with drawn_on_cpu():
-                output = self.output_projection_factory(self.llm.hidden_size, len(spans[modality]), length, dim)
-            self.output_projections[modality.value] = self._compiled(output.to(device))
+            self.output_projections[modality.value] = build(
+                self.output_projection_factory,
+                *(self.llm.hidden_size, len(spans[modality]), length, dim),
+                compile=self.compile_projections,
+            )
             if self.has_null_signals:
                 self.null_signals[modality.value] = nn.Parameter(torch.zeros(length, dim))
         if self.encoder is None or self.input_projection_factory is None:
@@ -196,16 +181,11 @@ class NextGPT(nn.Module):
             with isolated(2):
                 self.encoder.load()
         for key in dict.fromkeys(self._input_key(m) for m in self.encoder.modalities):
-            with drawn_on_cpu():
-                projection = self.input_projection_factory(self.encoder.output_dim, self.llm.hidden_size)
+            widths = (self.encoder.output_dim, self.llm.hidden_size)
+            projection = build(self.input_projection_factory, *widths, compile=self.compile_projections)
             if isinstance(projection, WordInputProjection):
                 projection.use_words(self.llm.word_embeddings())
-            self.input_projections[key] = self._compiled(projection.to(device))
-
-    def _compiled(self, projection: nn.Module) -> nn.Module:
-        if self.compile_projections:
-            compile_module(projection)
-        return projection
+            self.input_projections[key] = projection
 
     def train(self, mode: bool = True) -> NextGPT:
         """Projections that are frozen stay in evaluation mode: their dropout would only be noise."""
@@ -215,16 +195,13 @@ class NextGPT(nn.Module):
                 projection.train(False)
         return self
 
-    def forward(self, function: Callable[..., Any], *args: Any) -> Any:
-        """``function(*args)``. Where weights are sharded, those of the root are whole inside, and only there."""
-        return function(*args)
+    def gathered(self, function: Callable[..., T], *args: Any) -> T:
+        """``function(*args)``; with sharded weights, all code that uses parameters outside of blocks must run here.
 
-    def blocks(self) -> list[Block]:
-        """The repeated parts of LLM and encoder, which hold most of all weights."""
-        recompute = self.llm.gradient_checkpointing
-        llm_blocks = [Block(block, recompute, own_dtype=False) for block in self.llm.blocks()]
-        encoder = self.encoder.blocks() if self.encoder is not None else []
-        return llm_blocks + [Block(block, recompute=False, own_dtype=True) for block in encoder]
+        One call per step: sharding reduces the gradients of these parameters when those of the call's inputs are ready,
+        so a tensor with gradients must not be passed from one call to another.
+        """
+        return function(*args)
 
     def prepare_for_sharding(self) -> None:
         """Make all ranks run the same number of passes of every block, whatever their batches contain."""
@@ -290,27 +267,9 @@ class NextGPT(nn.Module):
         projected: Tensor = self.output_projections[modality.value](hidden, embeddings)
         return projected
 
-    def negative(self, modality: Modality) -> Tensor | None:
-        """The negative embedding of guidance for media from signal tokens: the null signal, or the negative prompt.
-
-        ``None``: the decoder embeds its negative prompt itself.
-        """
-        signal = self.null_signal(modality)
-        return self.caption_embeddings.negative_prompt(modality) if signal is None else signal
-
     def null_signal(self, modality: Modality) -> Tensor | None:
         """The null signal in the decoder's ``embedding_shape``; ``None`` if there is none."""
         if not self.has_null_signals:
             return None
         signal = self.null_signals[modality.value]
         return full_tensor(signal, signal.device).view(self.decoders[modality].embedding_shape)
-
-    def parameter_counts(self) -> Mapping[str, tuple[int, int]]:
-        """Per part: trainable parameters, all parameters. Decoders count when they are modules of a run."""
-        return {
-            name: (
-                sum(p.numel() for p in part.parameters() if p.requires_grad),
-                sum(p.numel() for p in part.parameters()),
-            )
-            for name, part in self.named_children()
-        }

@@ -302,7 +302,9 @@ class AnyToAny:
     ) -> list[ReplyPart]:
         modality = Modality(part.type)
         decoder = self.network.decoders[modality]
-        negative = self.network.negative(modality)
+        negative = self.network.null_signal(modality)
+        if negative is None:
+            negative = self.network.caption_embeddings.negative_prompt(modality)
         arrays = decoder.generate(torch.stack(embeddings), seed=seeds, negative=negative, **sampling[modality])
         return [replace(part, array=array, rate=decoder.rate) for array in arrays]
 

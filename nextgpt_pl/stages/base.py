@@ -8,7 +8,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from nextgpt_pl.samples import Batch
 from nextgpt_pl.stages.agreement import OnNonFinite, StepAgreement
 from nextgpt_pl.stages.kept import check_kept, keep_only, parts_without
 from nextgpt_pl.stages.optimization import Optimization, Schedule
+from nextgpt_pl.stages.parameters import parameter_table
 from nextgpt_pl.stages.rows import log_rows, report_rows
 from nextgpt_pl.training.checkpoint_io import last_checkpoint, tensors_of
 from nextgpt_pl.training.strategies import ShardedStrategy
@@ -164,11 +165,7 @@ class Stage(LightningModule, ABC):
 
     def summary(self) -> str:
         """Table of parameters per part and the trained share."""
-        counts = {name: c for name, c in self.network.parameter_counts().items() if c[1]}
-        rows = [f"  {name:<20} {total:>15,} parameters, {train:>12,} train" for name, (train, total) in counts.items()]
-        trains, total = (sum(c[i] for c in counts.values()) for i in (0, 1))
-        rows.append(f"  {'all':<20} {total:>15,} parameters, {trains:>12,} train ({trains / max(1, total):.2%})")
-        return "\n".join([f"{type(self).__name__}:", *rows])
+        return parameter_table(type(self).__name__, self.network)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The trained parameters, grouped by learning rate.
@@ -196,7 +193,7 @@ class Stage(LightningModule, ABC):
 
     def training_step(self, batch: Batch, _batch_idx: int) -> Tensor:
         """Lightning's hook."""
-        return cast(Tensor, self.network(self.model_step, batch, "train"))
+        return self.network.gathered(self.model_step, batch, "train")
 
     def on_train_batch_start(self, _batch: Batch, _batch_idx: int) -> None:
         """Seed random numbers from the run's seed, the batch's number and the rank.

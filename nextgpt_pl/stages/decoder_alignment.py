@@ -224,15 +224,15 @@ class DecoderAlignment(Stage):
 
     def validation_step(self, batch: Batch, _batch_idx: int) -> None:
         """Lightning's hook."""
-        self.network(self.model_step, batch, "val")
+        self.network.gathered(self.model_step, batch, "val")
 
     def test_step(self, batch: Batch, _batch_idx: int) -> None:
         """Lightning's hook."""
-        self.network(self.model_step, batch, "test")
+        self.network.gathered(self.model_step, batch, "test")
 
     def predict_step(self, batch: Batch, _batch_idx: int) -> dict[str, Any]:
         """Projected caption embeddings per modality, with the captions and keys of their items."""
-        return dict(self.network(self._predicted, batch))
+        return self.network.gathered(self._predicted, batch)
 
     def _predicted(self, batch: Batch) -> dict[str, Any]:
         embeddings = self.network.embed(batch)

@@ -97,16 +97,16 @@ class EncoderAlignment(Stage):
 
     def validation_step(self, batch: Batch, _batch_idx: int) -> None:
         """Lightning's hook."""
-        self.network(self._evaluate, batch, "val")
+        self.network.gathered(self._evaluate, batch, "val")
 
     def test_step(self, batch: Batch, _batch_idx: int) -> None:
         """Lightning's hook."""
-        self.network(self._evaluate, batch, "test")
+        self.network.gathered(self._evaluate, batch, "test")
 
     def predict_step(self, batch: Batch, _batch_idx: int) -> list[tuple[str, str]]:
         """Key and caption of each item."""
         prompts = [prompt_of(row) for row in batch.rows()]
-        replies = self.network(generate, self.network, prompts, self.decoding)
+        replies = self.network.gathered(generate, self.network, prompts, self.decoding)
         decode = self.network.llm.tokenizer.decode
         return [
             (key, decode(ids, skip_special_tokens=True).strip()) for key, ids in zip(batch.keys, replies, strict=True)

@@ -30,6 +30,7 @@ from torch.distributed.fsdp import (
     MixedPrecisionPolicy,
     OffloadPolicy,
     fully_shard,
+    register_fsdp_forward_method,
 )
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
@@ -37,6 +38,7 @@ from torch.utils.checkpoint import checkpoint
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.model import NextGPT
+from nextgpt_pl.training.blocks import blocks_of
 from nextgpt_pl.training.sent_weights import Sender, agree_on_layout
 from nextgpt_pl.utils.distributed import full_tensor, own_shard
 
@@ -152,7 +154,7 @@ class ShardedStrategy(ModelParallelStrategy):
         if isinstance(network, FSDPModule):
             return
         network.prepare_for_sharding()
-        blocks = network.blocks()
+        blocks = blocks_of(network)
         sender = None
         if not network.llm.quantization:
             agree_on_layout(network)
@@ -176,6 +178,7 @@ class ShardedStrategy(ModelParallelStrategy):
             sender.send(network)
         # the root unit computes in the dtype of its weights: projections are small, and float32
         cut(network, mp_policy=MixedPrecisionPolicy(reduce_dtype=reduce_dtype), reshard_after_forward=False)
+        register_fsdp_forward_method(network, "gathered")
         rank_zero_info(f"sharded over {self.world_size} processes: {len(blocks)} blocks and the rest")
 
     def model_to_device(self) -> None:
