@@ -1,7 +1,7 @@
 """The golden data of the official code, and our network around its tiny weights."""
 
 import json
-from functools import partial
+from functools import cache, partial
 
 import golden_official
 import pytest
@@ -121,28 +121,35 @@ def tiny_network(folder, kind: str, output, inputs, encoder, **arguments) -> Nex
     )
 
 
+@pytest.fixture(scope="session")
+def legacy_llm(official, tmp_path_factory):
+    folder = official / "legacy_stage2_loss"
+    config = json.loads((folder / "expected.json").read_text())["config"]["llama"]
+    weights = load_file(folder / "tiny_llama.safetensors")
+    return llm_folder(tmp_path_factory.mktemp("legacy") / "llm", config, weights, 640)
+
+
 @pytest.fixture
-def legacy_network(official, tmp_path):
+def legacy_network(legacy_llm):
     """Not loaded."""
     from nextgpt_pl.projections import LinearInputProjection, TransformerOutputProjection
 
-    folder = official / "legacy_stage2_loss"
-    config = json.loads((folder / "expected.json").read_text())["config"]["llama"]
-    llm = llm_folder(tmp_path / "llm", config, load_file(folder / "tiny_llama.safetensors"), 640)
     output = partial(TransformerOutputProjection, width=32, dropout=0.0)
-    return tiny_network(llm, "legacy", output, LinearInputProjection, GivenFeatures(32))
+    return tiny_network(legacy_llm, "legacy", output, LinearInputProjection, GivenFeatures(32))
 
 
-@pytest.fixture
-def legacy_adapter(official, tmp_path):
-    """The legacy checkpoint of a stage, imported."""
+@pytest.fixture(scope="session")
+def legacy_adapter(official, tmp_path_factory):
+    """The legacy checkpoint of a stage, imported once."""
     from nextgpt_pl.official.read import import_official
 
     folder = official / "legacy_output_projection_transformer"
     files = {2: "checkpoint_stage2_fp16.safetensors", 3: "pytorch_model_stage3_fp16.pt"}
 
+    @cache
     def adapter(stage: int):
-        import_official("legacy", [folder / files[stage]], tmp_path / f"stage{stage}")
-        return tmp_path / f"stage{stage}" / "adapter"
+        target = tmp_path_factory.mktemp("imported") / f"stage{stage}"
+        import_official("legacy", [folder / files[stage]], target)
+        return target / "adapter"
 
     return adapter

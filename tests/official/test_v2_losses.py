@@ -32,22 +32,29 @@ def golden(official):
     return json.loads((folder / "expected.json").read_text()), load_file(folder / "io.safetensors")
 
 
-@pytest.fixture
-def stage(official, golden, tmp_path):
+@pytest.fixture(scope="module")
+def imported(official, golden, tmp_path_factory):
+    """A folder with the imported checkpoint and its LLM."""
+    folder = tmp_path_factory.mktemp("v2")
     weights = load_file(official / "v2_losses" / "tiny_model.safetensors")
     trained = {k: v for k, v in weights.items() if "projector" in k or "embed_tokens" in k or "lm_head" in k}
-    save_file(trained, tmp_path / "mm_output_projector.safetensors")
-    import_official("v2", [tmp_path], tmp_path / "imported")
-    llm = llm_folder(tmp_path / "llm", golden[0]["config"]["llama"], weights, 640)
+    save_file(trained, folder / "mm_output_projector.safetensors")
+    import_official("v2", [folder], folder / "imported")
+    llm_folder(folder / "llm", golden[0]["config"]["llama"], weights, 640)
+    return folder
+
+
+@pytest.fixture
+def stage(imported):
     network = tiny_network(
-        llm,
+        imported / "llm",
         "v2",
         partial(TransformerOutputProjection, width=32, dropout=0.0),
         partial(GroupingInputProjection, width=32),
         GivenFeatures(48, {Modality.IMAGE: 256, Modality.VIDEO: 256, Modality.AUDIO: 228}),
         signal_separator=BLANK,
     )
-    stage = DecoderAlignment(network, alignment="l2", samples=0, init_from=tmp_path / "imported" / "adapter")
+    stage = DecoderAlignment(network, alignment="l2", samples=0, init_from=imported / "imported" / "adapter")
     stage.configure_model()
     stage.network.eval()
     return stage

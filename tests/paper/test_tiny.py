@@ -5,18 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paper_stages import EXPERIMENTS, SMALL
 
 from nextgpt_pl.__main__ import main
 from nextgpt_pl.pipeline import AnyToAny
-
-EXPERIMENTS = Path(__file__).parent.parent.parent / "experiments"
-# two steps of diffusion, of small media, are enough to run every part
-_PICTURE = {"num_inference_steps": 2, "guidance_scale": 7.5, "height": 64, "width": 64}
-SMALL = {
-    "image": _PICTURE,
-    "video": {**_PICTURE, "num_frames": 4},
-    "audio": {"num_inference_steps": 2, "guidance_scale": 2.5, "audio_length_in_s": 1.0},
-}
 
 
 def _size(sampling):
