@@ -1,4 +1,4 @@
-"""A page of headings, text, tables and pictures, written as Markdown and as HTML; media lie beside it."""
+"""A page of headings, text, tables and pictures, written as Markdown and as HTML; media are files beside it."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Medium:
     words: str = ""
 
     def markdown(self, folder: Path) -> str:
-        """A picture to see, a sound to open."""
+        """An embedded image or video, or a link to audio."""
         picture = modality_of_file(self.file.name) is not Modality.AUDIO
         words, target = markdown(self.words or self.file.stem), markdown_target(relative(self.file, folder))
         return f"{'!' if picture else ''}[{words}]({target})"
 
     def html(self, folder: Path | None) -> Markup:
-        """A picture to see, a sound to play; inside the page itself where no folder is given."""
+        """An image, or an audio player; without a folder, the data are embedded in the page."""
         source = _data(self.file) if folder is None else relative(self.file, folder)
         if modality_of_file(self.file.name) is Modality.AUDIO:
             return _blocks().sound(source)
@@ -70,8 +70,8 @@ class Document:
     """Blocks in order.
 
     Args:
-        title: of the page.
-        folder: in which it is written; its media are copied there.
+        title: title of the page.
+        folder: output folder; media are copied to it.
 
     """
 
@@ -84,7 +84,7 @@ class Document:
         self.blocks += blocks
 
     def keep(self, file: Path, name: str, words: str = "") -> Medium:
-        """Copy a medium beside the page, so that the folder can be moved or sent; one in the folder stays there."""
+        """Copy a medium to the folder, so that the folder can be moved; media in the folder are not copied."""
         if file.resolve().is_relative_to(self.folder.resolve()):
             return Medium(file, words)
         target = self.folder / "media" / name
@@ -102,7 +102,7 @@ class Document:
         """Write ``stem.md`` and ``stem.html``; returns the latter."""
         self.folder.mkdir(parents=True, exist_ok=True)
         text = "\n\n".join([f"# {markdown(self.title)}", *(_markdown(block, self.folder) for block in self.blocks)])
-        # whole or not at all, and never through a link that a folder of others holds
+        # atomic, and never through a link in a folder of a third party
         write_atomic(self.folder / f"{stem}.md", text + "\n")
         page = self.folder / f"{stem}.html"
         write_atomic(page, html_page(self.title, [_html(b, self.folder) for b in self.blocks]))
@@ -140,7 +140,7 @@ def html_table(header: Sequence[Any], rows: Iterable[Sequence[Any]], folder: Pat
 
 
 def html_page(title: str, sections: Iterable[str]) -> str:
-    """A whole page that needs nothing from elsewhere; the sections are HTML."""
+    """A complete page without external files; the sections are HTML."""
     page = _templates().get_template("page.html")
     return page.render(title=title, style=Markup(STYLE), sections=map(Markup, sections))
 

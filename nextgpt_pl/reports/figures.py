@@ -60,28 +60,28 @@ def group_curves(groups: Sequence[Group], metrics: Sequence[str]) -> Figure:
 def error_bars(groups: Sequence[Group], metrics: Sequence[str]) -> Figure:
     """A panel per metric: mean and standard deviation of each group, and each run as a dot.
 
-    Over the one key that differs where it is a number, otherwise one line per group.
+    The horizontal axis is the only key that differs, if it is a number; otherwise there is one line per group.
     """
     key = numeric_key(groups)
     size = (3.0, 2.6) if key else (6.0, 0.9 + 0.35 * len(groups))
     figure, axes = panels(len(metrics), 4 if key else 2, size)
-    places = [float(group.settings[key]) for group in groups] if key else [-float(i) for i in range(len(groups))]
+    positions = [float(group.settings[key]) for group in groups] if key else [-float(i) for i in range(len(groups))]
     for axis, metric in zip(axes, metrics, strict=True):
         values = [group.values(metric) for group in groups]
-        for place, found in zip(places, values, strict=True):
-            dots = ([place] * len(found), list(found))
+        for place, group_values in zip(positions, values, strict=True):
+            dots = ([place] * len(group_values), list(group_values))
             axis.plot(*(dots if key else dots[::-1]), ".", color="0.4", markersize=4, zorder=3)
-        known = [(p, v) for p, v in zip(places, values, strict=True) if len(v)]
+        known = [(p, v) for p, v in zip(positions, values, strict=True) if len(v)]
         means = [v.mean() for _, v in known]
         bars = [v.std(ddof=1) if len(v) > 1 else 0.0 for _, v in known]
-        where = [p for p, _ in known]
+        known_positions = [p for p, _ in known]
         if key:
-            axis.errorbar(where, means, yerr=bars, marker="o", markersize=4, capsize=3)
-            _scale(axis, places)
+            axis.errorbar(known_positions, means, yerr=bars, marker="o", markersize=4, capsize=3)
+            _scale(axis, positions)
             _label(axis, metric, key)
         else:
-            axis.errorbar(means, where, xerr=bars, fmt="o", markersize=4, capsize=3)
-            axis.set_yticks(places, [group.label for group in groups], fontsize=7)
+            axis.errorbar(means, known_positions, xerr=bars, fmt="o", markersize=4, capsize=3)
+            axis.set_yticks(positions, [group.label for group in groups], fontsize=7)
             _label(axis, metric, "")
     return figure
 
@@ -96,7 +96,7 @@ def numeric_key(groups: Sequence[Group]) -> str | None:
 
 
 def _scale(axis: Any, places: Sequence[float]) -> None:
-    """Doublings are equally far apart."""
+    """Use a logarithmic axis if the values span a factor of four or more."""
     if min(places) > 0 and max(places) / min(places) >= 4:
         axis.set_xscale("log", base=2)
     axis.set_xticks(places, [f"{place:g}" for place in places])
@@ -129,7 +129,7 @@ def attribute_bars(shares: pd.DataFrame) -> Figure:
 
 
 def confusion_figure(table: pd.DataFrame, title: str) -> Figure:
-    """What was asked for (rows) against what was made (columns), in counts."""
+    """Confusion matrix of requested (rows) and generated (columns) values, in counts."""
     figure, (axis,) = panels(1, 1, (1.5 + 0.6 * len(table.columns), 1.3 + 0.4 * len(table)))
     axis.imshow(table.to_numpy(), cmap="Blues", aspect="auto")
     axis.set_xticks(range(len(table.columns)), list(table.columns), rotation=45, ha="right", fontsize=8)

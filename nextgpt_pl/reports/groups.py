@@ -1,4 +1,4 @@
-"""Runs that differ in nothing but the seed, as one group: what sets it apart, mean and standard deviation."""
+"""Groups of runs that differ in the seed only: their settings, mean and standard deviation."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.reports.keys import short_names
 from nextgpt_pl.reports.runs import Run
 
-#: keys that say nothing of what was tried: seeds, and where a run leaves or finds its files
+#: keys that do not distinguish configurations: seeds, and paths of files
 _SEEDS = ("seed_everything", "data.init_args.seed")
 _PLACES = ("run.*", "ckpt_path", "weights_only", "trainer.default_root_dir", "trainer.logger*", "trainer.enable_*")
-#: shown where nothing else is asked for, in this order; the losses themselves are not comparable between losses
+#: default metrics, in this order; loss values of different losses are not comparable
 MAIN_METRICS = (
     "val/relative_mse_*",
     "val/signal_accuracy",
@@ -36,7 +36,7 @@ class Group:
 
     Attributes:
         settings: short key to value, of the keys that differ between groups.
-        label: in one line the settings that most groups do not have; a number where that would be long.
+        label: settings that most groups do not have, in one line; a number if that is too long.
         runs: one per seed.
 
     """
@@ -51,25 +51,25 @@ class Group:
 
     def curves(self, metric: str) -> pd.DataFrame:
         """A metric by step (rows) in each run (columns)."""
-        found = [run.curve(metric) for run in self.runs]
-        return pd.concat([c for c in found if len(c)], axis=1) if any(map(len, found)) else pd.DataFrame()
+        curves = [run.curve(metric) for run in self.runs]
+        return pd.concat([c for c in curves if len(c)], axis=1) if any(map(len, curves)) else pd.DataFrame()
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Group by configuration without seeds and places; the usual one first, then in the order of their settings."""
+    """Group runs by configuration without seeds and paths; the base group first, then sorted by settings."""
     configs = _folded([{k: v for k, v in run.config.items() if not _is_silent(k)} for run in runs])
     differing = _differing(configs)
     names = short_names(differing)
-    found: dict[tuple[str, ...], tuple[dict[str, Any], list[Run]]] = {}
+    by_identity: dict[tuple[str, ...], tuple[dict[str, Any], list[Run]]] = {}
     for run, config in zip(runs, configs, strict=True):
         settings = {names[key]: _shown(key, config.get(key)) for key in differing}
-        # what was left out as implied still keeps runs apart
+        # omitted settings also distinguish runs
         identity = tuple(f"{key}={value!r}" for key, value in sorted(config.items()))
-        found.setdefault(identity, (settings, []))[1].append(run)
-    usual = _usual([settings for settings, _ in found.values()])
-    # first what has nothing unusual, then by value
+        by_identity.setdefault(identity, (settings, []))[1].append(run)
+    usual = _usual([settings for settings, _ in by_identity.values()])
+    # first groups without unusual settings, then sorted by value
     ordered = sorted(
-        found.values(),
+        by_identity.values(),
         key=lambda entry: (_label(entry[0], usual) != _BASE, [_order(value) for value in entry[0].values()]),
     )
     labels = [_label(settings, usual) for settings, _ in ordered]
@@ -88,7 +88,7 @@ def _is_silent(key: str) -> bool:
 
 
 def _folded(configs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Where one configuration has ``a: null`` and another ``a.b: 2``, the other's is ``a: b=2``."""
+    """If one configuration has ``a: null`` and another ``a.b: 2``, the latter becomes ``a: b=2``."""
     scalars = {key for config in configs for key in config}
     folded = []
     for config in configs:
@@ -111,11 +111,11 @@ def _differing(configs: Sequence[dict[str, Any]]) -> list[str]:
     values = {key: {repr(config[key]) for config in configs if key in config} for key in keys}
     several = [key for key in keys if len(values[key]) > 1]
     classes = [key.removesuffix("class_path") for key in several if key.endswith("class_path")]
-    # a key of another version, or of a part that is not there, says nothing where it has no value
+    # keys of other versions or of missing parts without value do not distinguish configurations
     missing = [
         k for k in keys if any(k not in config for config in configs) and k not in several and values[k] != {"None"}
     ]
-    # an argument that only one class has, and that is the same wherever it is, says no more than the class
+    # an argument that only one class has, with one value, is implied by the class
     return [k for k in keys if k in several or (k in missing and not any(k.startswith(c) for c in classes))]
 
 
@@ -125,19 +125,19 @@ def _shown(key: str, value: Any) -> Any:
 
 def _usual(settings: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The values that more than half of the groups have."""
-    found = {}
+    usual = {}
     for key in settings[0] if settings else ():
         value, count = Counter(repr(s[key]) for s in settings).most_common(1)[0]
         if count > len(settings) / 2:
-            found[key] = value
-    return found
+            usual[key] = value
+    return usual
 
 
 def _label(settings: Mapping[str, Any], usual: Mapping[str, str]) -> str:
     unusual = {key: value for key, value in settings.items() if usual.get(key) != repr(value)}
-    # what one part does not have goes without saying beside what it is
-    told = [f"{key}={value}" for key, value in unusual.items() if value is not None or len(unusual) == 1]
-    return ", ".join(told) or (_BASE if settings else "all runs")
+    # null values are implied by other settings
+    texts = [f"{key}={value}" for key, value in unusual.items() if value is not None or len(unusual) == 1]
+    return ", ".join(texts) or (_BASE if settings else "all runs")
 
 
 def _order(value: Any) -> tuple[bool, float, str]:
@@ -146,18 +146,18 @@ def _order(value: Any) -> tuple[bool, float, str]:
 
 
 def choose_metrics(groups: Sequence[Group], wanted: Sequence[str] = ()) -> list[str]:
-    """The metrics that fit patterns, or the main ones.
+    """The metrics that match the patterns, or the main metrics.
 
     Raises:
-        UserError: a pattern fits no metric that was logged.
+        UserError: a pattern matches no logged metric.
 
     """
     logged = list(dict.fromkeys(name for group in groups for run in group.runs for name in sorted(run.final)))
     for pattern in wanted:
         if not fnmatch.filter(logged, pattern):
             raise UserError(f"--metrics: no run logged {pattern!r}{nearest(pattern, logged)}")
-    found = [name for pattern in wanted or MAIN_METRICS for name in fnmatch.filter(logged, pattern)]
-    return list(dict.fromkeys(found)) or [name for name in logged if name.startswith("val/")]
+    matching = [name for pattern in wanted or MAIN_METRICS for name in fnmatch.filter(logged, pattern)]
+    return list(dict.fromkeys(matching)) or [name for name in logged if name.startswith("val/")]
 
 
 def summary(groups: Sequence[Group], metrics: Sequence[str]) -> pd.DataFrame:
@@ -173,7 +173,7 @@ def summary(groups: Sequence[Group], metrics: Sequence[str]) -> pd.DataFrame:
 
 
 def spread(values: pd.Series) -> str:
-    """Mean and standard deviation as text; the mean alone of one value."""
+    """Mean and standard deviation as text; for one value the mean only."""
     if not len(values):
         return "-"
     mean, std = values.mean(), values.std(ddof=1)

@@ -1,11 +1,11 @@
-"""Dotted keys of configurations: flat, and as short as a reader can tell them apart."""
+"""Dotted keys of configurations: flattening, and unique short names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-# these say how a configuration is nested, not what is configured
+# parts of keys that reflect nesting only
 _SILENT = ("init_args", "class_path")
 
 
@@ -23,19 +23,19 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:
-    """For each dotted key the shortest ending that no other of them has.
+    """The shortest unique ending of each dotted key.
 
     Args:
-        keys: such as ``model.init_args.network.init_args.output_projection.init_args.width``, alone: ``width``.
+        keys: such as ``model.init_args.network.init_args.output_projection.init_args.width``, shortened to ``width``.
 
     """
     parts = {key: tuple(p for p in key.split(".") if p not in _SILENT) or (key,) for key in dict.fromkeys(keys)}
-    found = {}
+    endings = {}
     for key, words in parts.items():
         others = [other for name, other in parts.items() if name != key]
-        # a number alone names a place in a list, which says nothing without its list
+        # a list index alone is not meaningful
         lengths = (n for n in range(1, len(words) + 1) if not words[-n].isdigit())
         unique = (n for n in lengths if all(other[-n:] != words[-n:] for other in others))
         length = next(unique, None)
-        found[key] = ".".join(words[-length:]) if length else key
-    return found
+        endings[key] = ".".join(words[-length:]) if length else key
+    return endings

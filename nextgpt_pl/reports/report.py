@@ -1,4 +1,4 @@
-"""The report of several runs: what differs, how good, curves, samples; Markdown, HTML and CSV in one folder."""
+"""The report of several runs: settings, results, curves, samples; Markdown, HTML and CSV in one folder."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def write_report(runs: Sequence[Run], folder: Path, metrics: Sequence[str] = (),
     """Write ``index.md``, ``index.html``, figures, media, ``groups.csv`` and ``runs.csv``.
 
     Args:
-        runs: those that did not finish are named and left out.
-        folder: of the report.
-        metrics: patterns of those shown; by default the main ones of validation.
-        title: of the page.
+        runs: runs; unfinished ones are listed and ignored.
+        folder: output folder.
+        metrics: patterns of metrics; by default the main validation metrics.
+        title: title of the page.
 
     Returns:
         The HTML page.
 
     Raises:
-        UserError: no run finished, or a pattern fits no metric.
+        UserError: no run is finished, or a pattern matches no metric.
 
     """
     finished = [run for run in runs if run.finished and run.final]
@@ -63,7 +63,7 @@ def _opening(runs: Sequence[Run], groups: Sequence[Group]) -> str:
 
 
 def _results(groups: Sequence[Group], metrics: Sequence[str]) -> list[Heading | Table | str]:
-    # of one key, its value is label enough
+    # with one key, its value is the label
     named = len(groups[0].settings) > 1
     header = [*(["configuration"] if named else []), *groups[0].settings, "runs", *metrics]
     rows: list[list[Any]] = []

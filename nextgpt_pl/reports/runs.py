@@ -1,4 +1,4 @@
-"""Run folders as data: configuration, what was logged, sample media."""
+"""Run folders as data: configuration, logged metrics, sample media."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CONFIG, _METRICS = "config.yaml", "metrics.csv"
 
 @dataclass(frozen=True)
 class Run:
-    """One folder that a run has left.
+    """The folder of a run.
 
     Attributes:
         folder: ``outputs/<experiment>/<run>``.
@@ -36,14 +36,14 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved configuration under flat dotted keys."""
-        found = read_yaml(self.folder / _CONFIG)
-        if not isinstance(found, dict):
+        values = read_yaml(self.folder / _CONFIG)
+        if not isinstance(values, dict):
             raise UserError(f"{self.folder / _CONFIG} holds no configuration")
-        return flatten(found)
+        return flatten(values)
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
-        """All that was logged: a row per time of logging, ``step`` and a column per metric, gaps as NaN."""
+        """Logged metrics: a row per log entry, ``step`` and a column per metric; missing values are NaN."""
         file = self.folder / _METRICS
         if not file.is_file() or not file.stat().st_size:
             return pd.DataFrame({"step": []})
@@ -57,14 +57,14 @@ class Run:
         return {name: float(values.iloc[-1]) for name, values in last.items() if len(values)}
 
     def curve(self, metric: str) -> pd.Series:
-        """A metric by step; empty where it was never logged."""
+        """A metric by step; empty if it was never logged."""
         if metric not in self.metrics:
             return pd.Series(dtype=float)
         return self.metrics.dropna(subset=[metric]).groupby("step")[metric].last()
 
     @property
     def finished(self) -> bool:
-        """Whether training came to its end: only then is there an adapter."""
+        """Whether training is finished, which writes an adapter."""
         return (self.folder / "adapter" / "manifest.json").is_file()
 
     @property
@@ -82,34 +82,34 @@ def find_runs(places: Iterable[Path | str]) -> list[Run]:
     """The runs in these folders, at any depth, each once, in the order of their paths.
 
     Raises:
-        UserError: a place does not exist, or no run is in it.
+        UserError: a folder does not exist, or has no run.
 
     """
-    found: dict[Path, Run] = {}
+    runs_by_folder: dict[Path, Run] = {}
     for place in map(Path, places):
         if not place.is_dir():
             raise UserError(f"{place}: no such folder; give run folders or folders of them, such as outputs/dec_align")
         folders = [file.parent for file in _configs(place)]
         if not folders:
             raise UserError(f"{place}: no run in it ({_CONFIG} beside {_METRICS} is expected)")
-        found.update({folder.resolve(): Run(folder) for folder in folders})
-    return list(found.values())
+        runs_by_folder.update({folder.resolve(): Run(folder) for folder in folders})
+    return list(runs_by_folder.values())
 
 
 def _configs(place: Path) -> Sequence[Path]:
     # W&B keeps a config.yaml of its own in the run's folder
-    found = [f for f in sorted(place.rglob(_CONFIG)) if "wandb" not in f.relative_to(place).parts]
-    return [f for f in found if (f.parent / _METRICS).is_file()]
+    configs = [f for f in sorted(place.rglob(_CONFIG)) if "wandb" not in f.relative_to(place).parts]
+    return [f for f in configs if (f.parent / _METRICS).is_file()]
 
 
 def final_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """A row per run: its name, its stage, and the last value of each metric; gaps as NaN."""
+    """A row per run: its name, its stage, and the last value of each metric; missing values are NaN."""
     rows = [{"run": run.name, "stage": run.stage, **run.final} for run in runs]
     return pd.DataFrame(rows).set_index("run")
 
 
 def latest(runs: Sequence[Run]) -> dict[str, Run]:
-    """Of each stage the finished run that was begun last, in the order in which the runs were begun."""
-    begun = sorted((run for run in runs if run.finished), key=lambda run: (run.folder / _CONFIG).stat().st_mtime)
-    newest = {run.stage: run for run in begun}
-    return dict(sorted(newest.items(), key=lambda entry: begun.index(entry[1])))
+    """The last started finished run of each stage, in the order of their start."""
+    started = sorted((run for run in runs if run.finished), key=lambda run: (run.folder / _CONFIG).stat().st_mtime)
+    newest = {run.stage: run for run in started}
+    return dict(sorted(newest.items(), key=lambda entry: started.index(entry[1])))

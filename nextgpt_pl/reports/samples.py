@@ -1,4 +1,4 @@
-"""What runs drew and said at their last validation, side by side."""
+"""Tables of sample media and captions of the last validation of runs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Sample:
-    """One medium twice.
+    """A medium for one caption.
 
     Attributes:
-        theirs: drawn from the caption's own embedding.
-        ours: drawn from the signal tokens.
+        theirs: generated from the caption embedding.
+        ours: generated from the signal tokens.
 
     """
 
@@ -37,17 +37,17 @@ def drawn(run: Run, modality: Modality) -> dict[str, Sample]:
     if not files:
         return {}
     suffix = ".gif" if modality is Modality.VIDEO else MODALITIES[modality].sample_suffix
-    found = {}
+    samples = {}
     for line in files[0].read_text(encoding="utf-8").splitlines():
         number, _, caption = line.partition(": ")
         theirs, ours = (files[0].with_name(f"{modality}_{number}_{kind}{suffix}") for kind in ("text", "signal"))
         if theirs.is_file() and ours.is_file():
-            found[caption] = Sample(theirs, ours)
-    return found
+            samples[caption] = Sample(theirs, ours)
+    return samples
 
 
 def said(run: Run) -> list[dict[str, str]]:
-    """Captions that the run gave, with ``key``, ``caption`` and ``reference``."""
+    """Captions of the run, with ``key``, ``caption`` and ``reference``."""
     files = run.samples("captions.tsv")
     if not files:
         return []
@@ -57,14 +57,14 @@ def said(run: Run) -> list[dict[str, str]]:
 
 
 def media_table(document: Document, groups: Sequence[Group], modality: Modality, most: int = 4) -> Table | None:
-    """A row per caption: from the text encoder, and from each group's signal tokens (its first run that has any)."""
+    """A row per caption: the medium of the text encoder, and that of each group's first run with samples."""
     columns = _columns(groups, lambda run: drawn(run, modality))
     if not columns:
         return None
-    captions = list(dict.fromkeys(caption for _, found in columns for caption in found))[:most]
+    captions = list(dict.fromkeys(caption for _, by_caption in columns for caption in by_caption))[:most]
     rows = []
     for row, caption in enumerate(captions):
-        owners = [found.get(caption) for _, found in columns]
+        owners = [by_caption.get(caption) for _, by_caption in columns]
         theirs = next(sample.theirs for sample in owners if sample)
         cells: list[Medium | str] = [caption, _kept(document, theirs, f"{modality}_{row}_text")]
         for column, sample in enumerate(owners):
@@ -78,18 +78,18 @@ def caption_table(groups: Sequence[Group], most: int = 12) -> Table | None:
     columns = _columns(groups, lambda run: {row["key"]: row for row in said(run)})
     if not columns:
         return None
-    keys = list(dict.fromkeys(key for _, found in columns for key in found))[:most]
+    keys = list(dict.fromkeys(key for _, by_key in columns for key in by_key))[:most]
     rows = []
     for key in keys:
-        owners = [found.get(key) for _, found in columns]
+        owners = [by_key.get(key) for _, by_key in columns]
         reference = next(row["reference"] for row in owners if row)
         rows.append([key, reference, *(row["caption"] if row else "-" for row in owners)])
     return Table(("item", "a right caption", *(label for label, _ in columns)), rows)
 
 
 def _columns(groups: Sequence[Group], read: Callable[[Run], dict[str, T]]) -> list[tuple[str, dict[str, T]]]:
-    found = ((group.label, next(filter(None, map(read, group.runs)), {})) for group in groups)
-    return [(label, samples) for label, samples in found if samples]
+    first_samples = ((group.label, next(filter(None, map(read, group.runs)), {})) for group in groups)
+    return [(label, samples) for label, samples in first_samples if samples]
 
 
 def _kept(document: Document, file: Path, stem: str) -> Medium:
