@@ -222,16 +222,16 @@ def build_model(argv: list[str], options: type | None = None) -> tuple[Any, Name
     return cli.model, cli.config
 
 
-def build(argv: list[str], options: type | None = None) -> tuple[Any, Any]:
-    """Model and data module of ``-c FILE ...``, not loaded and not run.
-
-    Args:
-        argv: arguments of ``fit``, and the options.
-        options: class whose arguments are further options.
-
-    """
-    cli = parsed(argv, cli_class=_with_options(_PartsOnly, options), run=False)
+def build(argv: list[str]) -> tuple[Any, Any]:
+    """Model and data module of ``-c FILE ...``, not loaded and not run."""
+    cli = parsed(argv, cli_class=_PartsOnly, run=False)
     return cli.model, cli.datamodule
+
+
+def build_with_options(argv: list[str], options: type) -> tuple[Any, Any, Namespace]:
+    """As :func:`build`, and the complete configuration; see :func:`build_model`."""
+    cli = parsed(argv, cli_class=_with_options(_PartsOnly, options), run=False)
+    return cli.model, cli.datamodule, cli.config
 
 
 def _with_options(cli_class: type[ExperimentCLI], options: type | None) -> type[ExperimentCLI]:

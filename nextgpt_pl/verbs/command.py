@@ -62,8 +62,13 @@ def helped(argv: Sequence[str], verb: str, options: type) -> bool:
         parser.print_help()
         return True
     if not config_files(argv):
-        raise UserError(f"{verb}: give the YAML of an experiment: -c FILE")
+        raise UserError(f"{verb}: give the YAML: -c FILE")
     return False
+
+
+def options_of(config: Any, options: type[T]) -> T:
+    """A verb's own options, from a configuration that has them among its keys."""
+    return options(**{name: config[name] for name in inspect.signature(options).parameters})
 
 
 def _parser(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from nextgpt_pl.config.errors import config_files
 from nextgpt_pl.config.yaml_files import read_yaml
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.verbs.command import helped, options_of
 
 if TYPE_CHECKING:
     from nextgpt_pl.datamodules.checked_media import OpenedFile
@@ -57,6 +58,24 @@ class Tally:
             print(f"  {kind}: more, see {self.list.name}")
 
 
+@dataclass
+class Options:
+    """Options of ``data check``; the other arguments are keys of the YAML, as for ``fit`` or ``test``.
+
+    Args:
+        workers: processes that open files; 0 opens them in the main process.
+        checked: folder of the list of findings and of the database of checked files.
+
+    """
+
+    workers: int = min(8, os.cpu_count() or 1)
+    checked: Path = _OUT
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise UserError(f"--workers={self.workers}: expected at least 0, where 0 opens files in the main process")
+
+
 def main(argv: Sequence[str]) -> int:
     """Run ``data check -c FILE``.
 
@@ -69,21 +88,14 @@ def main(argv: Sequence[str]) -> int:
     """
     if list(argv[1:2]) != ["check"]:
         raise UserError("data: expected check: data check -c experiments/eval/paper.yaml")
-    parser = ArgumentParser(prog="nextgpt_pl data check", description=main.__doc__, allow_abbrev=False)
-    parser.add_argument("-c", "--config", action="append", default=[], type=Path, help="an experiment or an evaluation")
-    parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), help="processes that open files")
-    parser.add_argument("--checked", type=Path, default=_OUT, help="folder of the list and the database")
-    options, rest = parser.parse_known_args(list(argv[2:]))
-    if not options.config:
-        raise UserError("data check: give the YAML of an experiment or of an evaluation: -c FILE")
-    if options.workers < 0:
-        raise UserError(f"--workers={options.workers}: expected at least 0, where 0 opens files in the main process")
-    arguments = [argument for file in options.config for argument in ("-c", str(file))] + rest
-    if _has_tasks(options.config):
+    arguments = list(argv[2:])
+    if helped(arguments, "data check", Options):
+        return 0
+    if _has_tasks(config_files(arguments)):
         from nextgpt_pl.verbs.evaluation import check
 
-        return check(arguments, options.checked, options.workers)
-    return _check_experiment(arguments, options.config[-1].stem, options.checked, options.workers)
+        return check(arguments)
+    return _check_experiment(arguments)
 
 
 def _has_tasks(files: Sequence[Path]) -> bool:
@@ -105,16 +117,17 @@ def tallied(name: str, folder: Path) -> Iterator[Tally]:
     print(f"{tally.opened} files opened, {tally.known} already checked: {sums}; list: {tally.list.name}")
 
 
-def _check_experiment(arguments: list[str], name: str, folder: Path, workers: int) -> int:
-    from nextgpt_pl.training.cli import build
+def _check_experiment(arguments: list[str]) -> int:
+    from nextgpt_pl.training.cli import build_with_options
 
-    stage, data = build(arguments)
+    stage, data, config = build_with_options(arguments, Options)
+    options = options_of(config, Options)
     data = data.with_renderer(stage.renderer)
     data.check_length(data.conversation().context_length)
     usable = Counter[tuple[str, Hashable]]()
-    with tallied(name, folder) as tally:
+    with tallied(config_files(arguments)[-1].stem, options.checked) as tally:
         for source in data.sources:
-            usable.update(_check_source(stage, data, source, tally, folder / DATABASE, workers))
+            usable.update(_check_source(stage, data, source, tally, options.checked / DATABASE, options.workers))
         if tally.stops:
             print("fit will stop at these: repair them, or set on_error: skip")
         else:

@@ -17,6 +17,7 @@ from nextgpt_pl.config.trust import add_trust, instantiate
 from nextgpt_pl.config.yaml_files import check_files, read_yaml
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.utils.atomic import write_atomic
+from nextgpt_pl.verbs.command import call, options_of
 
 _CONFIG = "evaluation.yaml"
 
@@ -37,8 +38,13 @@ def _parser(verb: str) -> Any:
     return parser
 
 
-def parse(verb: str, argv: Sequence[str]) -> tuple[Any, Any]:
+def parse(verb: str, argv: Sequence[str], options: type | None = None) -> tuple[Any, Any]:
     """The parser of a verb, and its arguments as a namespace whose tasks are not built yet.
+
+    Args:
+        verb: name, for messages.
+        argv: arguments behind the verb.
+        options: class whose arguments are further options.
 
     Raises:
         UserError: a key or a value is wrong.
@@ -49,6 +55,8 @@ def parse(verb: str, argv: Sequence[str]) -> tuple[Any, Any]:
     for file in config_files(argv):
         check_files(file)
     parser = _parser(verb)
+    if options is not None:
+        parser.add_class_arguments(options, instantiate=False)
     with parse_errors():
         return parser, parser.parse_args(list(argv))
 
@@ -109,20 +117,27 @@ def _refuse_links(folder: Path) -> None:
 
 
 def evaluate(argv: Sequence[str]) -> int:
-    """Compute every number anew from a folder of predictions."""
-    from jsonargparse import ArgumentParser
+    """Parse and run ``evaluate``."""
+    call(score_folder, argv, positional=["folder"])
+    return 0
 
-    front = ArgumentParser(prog="nextgpt_pl evaluate", description=evaluate.__doc__)
-    front.add_argument("folder", type=Path, help=f"folder of predictions.jsonl and {_CONFIG}")
-    add_trust(front)
-    options = front.parse_args(list(argv[1:]))
-    folder = options.folder
+
+def score_folder(folder: Path, trust: Sequence[str] = ()) -> None:
+    """Compute every number anew from a folder of predictions.
+
+    Args:
+        folder: folder of predictions.jsonl and evaluation.yaml.
+        trust: dotted names of classes outside this package that evaluation.yaml may name.
+
+    Raises:
+        UserError: the folder has no evaluation.yaml, or holds links.
+
+    """
     if not (folder / _CONFIG).is_file():
         raise UserError(f"{folder}: no {_CONFIG} there; give a folder that `test` made")
     _refuse_links(folder)
-    config, tasks = _read(folder / _CONFIG, options.trust)
+    config, tasks = _read(folder / _CONFIG, trust)
     _score(tasks, {}, config, folder)
-    return 0
 
 
 def _read(file: Path, trust: Sequence[str]) -> tuple[Any, list[Any]]:
@@ -138,13 +153,11 @@ def _read(file: Path, trust: Sequence[str]) -> tuple[Any, list[Any]]:
     return config, _counted(instantiate(found["tasks"], list[Task], "tasks", trust), config.count)
 
 
-def check(argv: Sequence[str], folder: Path, workers: int) -> int:
+def check(argv: Sequence[str]) -> int:
     """Run ``data check`` on an evaluation: report tasks without data, and files that cannot be read.
 
     Args:
-        argv: ``-c FILE`` and other arguments of ``test``.
-        folder: folder of the list and of the database of checked files.
-        workers: number of processes that open files.
+        argv: ``-c FILE``, other arguments of ``test``, and the options of ``data check``.
 
     Returns:
         1 if a task's data are missing, else 0; ``test`` skips files that cannot be read.
@@ -153,16 +166,17 @@ def check(argv: Sequence[str], folder: Path, workers: int) -> int:
     from nextgpt_pl.datamodules.check import check_all
     from nextgpt_pl.evaluation import run
     from nextgpt_pl.evaluation.readable import check_item
-    from nextgpt_pl.verbs.data import DATABASE, tallied
+    from nextgpt_pl.verbs.data import DATABASE, Options, tallied
 
-    parser, config = parse("data check", argv)
+    parser, config = parse("data check", argv, Options)
+    options = options_of(config, Options)
     found, missing = run.present(_tasks(parser, config))
-    with tallied(Path(config.config[-1].relative).stem, folder) as tally:
+    with tallied(Path(config.config[-1].relative).stem, options.checked) as tally:
         for task in found:
             print(f"{task.name}: there", flush=True)
             check_one = partial(check_item, root=task.data_root)
             items = [item for _, item in run.numbered(task)]
-            for one in check_all(items, check_one, folder / DATABASE, workers, task.name):
+            for one in check_all(items, check_one, options.checked / DATABASE, options.workers, task.name):
                 tally.files(one.files)
                 if one.fault:
                     tally.note(task.name, "items that cannot be used", one.key, one.fault)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -18,7 +18,7 @@ from nextgpt_pl.sizing.costs import Cost
 from nextgpt_pl.sizing.fake_memory import activation_peak
 from nextgpt_pl.stages import DecoderAlignment
 from nextgpt_pl.stages.base import Stage
-from nextgpt_pl.verbs.command import helped
+from nextgpt_pl.verbs.command import helped, options_of
 
 # the paper's data: CC3M, WebVid-2M, AudioCaps; and LLaVA + T2M, VideoChat + T2M, T2M, Alpaca + MosIT
 _PAIRS = {"image": 3_000_000, "video": 2_000_000, "audio": 46_000}
@@ -213,7 +213,7 @@ def main(argv: Sequence[str]) -> int:
     if helped(argv[1:], "summary", Options):
         return 0
     stage, config = build_model(list(argv[1:]), Options)
-    options = Options(**{field.name: config[field.name] for field in fields(Options)})
+    options = options_of(config, Options)
     stage.init_from = None  # sizes are the same
     with torch.device("meta"):
         stage.configure_model()

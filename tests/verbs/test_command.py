@@ -73,7 +73,7 @@ def test_mistakes_name_the_argument(arguments, message):
     assert message in str(caught.value)
 
 
-VERBS = ("report", "tour", "push", "chat", "generate", "sweep", "ablate", "import", "export")
+VERBS = ("report", "tour", "push", "chat", "generate", "sweep", "ablate", "import", "export", "score", "evaluate")
 
 
 @pytest.mark.parametrize("name", VERBS)

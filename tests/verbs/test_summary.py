@@ -177,4 +177,4 @@ def test_summary_needs_a_yaml(capsys):
     assert main(["summary", "--help"]) == 0
     assert "--gpu_memory GPU_MEMORY" in capsys.readouterr().out
     assert main(["summary", "--gpus", "4"]) == 2
-    assert "summary: give the YAML of an experiment: -c FILE" in capsys.readouterr().err
+    assert "summary: give the YAML: -c FILE" in capsys.readouterr().err
