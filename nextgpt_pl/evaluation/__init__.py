@@ -1,4 +1,4 @@
-"""Evaluation in two steps: a model writes predictions into a folder; scores are computed from the folder alone."""
+"""Evaluation in two steps: a model writes predictions to a folder; scores are computed from the folder only."""
 
 from nextgpt_pl.evaluation.judged import JudgedRight, MalformedSpans
 from nextgpt_pl.evaluation.layouts import AudioCaps, CaptionManifest, CocoCaptions, MsrVtt

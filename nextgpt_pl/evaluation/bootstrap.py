@@ -18,8 +18,8 @@ class Estimate:
 
     Attributes:
         value: on all items.
-        low, high: the interval; both ``None`` where none was computed.
-        count: items that it rests on.
+        low, high: the interval; both ``None`` if none was computed.
+        count: number of items.
 
     """
 
@@ -48,7 +48,7 @@ def of_mean(per_item: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> 
     if len(scores) == 1:
         return Estimate(float(scores[0]), None, None, 1)
     rng = np.random.default_rng(seed)
-    # one at a time: 1,000 draws of 40,000 items at once would be 300 MB
+    # one resample at a time, since 1,000 resamples of 40,000 items need 300 MB
     means = np.array([scores[rng.integers(0, len(scores), len(scores))].mean() for _ in range(resamples)])
     return _estimate(float(scores.mean()), means, len(scores))
 
@@ -66,16 +66,16 @@ def of_error(value: float, error: float | None, count: int) -> Estimate:
 
 
 def of_set(score: Callable[[np.ndarray], float], count: int, seed: int = 0, resamples: int = 100) -> Estimate:
-    """A score of a set, computed anew on sets drawn with replacement.
+    """A score of a set, with an interval from resamples with replacement.
 
-    Items that are drawn twice make some scores of sets larger or smaller (a Frechet distance, above all), whatever the
-    items are. So the draws are moved until their mean is the score.
+    Duplicate items bias some scores of sets, such as the Frechet distance. The scores of the resamples are therefore
+    shifted so that their mean equals the score.
 
     Args:
-        score: of item numbers ``(N,)``.
+        score: function of item indices ``(N,)``.
         count: N.
-        seed: of the draws.
-        resamples: number of draws; 0 for no interval. A single item has no interval either.
+        seed: seed of the resamples.
+        resamples: number of resamples; 0: no interval. A single item has no interval either.
 
     """
     value = _finite(score(np.arange(count)), count)

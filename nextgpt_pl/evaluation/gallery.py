@@ -1,4 +1,4 @@
-"""Dialogues of the pocket world answered by a run, as HTML: what was asked and shown, what came back."""
+"""Dialogues of the pocket world with the replies of a run, as HTML."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.reports.document import Medium
 from nextgpt_pl.samples import Media
 
-#: one of each kind of any-to-any reply
+#: routes of all kinds of any-to-any replies
 ROUTES = ("image->video", "audio->image", "image+text->image", "text->image+audio", "follow-up", "image->text")
 
 
@@ -34,10 +34,10 @@ def dialogues(
 
     Args:
         run: folder of the run.
-        folder: of the page that the sections are for.
-        routes: of :mod:`nextgpt_pl.pocket.world.dialogues`.
-        first: number of the first held-out dialogue; each route takes the next.
-        inline: whether the sections hold the media themselves, as a notebook needs it.
+        folder: folder of the page.
+        routes: routes of :mod:`nextgpt_pl.pocket.world.dialogues`.
+        first: index of the first held-out dialogue; each route uses the next one.
+        inline: embed the media in the sections, for notebooks.
         trust: dotted names of classes outside this package that the run may name, such as my_package.MyEncoder.
 
     """

@@ -1,4 +1,4 @@
-"""Replies to the tasks of the pocket world, read by its exact judges: scores and a table of attributes."""
+"""Scores and attribute tables of replies to pocket tasks, by the pocket world's exact judges."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from nextgpt_pl.pocket.world.scenes import Answer, Scene, scene_of
 if TYPE_CHECKING:
     import pandas as pd
 
-#: attribute of a table's rows that is right where all others are
+#: attribute name of table rows that are right if all other attributes are
 ALL = "all of them"
-#: what was found where nothing was recognised
+#: value of attributes that were not recognised
 NOTHING = "nothing"
 _SIGNAL = re.compile(r"\[(?:" + "|".join(MODALITIES[m].signal_prefix for m in GENERATED) + r")\d+\]")
 
@@ -44,20 +44,20 @@ def judge_reply(
 
     Returns:
         Whether the reply has the expected types of media, in order; and each expected scene with the one that was read,
-        or ``None`` where nothing was recognised.
+        or ``None`` if it was not recognised.
 
     """
-    wanted, left, readings = list(expected), list(media), list[Reading]()
-    fits = [kind for kind, _ in media] == [kind for kind, _ in wanted if kind != "text"]
-    for kind, scene in wanted:
+    expected_parts, remaining, readings = list(expected), list(media), list[Reading]()
+    right_types = [kind for kind, _ in media] == [kind for kind, _ in expected_parts if kind != "text"]
+    for kind, scene in expected_parts:
         read: Scene | Answer | None = None
         if kind == "text":
             read = judge_said(text, scene)
         else:
-            place = next((i for i, (other, _) in enumerate(left) if other == kind), None)
-            read = None if place is None else judge(left.pop(place)[1](), Modality(kind))
+            index = next((i for i, (other, _) in enumerate(remaining) if other == kind), None)
+            read = None if index is None else judge(remaining.pop(index)[1](), Modality(kind))
         readings.append((scene, read))
-    return fits, readings
+    return right_types, readings
 
 
 def judged(prediction: Prediction, folder: Path) -> tuple[bool, list[Reading]]:
@@ -68,26 +68,26 @@ def judged(prediction: Prediction, folder: Path) -> tuple[bool, list[Reading]]:
 
 
 class JudgedRight(Score):
-    """The pocket world's exact judges: everything right, the right kinds of media, and each attribute alone."""
+    """The pocket world's exact judges: shares of replies with everything right, with the right media, and per attribute."""
 
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
         """``all right``, ``right kinds``, and one number per attribute of what was expected."""
         right, kinds, attributes = [], [], dict[str, list[bool]]()
         for prediction in predictions:
             fits, readings = judged(prediction, folder)
-            matched = [matches(found, wanted) for wanted, found in readings]
+            matched = [matches(actual, scene) for scene, actual in readings]
             kinds.append(fits)
-            right.append(fits and all(found == wanted for wanted, found in readings))
-            for name, fit in (entry for item in matched for entry in item.items()):
-                attributes.setdefault(name, []).append(fit)
+            right.append(fits and all(actual == scene for scene, actual in readings))
+            for name, is_right in (entry for item in matched for entry in item.items()):
+                attributes.setdefault(name, []).append(is_right)
         scores = {"right kinds": kinds}
-        if attributes:  # small talk has no right answer
+        if attributes:  # small talk has no expected answer
             scores = {"all right": right, **scores, **attributes}
         return {name: bootstrap.of_mean(np.array(values)) for name, values in scores.items()}
 
 
 class MalformedSpans(Score):
-    """Number of signal tokens outside of whole signal spans, in the texts of replies."""
+    """Number of signal tokens outside of complete signal spans, in the texts of replies."""
 
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
         """``malformed spans``: a count, without an interval."""
@@ -108,32 +108,33 @@ def attribute_table(predictions: Sequence[Prediction], folder: Path) -> pd.DataF
     rows: list[dict[str, Any]] = []
     for prediction in predictions:
         about = {"task": prediction.task, "key": prediction.key, "caption": next(iter(prediction.references), "")}
-        for (kind, _), (wanted, found) in zip(prediction.expected, judged(prediction, folder)[1], strict=True):
-            rows += ({**about, "modality": kind, **row} for row in attribute_rows(wanted, found))
+        for (kind, _), (scene, actual) in zip(prediction.expected, judged(prediction, folder)[1], strict=True):
+            rows += ({**about, "modality": kind, **row} for row in attribute_rows(scene, actual))
     return pd.DataFrame(rows)
 
 
-def attribute_rows(wanted: Scene | Answer, found: Scene | Answer | None) -> list[dict[str, Any]]:
-    """A row per attribute (and object) of a scene, beside that of what was found, or of ``None``."""
-    asked, made = flat(wanted), flat(found) if found is not None and type(found) is type(wanted) else {}
-    objects = asked.get("objects", 1)
+def attribute_rows(expected: Scene | Answer, actual: Scene | Answer | None) -> list[dict[str, Any]]:
+    """A row per attribute (and object) of an expected scene, with the value of the actual scene."""
+    expected_values = flat(expected)
+    actual_values = flat(actual) if actual is not None and type(actual) is type(expected) else {}
+    objects = expected_values.get("objects", 1)
     rows = []
-    for name, value in asked.items():
+    for name, value in expected_values.items():
         values = value if isinstance(value, tuple) else (value,)
-        others = made.get(name)
+        others = actual_values.get(name)
         others = others if isinstance(others, tuple) else (others,)
-        # with another number of objects, they cannot be paired
+        # objects cannot be paired if their number differs
         others = others if len(others) == len(values) else (None,) * len(values)
-        for one, other in zip(values, others, strict=True):
+        for own, other in zip(values, others, strict=True):
             # the size of a growing object is None
-            right = bool(made) and one == other
+            right = bool(actual_values) and own == other
             shown = NOTHING if other is None and not right else str(other)
-            rows.append({"attribute": name, "wanted": str(one), "found": shown, "right": right, "objects": objects})
-    return [*rows, {"attribute": ALL, "wanted": "", "found": "", "right": found == wanted, "objects": objects}]
+            rows.append({"attribute": name, "wanted": str(own), "found": shown, "right": right, "objects": objects})
+    return [*rows, {"attribute": ALL, "wanted": "", "found": "", "right": actual == expected, "objects": objects}]
 
 
 def by_attribute(rows: pd.DataFrame) -> pd.DataFrame:
-    """Per modality and attribute: share ``right``, its standard ``error``, and the ``count`` it is of."""
+    """Per modality and attribute: share ``right``, its standard ``error``, and ``count``."""
     groups = rows.groupby(["modality", "attribute"], sort=False)["right"]
     shares = groups.agg(right="mean", count="size")
     shares["error"] = (shares["right"] * (1 - shares["right"]) / shares["count"]) ** 0.5
@@ -141,7 +142,7 @@ def by_attribute(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def confusion(rows: pd.DataFrame, modality: str, attribute: str) -> pd.DataFrame:
-    """Counts of the values that were asked for (index) and found (columns)."""
+    """Confusion matrix of expected values (index) and actual values (columns)."""
     chosen = rows[(rows["modality"] == modality) & (rows["attribute"] == attribute)]
     table = chosen.groupby(["wanted", "found"]).size().unstack(fill_value=0)
     # the same order on both sides puts right values on the diagonal

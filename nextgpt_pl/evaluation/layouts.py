@@ -1,4 +1,4 @@
-"""Captioned data sets in the layouts in which they are published: which medium has which reference captions."""
+"""Captioned data sets in their published layouts: media with reference captions."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class CaptionLayout(ABC):
 
     @abstractmethod
     def needed(self) -> list[Path]:
-        """Files and folders without which nothing can be read."""
+        """Required files and folders."""
 
     @abstractmethod
     def entries(self) -> Iterator[Captioned]:
-        """All entries, in the order of the data set; files need not be there."""
+        """All entries, in the order of the data set; media files need not exist."""
 
     def missing(self) -> list[str]:
-        """What of :meth:`needed` is not there."""
+        """Missing files and folders of :meth:`needed`."""
         return [str(path) for path in self.needed() if not path.exists()]
 
 
@@ -63,13 +63,13 @@ def _json(path: Path) -> Any:
 class CocoCaptions(CaptionLayout):
     """COCO: ``annotations/captions_val2014.json`` and ``val2014/*.jpg``.
 
-    Also of Flickr30K and NoCaps, which are passed around in COCO's format.
+    Also for Flickr30K and NoCaps in COCO's format.
 
     Args:
         root: folder of ``annotations`` and the images.
         annotations: the captions' file.
         images: the images' folder.
-        ids: a text file with one image id per line: the Karpathy test split, for example; all images without one.
+        ids: text file with one image id per line, such as the Karpathy test split; ``None``: all images.
 
     """
 
@@ -95,11 +95,11 @@ class CocoCaptions(CaptionLayout):
         captions: dict[int, list[str]] = {}
         for row in data["annotations"]:
             captions.setdefault(row["image_id"], []).append(row["caption"].strip())
-        wanted = set(self.ids.read_text().split()) if self.ids else None
+        ids = set(self.ids.read_text().split()) if self.ids else None
         for image in data["images"]:
-            found = captions.get(image["id"])
-            if found and (wanted is None or str(image["id"]) in wanted):
-                yield Captioned(str(image["id"]), f"{self.images}/{image['file_name']}", tuple(found))
+            texts = captions.get(image["id"])
+            if texts and (ids is None or str(image["id"]) in ids):
+                yield Captioned(str(image["id"]), f"{self.images}/{image['file_name']}", tuple(texts))
 
 
 class MsrVtt(CaptionLayout):
@@ -148,7 +148,7 @@ class AudioCaps(CaptionLayout):
         root: the folder.
         annotations: the table; a clip of the test split has five rows.
         sounds: folder of the sounds.
-        name: how their files are called; may use the columns of the table.
+        name: pattern of their file names, with columns of the table.
 
     """
 
@@ -165,7 +165,7 @@ class AudioCaps(CaptionLayout):
         return [self.annotations, self.root / self.sounds]
 
     def entries(self) -> Iterator[Captioned]:
-        """Clips in the order in which the table names them first."""
+        """Clips in the order of their first rows."""
         clips: dict[str, list[dict[str, str]]] = {}
         with self.annotations.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
@@ -197,7 +197,7 @@ class CaptionManifest(CaptionLayout):
         return [self.manifest]
 
     def entries(self) -> Iterator[Captioned]:
-        """One per line."""
+        """One entry per line."""
         for row in jsonl(self.manifest, ("file", "captions")):
             captions = row["captions"] if isinstance(row["captions"], list) else [row["captions"]]
             yield Captioned(str(row["file"]), str(row["file"]), tuple(str(c) for c in captions))
@@ -207,7 +207,7 @@ def jsonl(path: Path, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     """The objects of a JSONL file, each with the keys.
 
     Raises:
-        UserError: names the line.
+        UserError: a line is not an object with these keys; the message names the line.
 
     """
     for number, row in json_lines(path):

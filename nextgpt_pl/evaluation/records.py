@@ -21,17 +21,17 @@ FILE = "predictions.jsonl"
 
 @dataclass(frozen=True)
 class Prediction:
-    """One item of a task and what the model replied.
+    """One item of a task with the model's reply.
 
     Attributes:
         task: name of the task.
-        key: of the item, unique within the task.
+        key: key of the item, unique within the task.
         prompt: parts of the last question, ``{"type": "text", "text": ...}`` or ``{"type": "image"}``.
         reply: parts in order; a medium's ``file`` is a path below the predictions' folder. Media whose values are all
             equal (a black picture, silence) are marked as ``constant``.
-        references: right texts: captions, or answers of annotators.
-        reference: a right medium, ``{"type": ..., "file": ...}``; its file lies below the predictions' folder, or
-            below the task's own data folder where it has one.
+        references: reference texts: captions, or answers of annotators.
+        reference: reference medium, ``{"type": ..., "file": ...}``; its file is in the predictions' folder, or in the
+            task's data folder if it has one.
         expected: exact content in the pocket world: pairs of a kind and the attributes of a scene.
         failed: why a file of the item could not be read; the item then has no reply and no score. ``None`` otherwise.
 
@@ -58,14 +58,14 @@ class Prediction:
 
     @property
     def asked(self) -> str:
-        """The question for a person to read."""
+        """The question as readable text."""
         marks = {m.value: spec.placeholder for m, spec in MODALITIES.items()}
         return " ".join(p["text"] if p["type"] == "text" else marks[p["type"]] for p in self.prompt)
 
 
 def write_line(prediction: Prediction, file: Any) -> None:
-    """Add a prediction to an open file, at once: an interrupted run loses none."""
-    # halves of characters, which UTF-8 has no bytes for, as JSON writes them
+    """Append a prediction to an open file and flush it, so that an interrupted run loses none."""
+    # lone surrogates, which UTF-8 cannot encode, are escaped as in JSON
     line = json.dumps(asdict(prediction), ensure_ascii=False).encode("utf-8", "backslashreplace")
     file.write(line.decode("utf-8") + "\n")
     file.flush()
@@ -92,7 +92,7 @@ def _lines(file: Path) -> Iterator[Prediction]:
             yield Prediction(**json.loads(line))
         except (json.JSONDecodeError, TypeError) as error:
             if number == len(lines):
-                return  # the line that an interruption cut off: its item is answered anew
+                return  # truncated by an interruption; its item is answered again
             raise UserError(f"{file}: line {number} is no prediction ({error})") from error
 
 
@@ -107,5 +107,5 @@ def load_medium(folder: Path, part: Mapping[str, Any]) -> np.ndarray:
 
 
 def as_media(folder: Path, part: Mapping[str, Any]) -> Media:
-    """The same as a medium that encoders read."""
+    """A medium of a prediction as :class:`Media`."""
     return Media(Modality(part["type"]), inside(folder, str(part["file"])))

@@ -1,4 +1,4 @@
-"""The report of an evaluation: our numbers, reference numbers, and samples to look at, as Markdown and HTML."""
+"""The report of an evaluation: scores, reference scores and samples, as Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from nextgpt_pl.modality import Modality
 from nextgpt_pl.reports.document import Document, Heading, Medium, Table
 
 _HEADER = ("task", "score", "ours", "95% interval", "reference", "difference", "items")
-_SAMPLES = 4  # of each task
+_SAMPLES = 4  # samples per task
 
 
 def rows(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """One row per number, as text; what could not be computed says why."""
-    found: list[tuple[str, ...]] = []
+    """One row per score, as text; for scores that could not be computed, the reason."""
+    table_rows: list[tuple[str, ...]] = []
     for task, result in record["tasks"].items():
         for name, value in result["scores"].items():
             ours = Estimate(**value)
             interval = "" if ours.low is None else f"{ours.low:.4g} to {ours.high:.4g}"
             paper = result["paper"].get(name)
             theirs = ("", "") if paper is None else (f"{paper:g}", f"{ours.value - paper:+.4g}")
-            found.append((task, name, f"{ours.value:.4g}", interval, *theirs, str(ours.count)))
-        found += [(task, name, "not computed", why, "", "", "") for name, why in result["failed"].items()]
+            table_rows.append((task, name, f"{ours.value:.4g}", interval, *theirs, str(ours.count)))
+        table_rows += [(task, name, "not computed", why, "", "", "") for name, why in result["failed"].items()]
         if result.get("constant"):
             what = "constant media (black pictures, silence)"
-            found.append((task, "constant media", str(result["constant"]), what, "", "", str(result["items"])))
+            table_rows.append((task, "constant media", str(result["constant"]), what, "", "", str(result["items"])))
         skipped = result.get("skipped", {})
         if skipped:
             key, why = next(iter(skipped.items()))
-            found.append((task, "items skipped", str(len(skipped)), f"such as {key}: {why}", "", "", ""))
-    return found
+            table_rows.append((task, "items skipped", str(len(skipped)), f"such as {key}: {why}", "", "", ""))
+    return table_rows
 
 
 def write(record: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) -> Path:
-    """``report.md`` and ``report.html``; returns the latter. Videos are shown as GIFs in ``report/``."""
+    """Write ``report.md`` and ``report.html``, and return the latter; videos are GIFs in ``report/``."""
     document = Document("Evaluation", folder)
     document.add(Table(("setting", "value"), list(settings.items())), Heading("Scores"), Table(_HEADER, rows(record)))
     predictions = records.read(folder)
@@ -61,7 +61,7 @@ def _cells(prediction: Prediction, parts: int, folder: Path) -> list[Any]:
 
 
 def _parts(prediction: Prediction, folder: Path) -> Iterator[str | Medium]:
-    """Text, and media that a browser shows: it plays no FFV1."""
+    """Texts, and media in formats of browsers, which do not support FFV1."""
     for part in prediction.reply:
         if part["type"] == "text":
             yield part["text"]

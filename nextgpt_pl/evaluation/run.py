@@ -1,4 +1,4 @@
-"""The two steps: :func:`predict` lets a model answer tasks, :func:`score` computes every number from what it wrote."""
+"""The two steps of evaluation: :func:`predict` writes a model's replies, :func:`score` computes scores from them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BATCH = 25
 
 
 def check_names(tasks: Sequence[Task]) -> None:
-    """Raises a :class:`UserError` where two tasks share a name: their predictions would mix."""
+    """Raise a :class:`UserError` if two tasks have the same name, since their predictions would mix."""
     names = [task.name for task in tasks]
     for name in names:
         if names.count(name) > 1:
@@ -39,10 +39,10 @@ def check_names(tasks: Sequence[Task]) -> None:
 
 
 def present(tasks: Sequence[Task]) -> tuple[list[Task], dict[str, list[str]]]:
-    """Tasks whose data are there, and of the others what is missing; all processes together."""
-    # where one process lacks them, none asks: all must take the same steps
+    """Tasks with complete data, and the missing files of the others. Collective."""
+    # a task is skipped if any rank lacks its data, since all ranks must take the same steps
     everywhere = all_gather_objects({task.name: task.missing() for task in tasks})
-    missing = {t.name: list(dict.fromkeys(file for one in everywhere for file in one[t.name])) for t in tasks}
+    missing = {t.name: list(dict.fromkeys(file for of_rank in everywhere for file in of_rank[t.name])) for t in tasks}
     return [t for t in tasks if not missing[t.name]], {name: files for name, files in missing.items() if files}
 
 
@@ -89,34 +89,34 @@ def predict(
 
 
 def _begin(folder: Path) -> list[Prediction]:
-    """What ``folder`` has already; leftovers of an interruption are cleared."""
+    """Existing predictions of ``folder``; files of an interrupted run are removed."""
     delete_abandoned(folder)
-    _drop_cut_line(folder / records.FILE)
+    _drop_truncated_line(folder / records.FILE)
     return records.read(folder) if (folder / records.FILE).is_file() else []
 
 
-def _drop_cut_line(file: Path) -> None:
-    """What an interruption left of a line must not join the next one."""
+def _drop_truncated_line(file: Path) -> None:
+    """Remove a truncated last line."""
     if file.is_file():
         data = file.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
+        complete = data.rfind(b"\n") + 1
+        if complete < len(data):
             with file.open("r+b") as handle:
-                handle.truncate(whole)
+                handle.truncate(complete)
 
 
 def numbered(task: Task) -> list[tuple[int, Item]]:
-    """The items that are asked, with their numbers."""
-    found = []
+    """The items of a task with their numbers, at most ``count``."""
+    items = []
     for number, item in enumerate(task.items()):
         if task.count is not None and number >= task.count:
             break
-        found.append((number, item))
-    return found
+        items.append((number, item))
+    return items
 
 
 def _batches(items: list[tuple[int, Item]]) -> list[list[tuple[int, Item]]]:
-    """Up to 25 neighbours that ask for the same media."""
+    """Batches of up to 25 consecutive items with the same modalities."""
     batches: list[list[tuple[int, Item]]] = []
     for entry in items:
         last = batches[-1] if batches else []
@@ -139,16 +139,16 @@ def _answer_readable(
         UserError: the model refuses the batch for another reason.
 
     """
-    found, asked = _without_faults(task, batch, question=False)
-    while asked:
+    predictions, remaining = _without_faults(task, batch, question=False)
+    while remaining:
         try:
-            return [*found, *_answer(model, task, asked, folder, temperature, seed)]
+            return [*predictions, *_answer(model, task, remaining, folder, temperature, seed)]
         except UserError:
-            failed, readable = _without_faults(task, asked, question=True)
+            failed, readable = _without_faults(task, remaining, question=True)
             if not failed:
                 raise
-            found, asked = [*found, *failed], readable
-    return found
+            predictions, remaining = [*predictions, *failed], readable
+    return predictions
 
 
 def _without_faults(
@@ -174,18 +174,18 @@ def _answer(
     model: Any, task: Task, batch: list[tuple[int, Item]], folder: Path, temperature: float, seed: int
 ) -> list[Prediction]:
     replies = task.answer(model, batch, temperature=temperature, seed=seed)
-    found = []
+    predictions = []
     for (number, item), reply in zip(batch, replies, strict=True):
         stem = f"{''.join(c if c.isalnum() else '_' for c in task.name)}/{number:05}"
         parts = [_written(part, folder, f"{stem}_{i}") for i, part in enumerate(reply)]
         reference = _reference(item, folder, f"{stem}_reference")
         references, expected = list(item.references), list(item.expected)
-        found.append(Prediction(task.name, item.key, _prompt(item), parts, references, reference, expected))
-    return found
+        predictions.append(Prediction(task.name, item.key, _prompt(item), parts, references, reference, expected))
+    return predictions
 
 
 def _reference(item: Item, folder: Path, name: str) -> dict[str, Any] | None:
-    """The right medium: a file of the task's data, or one that is written beside the reply's."""
+    """The reference medium: a file of the task's data, or a medium that is written to the folder."""
     if item.reference is None:
         return None
     if isinstance(item.reference, str):
@@ -195,7 +195,7 @@ def _reference(item: Item, folder: Path, name: str) -> dict[str, Any] | None:
 
 
 def _written(part: ReplyPart, folder: Path, name: str) -> dict[str, Any]:
-    """A part as it stands in the file; media are written without loss, or they would be measured with it."""
+    """A part as a record; media are written without loss, so that metrics do not measure compression."""
     if part.type == "text":
         return {"type": "text", "text": part.text or ""}
     modality = Modality(part.type)
@@ -212,7 +212,7 @@ def _written(part: ReplyPart, folder: Path, name: str) -> dict[str, Any]:
 
 
 def score(tasks: Sequence[Task], folder: Path) -> dict[str, Any]:
-    """Every number of every task that ``folder`` has predictions of; also written to ``scores.json``.
+    """Compute all scores of all tasks with predictions in ``folder``, and write them to ``scores.json``.
 
     A score that cannot be computed is listed with its reason; items that no score includes are listed too.
     """
@@ -227,7 +227,7 @@ def score(tasks: Sequence[Task], folder: Path) -> dict[str, Any]:
         for part in task.scores if own else ():
             try:
                 numbers |= part(own, folder, task.data_root or folder)
-            except (ValueError, UserError) as error:  # one number must not cost the others
+            except (ValueError, UserError) as error:  # an error of one score must not prevent the others
                 failed[type(part).__name__] = str(error)
         scores = {name: vars(value) for name, value in numbers.items()}
         results[task.name] = {

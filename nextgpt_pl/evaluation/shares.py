@@ -15,7 +15,7 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.utils.distributed import all_gather_objects, broadcast_object, rank
 
 T = TypeVar("T")
-_PATIENCE = timedelta(hours=12)  # timeout of collectives: generating a batch of videos takes long
+_TIMEOUT = timedelta(hours=12)  # of collectives, since generating a batch of videos takes long
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def joined() -> Iterator[str | None]:
     # torchrun already runs a store at that address
     method = "env://" if dist.is_torchelastic_launched() else address
     ranks = {"rank": environment.global_rank(), "world_size": environment.world_size()}
-    dist.init_process_group("gloo", init_method=method, timeout=_PATIENCE, **ranks)
+    dist.init_process_group("gloo", init_method=method, timeout=_TIMEOUT, **ranks)
     try:
         gpus = torch.cuda.device_count()
         yield f"cuda:{environment.local_rank() % gpus}" if gpus else None
@@ -41,12 +41,12 @@ def _environment() -> Any:
     """Lightning's cluster environment of the launch, if it has several processes."""
     from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
-    found: Any = None
+    environment: Any = None
     if TorchElasticEnvironment.detect():
-        found = TorchElasticEnvironment()
+        environment = TorchElasticEnvironment()
     elif int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and SLURMEnvironment.detect():
-        found = SLURMEnvironment()
-    return found if found is not None and found.world_size() > 1 else None
+        environment = SLURMEnvironment()
+    return environment if environment is not None and environment.world_size() > 1 else None
 
 
 def by_first(function: Callable[[], None]) -> None:
@@ -64,16 +64,16 @@ def by_first(function: Callable[[], None]) -> None:
 
 def together(function: Callable[[], list[T]]) -> list[T]:
     """The results of all ranks, in order; if one rank fails, all raise."""
-    found: list[T] = []
-    own: Exception | None = None
+    results: list[T] = []
+    failure: Exception | None = None
     try:
-        found = function()
+        results = function()
     except Exception as error:  # the other ranks wait in a collective and must be told
-        own = error
-    everyone = all_gather_objects((found, None if own is None else f"{type(own).__name__}: {own}"))
-    if own is not None:
-        raise own
-    for _, reason in everyone:
+        failure = error
+    all_results = all_gather_objects((results, None if failure is None else f"{type(failure).__name__}: {failure}"))
+    if failure is not None:
+        raise failure
+    for _, reason in all_results:
         if reason is not None:
             raise UserError(f"another rank failed: {reason}")
-    return [one for part, _ in everyone for one in part]
+    return [item for results_of_rank, _ in all_results for item in results_of_rank]

@@ -1,4 +1,4 @@
-"""Evaluation tasks: what is asked, what would be right, and which scores are taken."""
+"""Evaluation tasks: questions, references and scores."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Item:
 
     Attributes:
         key: unique within the task.
-        messages: the conversation up to the question, as the pipeline takes it.
-        modalities: media that the reply must hold; ``None`` leaves it to the model.
-        references: right texts.
-        reference: a right medium; a :class:`Media` is written beside the predictions, a text names a file below the
-            task's data folder.
+        messages: the conversation up to the question, for the pipeline.
+        modalities: media that the reply must contain; ``None``: the model decides.
+        references: reference texts.
+        reference: reference medium; a :class:`Media` is written to the predictions' folder, a string is the path of a
+            file in the task's data folder.
         expected: exact content in the pocket world.
 
     """
@@ -47,11 +47,11 @@ class Task(ABC):
     """A named set of questions with scores.
 
     Args:
-        name: of the task, in tables and files.
-        scores: what is computed from its predictions.
-        count: how many items at most; ``None`` for all.
-        max_new_tokens: longest reply.
-        paper: reference number by score name, such as the paper's; printed beside ours.
+        name: name of the task, in tables and files.
+        scores: scores of its predictions.
+        count: maximum number of items; ``None``: all.
+        max_new_tokens: maximum number of tokens of a reply.
+        paper: reference value by score name, such as the paper's, for the report.
 
     """
 
@@ -71,22 +71,22 @@ class Task(ABC):
         """All items, in a fixed order."""
 
     def missing(self) -> list[str]:
-        """Files and folders that the task needs and that are not there."""
+        """Missing files and folders of the task."""
         return []
 
     @property
     def data_root(self) -> Path | None:
-        """Where reference media lie, if not beside the predictions."""
+        """Folder of reference media; ``None``: the predictions' folder."""
         return None
 
     def answer(self, model: Any, batch: Sequence[tuple[int, Item]], *, temperature: float, seed: int) -> list[Reply]:
-        """Replies to neighbouring items that ask for the same media.
+        """Replies to consecutive items with the same modalities.
 
         Args:
             model: an :class:`~nextgpt_pl.pipeline.AnyToAny`.
             batch: pairs of the item's number in the task and the item.
             temperature: sampling temperature of the text.
-            seed: seed of media and text; the media of item n are drawn from ``seed + 10 * n``.
+            seed: seed of media and text; the seed of the media of item n is ``seed + 10 * n``.
 
         """
         modalities = batch[0][1].modalities
@@ -122,7 +122,7 @@ class _OfLayout(Task):
         self.data, self.prompt = data, prompt
 
     def missing(self) -> list[str]:
-        """Files of the data set that are not there."""
+        """Missing files of the data set."""
         return self.data.missing()
 
     @property
@@ -132,32 +132,32 @@ class _OfLayout(Task):
 
 
 class Captioning(_OfLayout):
-    """A medium in, a caption out."""
+    """Captioning of media."""
 
     def items(self) -> Iterator[Item]:
-        """One per medium."""
+        """One item per medium."""
         for entry in self.data.entries():
             medium = Media(self.data.modality, inside(self.data.root, entry.file))
             yield Item(entry.key, _ask(self.prompt, medium), (), entry.captions)
 
 
 class Generating(_OfLayout):
-    """The first caption in, a medium out; ``{caption}`` of the prompt stands for it."""
+    """Generation of media from their first caption, which replaces ``{caption}`` in the prompt."""
 
     def items(self) -> Iterator[Item]:
-        """One per medium."""
+        """One item per medium."""
         if "{caption}" not in self.prompt:
             raise UserError(f"prompt={self.prompt!r}: {{caption}} is not in it")
         for entry in self.data.entries():
-            asked = _ask(self.prompt.replace("{caption}", entry.captions[0]))
-            yield Item(entry.key, asked, (self.data.modality.value,), entry.captions[:1], entry.file)
+            messages = _ask(self.prompt.replace("{caption}", entry.captions[0]))
+            yield Item(entry.key, messages, (self.data.modality.value,), entry.captions[:1], entry.file)
 
 
 class Editing(Task):
-    """A medium and an instruction in, the changed medium out.
+    """Editing of media by an instruction.
 
-    No list of edits was ever published for the paper's editing tables, so they come from a JSONL file with, per line,
-    ``file``, ``instruction``, ``caption`` (of the result) and, where there is one, ``target`` (a file).
+    The list of edits of the paper's tables is not published. Edits are read from a JSONL file with ``file``,
+    ``instruction``, ``caption`` (of the result) and optionally ``target`` (a file) per line.
 
     Args:
         name: see :class:`Task`.
@@ -189,31 +189,31 @@ class Editing(Task):
         return self.root
 
     def missing(self) -> list[str]:
-        """The list of edits, if it is not there."""
+        """The file of edits, if it is missing."""
         return [] if self.edits.is_file() else [str(self.edits)]
 
     def items(self) -> Iterator[Item]:
-        """One per edit; without a target, the source is the reference."""
+        """One item per edit; without a target, the source medium is the reference."""
         for number, row in enumerate(jsonl(self.edits, ("file", "instruction", "caption"))):
             name = str(row["file"])
             modality = modality_of_file(name)
-            asked = _ask(str(row["instruction"]), Media(modality, inside(self.root, name)))
+            messages = _ask(str(row["instruction"]), Media(modality, inside(self.root, name)))
             reference = str(row.get("target", name))
-            yield Item(f"{number}/{name}", asked, (modality.value,), (str(row["caption"]),), reference)
+            yield Item(f"{number}/{name}", messages, (modality.value,), (str(row["caption"]),), reference)
 
 
 class QuestionAnswering(Task):
-    """A medium and a question in, a short answer out; VQAv2's format of questions and annotations.
+    """Short answers to questions about media, in VQAv2's format of questions and annotations.
 
     Args:
         name: see :class:`Task`.
-        root: folder of everything.
+        root: folder of all files.
         questions: JSON with ``questions``: ``question_id``, ``question`` and ``image_id`` (or ``video_id``,
             ``audio_id``).
         annotations: JSON with ``annotations``: ``question_id`` and ``answers``.
-        file: how a medium is called below ``root``: ``val2014/COCO_val2014_{id:012d}.jpg``.
+        file: pattern of media paths below ``root``, such as ``val2014/COCO_val2014_{id:012d}.jpg``.
         scores: see :class:`Task`.
-        prompt: ``{question}`` stands for the question.
+        prompt: prompt, in which ``{question}`` is replaced by the question.
         count: see :class:`Task`.
         paper: see :class:`Task`.
 
@@ -236,11 +236,11 @@ class QuestionAnswering(Task):
         self.questions, self.annotations = root / questions, root / annotations
 
     def missing(self) -> list[str]:
-        """Questions and annotations that are not there."""
+        """Missing files of questions and annotations."""
         return [str(path) for path in (self.questions, self.annotations) if not path.is_file()]
 
     def items(self) -> Iterator[Item]:
-        """One per question that has answers."""
+        """One item per question with answers."""
         answers = {row["question_id"]: row for row in json.loads(self.annotations.read_text())["annotations"]}
         for row in json.loads(self.questions.read_text())["questions"]:
             known = answers.get(row["question_id"])
@@ -250,5 +250,5 @@ class QuestionAnswering(Task):
             name = self.file.format(id=identity)
             medium = Media(Modality(modality_of_file(name)), inside(self.root, name))
             texts = tuple(a["answer"] if isinstance(a, dict) else str(a) for a in known["answers"])
-            asked = self.prompt.replace("{question}", row["question"])
-            yield Item(str(row["question_id"]), _ask(asked, medium), (), texts)
+            question_text = self.prompt.replace("{question}", row["question"])
+            yield Item(str(row["question_id"]), _ask(question_text, medium), (), texts)
