@@ -22,24 +22,24 @@ class _CacheCLI(ExperimentCLI):
     """The experiment's trainer, without logs, checkpoints and run folder."""
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Devices, nodes and accelerator as configured; the strategy is of no concern: nothing is trained."""
+        """Devices, nodes and accelerator as configured, without the strategy, since nothing is trained."""
         quiet = {"logger": False, "enable_checkpointing": False, "strategy": "auto", "callbacks": []}
         return LightningCLI.instantiate_trainer(self, **quiet, default_root_dir=tempfile.gettempdir())
 
 
 class _Filler(LightningModule):
-    """Predicts nothing: it has the stage compute what its cache lacks."""
+    """Computes the features that are missing in the stage's cache; predicts nothing."""
 
     def __init__(self, stage: Stage) -> None:
         super().__init__()
-        self.stage = [stage]  # not a child: its parts are loaded when they are needed, or never
+        self.stage = [stage]  # in a list, so that it is not a submodule and its parts are loaded on demand only
 
     def setup(self, stage: str) -> None:
-        """As for training."""
+        """Check the precision, as in training."""
         check_trainer_precision(self.trainer.precision)
 
     def predict_step(self, batch: Batch, _batch_idx: int) -> None:
-        """One batch."""
+        """Compute missing features of one batch."""
         self.stage[0].fill_cache(batch, self.device)
 
     def transfer_batch_to_device(self, batch: Batch, device: Any, _dataloader_idx: int) -> Batch:
@@ -47,7 +47,7 @@ class _Filler(LightningModule):
         return batch.to(device)
 
     def on_predict_end(self) -> None:
-        """Write the last shard, then see those of all processes."""
+        """Write the last shard, then open the shards of all ranks."""
         cache = self.stage[0].network.cache
         assert cache is not None
         cache.flush()
@@ -64,7 +64,7 @@ class _AllItems(LightningDataModule):
         self.data = data
 
     def predict_dataloader(self) -> Any:
-        """The share of this process."""
+        """The items of this rank."""
         assert self.trainer is not None
         return self.data.every_item(self.trainer.global_rank, self.trainer.world_size)
 
@@ -78,7 +78,7 @@ class _AllItems(LightningDataModule):
 
 
 def cache(argv: Sequence[str]) -> int:
-    """Fill the cache of ``-c FILE ...``; what is there already is not computed again.
+    """Fill the cache of ``-c FILE ...``; existing features are not computed again.
 
     Raises:
         UserError: the experiment has no cache.
@@ -86,12 +86,12 @@ def cache(argv: Sequence[str]) -> int:
     """
     cli = parsed(list(argv[1:]), cli_class=_CacheCLI, run=False)
     stage, data, trainer = cli.model, cli.datamodule, cli.trainer
-    found = stage.network.cache
-    if found is None:
+    feature_cache = stage.network.cache
+    if feature_cache is None:
         raise UserError("network.cache is not set: give --model.network.cache.folder=FOLDER, or set it in the YAML")
     data = _AllItems(data.with_renderer(stage.renderer, stage.reader))
     trainer.predict(_Filler(stage), datamodule=data, return_predictions=False)
     if trainer.is_global_zero:
-        for name, count in found.counts().items():
-            print(f"{found.folder}/{name}: {count} features")
+        for name, count in feature_cache.counts().items():
+            print(f"{feature_cache.folder}/{name}: {count} features")
     return 0

@@ -1,4 +1,4 @@
-"""``inspect``: one collated batch as a person reads it: tokens, what is learned, media slots, signal spans."""
+"""``inspect``: print one collated batch: tokens, labels, media slots, signal spans."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ def lines_of(batch: Batch, conversation: Conversation, colour: bool = True) -> l
 
 
 def _marks(batch: Batch, conversation: Conversation) -> dict[int, dict[int, tuple[int, str, str]]]:
-    """Per row and first position: last position, colour, and what stands there for a reader."""
-    found: dict[int, dict[int, tuple[int, str, str]]] = {}
+    """Per row and first position: last position, colour and displayed text."""
+    marks: dict[int, dict[int, tuple[int, str, str]]] = {}
     for modality, slots in batch.slots.items():
         for row, slot in slots:
             text = f"{MODALITIES[modality].placeholder[:-1]} x{slot.stop - slot.start}>"
-            found.setdefault(row, {})[slot.start] = (slot.stop, _SLOT, text)
+            marks.setdefault(row, {})[slot.start] = (slot.stop, _SLOT, text)
     for modality, spans in batch.spans.items():
         length = len(conversation.signal_ids[modality])
         for row, start, caption in zip(spans.rows.tolist(), spans.starts.tolist(), spans.captions, strict=True):
             text = f"[{MODALITIES[modality].signal_prefix}0..{length - 1}: {caption}]"
-            found.setdefault(row, {})[start] = (start + length, _SPAN, text)
-    return found
+            marks.setdefault(row, {})[start] = (start + length, _SPAN, text)
+    return marks
 
 
 def _row(

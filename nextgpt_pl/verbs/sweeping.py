@@ -1,4 +1,4 @@
-"""``sweep`` and ``ablate``: many runs by one command, offline; what is done already is not done again."""
+"""``sweep`` and ``ablate``: many runs by one command, offline; finished runs are skipped."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from nextgpt_pl.sweeps.runner import Runner
 from nextgpt_pl.sweeps.space import read_sweep
 from nextgpt_pl.verbs.command import call
 
-_BEHIND = "What stands behind -- is given to every run: ablate DIR --seeds 0,1 -- --trainer.max_steps=100"
+_EPILOG = "Arguments after -- are passed to every run: ablate DIR --seeds 0,1 -- --trainer.max_steps=100"
 
 
 def sweep(file: Path, count: int | None = None, root: Path = Path("outputs"), jobs: int = 1) -> int:
-    """Do the runs of a sweep in W&B's format (grid, random, bayes) without W&B's server.
+    """Run a sweep in W&B's format (grid, random, bayes) without W&B's server.
 
     Args:
         file: the sweep's YAML.
-        count: most runs to be done now; random and bayes need it, or run_cap in the YAML, and count those done before.
-        root: folder of all experiments; the runs lie in its sweeps/NAME.
-        jobs: runs at a time.
+        count: maximum number of runs now; random and bayes need it or run_cap in the YAML, and include finished runs.
+        root: folder of all experiments; the runs are in its sweeps/NAME.
+        jobs: number of parallel runs.
 
     """
-    found = read_sweep(file)
-    if found.early_terminate:
-        print(f"{file}: early_terminate is W&B's server's work; here every run goes on to its end")
-    runner = Runner(root, group_of(file), found.metric, jobs)
-    if found.method == "grid":
-        return runner.run(plan_grid(found), count=count)
-    total = found.run_cap or count
+    config = read_sweep(file)
+    if config.early_terminate:
+        print(f"{file}: early_terminate is supported by W&B's server only; here every run is completed")
+    runner = Runner(root, group_of(file), config.metric, jobs)
+    if config.method == "grid":
+        return runner.run(plan_grid(config), count=count)
+    total = config.run_cap or count
     if total is None:
-        raise UserError(f"a {found.method} search never ends: give --count, or run_cap in {file}")
-    return runner.run(plan_search(found, runner, total), search_names(total), count)
+        raise UserError(f"a {config.method} search never ends: give --count, or run_cap in {file}")
+    return runner.run(plan_search(config, runner, total), search_names(total), count)
 
 
 def ablate(
@@ -44,15 +44,15 @@ def ablate(
     count: int | None = None,
     arguments: Sequence[str] = (),
 ) -> int:
-    """Do the runs of a folder of ablations: base.yaml, and every other YAML laid over it, for each seed.
+    """Run a folder of ablations: base.yaml, and every other YAML on top of it, for each seed.
 
     Args:
-        folder: of the YAMLs, such as experiments/ablations.
-        seeds: separated by commas.
-        root: folder of all experiments; the runs lie in its ablations/NAME/seed-N.
-        jobs: runs at a time.
-        count: most runs to be done now.
-        arguments: of every run, such as --trainer.max_steps=100; on the command line, behind --.
+        folder: folder of the YAMLs, such as experiments/ablations.
+        seeds: seeds, separated by commas.
+        root: folder of all experiments; the runs are in its ablations/NAME/seed-N.
+        jobs: number of parallel runs.
+        count: maximum number of runs now.
+        arguments: arguments of every run, such as --trainer.max_steps=100; on the command line, after --.
 
     """
     try:
@@ -67,8 +67,8 @@ def main(argv: Sequence[str]) -> int:
     """Parse and run ``sweep`` or ``ablate``."""
     if argv[0] == "sweep":
         return call(sweep, argv, positional=["file"])
-    own, more = list(argv), []
+    own, run_arguments = list(argv), []
     if "--" in own:
         split = own.index("--")
-        own, more = own[:split], own[split + 1 :]
-    return call(ablate, own, positional=["folder"], epilog=_BEHIND, arguments=more)
+        own, run_arguments = own[:split], own[split + 1 :]
+    return call(ablate, own, positional=["folder"], epilog=_EPILOG, arguments=run_arguments)

@@ -1,4 +1,4 @@
-"""``chat`` and ``generate``: talk to a trained run in the terminal, media by file path in and out."""
+"""``chat`` and ``generate``: use a trained run in the terminal, with media as files."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def chat(
     max_new_tokens: int = 160,
     trust: Sequence[str] = (),
 ) -> None:
-    """Talk to a trained run; generated media are saved and named.
+    """Chat with a trained run; generated media are saved.
 
     Args:
         run: folder of the run.
-        out: folder of the media that are made.
-        seed: of sampling and noise; goes up by one with each reply.
-        temperature: 0 takes the likeliest token.
-        max_new_tokens: longest reply.
+        out: folder of the generated media.
+        seed: seed of sampling and noise; increased by one for each reply.
+        temperature: sampling temperature; 0 is greedy decoding.
+        max_new_tokens: maximum number of tokens of a reply.
         trust: dotted names of classes outside this package that the run may name, such as my_package.MyEncoder.
 
     """
@@ -79,9 +79,9 @@ def _answer(
 
 
 def content_of(line: str) -> list[dict[str, str]]:
-    """A typed line as parts: words that name a file of a known ending are media, whatever punctuation is behind them.
+    """A typed line as parts: words that are paths with a known extension are media; trailing punctuation is ignored.
 
-    An only medium goes in front of the text, where models of this kind have learned to look for it.
+    A single medium is put before the text, as in training data.
 
     Raises:
         UserError: a word looks like a medium's path, but there is no such file.
@@ -89,13 +89,13 @@ def content_of(line: str) -> list[dict[str, str]]:
     """
     try:
         words = shlex.split(line, posix=True) if any(q in line for q in "\"'") else line.split()
-    except ValueError:  # an apostrophe is no quotation
+    except ValueError:  # an apostrophe is not a quotation mark
         words = line.split()
-    read = [(word, _medium(word)) for word in words]
-    if sum(medium is not None for _, medium in read) == 1:
-        read.sort(key=lambda pair: pair[1] is None)  # stable: the medium, then the words in their order
+    parsed_words = [(word, _medium(word)) for word in words]
+    if sum(medium is not None for _, medium in parsed_words) == 1:
+        parsed_words.sort(key=lambda pair: pair[1] is None)  # stable: the medium, then the words in their order
     parts: list[dict[str, str]] = []
-    for word, medium in read:
+    for word, medium in parsed_words:
         if medium is not None:
             parts.append(medium)
         elif parts and parts[-1]["type"] == "text":
@@ -106,7 +106,7 @@ def content_of(line: str) -> list[dict[str, str]]:
 
 
 def _medium(word: str) -> dict[str, str] | None:
-    """The part that a word stands for if it is a medium's path."""
+    """The medium of a word; ``None`` if the word is not a medium's path."""
     name = word.rstrip(",;:.?!")
     try:
         modality = modality_of_file(name)
