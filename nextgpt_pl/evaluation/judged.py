@@ -68,7 +68,7 @@ def judged(prediction: Prediction, folder: Path) -> tuple[bool, list[Reading]]:
 
 
 class JudgedRight(Score):
-    """Shares of replies with everything right, with the right media, and per attribute, by the pocket world's judges."""
+    """Shares of replies with everything right, with the right media, and by attribute, by the pocket judges."""
 
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
         """``all right``, ``right kinds``, and one number per attribute of what was expected."""
