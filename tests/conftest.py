@@ -56,19 +56,20 @@ def pocket_tokenizer():
 
 @pytest.fixture
 def network():
-    """The pocket model, loaded; decoders read their diffusion networks only when asked to generate."""
+    """The pocket model, loaded. Decoders read their diffusion networks when they generate, and draw in two steps."""
     from functools import partial
+
+    import tiny
 
     from nextgpt_pl.llm import CausalLM
     from nextgpt_pl.modality import GENERATED
     from nextgpt_pl.model import NextGPT
-    from nextgpt_pl.pocket.parts import pocket_decoder
     from nextgpt_pl.projections import TransformerOutputProjection
 
     torch.manual_seed(0)
     return NextGPT(
         llm=CausalLM("pocket:llm"),
-        decoders={m.value: pocket_decoder(m) for m in GENERATED},
+        decoders={m.value: tiny.quick_decoder(m) for m in GENERATED},
         output_projection=partial(TransformerOutputProjection, width=32, layers=1, heads=4, dropout=0.0),
     )
 
