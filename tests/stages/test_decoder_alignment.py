@@ -170,7 +170,7 @@ def test_a_decoder_that_fails_to_draw_does_not_end_the_training(network, tmp_pat
 def test_a_validation_set_too_small_to_be_relative_to_is_reported(network, tmp_path):
     stage = DecoderAlignment(network, samples=0)
     data = CaptionedPairs([PocketWorld(train_size=2, val_size=1)], batch_size=6)
-    with pytest.warns(UserWarning, match="no val error of audio: .* at least 2 embeddings, it has 1"):
+    with pytest.warns(UserWarning, match="no val error of audio: .* at least 2 embeddings, got 1"):
         (found,) = _trainer(tmp_path, 1).validate(stage, datamodule=data, verbose=False)
     assert "val/loss" in found
     assert "val/relative_mse_image" not in found
