@@ -17,7 +17,7 @@ from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.sizing import costs
-from nextgpt_pl.sizing.costs import Cost
+from nextgpt_pl.sizing.measure import Cost
 
 Strategy = Literal["replicated", "sharded"]
 # a float32 weight, its gradient, and AdamW's two averages

@@ -18,8 +18,8 @@ from nextgpt_pl.losses import caption_alignment
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.sizing.budget import Workload
-from nextgpt_pl.sizing.costs import countable, fused
 from nextgpt_pl.sizing.live_bytes import LiveBytes
+from nextgpt_pl.sizing.measure import countable, fused
 
 
 def activation_peak(network: NextGPT, work: Workload, modality: Modality | None = None) -> int:

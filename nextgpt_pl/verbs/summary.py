@@ -14,8 +14,8 @@ from nextgpt_pl.model import NextGPT
 from nextgpt_pl.projections import GroupingInputProjection, LinearInputProjection
 from nextgpt_pl.sizing import budget
 from nextgpt_pl.sizing.budget import Workload
-from nextgpt_pl.sizing.costs import Cost
 from nextgpt_pl.sizing.fake_memory import activation_peak
+from nextgpt_pl.sizing.measure import Cost
 from nextgpt_pl.stages import DecoderAlignment
 from nextgpt_pl.stages.base import Stage
 from nextgpt_pl.verbs.command import helped, options_of

@@ -5,11 +5,11 @@ import pytest
 
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pocket.judges.text import judge_text
-from nextgpt_pl.pocket.world import talk
+from nextgpt_pl.pocket.world import chat, talk
 from nextgpt_pl.pocket.world.scenes import COLOURS, SHAPES, draw_scene, is_heldout
 
 
-@pytest.mark.parametrize("kind", [kind for kind, _ in talk.KINDS])
+@pytest.mark.parametrize("kind", [kind for kind, _ in chat.KINDS])
 def test_users_and_the_assistant_take_turns(kind):
     for seed in range(20):
         turns = kind(Random(seed), "train")
@@ -47,7 +47,7 @@ def test_every_sound_has_a_picture_of_its_own():
     assert len(set(seen.values())) == len(seen)
 
 
-@pytest.mark.parametrize(("kind", "modality"), [(talk.animate, Modality.VIDEO), (talk.picture, Modality.IMAGE)])
+@pytest.mark.parametrize(("kind", "modality"), [(chat.animate, Modality.VIDEO), (chat.picture, Modality.IMAGE)])
 def test_answers_name_all_attributes(kind, modality):
     for seed in range(30):
         (_, _), (_, answer) = kind(Random(seed), "train")

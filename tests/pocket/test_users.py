@@ -6,7 +6,7 @@ import pytest
 from nextgpt_pl.modality import GENERATED
 from nextgpt_pl.pocket.judges import text as judge_text
 from nextgpt_pl.pocket.judges.media import flat
-from nextgpt_pl.pocket.world import grammar, talk, users
+from nextgpt_pl.pocket.world import chat, grammar, users
 from nextgpt_pl.pocket.world.scenes import draw_scene, is_heldout
 
 _RELATION = {"left": "to the left of", "top": "above"}
@@ -55,7 +55,7 @@ def test_half_of_the_sentences_are_left_as_they_are():
 
 
 def test_other_words_for_small_talk_are_for_what_is_said():
-    said = {text for asked, _ in talk._SMALL_TALK for text in asked}
+    said = {text for asked, _ in chat._SMALL_TALK for text in asked}
     assert users._REWORDED.keys() <= said
     assert not said & {other for others in users._REWORDED.values() for other in others}
 

@@ -13,9 +13,9 @@ from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.parts import pocket_decoder
 from nextgpt_pl.sizing import budget
 from nextgpt_pl.sizing.budget import Workload
-from nextgpt_pl.sizing.costs import fused
 from nextgpt_pl.sizing.fake_memory import activation_peak
 from nextgpt_pl.sizing.live_bytes import LiveBytes
+from nextgpt_pl.sizing.measure import fused
 from nextgpt_pl.training.cli import build_model
 
 EXPERIMENTS = Path(__file__).parent.parent.parent / "experiments"

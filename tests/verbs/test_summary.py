@@ -9,7 +9,7 @@ from nextgpt_pl.__main__ import main
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.sizing import budget, costs
 from nextgpt_pl.sizing.budget import Workload
-from nextgpt_pl.sizing.costs import Cost
+from nextgpt_pl.sizing.measure import Cost
 from nextgpt_pl.training.cli import build_model
 from nextgpt_pl.verbs.summary import in_paper_form, parameter_lines
 

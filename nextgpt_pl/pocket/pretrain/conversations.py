@@ -8,9 +8,10 @@ from __future__ import annotations
 from random import Random
 
 from nextgpt_pl.modality import GENERATED
-from nextgpt_pl.pocket.world import grammar, talk, users
+from nextgpt_pl.pocket.world import chat, grammar, users
+from nextgpt_pl.pocket.world.chat import Exchange
 from nextgpt_pl.pocket.world.scenes import Split, draw_scene, pick
-from nextgpt_pl.pocket.world.talk import HERE, Exchange
+from nextgpt_pl.pocket.world.talk import HERE
 
 
 def request(rng: Random, split: Split) -> Exchange:
@@ -40,7 +41,7 @@ def request_both(rng: Random, split: Split) -> Exchange:
 
 def describe(rng: Random, split: Split) -> Exchange:
     """A scene in words, and a freely worded request for its description."""
-    return talk.describe(rng, split, users.question)
+    return chat.describe(rng, split, users.question)
 
 
 def beyond(rng: Random, split: Split) -> Exchange:
@@ -48,10 +49,10 @@ def beyond(rng: Random, split: Split) -> Exchange:
     return [("user", users.beyond(rng, split)), ("assistant", users.BEYOND)]
 
 
-KINDS: talk.Kinds = (*talk.KINDS, (request, 3), (few_words, 5), (request_both, 2), (describe, 2), (beyond, 2))
+KINDS: chat.Kinds = (*chat.KINDS, (request, 3), (few_words, 5), (request_both, 2), (describe, 2), (beyond, 2))
 
 
 def conversation(rng: Random, split: Split = "train") -> Exchange:
     """One random conversation with informal user messages."""
-    turns = talk.conversation(rng, split, KINDS)
+    turns = chat.conversation(rng, split, KINDS)
     return [(role, users.typed(text, rng) if role == "user" else text) for role, text in turns]

@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pocket.pretrain import conversations
 from nextgpt_pl.pocket.pretrain.loop import PretrainTask, save_half, train
-from nextgpt_pl.pocket.world import grammar, talk
+from nextgpt_pl.pocket.world import chat, grammar, talk
 from nextgpt_pl.pocket.world.scenes import Split, draw_scene, item_rng, pick
 from nextgpt_pl.utils.paths import pocket_weights
 
@@ -45,7 +45,7 @@ def train_tokenizer(seed: int = 0, texts: int = 20_000) -> Tokenizer:
         show_progress=False,
     )
     rng = Random(f"tokenizer/{seed}")
-    corpus = (text for _ in range(texts) for _, text in talk.conversation(rng))
+    corpus = (text for _ in range(texts) for _, text in chat.conversation(rng))
     tokenizer.train_from_iterator(corpus, trainer)
     return tokenizer
 

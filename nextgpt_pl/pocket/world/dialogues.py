@@ -16,7 +16,7 @@ from random import Random
 import numpy as np
 
 from nextgpt_pl.modality import GENERATED, Modality
-from nextgpt_pl.pocket.world import grammar, talk, users
+from nextgpt_pl.pocket.world import chat, grammar, talk, users
 from nextgpt_pl.pocket.world.items import rendered
 from nextgpt_pl.pocket.world.render import render
 from nextgpt_pl.pocket.world.scenes import Answer, ImageScene, Scene, Split, draw_scene, is_heldout, pick, told_apart
@@ -167,7 +167,7 @@ def _beyond(rng: Random, split: Split) -> Turn:
 
 def _chat(rng: Random, split: Split) -> Turn:
     """A conversation of text only."""
-    kinds = (talk.repeat, talk.paraphrase, talk.ask, talk.small_talk, talk.small_talk)
+    kinds = (chat.repeat, chat.paraphrase, chat.ask, chat.small_talk, chat.small_talk)
     turns = pick(rng, kinds)(rng, split)
     return tuple(Message(role, (TextPart(text),)) for role, text in turns), ()  # type: ignore[arg-type]
 

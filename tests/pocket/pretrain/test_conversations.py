@@ -5,10 +5,10 @@ import pytest
 from nextgpt_pl.modality import GENERATED
 from nextgpt_pl.pocket.judges import text as judge_text
 from nextgpt_pl.pocket.pretrain import conversations
-from nextgpt_pl.pocket.world import talk, users
+from nextgpt_pl.pocket.world import chat, users
 from nextgpt_pl.pocket.world.scenes import pick
 
-_OWN = [kind for kind, _ in conversations.KINDS if kind.__module__ != talk.__name__]
+_OWN = [kind for kind, _ in conversations.KINDS if kind.__module__ != chat.__name__]
 
 
 @pytest.mark.parametrize("kind", _OWN)
