@@ -167,7 +167,7 @@ def test_the_pipelines_options_are_checked_before_it_writes():
     for options, message in (
         ({"image": {"num_inference_stepz": 2}}, "did you mean 'num_inference_steps'"),
         ({"image": 5}, "image=5: expected a dictionary"),
-        ({"video": {"num_frames": 8}}, "video: there is no decoder"),
+        ({"video": {"num_frames": 8}}, "video: sampling arguments for a modality without decoder"),
     ):
         with pytest.raises(UserError, match=message):
             chat.batch([[{"role": "user", "content": "Draw."}]], **options)
