@@ -17,7 +17,14 @@ from nextgpt_pl.evaluation import bootstrap
 from nextgpt_pl.evaluation.bootstrap import Estimate
 from nextgpt_pl.evaluation.records import Prediction, as_media
 from nextgpt_pl.metrics import captions as caption_metrics
-from nextgpt_pl.metrics.distributions import frechet_distance, inception_score, kernel_distance, kernel_error
+from nextgpt_pl.metrics.distributions import (
+    check_moments,
+    frechet_distance,
+    inception_score,
+    kernel_distance,
+    kernel_error,
+    similarity,
+)
 from nextgpt_pl.metrics.extractors import Extractor
 from nextgpt_pl.metrics.tokens import tokenize
 
@@ -144,8 +151,7 @@ class Frechet(_OfFeatures):
         """From unbiased covariances."""
         ours, theirs = self._features(predictions, folder)[0], self._references(predictions, data)
         for features, which in ((ours, "generated"), (theirs, "reference")):
-            if float(features.var(0).sum()) <= 1e-12 * float(features.square().mean(0).sum()):
-                raise ValueError(f"{self.name}: all {len(features)} {which} media have the same features")
+            check_moments(len(features), torch.cov(features.T), features.square().sum(1).mean(), which)
         fixed = theirs.mean(0), torch.cov(theirs.T)
 
         def distance(chosen: np.ndarray) -> float:
@@ -198,8 +204,6 @@ class Inception(_OfFeatures):
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
         """Mean over the splits, plus and minus 1.96 standard deviations; a single split has no interval."""
         ours = self._features(predictions, folder)[0]
-        if len(ours) < self.splits:
-            raise ValueError(f"{self.name}: {len(ours)} items for {self.splits} splits")
         mean, std = (float(v) for v in inception_score(ours, self.splits))
         return {self.name: bootstrap.of_error(mean, std if self.splits > 1 else None, len(ours))}
 
@@ -230,10 +234,7 @@ class Similarity(_OfFeatures):
             theirs = self.extractor.captions([p.references[0] for p in shown]).double()
         else:
             theirs = self._references(shown, data)
-        if len(theirs) != len(ours):
-            raise ValueError(f"{self.name}: {len(ours)} media, but {len(theirs)} references")
-        cosine = torch.nn.functional.cosine_similarity(ours, theirs, dim=1)
-        return {self.name: bootstrap.of_mean((100 * cosine).clamp(min=0).numpy())}
+        return {self.name: bootstrap.of_mean(similarity(ours, theirs).numpy())}
 
 
 class MelCepstral(Score):
@@ -241,7 +242,7 @@ class MelCepstral(Score):
 
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
         """``MCD`` in decibels, frames aligned by dynamic time warping."""
-        from nextgpt_pl.metrics.item_scores import mel_cepstral_distances
+        from nextgpt_pl.metrics.mel_cepstral import mel_cepstral_distances
 
         found = [(_first(p, p.reference["type"]), p.reference) for p in predictions if p.reference]
         pairs = [(made, reference) for made, reference in found if made is not None]

@@ -2,12 +2,10 @@
 
 from nextgpt_pl.metrics.alignment import AlignmentQuality
 from nextgpt_pl.metrics.caption_scores import CaptionScores
-from nextgpt_pl.metrics.item_scores import JudgedAttributes, MelCepstralDistance, VqaAccuracy
 from nextgpt_pl.metrics.media_scores import (
     FrechetDistance,
     InceptionScore,
     KernelDistance,
-    PairedKL,
     PairedSimilarity,
 )
 
@@ -16,10 +14,6 @@ __all__ = [
     "CaptionScores",
     "FrechetDistance",
     "InceptionScore",
-    "JudgedAttributes",
     "KernelDistance",
-    "MelCepstralDistance",
-    "PairedKL",
     "PairedSimilarity",
-    "VqaAccuracy",
 ]

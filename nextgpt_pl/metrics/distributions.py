@@ -1,8 +1,8 @@
-"""Distances between sets of features, and scores of classifier outputs, as pure functions in float64.
+"""Scores of features and classifier outputs as pure functions in float64.
 
 The Frechet distance is FID on Inception features (Heusel et al. 2017), FVD on I3D's, FAD on VGGish's, FD on PANNs'.
-The kernel distance is KID (Binkowski et al. 2018), the inception score that of Salimans et al. 2016, and the KL
-divergence of paired sounds AudioLDM's (Liu et al. 2023). Shapes: N and M items, D features, C classes.
+The kernel distance is KID (Binkowski et al. 2018), the inception score that of Salimans et al. 2016.
+Shapes: N and M items, D features, C classes.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-_EPSILON = 1e-6  # added before the logarithm, as in audioldm_eval
 
 
 def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> Tensor:
@@ -107,7 +105,12 @@ def inception_score(logits: Tensor, splits: int = 10) -> tuple[Tensor, Tensor]:
     >>> round(mean.item(), 4), deviation.item()
     (4.0, 0.0)
 
+    Raises:
+        ValueError: there are fewer items than splits.
+
     """
+    if len(logits) < splits:
+        raise ValueError(f"at least {splits} items are needed for {splits} splits, got {len(logits)}")
     scores = []
     for part in logits.double().tensor_split(splits):
         log_p = part.log_softmax(1)
@@ -117,13 +120,32 @@ def inception_score(logits: Tensor, splits: int = 10) -> tuple[Tensor, Tensor]:
     return values.mean(), values.std(correction=0)
 
 
-def paired_kl(logits: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    """KL divergence of each reference's classes from its counterpart's, both ``(N, C)``: by softmax and by sigmoid.
+def similarity(features_a: Tensor, features_b: Tensor) -> Tensor:
+    """100 x cosine similarity of rows of equal index ``(N,)``, at least 0; both arguments ``(N, D)``.
 
-    The sigmoid variant treats each class as binary and sums over classes, for multi-label audio taggers.
+    Raises:
+        ValueError: the shapes differ.
+
     """
-    a, b = logits.double(), reference.double()
-    divergences = []
-    for p, q in ((a.softmax(1), b.softmax(1)), (a.sigmoid(), b.sigmoid())):
-        divergences.append(F.kl_div((p + _EPSILON).log(), q, reduction="none").sum() / len(p))
-    return divergences[0], divergences[1]
+    if features_a.shape != features_b.shape:
+        raise ValueError(f"features {tuple(features_a.shape)} against {tuple(features_b.shape)}")
+    return (100 * F.cosine_similarity(features_a, features_b, dim=1)).clamp(min=0)
+
+
+def check_moments(count: int, covariance: Tensor, mean_square: Tensor, what: str) -> None:
+    """Check that a set of features has a distribution.
+
+    Args:
+        count: number of items.
+        covariance: ``(D, D)``.
+        mean_square: mean squared norm of the features.
+        what: name of the items in the message, such as ``generated``.
+
+    Raises:
+        ValueError: there are fewer than two items, or their features are equal.
+
+    """
+    if count < 2:
+        raise ValueError(f"at least 2 {what} items are needed, got {count}")
+    if covariance.trace() <= 1e-12 * mean_square:
+        raise ValueError(f"all {count} {what} items have equal features")

@@ -11,10 +11,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torchmetrics import Metric
 
-from nextgpt_pl.metrics.distributions import frechet_distance, inception_score, kernel_distance, paired_kl
+from nextgpt_pl.metrics.distributions import (
+    check_moments,
+    frechet_distance,
+    inception_score,
+    kernel_distance,
+    similarity,
+)
 
 Extractor = Callable[[Any], Tensor]
 
@@ -100,11 +105,9 @@ class FrechetDistance(FeatureMetric):
 
     def _moments(self, index: int) -> tuple[Tensor, Tensor]:
         count, name = self.count[index], ("generated", "real")[index]
-        self._enough(int(count), 2, f"{name} items")
         mean = self.total[index] / count
         covariance = (self.products[index] - count * mean.outer(mean)) / (count - 1)
-        if covariance.trace() <= 1e-12 * self.products[index].trace() / count:
-            raise ValueError(f"{self._name}: all {int(count)} {name} items have equal features")
+        check_moments(int(count), covariance, self.products[index].trace() / count, name)
         return mean, covariance
 
     def compute(self) -> Tensor:
@@ -190,41 +193,8 @@ class InceptionScore(FeatureMetric):
 
         """
         logits = _joined(self.logits)
-        self._enough(len(logits), self.splits, f"items for {self.splits} splits")
         mean, std = inception_score(logits, self.splits)
         return {"mean": mean, "std": std}
-
-
-class PairedKL(FeatureMetric):
-    """KL divergence of class probabilities between generated media and their own references (AudioLDM's KL)."""
-
-    generated: list[Tensor]
-    reference: list[Tensor]
-
-    def __init__(self, extractor: Extractor | None = None, **kwargs: Any) -> None:
-        super().__init__(extractor, **kwargs)
-        for name in ("generated", "reference"):
-            self.add_state(name, [], dist_reduce_fx="cat")
-
-    def update(self, generated: Any, reference: Any) -> None:
-        """Add pairs; both arguments have the same order."""
-        pair = self.features(generated), self.features(reference)
-        if pair[0].shape != pair[1].shape:
-            raise ValueError(f"{self._name}: {tuple(pair[0].shape)} against references {tuple(pair[1].shape)}")
-        self.generated.append(pair[0])
-        self.reference.append(pair[1])
-
-    def compute(self) -> dict[str, Tensor]:
-        """``softmax`` and ``sigmoid``.
-
-        Raises:
-            ValueError: there is no pair.
-
-        """
-        generated = _joined(self.generated)
-        self._enough(len(generated), 1, "pair")
-        softmax, sigmoid = paired_kl(generated, _joined(self.reference))
-        return {"softmax": softmax, "sigmoid": sigmoid}
 
 
 class PairedSimilarity(FeatureMetric):
@@ -259,9 +229,7 @@ class PairedSimilarity(FeatureMetric):
     def update(self, media: Any, others: Any) -> None:
         """Add pairs; both arguments have the same order."""
         a, b = self.features(media), self.features(others, self._others[0])
-        if a.shape != b.shape:
-            raise ValueError(f"{self._name}: features {tuple(a.shape)} against {tuple(b.shape)}")
-        self.total += (100 * F.cosine_similarity(a, b, dim=1)).clamp(min=0).sum()
+        self.total += similarity(a, b).sum()
         self.count += len(a)
 
     def compute(self) -> Tensor:
