@@ -1,4 +1,4 @@
-"""Kill a small run at random moments, start it again each time, and compare with a run that was left alone.
+"""Kill a small run at random moments, restart it each time, and compare it with an uninterrupted run.
 
 python benchmarks/kill_and_resume.py [--kills 10] [--seed 0]
 """
@@ -58,16 +58,16 @@ def until(process: subprocess.Popen[str], text: str) -> bool:
 
 
 def finish(process: subprocess.Popen[str]) -> None:
-    """Wait for a run that is left alone."""
+    """Wait for an uninterrupted run."""
     output = process.communicate(timeout=3600)[0]
     if process.returncode:
         raise RuntimeError(f"the run failed:\n{output[-3000:]}")
 
 
 def steps_saved(run: Path) -> int:
-    """Of the newest checkpoint that is whole; reading any that is there must succeed."""
-    found = [torch.load(p, weights_only=True)["global_step"] for p in (run / "checkpoints").glob("step_*.ckpt")]
-    return max(found, default=0)
+    """Step of the newest checkpoint; every existing checkpoint must be readable."""
+    steps = [torch.load(p, weights_only=True)["global_step"] for p in (run / "checkpoints").glob("step_*.ckpt")]
+    return max(steps, default=0)
 
 
 def kill_at_random(folder: Path, kills: int, seed: int, extra: list[str]) -> bool:

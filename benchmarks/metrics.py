@@ -42,7 +42,7 @@ def main() -> None:
     results = {i: [" ".join(c)] for i, c in enumerate(candidates)}
     truths = {i: [" ".join(r) for r in refs] for i, refs in enumerate(references)}
     ours, theirs = [], []
-    for _ in range(arguments.repeats):  # in turns: what else the machine does meets both
+    for _ in range(arguments.repeats):  # alternating, so that other load on the machine affects both
         started = time.perf_counter()
         score = float(cider_d(candidates, references).mean())
         ours.append(time.perf_counter() - started)

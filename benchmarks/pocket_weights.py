@@ -1,4 +1,4 @@
-"""How long the pocket weights take to load, and each decoder to draw a batch of 8.
+"""Time to load the pocket weights, and to generate a batch of 8 with each decoder.
 
 Run: python benchmarks/pocket_weights.py
 """
@@ -24,7 +24,7 @@ def _seconds(function: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    """Print seconds, and each as a share of the whole."""
+    """Print seconds, and each part as a share of the total."""
     # imports are not loading, and both packages import a class's code when it is first named
     from diffusers import AudioLDMPipeline, StableDiffusionPipeline, TextToVideoSDPipeline  # noqa: F401
     from transformers import ClapTextModelWithProjection, CLIPTextModel, LlamaForCausalLM, SpeechT5HifiGan  # noqa: F401

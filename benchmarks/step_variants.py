@@ -1,8 +1,8 @@
-"""What the benchmark of training steps compares: our step, a plain reference, and two limits, on random models.
+"""Variants of training steps for the benchmark: the package's step, a plain reference and two limits, on random models.
 
-The reference does what the official code does: the encoder and its preprocessing in every step, sample by sample;
-logits of all positions; all hidden states kept; signal tokens gathered sample by sample; in stage 2 the whole embedding
-and head trained, of which the signal tokens' rows are meant.
+The reference computes as the official code: it runs the encoder and its preprocessing in every step, sample by sample,
+computes logits of all positions, keeps all hidden states, gathers signal tokens sample by sample, and trains the full
+embedding and head in stage 2.
 """
 
 from __future__ import annotations

@@ -15,20 +15,20 @@ _MOST_SIGNAL_TOKENS = 4096  # of one medium; a span of them must fit the LLM's c
 
 
 def signal_counts(counts: Mapping[str, int], media: ReplyMedia) -> dict[Modality, int]:
-    """Signal tokens per modality that can be generated: those of the YAML, else the paper's.
+    """Number of signal tokens per generated modality: that of the YAML, or the paper's.
 
     Raises:
-        UserError: a name is no modality, or a number is out of bounds.
+        UserError: a name is not a modality, or a number is out of bounds.
 
     """
-    found = {m: MODALITIES[m].num_signal_tokens for m in GENERATED}
+    token_counts = {m: MODALITIES[m].num_signal_tokens for m in GENERATED}
     for name, count in counts.items():
         if not 1 <= count <= _MOST_SIGNAL_TOKENS:
             raise UserError(f"num_signal_tokens.{name}={count}: from 1 to {_MOST_SIGNAL_TOKENS} tokens ask for one")
-        found[modality_of(name, "num_signal_tokens")] = count
-    for modality, count in found.items():
+        token_counts[modality_of(name, "num_signal_tokens")] = count
+    for modality, count in token_counts.items():
         media.check_count(modality, count)
-    return found
+    return token_counts
 
 
 def with_separator(

@@ -35,14 +35,14 @@ def print_results(folder: Path) -> None:
     from nextgpt_pl.reports import Run
     from nextgpt_pl.reports.run_page import final_validation, write_run_page
 
-    found = Run(folder)
+    trained_run = Run(folder)
     try:
-        values = final_validation(found)
+        values = final_validation(trained_run)
         if values:
             width = max(map(len, values))
             print("\n".join(["final validation:", *(f"  {name:<{width}}  {v:.4g}" for name, v in values.items())]))
-        page = write_run_page(found)
-    except Exception as error:  # whatever is wrong with it
+        page = write_run_page(trained_run)
+    except Exception as error:  # any error of the page must not fail the training
         print(f"{folder}: the page could not be written: {error}", file=sys.stderr)
     else:
         if page is not None:
