@@ -61,6 +61,15 @@ def test_imports_point_one_way(layer):
     assert not {(name, other) for name, file in files.items() for other in _imports(file) if _layer(other) in above}
 
 
+def test_no_function_of_a_package_has_the_name_of_a_module_in_it():
+    """Importing the module would replace the function."""
+    for file in PACKAGE.rglob("__init__.py"):
+        own = {
+            node.name for node in ast.parse(file.read_text()).body if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        }
+        assert not own & {f.stem for f in file.parent.iterdir()}, file
+
+
 def test_the_model_and_its_pipeline_hold_no_training_code():
     files = {name: file for name, file in _modules().items() if _layer(name) in WITHOUT_LIGHTNING}
     imports = re.compile(r"^\s*(from|import) lightning", re.MULTILINE)

@@ -69,12 +69,12 @@ def test_the_switches_reach_every_layer_and_projection(tiny_models, monkeypatch)
     network = tiny.network(tiny_models)
     network.compile_projections = True
     called = []
-    monkeypatch.setattr("nextgpt_pl.model.compile_module", called.append)
+    monkeypatch.setattr("nextgpt_pl.projections.build.compile_module", called.append)
     network.load()
     assert called == [*network.output_projections.values(), *network.input_projections.values()]
 
 
 def test_nothing_is_compiled_by_default(tiny_models, monkeypatch):
     monkeypatch.setattr(torch, "compile", partial(pytest.fail, "compiled"))
-    monkeypatch.setattr("nextgpt_pl.model.compile_module", partial(pytest.fail, "compiled"))
+    monkeypatch.setattr("nextgpt_pl.projections.build.compile_module", partial(pytest.fail, "compiled"))
     tiny.network(tiny_models).load()

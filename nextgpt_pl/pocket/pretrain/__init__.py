@@ -91,7 +91,7 @@ def sheet(out: Path = Path("outputs/pocket_sheet.png"), seed: int = 0) -> None:
         seed: seed of the noise.
 
     """
-    from nextgpt_pl.pocket.pretrain.sheet import draw_sheet
+    from nextgpt_pl.pocket.pretrain.contact_sheet import draw_sheet
 
     draw_sheet(out, seed)
     print(f"contact sheet: {out}")
