@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from markupsafe import Markup
 
 from nextgpt_pl.evaluation import records
 from nextgpt_pl.evaluation.pocket import PocketRoute
@@ -15,7 +16,7 @@ from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.media.writing import save
 from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.pipeline import AnyToAny
-from nextgpt_pl.reports.document import Medium
+from nextgpt_pl.reports.document import Medium, html_blocks
 from nextgpt_pl.samples import Media
 
 #: routes of all kinds of any-to-any replies
@@ -29,7 +30,7 @@ def dialogues(
     first: int = 1000,
     inline: bool = False,
     trust: Sequence[str] = (),
-) -> list[str]:
+) -> list[Markup]:
     """A section of HTML per route; media are written to ``folder/media``.
 
     Args:
@@ -50,26 +51,24 @@ def dialogues(
     with TemporaryDirectory() as name:
         predict(model, tasks, Path(name), temperature=0.0, seed=0)
         for number, (task, prediction) in enumerate(zip(tasks, records.read(Path(name)), strict=True)):
-            lines = [f"<h3>{html.escape(task.route)}</h3>"]
+            lines = [html_blocks().subheading(task.route)]
             messages = next(task.items()).messages
             parts = [(message["role"], part) for message in messages for part in message["content"]]
             for index, (role, part) in enumerate(parts):
-                lines.append(_turn(role, _shown(part, part.get(part["type"]), media / f"{number}_{index}_in", page)))
+                lines.append(
+                    html_blocks().turn(role, _shown(part, part.get(part["type"]), media / f"{number}_{index}_in", page))
+                )
             for index, part in enumerate(prediction.reply):
                 shown = part["text"] if part["type"] == "text" else records.as_media(Path(name), part)
-                lines.append(_turn("model", _shown(part, shown, media / f"{number}_{index}_out", page)))
-            sections.append("\n".join(lines))
+                lines.append(html_blocks().turn("model", _shown(part, shown, media / f"{number}_{index}_out", page)))
+            sections.append(Markup("\n").join(lines))
     return sections
 
 
-def _turn(role: str, content: str) -> str:
-    return f"<div class='turn {role}'><b>{role}:</b> {content}</div>"
-
-
 def _shown(part: Mapping[str, Any], shown: str | Media, stem: Path, page: Path | None) -> str:
-    """A part as HTML; media are written beside the page."""
+    """A part as text or as HTML of a medium; media are written beside the page."""
     if isinstance(shown, str):
-        return html.escape(shown)
+        return shown
     if part.get("caption") is not None:  # of an earlier reply, which the prompt holds as signal tokens
         return f"[the {shown.modality} of the reply before]"
     array, rate = array_of(shown)

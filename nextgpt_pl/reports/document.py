@@ -43,8 +43,8 @@ class Medium:
         """An image, or an audio player; without a folder, the data are embedded in the page."""
         source = _data(self.file) if folder is None else relative(self.file, folder)
         if modality_of_file(self.file.name) is Modality.AUDIO:
-            return _blocks().sound(source)
-        return _blocks().picture(source, self.words)
+            return html_blocks().sound(source)
+        return html_blocks().picture(source, self.words)
 
 
 @dataclass(frozen=True)
@@ -128,21 +128,21 @@ def markdown_table(header: Sequence[Any], rows: Iterable[Sequence[Any]], folder:
 
 def _html(block: Block, folder: Path) -> Markup:
     if isinstance(block, str):
-        return _blocks().text(block)
+        return html_blocks().text(block)
     if isinstance(block, Heading):
-        return _blocks().heading(block.text)
+        return html_blocks().heading(block.text)
     return block.html(folder) if isinstance(block, Medium) else html_table(block.header, block.rows, folder)
 
 
 def html_table(header: Sequence[Any], rows: Iterable[Sequence[Any]], folder: Path = Path()) -> Markup:
     """A table; text is escaped, media are named relative to ``folder``."""
-    return _blocks().table(header, rows, folder)
+    return html_blocks().table(header, rows, folder)
 
 
-def html_page(title: str, sections: Iterable[str]) -> str:
-    """A complete page without external files; the sections are HTML."""
+def html_page(title: str, sections: Iterable[Markup]) -> str:
+    """A complete page without external files; a section that is not :class:`Markup` is escaped."""
     page = _templates().get_template("page.html")
-    return page.render(title=title, style=Markup(STYLE), sections=map(Markup, sections))
+    return page.render(title=title, style=Markup(STYLE), sections=sections)
 
 
 @cache
@@ -160,7 +160,7 @@ def _templates() -> Environment:
     return templates
 
 
-def _blocks() -> Any:
+def html_blocks() -> Any:
     """The macros of ``blocks.html`` as functions that return :class:`Markup`."""
     return _templates().get_template("blocks.html").module
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from nextgpt_pl.evaluation.gallery import dialogues
 from nextgpt_pl.modality import GENERATED
 from nextgpt_pl.reports import Run
-from nextgpt_pl.reports.document import Medium, html_page, html_table
+from nextgpt_pl.reports.document import Medium, html_blocks, html_page, html_table
 from nextgpt_pl.reports.figures import run_curves
 from nextgpt_pl.reports.samples import said
 from nextgpt_pl.verbs.score import RESULTS, table_rows
@@ -49,34 +51,42 @@ def write_page(tour: Tour, record: Mapping[str, Any]) -> Path:
     sections = [_scores(tour, record), _times(tour)]
     for stage, folder in tour.runs.items():
         run = Run(folder)
-        sections += [f"<h2>{_TITLES[stage]}</h2>", _curves(tour, stage, run), _captions(run), _samples(tour, run)]
-    sections += ["<h2>Dialogues</h2>", *dialogues(tour.runs["instruct"], tour.folder)]
+        sections += [
+            html_blocks().heading(_TITLES[stage]),
+            _curves(tour, stage, run),
+            _captions(run),
+            _samples(tour, run),
+        ]
+    sections += [html_blocks().heading("Dialogues"), *dialogues(tour.runs["instruct"], tour.folder)]
     page = tour.folder / "index.html"
     page.write_text(html_page("nextgpt_pl tour", sections), encoding="utf-8")
     return page
 
 
-def _scores(tour: Tour, record: Mapping[str, Any]) -> str:
+def _scores(tour: Tour, record: Mapping[str, Any]) -> Markup:
     report = (tour.runs["instruct"] / RESULTS.parent / "report.html").resolve()
-    about = "Held-out dialogues, read by exact judges."
-    if report.is_relative_to(tour.folder.resolve()):
-        about += f" <a href='{report.relative_to(tour.folder.resolve()).as_posix()}'>More numbers, and samples.</a>"
-    return f"<h2>Scores</h2><p>{about}</p>" + html_table(("route", "measure", "result"), table_rows(record))
+    folder, target = tour.folder.resolve(), ""
+    if report.is_relative_to(folder):
+        target = report.relative_to(folder).as_posix()
+    about = html_blocks().linked("Held-out dialogues, read by exact judges.", target, "More numbers, and samples.")
+    table = html_table(("route", "measure", "result"), table_rows(record))
+    return Markup().join([html_blocks().heading("Scores"), about, table])
 
 
-def _times(tour: Tour) -> str:
-    return "<h2>Time</h2>" + html_table(("part", "seconds"), [(n, f"{s:.0f}") for n, s in tour.seconds.items()])
+def _times(tour: Tour) -> Markup:
+    table = html_table(("part", "seconds"), [(n, f"{s:.0f}") for n, s in tour.seconds.items()])
+    return Markup().join([html_blocks().heading("Time"), table])
 
 
-def _curves(tour: Tour, stage: str, run: Run) -> str:
+def _curves(tour: Tour, stage: str, run: Run) -> Markup:
     run_curves(run, _CURVES[stage]).savefig(tour.folder / f"{stage}_curves.png", dpi=110)
-    return f"<img src='{stage}_curves.png' alt='curves of {stage}'>"
+    return html_blocks().picture(f"{stage}_curves.png", f"curves of {stage}")
 
 
-def _captions(run: Run) -> str:
+def _captions(run: Run) -> Markup:
     rows = [(row["key"], row["caption"], row["reference"]) for row in said(run)[:12]]
-    return html_table(("item", "the model says", "a right caption"), rows) if rows else ""
+    return html_table(("item", "the model says", "a right caption"), rows) if rows else Markup()
 
 
-def _samples(tour: Tour, run: Run) -> str:
-    return "".join(Medium(f, f"{f.stem}s").html(tour.folder) for m in GENERATED for f in run.samples(f"{m}.png"))
+def _samples(tour: Tour, run: Run) -> Markup:
+    return Markup().join(Medium(f, f"{f.stem}s").html(tour.folder) for m in GENERATED for f in run.samples(f"{m}.png"))

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -28,6 +29,7 @@ def test_the_whole_tour_makes_a_page(tmp_path, monkeypatch):
     page = (out / "index.html").read_text()
     for words in ("Stage 1: encoder alignment", "Scores", "image-&gt;video", "score table"):
         assert words in page
+    assert not re.search(r"&lt;/?(h\d|p|a|b|div|img)\b", page)  # no HTML of ours is escaped
     (scored,) = out.glob(f"instruct/*/{RESULTS}")
     assert ("4 replies", "malformed signal spans, 0", "0") in table_rows(json.loads(scored.read_text()))
     assert (out / page.split("href='")[1].split("'")[0]).is_file()
