@@ -7,7 +7,7 @@ of a reply are valid parts of later messages.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,15 +16,16 @@ from typing import Any
 import torch
 
 from nextgpt_pl.adapter import load_adapter
-from nextgpt_pl.config.trust import instantiate
 from nextgpt_pl.config.yaml_files import read_yaml
-from nextgpt_pl.dialogue.context import TooLongError, shortened
+from nextgpt_pl.dialogue.context import ContextWarning, TooLongError, dropped_note, shortened
 from nextgpt_pl.dialogue.messages import Messages, dialogue_of
-from nextgpt_pl.errors import UserError, nearest
+from nextgpt_pl.errors import UserError
 from nextgpt_pl.generation.generate import Decoding, caption_embeddings, check_seed, generate, spans_of
-from nextgpt_pl.modality import GENERATED, Modality
+from nextgpt_pl.generation.options import reply_options
+from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import IGNORE, Rendered, ReplyPart
+from nextgpt_pl.saved_network import network_of
 from nextgpt_pl.utils.distributed import broadcast_object
 
 Reply = list[ReplyPart]
@@ -148,7 +149,7 @@ class AnyToAny:
                 ``image={"guidance_scale": 5.0}``.
 
         """
-        decoding, sampling = self._options(options)
+        decoding, sampling = reply_options(options, self.network.decoders)
         (written,) = self.write([messages], decoding)
         embeddings = caption_embeddings(self.network, [written])[0]
         for part, span in self._pieces(written):
@@ -167,7 +168,7 @@ class AnyToAny:
 
         """
         seeds = options.pop("seeds", None)
-        decoding, sampling = self._options(options)
+        decoding, sampling = reply_options(options, self.network.decoders)
         seeds = [decoding.seed] * len(conversations) if seeds is None else list(seeds)
         if len(seeds) != len(conversations):
             raise UserError(f"seeds: {len(seeds)} given for {len(conversations)} conversations")
@@ -250,35 +251,6 @@ class AnyToAny:
                 " (max_new_tokens)"
             ) from None
 
-    def _options(self, options: dict[str, Any]) -> tuple[Decoding, dict[Modality, dict[str, Any]]]:
-        options = dict(options)
-        sampling = {m: self._sampling(m, options.pop(m.value, {})) for m in GENERATED}
-        known = [*vars(Decoding()), *(m.value for m in GENERATED)]
-        for name in options:
-            if name not in known:
-                raise UserError(f"{name}: no such option{nearest(name, known)}")
-        if options.get("modalities") is not None:
-            if isinstance(options["modalities"], str) or not isinstance(options["modalities"], Collection):
-                raise UserError(f"modalities={options['modalities']!r}: a list, such as ['image']")
-            options["modalities"] = [self._maker(name) for name in options["modalities"]]
-        return Decoding(**options), sampling
-
-    def _sampling(self, modality: Modality, arguments: Any) -> dict[str, Any]:
-        """Sampling arguments of one decoder, checked before the LLM generates tokens."""
-        if not isinstance(arguments, Mapping):
-            raise UserError(f"{modality.value}={arguments!r:.60}: expected a dictionary of sampling arguments")
-        if arguments and modality not in self.network.decoders:
-            raise UserError(f"{modality.value}: sampling arguments for a modality without decoder")
-        if arguments:
-            self.network.decoders[modality].check_sampling(arguments)
-        return dict(arguments)
-
-    def _maker(self, name: str) -> Modality:
-        makers = [m.value for m in self.network.decoders]
-        if str(name) not in makers:
-            raise UserError(f"modalities: no decoder makes {str(name)!r}; there are {', '.join(makers) or 'none'}")
-        return Modality(str(name))
-
     def _pieces(self, row: Rendered) -> Iterator[tuple[ReplyPart, int | None]]:
         """The reply's parts in order; media are placeholders with the index of their span."""
         position = next((i for i, label in enumerate(row.labels) if label >= 0), len(row.labels))
@@ -307,47 +279,3 @@ class AnyToAny:
             negative = self.network.caption_embeddings.negative_prompt(modality)
         arrays = decoder.generate(torch.stack(embeddings), seed=seeds, negative=negative, **sampling[modality])
         return [replace(part, array=array, rate=decoder.rate) for array in arrays]
-
-
-class ContextWarning(UserWarning):
-    """A conversation is longer than the LLM's context; its oldest messages were dropped."""
-
-
-def dropped_note(count: int) -> str:
-    """The message for ``count`` dropped messages."""
-    return f"the conversation is longer than the LLM's context; its {count} oldest messages are left out"
-
-
-def network_of(config: Mapping[str, Any], trust: Sequence[str] = ()) -> NextGPT:
-    """The network of a run's resolved configuration, without weights and without its feature cache.
-
-    Args:
-        config: mapping read from YAML; untrusted, see :mod:`nextgpt_pl.config.trust`.
-        trust: dotted names of classes and functions outside this package that it may name.
-
-    Raises:
-        UserError: it has no network, or names code that is not trusted.
-
-    """
-    try:
-        network = config["model"]["init_args"]["network"]
-    except (KeyError, TypeError):
-        raise UserError("config.yaml has no model.init_args.network") from None
-    if isinstance(network, Mapping):
-        network = _without_cache(network)
-    found = instantiate(network, NextGPT, "model.network", trust)
-    assert isinstance(found, NextGPT)
-    return found
-
-
-def _without_cache(network: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A network's block without its cache: a folder to write to, of the machine that trained it.
-
-    The arguments are in ``init_args``, or are the block itself.
-    """
-    if not network.keys() & {"class_path", "init_args"}:
-        return {key: value for key, value in network.items() if key != "cache"}
-    given = network.get("init_args")
-    if not isinstance(given, Mapping):
-        return network
-    return {**network, "init_args": {key: value for key, value in given.items() if key != "cache"}}

@@ -18,7 +18,7 @@ LAYERS = [
     *("pocket/world", "pocket/judges"),
     *("dialogue", "encoders", "projections", "llm", "decoders"),
     *("pocket", "metrics"),
-    *("model_arguments", "model", "adapter", "generation", "pipeline"),
+    *("model_arguments", "model", "adapter", "saved_network", "generation", "pipeline"),
     *("datamodules", "training", "stages", "reports", "evaluation"),
     *("official", "sizing", "sweeps", "pocket/pretrain", "verbs", "__main__"),
 ]

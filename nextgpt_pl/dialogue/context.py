@@ -14,6 +14,15 @@ class TooLongError(UserError):
     """The last exchange of a dialogue does not fit by itself."""
 
 
+class ContextWarning(UserWarning):
+    """A conversation is longer than the LLM's context; its oldest messages were dropped."""
+
+
+def dropped_note(count: int) -> str:
+    """The message for ``count`` dropped messages."""
+    return f"the conversation is longer than the LLM's context; its {count} oldest messages are left out"
+
+
 def exchanges(roles: Sequence[str]) -> list[list[int]]:
     """Positions of the messages of each exchange: consecutive user messages and the replies that follow them.
 

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nextgpt_pl.dialogue.context import dropped_note
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media.writing import save
 from nextgpt_pl.modality import MODALITIES, Modality, modality_of_file
-from nextgpt_pl.pipeline import AnyToAny, dropped_note
+from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.samples import ReplyPart
 from nextgpt_pl.verbs.command import call
 

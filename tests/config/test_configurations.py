@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nextgpt_pl.datamodules import Alpaca, OfficialDialogues, OfficialJSON
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.pipeline import network_of
+from nextgpt_pl.saved_network import network_of
 from nextgpt_pl.training.cli import build
 
 EXPERIMENTS = Path(__file__).parent.parent.parent / "experiments"

@@ -15,8 +15,9 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation.tasks import Task
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
-from nextgpt_pl.pipeline import AnyToAny, network_of
+from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.pocket.mel import compressed_mel
+from nextgpt_pl.saved_network import network_of
 from nextgpt_pl.verbs.evaluation import evaluate
 
 POCKET = yaml.safe_load((Path(__file__).parent.parent.parent / "experiments" / "models" / "pocket.yaml").read_text())

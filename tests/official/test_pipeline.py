@@ -10,8 +10,10 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from nextgpt_pl.__main__ import main
+from nextgpt_pl.dialogue.messages import dialogue_of
 from nextgpt_pl.generation.generate import _truncated
-from nextgpt_pl.pipeline import AnyToAny, dialogue_of
+from nextgpt_pl.generation.options import reply_options
+from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.utils.paths import resolve
 
 SUFFIX = {"image": "", "video": "_video", "audio": "_audio"}
@@ -109,7 +111,7 @@ def test_the_pipelines_embedding_is_the_one_computed_by_hand(checkpoint, chat, m
     options = {"modalities": [medium], "max_new_tokens": 60}
     reply = chat(PROMPT, **options)
     assert [part.type for part in reply].count(medium) >= 1
-    (written,) = chat.write([PROMPT], chat._options(dict(options))[0])
+    (written,) = chat.write([PROMPT], reply_options(options, chat.network.decoders)[0])
     spans = [span for span in written.spans if span.modality == medium]
     first = len(checkpoint[1][f"{LORA}model.embed_tokens.weight"]) - 36 + {"image": 0, "video": 4, "audio": 28}[medium]
     assert written.input_ids[spans[0].start] == first

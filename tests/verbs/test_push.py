@@ -33,7 +33,7 @@ NETWORK = {
 @pytest.fixture
 def run(tmp_path):
     """A run's folder with a changed adapter, a table of values, and the machine's paths in its configuration."""
-    from nextgpt_pl.pipeline import network_of
+    from nextgpt_pl.saved_network import network_of
 
     folder = tmp_path / "run"
     folder.mkdir()

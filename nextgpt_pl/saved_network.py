@@ -1,0 +1,45 @@
+"""The network of a saved run, without weights, from its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nextgpt_pl.config.trust import instantiate
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.model import NextGPT
+
+
+def network_of(config: Mapping[str, Any], trust: Sequence[str] = ()) -> NextGPT:
+    """The network of a run's resolved configuration, without weights and without its feature cache.
+
+    Args:
+        config: mapping read from YAML; untrusted, see :mod:`nextgpt_pl.config.trust`.
+        trust: dotted names of classes and functions outside this package that it may name.
+
+    Raises:
+        UserError: it has no network, or names code that is not trusted.
+
+    """
+    try:
+        network = config["model"]["init_args"]["network"]
+    except (KeyError, TypeError):
+        raise UserError("config.yaml has no model.init_args.network") from None
+    if isinstance(network, Mapping):
+        network = _without_cache(network)
+    found = instantiate(network, NextGPT, "model.network", trust)
+    assert isinstance(found, NextGPT)
+    return found
+
+
+def _without_cache(network: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A network's block without its cache: a folder to write to, of the machine that trained it.
+
+    The arguments are in ``init_args``, or are the block itself.
+    """
+    if not network.keys() & {"class_path", "init_args"}:
+        return {key: value for key, value in network.items() if key != "cache"}
+    given = network.get("init_args")
+    if not isinstance(given, Mapping):
+        return network
+    return {**network, "init_args": {key: value for key, value in given.items() if key != "cache"}}
