@@ -23,7 +23,7 @@ from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.media.writing import save, save_video_exactly
 from nextgpt_pl.modality import MODALITIES, Modality, modality_of_file
 from nextgpt_pl.samples import ReplyPart
-from nextgpt_pl.utils.atomic import delete_abandoned, write_atomic
+from nextgpt_pl.utils.atomic import delete_abandoned, drop_truncated_line, write_atomic
 from nextgpt_pl.utils.distributed import all_gather_objects, rank, world_size
 
 SCORES = "scores.json"
@@ -91,18 +91,8 @@ def predict(
 def _begin(folder: Path) -> list[Prediction]:
     """Existing predictions of ``folder``; files of an interrupted run are removed."""
     delete_abandoned(folder)
-    _drop_truncated_line(folder / records.FILE)
+    drop_truncated_line(folder / records.FILE)
     return records.read(folder) if (folder / records.FILE).is_file() else []
-
-
-def _drop_truncated_line(file: Path) -> None:
-    """Remove a truncated last line."""
-    if file.is_file():
-        data = file.read_bytes()
-        complete = data.rfind(b"\n") + 1
-        if complete < len(data):
-            with file.open("r+b") as handle:
-                handle.truncate(complete)
 
 
 def numbered(task: Task) -> list[tuple[int, Item]]:

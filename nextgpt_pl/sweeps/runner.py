@@ -15,9 +15,9 @@ from typing import Any
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.reports.runs import Run
-from nextgpt_pl.sweeps.processes import locked, terminable
 from nextgpt_pl.sweeps.records import Records, State
 from nextgpt_pl.utils.parents import child_environment
+from nextgpt_pl.utils.processes import locked, terminable
 
 # number of failures without success after which the remaining runs are not started
 _MAX_FAILURES = 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from nextgpt_pl.utils.storage import DiskFullError, is_disk_full
 
 _SUFFIX = ".partial"
+_TAIL = 2**16  # bytes that are read at once from the end of a file
 _ABANDONED_AFTER = 24 * 3600.0  # seconds without a change; a file that is still being written changes more often
 
 
@@ -44,6 +46,24 @@ def write_atomic(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
     with atomic_file(path) as scratch:
         scratch.write_text(text, encoding="utf-8")
+
+
+def drop_truncated_line(file: Path) -> None:
+    """Remove the last line of a file if an interrupted process wrote it without its end; the file may be missing."""
+    if not file.is_file():
+        return
+    with file.open("r+b") as handle:
+        end = handle.seek(0, os.SEEK_END)
+        place = end
+        tail = b""
+        while place and b"\n" not in tail:
+            step = min(place, _TAIL)
+            place -= step
+            handle.seek(place)
+            tail = handle.read(step) + tail
+        complete = place + tail.rfind(b"\n") + 1
+        if complete < end:
+            handle.truncate(complete)
 
 
 def delete_abandoned(folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""Lock of a sweep's folder, and termination of its runs."""
+"""Lock of a folder that commands write to, and SIGTERM that is handled like Ctrl-C."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ def locked(path: Path) -> Iterator[tuple[int, ...]]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            print(f"{path.parent}: another command does these runs, or one of them still goes on; waiting", flush=True)
+            print(
+                f"{path.parent}: another command, or a run that it started, works in this folder; waiting", flush=True
+            )
             fcntl.flock(file, fcntl.LOCK_EX)
         yield (file.fileno(),)
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Handle SIGTERM like Ctrl-C, so that it also ends the runs."""
+    """Handle SIGTERM like Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
