@@ -2,18 +2,6 @@
 
 from nextgpt_pl.metrics.alignment import AlignmentQuality
 from nextgpt_pl.metrics.caption_scores import CaptionScores
-from nextgpt_pl.metrics.media_scores import (
-    FrechetDistance,
-    InceptionScore,
-    KernelDistance,
-    PairedSimilarity,
-)
+from nextgpt_pl.metrics.media_scores import FrechetDistance
 
-__all__ = [
-    "AlignmentQuality",
-    "CaptionScores",
-    "FrechetDistance",
-    "InceptionScore",
-    "KernelDistance",
-    "PairedSimilarity",
-]
+__all__ = ["AlignmentQuality", "CaptionScores", "FrechetDistance"]

@@ -1,7 +1,47 @@
+import json
+
+import numpy as np
 import pytest
 import torch
 
-from nextgpt_pl.metrics.distributions import kernel_distance, kernel_error
+from nextgpt_pl.metrics.distributions import inception_score, kernel_distance, kernel_error, similarity
+
+
+@pytest.fixture(scope="module")
+def golden(golden_folder):
+    arrays = np.load(golden_folder / "fid.npz")
+    real, fake = (torch.from_numpy(arrays[name]).double() for name in ("real", "fake"))
+    return real, fake, json.loads((golden_folder / "audio_metrics.json").read_text())
+
+
+def test_kernel_distance_is_that_of_the_reference(golden):
+    real, fake, audio = golden
+    mean, deviation = kernel_distance(fake, real)
+    assert mean.item() == pytest.approx(audio["kid_torchmetrics_poly_mmd_f64"], rel=1e-9)
+    assert deviation == 0
+    mean_of_subsets, deviation = kernel_distance(fake, real, subsets=200, subset_size=100)
+    assert mean_of_subsets.item() == pytest.approx(mean.item(), rel=0.1)
+    assert deviation > 0
+
+
+def test_inception_score_is_that_of_the_reference(golden):
+    _, fake, audio = golden
+    mean, deviation = inception_score(fake[:, :10] * 3)
+    wanted = audio["isc_logits=fake[:,:10]*3,splits=10,noshuffle"]
+    assert mean.item() == pytest.approx(wanted["inception_score_mean"], rel=1e-7)
+    assert deviation.item() == pytest.approx(wanted["inception_score_std"], rel=1e-6)
+
+
+def test_fewer_items_than_splits_are_an_error():
+    with pytest.raises(ValueError, match="at least 3 items are needed for 3 splits, got 2"):
+        inception_score(torch.ones(2, 4), splits=3)
+
+
+def test_similarity_is_the_cosine_and_never_negative():
+    found = similarity(
+        torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, -1.0], [1.0, 1.0]])
+    )
+    assert found.tolist() == pytest.approx([100, 0, 100 / 2**0.5])
 
 
 def test_the_error_is_that_of_leaving_out_each_item_once():
