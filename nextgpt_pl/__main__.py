@@ -66,7 +66,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "tables, figures and samples of runs, grouped over seeds:  report RUN_OR_FOLDER... --out DIR",
     ),
     "pocket": (
-        "nextgpt_pl.pocket.pretrain:main",
+        "nextgpt_pl.verbs.pocket:main",
         "make the pocket weights from nothing:  pocket pretrain [--part image]",
     ),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(ValueError):
@@ -25,6 +26,17 @@ def at_least(least: float, **values: float | None) -> None:
     for name, value in values.items():
         if value is not None and not least <= value < math.inf:
             raise UserError(f"{name.replace('__', '.')}={value}: at least {least} is expected")
+
+
+def no_file(path: Path) -> str:
+    """``PATH: no such file``; if there is no ``experiments/``, which wheels do not contain, where it is."""
+    folder = next((parent for parent in path.parents if parent.name == "experiments"), None)
+    if folder is None or folder.is_dir():
+        return f"{path}: no such file"
+    return (
+        f"{path}: no such file; experiments/ is part of the project's repository and not of the installed package, "
+        "so run the command in a clone"
+    )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

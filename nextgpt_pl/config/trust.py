@@ -61,18 +61,6 @@ def instantiate(value: Any, kind: Any, where: str, trust: Sequence[str] = ()) ->
         raise UserError(explain(str(error))) from error
 
 
-def add_trust(parser: Any) -> None:
-    """Add the option ``--trust`` of verbs that read a run."""
-    parser.add_argument(
-        "--trust",
-        type=str,
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="classes and functions outside this package that the run may name, such as my_package.MyEncoder",
-    )
-
-
 def checked(value: Any, kind: Any, where: str, trust: Sequence[str] = ()) -> Any:
     """The value with every class in the form ``class_path`` and ``init_args``, and every function resolved.
 

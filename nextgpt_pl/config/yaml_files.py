@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from nextgpt_pl.errors import UserError
+from nextgpt_pl.errors import UserError, no_file
 
 _PATH = 1024  # characters
 _BYTES = 4 * 2**20
@@ -108,7 +108,7 @@ def read_text(path: Path) -> str:
 
     """
     if not path.is_file():
-        raise UserError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
+        raise UserError(f"{path}: a folder, not a file" if path.is_dir() else no_file(path))
     try:
         if path.stat().st_size > _BYTES:
             raise UserError(f"{path}: larger than {_BYTES // 2**20} MiB; expected a configuration")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nextgpt_pl.errors import UserError
+from nextgpt_pl.errors import UserError, no_file
 from nextgpt_pl.reports.keys import short_names
 from nextgpt_pl.sweeps.runner import Planned, Runner
 from nextgpt_pl.sweeps.search import Seen, propose
@@ -83,7 +83,7 @@ def plan_ablations(folder: Path, seeds: Sequence[int], more: Sequence[str] = ())
     """
     base = folder / BASE
     if not base.is_file():
-        raise UserError(f"{base}: no such file; it is what the other YAMLs of the folder are laid over")
+        raise UserError(f"{no_file(base)}; the folder's other YAMLs override keys of it")
     ablations = [file for file in sorted(folder.glob("*.yaml")) if file != base]
     group = group_of(folder)
     plan = []

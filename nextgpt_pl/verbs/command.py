@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from nextgpt_pl.errors import UserError
@@ -34,8 +34,8 @@ def call(
     """
     from nextgpt_pl.config.errors import parse_errors
 
-    names = [name for name in inspect.signature(function).parameters if name not in given]
-    parser = _parser(function, argv[0], names, positional, epilog)
+    parser = parser_of(argv[0], function, epilog)
+    names = add_arguments(parser, function, positional, without=given)
     with parse_errors(names):
         values = parser.parse_args(list(argv[1:]))
     return function(**{name: values[name] for name in names}, **given)
@@ -71,24 +71,34 @@ def options_of(config: Any, options: type[T]) -> T:
     return options(**{name: config[name] for name in inspect.signature(options).parameters})
 
 
-def _parser(
-    function: Callable[..., Any], verb: str, names: Sequence[str], positional: Sequence[str], epilog: str
-) -> Any:
-    import docstring_parser
-
+def parser_of(verb: str, function: Callable[..., Any], epilog: str = "") -> Any:
+    """An empty parser, described by the first line of a docstring; it raises errors and knows no abbreviations."""
     from nextgpt_pl.config.parsers import ArgumentParser
 
-    described = docstring_parser.parse(inspect.getdoc(function) or "")
-    texts = {entry.arg_name: entry.description for entry in described.params}
-    parser = ArgumentParser(
+    return ArgumentParser(
         prog=f"nextgpt_pl {verb}",
-        description=described.short_description,
+        description=_docstring(function).short_description,
         epilog=epilog or None,
         exit_on_error=False,
         allow_abbrev=False,
     )
-    kinds = typing.get_type_hints(function)
-    parameters = inspect.signature(function).parameters
+
+
+def add_arguments(
+    parser: Any, function: Callable[..., Any], positional: Sequence[str] = (), without: Collection[str] = ()
+) -> list[str]:
+    """Add the parameters of a function or a dataclass to a parser, as :func:`call` describes, and return their names.
+
+    Args:
+        parser: from :func:`parser_of`.
+        function: its signature gives the types and defaults, its docstring's ``Args`` section the help texts.
+        positional: names of the positional arguments, in their order.
+        without: names of parameters to leave out.
+
+    """
+    parameters, kinds = inspect.signature(function).parameters, typing.get_type_hints(function)
+    texts = {entry.arg_name: entry.description for entry in _docstring(function).params}
+    names = [name for name in parameters if name not in without]
     for name in (*positional, *(name for name in names if name not in positional)):
         options = {"help": texts.get(name), **_kind(kinds[name], parameters[name].default)}
         if name in positional:
@@ -96,7 +106,13 @@ def _parser(
         else:
             required = {"required": True} if parameters[name].default is inspect.Parameter.empty else {}
             parser.add_argument(f"--{name}", **options, **required)
-    return parser
+    return names
+
+
+def _docstring(function: Callable[..., Any]) -> Any:
+    import docstring_parser
+
+    return docstring_parser.parse(inspect.getdoc(function) or "")
 
 
 def _kind(kind: Any, default: Any) -> dict[str, Any]:

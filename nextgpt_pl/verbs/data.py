@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -43,10 +44,10 @@ class Tally:
     opened: int = 0
     known: int = 0
 
-    def files(self, found: Sequence[OpenedFile]) -> None:
+    def files(self, of_item: Sequence[OpenedFile]) -> None:
         """Count the files of an item."""
-        anew = sum(file.anew for file in found)
-        self.opened, self.known = self.opened + anew, self.known + len(found) - anew
+        opened = sum(file.anew for file in of_item)
+        self.opened, self.known = self.opened + opened, self.known + len(of_item) - opened
 
     def note(self, where: str, kind: str, key: str, reason: str) -> None:
         """Count and list a finding; the first ones of each kind are printed."""
@@ -92,18 +93,12 @@ def main(argv: Sequence[str]) -> int:
     if helped(arguments, "data check", Options):
         return 0
     if _has_tasks(config_files(arguments)):
-        from nextgpt_pl.verbs.evaluation import check
-
-        return check(arguments)
+        return _check_tasks(arguments)
     return _check_experiment(arguments)
 
 
 def _has_tasks(files: Sequence[Path]) -> bool:
-    for file in files:
-        found = read_yaml(file)
-        if isinstance(found, dict) and "tasks" in found:
-            return True
-    return False
+    return any(isinstance(content, dict) and "tasks" in content for content in map(read_yaml, files))
 
 
 @contextmanager
@@ -115,6 +110,29 @@ def tallied(name: str, folder: Path) -> Iterator[Tally]:
         yield tally
     sums = ", ".join(f"{count} {kind}" for kind, count in tally.counts.items()) or "nothing wrong"
     print(f"{tally.opened} files opened, {tally.known} already checked: {sums}; list: {tally.list.name}")
+
+
+def _check_tasks(arguments: list[str]) -> int:
+    """Check the data of an evaluation's tasks; items that cannot be read stop no run, since ``test`` skips them."""
+    from nextgpt_pl.datamodules.check import check_all
+    from nextgpt_pl.evaluation import run
+    from nextgpt_pl.evaluation.readable import check_item
+    from nextgpt_pl.verbs.evaluation import parse, print_missing, tasks_of
+
+    parser, config = parse("data check", arguments, Options)
+    options = options_of(config, Options)
+    present, missing = run.present(tasks_of(parser, config))
+    with tallied(config_files(arguments)[-1].stem, options.checked) as tally:
+        for task in present:
+            print(f"{task.name}: there", flush=True)
+            items = [item for _, item in run.numbered(task)]
+            check_one = partial(check_item, root=task.data_root)
+            for one in check_all(items, check_one, options.checked / DATABASE, options.workers, task.name):
+                tally.files(one.files)
+                if one.fault:
+                    tally.note(task.name, "items that cannot be used", one.key, one.fault)
+    print_missing(missing)
+    return 1 if missing else 0
 
 
 def _check_experiment(arguments: list[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -13,51 +14,59 @@ from typing import Any
 
 import yaml
 
-from nextgpt_pl.config.trust import add_trust, instantiate
+from nextgpt_pl.config.trust import instantiate
 from nextgpt_pl.config.yaml_files import check_files, read_yaml
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.utils.atomic import write_atomic
-from nextgpt_pl.verbs.command import call, options_of
+from nextgpt_pl.verbs.command import add_arguments, call, parser_of
 
 _CONFIG = "evaluation.yaml"
 
 
-def _parser(verb: str) -> Any:
-    from nextgpt_pl.config.parsers import ArgumentParser
-    from nextgpt_pl.evaluation.tasks import Task
-
-    parser = ArgumentParser(prog=f"nextgpt_pl {verb}", exit_on_error=False)
-    parser.add_argument("-c", "--config", action="config", help="YAML with the tasks")
-    parser.add_argument("--tasks", type=list[Task], required=True, help="what is asked and which scores are taken")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token")
-    parser.add_argument("--seed", type=int, default=0, help="of the media and of sampling")
-    parser.add_argument("--run", type=Path, help="folder of the run that answers")
-    parser.add_argument("--out", type=Path, help="folder of the predictions; by default in the run's eval/")
-    parser.add_argument("--count", type=int, help="items per task, instead of the tasks' own numbers")
-    add_trust(parser)
-    return parser
-
-
-def parse(verb: str, argv: Sequence[str], options: type | None = None) -> tuple[Any, Any]:
-    """The parser of a verb, and its arguments as a namespace whose tasks are not built yet.
+@dataclass
+class Settings:
+    """Ask a run the questions of tasks, and score the replies.
 
     Args:
-        verb: name, for messages.
+        temperature: sampling temperature of the text; 0 is greedy decoding.
+        seed: seed of media and text.
+        run: folder of the run that answers.
+        out: folder of the predictions; by default RUN/eval/NAME, after the tasks' YAML.
+        count: maximum number of items per task; a task's own count may be smaller.
+        trust: dotted names of classes outside this package that the run may name, such as my_package.MyEncoder.
+
+    """
+
+    temperature: float = 0.0
+    seed: int = 0
+    run: Path | None = None
+    out: Path | None = None
+    count: int | None = None
+    trust: Sequence[str] = ()
+
+
+def parse(verb: str, argv: Sequence[str], *options: type) -> tuple[Any, Any]:
+    """The parser of a verb that reads tasks, and the parsed arguments; no task is instantiated yet.
+
+    Args:
+        verb: name of the verb, for messages.
         argv: arguments behind the verb.
-        options: class whose arguments are further options.
+        options: dataclasses of further options, besides :class:`Settings`.
 
     Raises:
-        UserError: a key or a value is wrong.
+        UserError: a key or a value is invalid.
 
     """
     from nextgpt_pl.config.errors import config_files, parse_errors
+    from nextgpt_pl.evaluation.tasks import Task
 
     for file in config_files(argv):
         check_files(file)
-    parser = _parser(verb)
-    if options is not None:
-        parser.add_class_arguments(options, instantiate=False)
-    with parse_errors():
+    parser = parser_of(verb, Settings)
+    parser.add_argument("-c", "--config", action="config", help="YAML with the tasks")
+    parser.add_argument("--tasks", type=list[Task], required=True, help="questions and their scores")
+    names = [name for kind in (Settings, *options) for name in add_arguments(parser, kind)]
+    with parse_errors(["tasks", *names]):
         return parser, parser.parse_args(list(argv))
 
 
@@ -89,15 +98,15 @@ def run_tasks(parser: Any, config: Any) -> dict[str, Any]:
     from nextgpt_pl.pipeline import AnyToAny
     from nextgpt_pl.utils.distributed import rank
 
-    tasks = _tasks(parser, config)
+    tasks = tasks_of(parser, config)
     with shares.joined() as device:
-        found, missing = run.present(tasks)
+        present, missing = run.present(tasks)
         shares.by_first(partial(_start, parser, config, folder, missing))
-        if not found:
+        if not present:
             raise UserError("no task has its data, so nothing was answered; data check -c FILE lists what is missing")
         model = AnyToAny.from_run(config.run, device=device, trust=config.trust)
-        run.predict(model, found, folder, temperature=config.temperature, seed=config.seed, shared=True)
-        return _score(found, missing, config, folder) if rank() == 0 else {}
+        run.predict(model, present, folder, temperature=config.temperature, seed=config.seed, shared=True)
+        return _score(present, missing, config, folder) if rank() == 0 else {}
 
 
 def _start(parser: Any, config: Any, folder: Path, missing: Mapping[str, list[str]]) -> None:
@@ -106,7 +115,7 @@ def _start(parser: Any, config: Any, folder: Path, missing: Mapping[str, list[st
     folder.mkdir(parents=True, exist_ok=True)
     _refuse_links(folder)
     _pin(parser, config, folder)
-    _print_missing(missing)
+    print_missing(missing)
 
 
 def _refuse_links(folder: Path) -> None:
@@ -144,47 +153,22 @@ def _read(file: Path, trust: Sequence[str]) -> tuple[Any, list[Any]]:
     """Settings and tasks that ``test`` saved in a folder; untrusted, see :mod:`nextgpt_pl.config.trust`."""
     from nextgpt_pl.evaluation.tasks import Task
 
-    found = read_yaml(file)
-    if not isinstance(found, dict) or "tasks" not in found:
+    saved = read_yaml(file)
+    if not isinstance(saved, dict) or "tasks" not in saved:
         raise UserError(f"{file}: no tasks in it")
-    config = SimpleNamespace(**{"run": None, "temperature": None, "seed": None, "count": None, **found})
+    config = SimpleNamespace(**{"run": None, "temperature": None, "seed": None, "count": None, **saved})
     if not isinstance(config.count, int | None):
         raise UserError(f"{file}: count: a whole number is expected, got {config.count!r:.80}")
-    return config, _counted(instantiate(found["tasks"], list[Task], "tasks", trust), config.count)
+    return config, _counted(instantiate(saved["tasks"], list[Task], "tasks", trust), config.count)
 
 
-def check(argv: Sequence[str]) -> int:
-    """Run ``data check`` on an evaluation: report tasks without data, and files that cannot be read.
+def tasks_of(parser: Any, config: Any) -> list[Any]:
+    """Instantiate the tasks of :func:`parse`.
 
-    Args:
-        argv: ``-c FILE``, other arguments of ``test``, and the options of ``data check``.
-
-    Returns:
-        1 if a task's data are missing, else 0; ``test`` skips files that cannot be read.
+    Raises:
+        UserError: two tasks have the same name.
 
     """
-    from nextgpt_pl.datamodules.check import check_all
-    from nextgpt_pl.evaluation import run
-    from nextgpt_pl.evaluation.readable import check_item
-    from nextgpt_pl.verbs.data import DATABASE, Options, tallied
-
-    parser, config = parse("data check", argv, Options)
-    options = options_of(config, Options)
-    found, missing = run.present(_tasks(parser, config))
-    with tallied(Path(config.config[-1].relative).stem, options.checked) as tally:
-        for task in found:
-            print(f"{task.name}: there", flush=True)
-            check_one = partial(check_item, root=task.data_root)
-            items = [item for _, item in run.numbered(task)]
-            for one in check_all(items, check_one, options.checked / DATABASE, options.workers, task.name):
-                tally.files(one.files)
-                if one.fault:
-                    tally.note(task.name, "items that cannot be used", one.key, one.fault)
-    _print_missing(missing)
-    return 0 if not missing else 1
-
-
-def _tasks(parser: Any, config: Any) -> list[Any]:
     return _counted(parser.instantiate(config).tasks, config.count)
 
 
@@ -231,7 +215,8 @@ def _weights(run: Path) -> dict[str, str]:
     return hashes
 
 
-def _print_missing(missing: Mapping[str, list[str]]) -> None:
+def print_missing(missing: Mapping[str, list[str]]) -> None:
+    """Print the missing files of each task."""
     for name, files in missing.items():
         print(f"{name}: not there: {', '.join(files)}")
 

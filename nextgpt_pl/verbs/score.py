@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nextgpt_pl.errors import UserError
+from nextgpt_pl.errors import UserError, no_file
 from nextgpt_pl.verbs.command import call
 from nextgpt_pl.verbs.evaluation import parse, run_tasks
 
@@ -61,7 +61,7 @@ def score(
 
     """
     if not config.is_file():
-        raise UserError(f"{config}: no such file; run score in the project's folder, or give --config")
+        raise UserError(f"{no_file(config)}; --config names another file")
     folder = ["--out", str(out)] if out is not None else []
     parser, settings = parse("test", ["-c", str(config), "--run", str(run), *folder])
     settings.trust = list(trust)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from nextgpt_pl.errors import UserError
+from nextgpt_pl.errors import UserError, no_file
 from nextgpt_pl.utils.parents import child_environment
 from nextgpt_pl.verbs.command import call
 from nextgpt_pl.verbs.page import Tour, write_page
@@ -42,7 +42,7 @@ def tour(
     for stage in STAGES:
         file = experiments / f"{stage}.yaml"
         if not file.is_file():
-            raise UserError(f"{file}: no such file; run the tour in the project's folder, or give --experiments")
+            raise UserError(f"{no_file(file)}; --experiments names another folder")
         started = time.perf_counter()
         adapter = _fit(file, stage, out, stamp, adapter, max_steps)
         result.runs[stage] = adapter.parent

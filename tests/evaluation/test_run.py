@@ -204,7 +204,7 @@ def test_evaluate_gives_the_numbers_of_test_and_other_settings_are_refused(tmp_p
 def test_every_evaluation_says_how_to_run_it_and_instantiates(name):
     file = Path(f"experiments/eval/{name}.yaml")
     assert f"python -m nextgpt_pl test -c {file}" in file.read_text().split("tasks:")[0]
-    tasks = evaluation._tasks(*evaluation.parse("test", ["-c", str(file)]))
+    tasks = evaluation.tasks_of(*evaluation.parse("test", ["-c", str(file)]))
     assert len(tasks) >= 12
     assert all(task.scores for task in tasks)
 

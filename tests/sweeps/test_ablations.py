@@ -71,7 +71,7 @@ def test_a_plan_is_the_same_however_the_folder_is_given(monkeypatch, tmp_path):
 
 
 def test_mistakes_are_named(tmp_path, capsys):
-    with pytest.raises(UserError, match=r"base\.yaml: no such file; it is what the other YAMLs"):
+    with pytest.raises(UserError, match=r"base\.yaml: no such file; the folder's other YAMLs"):
         plan_ablations(tmp_path, [0])
     assert main(["ablate", str(FOLDER), "--seeds", "0,x"]) == 2
     assert "--seeds=0,x: whole numbers separated by commas" in capsys.readouterr().err

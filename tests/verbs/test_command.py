@@ -73,13 +73,27 @@ def test_mistakes_name_the_argument(arguments, message):
     assert message in str(caught.value)
 
 
-VERBS = ("report", "tour", "push", "chat", "generate", "sweep", "ablate", "import", "export", "score", "evaluate")
+VERBS = (
+    "report",
+    "tour",
+    "push",
+    "chat",
+    "generate",
+    "sweep",
+    "ablate",
+    "import",
+    "export",
+    "score",
+    "evaluate",
+    "test",
+    "pocket measure",
+)
 
 
 @pytest.mark.parametrize("name", VERBS)
 def test_help_describes_every_argument(name, capsys):
     with pytest.raises(SystemExit) as ended:
-        main([name, "--help"])
+        main([*name.split(), "--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert shown.startswith(f"usage: nextgpt_pl {name} ")
@@ -89,5 +103,32 @@ def test_help_describes_every_argument(name, capsys):
 
 @pytest.mark.parametrize("name", VERBS)
 def test_an_unknown_option_ends_with_one_message(name, capsys):
-    assert main([name, "--nonsense", "3"]) == 2
-    assert capsys.readouterr().err.startswith("error: ")
+    assert main([*name.split(), "--nonsense", "3"]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "error: pocket: a command is expected; known: measure, pretrain, sheet\n"),
+        (["pretrian"], "error: pocket: no command 'pretrian'; did you mean 'pretrain'?\n"),
+        (["measure", "--cuont", "3"], "error: cuont: no such key; did you mean 'count'?\n"),
+        (["measure", "--count", "x"], "error: count: int is expected, got 'x'\n"),
+    ],
+)
+def test_mistakes_in_pocket_end_with_one_message(arguments, message, capsys):
+    assert main(["pocket", *arguments]) == 2
+    assert capsys.readouterr().err == message
+
+
+def test_the_help_of_pocket_lists_its_commands(capsys):
+    assert main(["pocket", "--help"]) == 0
+    assert re.findall(r"^  (\w+)", capsys.readouterr().out, re.MULTILINE) == ["pretrain", "measure", "sheet"]
+
+
+def test_the_verb_test_names_the_nearest_option(tmp_path, capsys):
+    (tmp_path / "tasks.yaml").write_text("tasks: []\n")
+    assert main(["test", "-c", str(tmp_path / "tasks.yaml"), "--cuont", "3"]) == 2
+    assert capsys.readouterr().err == "error: cuont: no such key; did you mean 'count'?\n"

@@ -119,7 +119,7 @@ def test_other_settings_and_a_missing_yaml_are_refused(model, folder, tmp_path):
     with pytest.raises(UserError, match="holds predictions made with other settings"):
         score(folder, count=2, replies=1)
     assert score(folder, count=2, replies=1, out=tmp_path / "other")
-    with pytest.raises(UserError, match=r"nowhere\.yaml: no such file; run score in the project's folder"):
+    with pytest.raises(UserError, match=r"nowhere\.yaml: no such file; --config names another file"):
         score(folder, config=tmp_path / "nowhere.yaml")
 
 

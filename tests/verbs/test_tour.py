@@ -10,7 +10,7 @@ from nextgpt_pl.verbs.tour import tour
 
 
 def test_a_missing_yaml_is_said(tmp_path):
-    with pytest.raises(UserError, match=r"enc_align\.yaml: no such file; run the tour in the project's folder"):
+    with pytest.raises(UserError, match=r"enc_align\.yaml: no such file; --experiments names another folder"):
         tour(tmp_path / "out", experiments=tmp_path)
 
 

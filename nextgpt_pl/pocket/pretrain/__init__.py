@@ -95,11 +95,3 @@ def sheet(out: Path = Path("outputs/pocket_sheet.png"), seed: int = 0) -> None:
 
     draw_sheet(out, seed)
     print(f"contact sheet: {out}")
-
-
-def main(argv: list[str]) -> int:
-    """The verb ``pocket``: parses ``pretrain``, ``measure`` or ``sheet`` with their arguments and runs it."""
-    from jsonargparse import auto_cli
-
-    auto_cli({"pretrain": pretrain, "measure": measure, "sheet": sheet}, args=argv[1:], prog="nextgpt_pl pocket")
-    return 0
