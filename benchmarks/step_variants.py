@@ -120,7 +120,7 @@ class Ours:
     def forget(self) -> None:
         """As without a cache."""
         if self.stage.network.encoder is not None:
-            self.stage.network.encoder._memory._values.clear()
+            self.stage.network.encoder_stores.memory._values.clear()
         states = getattr(self.stage, "signal_states", None)
         if states is not None:
             states._stores.clear()

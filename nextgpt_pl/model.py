@@ -6,7 +6,6 @@ Shapes: B rows, T tokens, H LLM width, S spans of one modality, K signal tokens 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from nextgpt_pl.decoders.embeddings import CaptionEmbeddings
 from nextgpt_pl.dialogue.conversation import Conversation, Direction
 from nextgpt_pl.dialogue.reply_media import MediaAs, reply_media
 from nextgpt_pl.encoders.base import Encoder
+from nextgpt_pl.encoders.stores import EncoderStores, MemoryStores
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.llm import CausalLM
@@ -32,7 +32,6 @@ from nextgpt_pl.utils.transfer import upload
 # key of the input projection where one serves all modalities
 _SHARED = "all"
 
-T = TypeVar("T")
 InputProjectionFactory = Callable[[int, int], InputProjection]
 OutputProjectionFactory = Callable[[int, int, int, int], OutputProjection]
 
@@ -56,6 +55,8 @@ class NextGPT(nn.Module):
         media_as: ``signals``, or as a baseline ``captions``: the LLM writes a caption between the first and last signal
             token of a medium, which the decoder's own text encoder reads. Then nothing is projected for the decoders.
         cache: feature cache on disk; without it, features of frozen parts are cached in memory only.
+        memory: size in bytes of a memory for the features of recent media, and of one for each decoder's caption
+            embeddings, without ``cache``; by default larger ones that keep the first features.
         compile_projections: compile input and output projections (``torch.compile``).
 
     """
@@ -73,6 +74,7 @@ class NextGPT(nn.Module):
         null_signals: bool = False,
         media_as: MediaAs = "signals",
         cache: FeatureCache | None = None,
+        memory: int | None = None,
         compile_projections: bool = False,
     ) -> None:
         super().__init__()
@@ -89,8 +91,10 @@ class NextGPT(nn.Module):
         self.has_null_signals = null_signals
         self.null_signals = nn.ParameterDict()
         self.cache = cache
-        self.encoder_stores = encoder.stores(cache) if encoder is not None and cache is not None else None
-        self.caption_embeddings = CaptionEmbeddings(self.decoders, cache)
+        self.encoder_stores: EncoderStores | MemoryStores = MemoryStores(memory)
+        if encoder is not None and cache is not None:
+            self.encoder_stores = encoder.stores(cache)
+        self.caption_embeddings = CaptionEmbeddings(self.decoders, cache, memory)
         self.output_projections = nn.ModuleDict()
         self.input_projections = nn.ModuleDict()
         if self.reply_media.projected and self.decoders and output_projection is None:
@@ -195,14 +199,6 @@ class NextGPT(nn.Module):
                 projection.train(False)
         return self
 
-    def gathered(self, function: Callable[..., T], *args: Any) -> T:
-        """``function(*args)``; with sharded weights, all code that uses parameters outside of blocks must run here.
-
-        One call per step: sharding reduces the gradients of these parameters when those of the call's inputs are ready,
-        so a tensor with gradients must not be passed from one call to another.
-        """
-        return function(*args)
-
     def prepare_for_sharding(self) -> None:
         """Make all ranks run the same number of passes of every block, whatever their batches contain."""
         self.llm.prepare_for_sharding()
@@ -215,29 +211,26 @@ class NextGPT(nn.Module):
         used = {self._input_key(m) for m in batch.slots}
         unused = [p for name, p in self.input_projections.items() if name not in used]
         embeddings = embeddings + zero_for_unused(unused, embeddings)
-        shown, features = self.slots(batch), self.features(batch)
-        for modality, slots in shown.items():
-            if not slots:
-                continue
-            projected = self.input_projection(modality)(features[modality])
+        for modality, (slots, features) in self.features(batch).items():
+            projected = self.input_projection(modality)(features)
             rows = torch.cat([torch.full((slot.stop - slot.start,), row) for row, slot in slots])
             positions = torch.cat([torch.arange(slot.start, slot.stop) for _, slot in slots])
             where = (upload(rows, embeddings.device), upload(positions, embeddings.device))
             embeddings = embeddings.index_put(where, projected.flatten(0, 1).to(embeddings.dtype))
         return embeddings
 
-    def features(self, batch: Batch) -> dict[Modality, Tensor]:
-        """The encoder's features of the batch's media ``(N, E, encoder.output_dim)``, in the order of :meth:`slots`."""
-        shown = self.slots(batch)
-        if self.encoder is None or not shown:
+    def features(self, batch: Batch) -> dict[Modality, tuple[list[tuple[int, MediaSlot]], Tensor]]:
+        """Per modality of the batch's media: their rows and slots, and their features ``(N, E, output_dim)``."""
+        slots = batch.slots
+        if self.encoder is not None and self.encoder.collective:
+            # all ranks encode, in the same order, also without media of their own
+            slots = {m: batch.slots.get(m, []) for m in self.encoder.modalities}
+        if not slots:
             return {}
-        return self.encoder.encode_slots(shown, batch.labels.device, self.encoder_stores)
-
-    def slots(self, batch: Batch) -> dict[Modality, list[tuple[int, MediaSlot]]]:
-        """Row and slot of the batch's media, by modality; a sharded encoder gives all modalities, in a fixed order."""
-        if self.encoder is None or not self.encoder.collective:
-            return batch.slots
-        return {m: batch.slots.get(m, []) for m in self.encoder.modalities}
+        assert self.encoder is not None
+        media = {m: [(slot.media, slot.inputs) for _, slot in of_modality] for m, of_modality in slots.items()}
+        features = self.encoder.encode(media, batch.labels.device, self.encoder_stores)
+        return {m: (slots[m], of_modality) for m, of_modality in features.items() if slots[m]}
 
     def hidden_states(self, batch: Batch, embeddings: Tensor) -> Tensor:
         """The LLM's final hidden states ``(B, T, H)`` of :meth:`embed`'s embeddings."""

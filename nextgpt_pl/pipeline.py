@@ -29,7 +29,6 @@ from nextgpt_pl.saved_network import network_of
 from nextgpt_pl.utils.distributed import broadcast_object
 
 Reply = list[ReplyPart]
-_MEMORY_BYTES = 4 * 2**20
 
 
 class AnyToAny:
@@ -45,7 +44,6 @@ class AnyToAny:
         device: str | torch.device = "cpu",
         *,
         placed: bool = False,
-        memory: int | None = _MEMORY_BYTES,
     ) -> None:
         """Use a loaded network; :meth:`from_run` reads one.
 
@@ -54,14 +52,9 @@ class AnyToAny:
             device: where it and its decoders run.
             placed: whether the network is already on its devices and must not be moved. A strategy places the network
                 in training; moving it would undo sharding and offloading.
-            memory: size in bytes of the memory for features of recently shown media, and of one for each decoder's
-                caption embeddings; ``None`` does not change the network's own.
 
         """
         self.network = (network if placed else network.to(device)).eval()
-        for part in (network.encoder, *network.decoders.values()):
-            if part is not None and memory is not None:
-                part.remember(memory)
         self.conversation = network.conversation()
         for decoder in network.decoders.values():
             decoder.to(device)

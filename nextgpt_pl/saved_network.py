@@ -1,4 +1,4 @@
-"""The network of a saved run, without weights, from its configuration."""
+"""The network of a saved run, without weights, from its configuration: to reply, not to train."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 from nextgpt_pl.config.trust import instantiate
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.model import NextGPT
+
+_MEMORY_BYTES = 4 * 2**20  # per memory of features; a process that replies may run for long
 
 
 def network_of(config: Mapping[str, Any], trust: Sequence[str] = ()) -> NextGPT:
@@ -26,20 +28,20 @@ def network_of(config: Mapping[str, Any], trust: Sequence[str] = ()) -> NextGPT:
     except (KeyError, TypeError):
         raise UserError("config.yaml has no model.init_args.network") from None
     if isinstance(network, Mapping):
-        network = _without_cache(network)
+        network = _in_memory(network)
     found = instantiate(network, NextGPT, "model.network", trust)
     assert isinstance(found, NextGPT)
     return found
 
 
-def _without_cache(network: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A network's block without its cache: a folder to write to, of the machine that trained it.
+def _in_memory(network: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A network's block without its cache, which is a folder of the machine that trained it, and with a small memory.
 
     The arguments are in ``init_args``, or are the block itself.
     """
     if not network.keys() & {"class_path", "init_args"}:
-        return {key: value for key, value in network.items() if key != "cache"}
+        return {**network, "cache": None, "memory": _MEMORY_BYTES}
     given = network.get("init_args")
     if not isinstance(given, Mapping):
         return network
-    return {**network, "init_args": {key: value for key, value in given.items() if key != "cache"}}
+    return {**network, "init_args": _in_memory(given)}

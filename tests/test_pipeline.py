@@ -2,10 +2,12 @@ import gc
 import warnings
 import weakref
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from nextgpt_pl.adapter import save_adapter
@@ -18,7 +20,9 @@ from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.projections import MLPInputProjection
 from nextgpt_pl.samples import Media
+from nextgpt_pl.saved_network import network_of
 
+POCKET = Path(__file__).parent.parent / "experiments" / "models" / "pocket.yaml"
 QUICK = {m.value: {"num_inference_steps": 1} for m in GENERATED}
 
 
@@ -262,30 +266,34 @@ def test_arrays_that_were_shown_are_let_go_of(model):
     assert [ref() for ref in held] == [None] * 3
 
 
-def test_what_is_remembered_of_many_pictures_and_captions_is_bounded(model):
+def test_what_is_remembered_of_many_pictures_and_captions_is_bounded():
     """300 pictures with features of 1 MB, as the paper's encoder gives in patches; and 300 captions."""
-    encoder = model.network.encoder
+    network = network_of({"model": {"init_args": {"network": yaml.safe_load(POCKET.read_text())}}})
+    encoder, decoder = network.encoder, network.decoders[Modality.IMAGE]
     big = torch.zeros(256, 1024)
     encoder._encode = lambda modality, media, device: big.expand(len(media), 256, 1024)
-    decoder = model.network.decoders[Modality.IMAGE]
     decoder.captions.encode = lambda captions: torch.zeros(len(captions), 77, 1024)
     for number in range(300):
         source = lambda number=number: np.full((64, 64, 3), number % 256, np.uint8)  # noqa: E731
-        encoder.features(Modality.IMAGE, [Media(Modality.IMAGE, source, fps=float(number))], "cpu")
-        decoder.embed_captions([f"caption {number}"])
-    kept = [encoder._memory, decoder.captions._memory]
+        medium = Media(Modality.IMAGE, source, fps=float(number))
+        encoder.features(Modality.IMAGE, [medium], "cpu", network.encoder_stores)
+        network.caption_embeddings(Modality.IMAGE, [f"caption {number}"])
+    kept = [network.encoder_stores.memory, network.caption_embeddings._stores[Modality.IMAGE]]
     assert sum(v.nbytes for memory in kept for v in memory._values.values()) <= sum(m.bytes for m in kept) < 20e6
     assert all(isinstance(key, bytes) for memory in kept for key in memory._values)
+    assert all(len(memory) for memory in kept)
+    encoder._encode = decoder.captions.encode = lambda *_: pytest.fail("the last ones are there")
+    encoder.features(Modality.IMAGE, [medium], "cpu", network.encoder_stores)
+    network.caption_embeddings(Modality.IMAGE, ["caption 299"])
 
 
 def test_what_training_remembers_is_left_alone(network):
     network.load()
-    network.encoder = ImageBindEncoder("pocket:encoder", video_clips=4, audio_clips=1)
-    memory = network.encoder._memory
-    AnyToAny(network, memory=None)
-    assert network.encoder._memory is memory
+    memory = network.encoder_stores.memory
+    AnyToAny(network, placed=True)
     AnyToAny(network)
-    assert network.encoder._memory is not memory
+    assert network.encoder_stores.memory is memory
+    assert not memory.evict
 
 
 def test_mistakes_in_options_are_named(model, tmp_path):

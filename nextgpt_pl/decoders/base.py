@@ -97,9 +97,6 @@ class Decoder(ABC):
         """
         raise UserError(f"model.denoising_weights: {type(self).__name__} has no network to be trained through")
 
-    def remember(self, max_bytes: int) -> None:  # noqa: B027 (not every decoder remembers any)
-        """Keep the embeddings of recent captions that are in no store in a memory of at most ``max_bytes``."""
-
     def parameter_counts(self) -> dict[str, int]:
         """Parameters per network that it consists of, all frozen; known without reading weights."""
         return {}

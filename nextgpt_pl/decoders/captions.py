@@ -12,7 +12,7 @@ from nextgpt_pl.decoders.files import PipelineFiles
 from nextgpt_pl.features import FeatureCache, Memory, Store
 from nextgpt_pl.features.keys import digest, folder_sha256
 from nextgpt_pl.features.store import in_fixed_batches
-from nextgpt_pl.utils.precision import compute_dtype
+from nextgpt_pl.utils.precision import compute_dtype, own_precision
 from nextgpt_pl.utils.quiet import quiet_loading
 from nextgpt_pl.utils.transfer import upload
 
@@ -52,8 +52,10 @@ class CaptionEncoder:
         config = self.files.json("config.json", "text_encoder")
         return min(length, int(config["max_position_embeddings"])), int(config["hidden_size"])
 
+    @torch.no_grad()
+    @own_precision()
     def embed(self, captions: Sequence[str], store: Store | None = None) -> Tensor:
-        """``(N, *shape)`` float32 on the device; only captions that are missing from the store are encoded.
+        """``(N, *shape)`` float32 on the device, outside of autocast; only captions missing from the store are encoded.
 
         Args:
             captions: N captions.
@@ -66,10 +68,6 @@ class CaptionEncoder:
             keys, lambda missing: in_fixed_batches([captions[i] for i in missing], _BATCH, self._embed_now)
         )
         return upload(torch.stack(embeddings), self.device)
-
-    def remember(self, max_bytes: int) -> None:
-        """Cache the embeddings of the most recent captions in at most ``max_bytes`` of memory."""
-        self._memory = Memory(max_bytes, evict=True)
 
     def store(self, cache: FeatureCache) -> Store:
         """The store of these embeddings in a cache."""

@@ -134,15 +134,9 @@ class DiffusionDecoder(Decoder):
         """Embedding shape of the pipeline's text encoder; reads no weights."""
         return self.captions.shape
 
-    @torch.no_grad()
-    @own_precision()
     def embed_captions(self, captions: Sequence[str]) -> Tensor:
         """``(N, *embedding_shape)`` float32, outside of autocast; embeddings are cached in memory."""
         return self.captions.embed(captions)
-
-    def remember(self, max_bytes: int) -> None:
-        """See :meth:`Decoder.remember`."""
-        self.captions.remember(max_bytes)
 
     def _loaded(self) -> Any:
         """The diffusion networks, without text encoder and tokenizer."""

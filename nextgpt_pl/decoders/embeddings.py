@@ -7,30 +7,38 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from nextgpt_pl.decoders.base import Decoder
-from nextgpt_pl.features import FeatureCache, Store
+from nextgpt_pl.features import FeatureCache, Memory, Store
 from nextgpt_pl.modality import Modality
 
 
 class CaptionEmbeddings:
-    """Embeds captions for the decoder of a modality; owns the stores in the cache.
+    """Embeds captions for the decoder of a modality; owns the stores of the embeddings.
 
     Args:
         decoders: per modality.
         cache: where embeddings are kept between runs; ``None``: nowhere.
+        memory: size in bytes of a memory for recent captions, without ``cache``; ``None``: each decoder's own.
 
     """
 
-    def __init__(self, decoders: Mapping[Modality, Decoder], cache: FeatureCache | None = None) -> None:
-        self._decoders, self._cache = decoders, cache
+    def __init__(
+        self, decoders: Mapping[Modality, Decoder], cache: FeatureCache | None = None, memory: int | None = None
+    ) -> None:
+        self._decoders, self._cache, self._memory = decoders, cache, memory
         self._stores: dict[Modality, Store] = {}
 
     def __call__(self, modality: Modality, captions: Sequence[str]) -> Tensor:
         """``(N, *embedding_shape)`` float32; only captions that are missing from the store are embedded."""
         decoder = self._decoders[modality]
-        if self._cache is None or decoder.captions is None:
+        if decoder.captions is None:
             return decoder.embed_captions(captions)
         if modality not in self._stores:
-            self._stores[modality] = decoder.captions.store(self._cache)
+            if self._cache is not None:
+                self._stores[modality] = decoder.captions.store(self._cache)
+            elif self._memory is not None:
+                self._stores[modality] = Memory(self._memory, evict=True)
+            else:
+                return decoder.embed_captions(captions)
         return decoder.captions.embed(captions, self._stores[modality])
 
     def negative_prompt(self, modality: Modality) -> Tensor | None:

@@ -10,18 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nextgpt_pl.encoders.stores import EncoderStores
+from nextgpt_pl.encoders.stores import EncoderStores, MemoryStores
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.features import FeatureCache, Memory
-from nextgpt_pl.features.keys import media_key, media_name
+from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.features.store import complete, in_fixed_batches
 from nextgpt_pl.modality import GENERATED, Modality
-from nextgpt_pl.samples import Media, MediaSlot
+from nextgpt_pl.samples import Media
 from nextgpt_pl.utils.distributed import all_reduce_max
 from nextgpt_pl.utils.precision import own_precision
 from nextgpt_pl.utils.transfer import upload
 
-_MEMORY_BYTES = 512 * 2**20
 _BATCH = 4  # media per forward pass
 
 
@@ -50,10 +48,6 @@ class Encoder(nn.Module, ABC):
 
     modalities: tuple[Modality, ...]
     collective = False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._memory = Memory(_MEMORY_BYTES)
 
     @property
     @abstractmethod
@@ -102,41 +96,15 @@ class Encoder(nn.Module, ABC):
     def forward(self, modality: Modality, inputs: Tensor) -> Tensor:
         """Prepared media ``(N, ...)`` to features ``(N, E, output_dim)``."""
 
-    def keeps(self, media: Media, stores: EncoderStores | None = None) -> bool:
-        """Whether the medium's feature is in an open store, or without ``stores`` in memory.
-
-        Raises:
-            UserError: the medium's file is missing.
-
-        """
-        if stores is None:
-            return media_name(media) in self._memory
-        store = stores.opened(media.modality)
-        if store is None:
-            return False
-        store.refresh_if_changed()  # workers persist over epochs while the parent process fills the cache
-        return media_key(media) in store
-
     def features(
         self,
         modality: Modality,
         media: Sequence[Media],
         device: torch.device | str,
-        stores: EncoderStores | None = None,
+        stores: EncoderStores | MemoryStores | None = None,
     ) -> Tensor:
         """Features of media of one modality, ``(N, E, output_dim)``; see :meth:`encode`."""
         return self.encode({modality: [(m, None) for m in media]}, device, stores)[modality]
-
-    def encode_slots(
-        self,
-        slots: Mapping[Modality, Sequence[tuple[int, MediaSlot]]],
-        device: torch.device | str,
-        stores: EncoderStores | None = None,
-    ) -> dict[Modality, Tensor]:
-        """Features of a batch's media; see :meth:`encode`."""
-        return self.encode(
-            {m: [(slot.media, slot.inputs) for _, slot in of] for m, of in slots.items()}, device, stores
-        )
 
     @torch.no_grad()
     @own_precision()
@@ -144,24 +112,21 @@ class Encoder(nn.Module, ABC):
         self,
         media: Mapping[Modality, Sequence[tuple[Media, Tensor | None]]],
         device: torch.device | str,
-        stores: EncoderStores | None = None,
+        stores: EncoderStores | MemoryStores | None = None,
     ) -> dict[Modality, Tensor]:
         """Features ``(N, E, output_dim)`` float32 per modality, computed outside of autocast.
 
-        The encoder is frozen, so features are reused: from ``stores``, or without them from memory. With sharded
-        weights there is one all-reduce, and on a GPU one host synchronisation, whatever the number of modalities.
+        The encoder is frozen, so features are reused. With sharded weights there is one all-reduce, and on a GPU one
+        host synchronisation, whatever the number of modalities.
 
         Args:
             media: per modality N media, each with the output of :meth:`prepare`, or ``None`` if it is not prepared yet.
             device: device on which features are computed and returned.
-            stores: those of :meth:`stores`.
+            stores: where features are kept; ``None``: nowhere.
 
         """
-        lookups = []
-        key = media_name if stores is None else media_key
-        for modality, entries in media.items():
-            store = self._memory if stores is None else stores[modality]
-            lookups.append(store.look_up([key(medium) for medium, _ in entries]))
+        stores = MemoryStores() if stores is None else stores
+        lookups = [stores[m].look_up([stores.key(medium) for medium, _ in entries]) for m, entries in media.items()]
         passes = [-(-len(lookup.missing) // _BATCH) for lookup in lookups]
         # all ranks must agree before encoding: with sharded weights the forward pass has collectives
         max_passes = all_reduce_max(passes, device) if self.collective else passes
@@ -193,10 +158,6 @@ class Encoder(nn.Module, ABC):
     def stores(self, cache: FeatureCache) -> EncoderStores:
         """The stores of this encoder's features in a cache."""
         return EncoderStores(cache, self.source, self.producer, self.modalities)
-
-    def remember(self, max_bytes: int) -> None:
-        """Keep the features of recent media that are in no store in a memory of at most ``max_bytes``."""
-        self._memory = Memory(max_bytes, evict=True)
 
     def train(self, mode: bool = True) -> Encoder:
         """Stay in evaluation mode: the encoder is frozen, and stochastic depth would make features random."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nextgpt_pl.encoders.base import Encoder
-from nextgpt_pl.encoders.stores import EncoderStores
+from nextgpt_pl.encoders.stores import EncoderStores, MemoryStores
 from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media, MediaSlot, Rendered
@@ -27,7 +27,7 @@ class MediaReader:
 
     encoder: Encoder | None
     compared: frozenset[Modality] = frozenset()
-    stores: EncoderStores | None = None
+    stores: EncoderStores | MemoryStores | None = None
     _opened: set[Media] = field(default_factory=set, init=False, repr=False)
 
     def __call__(self, row: Rendered) -> Rendered:
@@ -63,10 +63,14 @@ class MediaReader:
             self.stores.open()
 
     def _prepared(self, slot: MediaSlot) -> MediaSlot:
-        if (
-            self.encoder is None
-            or not isinstance(slot.media.source, Path)
-            or self.encoder.keeps(slot.media, self.stores)
-        ):
+        if self.encoder is None or not isinstance(slot.media.source, Path) or self._kept(slot.media):
             return slot
         return replace(slot, inputs=self.encoder.prepare(slot.media))
+
+    def _kept(self, medium: Media) -> bool:
+        """Whether the medium's feature is in an open store; an error if its file is missing."""
+        store = None if self.stores is None else self.stores.opened(medium.modality)
+        if self.stores is None or store is None:
+            return False
+        store.refresh_if_changed()  # workers persist over epochs while the parent process fills the cache
+        return self.stores.key(medium) in store

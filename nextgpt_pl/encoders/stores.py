@@ -1,4 +1,4 @@
-"""The stores of an encoder's features in a feature cache, one per modality."""
+"""The stores of an encoder's features: in a feature cache, one per modality, or in memory."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Any
 
 import torch
 
-from nextgpt_pl.features import FeatureCache, FeatureStore
+from nextgpt_pl.features import FeatureCache, FeatureStore, Memory
+from nextgpt_pl.features.keys import media_key, media_name
 from nextgpt_pl.media.reading import VERSION as READING_VERSION
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.utils.precision import compute_dtype
+
+_MEMORY_BYTES = 512 * 2**20
 
 
 class EncoderStores:
@@ -31,6 +34,7 @@ class EncoderStores:
         producer: Callable[[Modality], dict[str, Any]],
         modalities: Sequence[Modality],
     ) -> None:
+        self.key = media_key
         self._cache, self._source, self._producer, self._modalities = cache, source, producer, modalities
         self._opened: dict[Modality, FeatureStore] = {}
 
@@ -49,3 +53,26 @@ class EncoderStores:
             producer = {**self._producer(modality), **around}
             self._opened[modality] = self._cache.store(f"encoder-{modality}", self._source, producer)
         return self._opened[modality]
+
+
+class MemoryStores:
+    """One store in memory for all modalities; otherwise as :class:`EncoderStores`.
+
+    Args:
+        max_bytes: size of the memory, which keeps the features of recent media; by default 512 MiB for those of the
+            first media.
+
+    """
+
+    def __init__(self, max_bytes: int | None = None) -> None:
+        self.key = media_name
+        self.memory = Memory(_MEMORY_BYTES) if max_bytes is None else Memory(max_bytes, evict=True)
+
+    def open(self) -> None:
+        """Do nothing: the store is open."""
+
+    def opened(self, _modality: Modality) -> Memory:
+        """The store."""
+        return self.memory
+
+    __getitem__ = opened

@@ -56,9 +56,10 @@ class ValidationTasks(Callback):
             path = Path(name)
             shutil.rmtree(path, ignore_errors=True)  # of a run that was interrupted here
             path.mkdir(parents=True)
-            model = AnyToAny(pl_module.network, pl_module.device, placed=True, memory=None)
+            model = AnyToAny(pl_module.network, pl_module.device, placed=True)
             for task in self.tasks:
-                pl_module.network.gathered(self._answer, model, path, task)
+                pl_module.gather_parameters()
+                self._answer(model, path, task)
                 act_on_signals(trainer, pl_module)  # a task may take longer than the scheduler's grace period
             record = score(self.tasks, path)
         # equal values on all ranks, so that callbacks such as early stopping decide equally

@@ -78,6 +78,7 @@ class Stage(LightningModule, ABC):
     ) -> None:
         super().__init__()
         self.network = network
+        self.name = type(self).__name__  # sharding replaces the class
         self.optimization = Optimization(lr, weight_decay, betas, warmup_ratio, schedule, dict(lr_scales or {}))
         self.init_from = init_from
         self.step_agreement = StepAgreement(on_nonfinite, give_up_after)
@@ -108,7 +109,7 @@ class Stage(LightningModule, ABC):
             )
         if not self.network.loaded:
             strategy.build(self.network, self._build)
-        strategy.shard(self.network)
+        strategy.shard(self)
 
     def _build(self) -> None:
         self.network.load(encoder=self.shows_media, llm_layers=not self.layers_on_demand)
@@ -152,7 +153,7 @@ class Stage(LightningModule, ABC):
         trainable = self.trainable()
         for pattern in self.trains:
             if not fnmatch.filter(trainable, pattern):
-                raise UserError(f"{type(self).__name__} trains {pattern!r}, but the network has no such parameter")
+                raise UserError(f"{self.name} trains {pattern!r}, but the network has no such parameter")
         low = [name for name, p in trainable.items() if p.dtype != torch.float32]
         if low:
             raise UserError(f"trainable parameters must be float32, these are not: {', '.join(low[:5])}")
@@ -165,7 +166,7 @@ class Stage(LightningModule, ABC):
 
     def summary(self) -> str:
         """Table of parameters per part and the trained share."""
-        return parameter_table(type(self).__name__, self.network)
+        return parameter_table(self.name, self.network)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The trained parameters, grouped by learning rate.
@@ -191,9 +192,44 @@ class Stage(LightningModule, ABC):
     def model_step(self, batch: Batch, split: str) -> Tensor:
         """Compute the loss of a batch and log metrics under ``split/...``."""
 
+    def evaluate(self, batch: Batch, split: str) -> None:
+        """A step of validation or test."""
+        self.model_step(batch, split)
+
+    def finish(self, split: str) -> None:
+        """Log what :meth:`evaluate` has collected over the data set, and write samples."""
+
+    # With sharded weights, parameters outside of blocks are gathered in these five methods only.
+
     def training_step(self, batch: Batch, _batch_idx: int) -> Tensor:
         """Lightning's hook."""
-        return self.network.gathered(self.model_step, batch, "train")
+        return self.model_step(batch, "train")
+
+    def validation_step(self, batch: Batch, _batch_idx: int) -> None:
+        """Lightning's hook."""
+        self.evaluate(batch, "val")
+
+    def test_step(self, batch: Batch, _batch_idx: int) -> None:
+        """Lightning's hook."""
+        self.evaluate(batch, "test")
+
+    @abstractmethod
+    def predict_step(self, batch: Batch, _batch_idx: int) -> Any:
+        """Lightning's hook."""
+
+    def gather_parameters(self) -> None:
+        """Gather parameters for code without gradients outside of a step: until the next training step they stay whole.
+
+        Does nothing by itself: the hooks of FSDP2 around it gather.
+        """
+
+    def on_validation_epoch_end(self) -> None:
+        """Lightning's hook."""
+        self.finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Lightning's hook."""
+        self.finish("test")
 
     def on_train_batch_start(self, _batch: Batch, _batch_idx: int) -> None:
         """Seed random numbers from the run's seed, the batch's number and the rank.
@@ -250,9 +286,7 @@ class Stage(LightningModule, ABC):
 
     def fill_cache(self, batch: Batch, device: torch.device) -> None:
         """Compute the features of a batch that are missing in the cache."""
-        if batch.slots:
-            assert self.network.encoder is not None
-            self.network.encoder.encode_slots(batch.slots, device, self.network.encoder_stores)
+        self.network.features(batch.to(device))
 
     def on_train_epoch_end(self) -> None:
         """Write new features to the cache, load those of other processes, and report skipped rows."""
@@ -284,7 +318,7 @@ class Stage(LightningModule, ABC):
         """
         if self.network.cache is not None:
             self.network.cache.flush()
-        keep_only(checkpoint, self.network, self.kept_names(), type(self).__name__, self.inherited["stages"])
+        keep_only(checkpoint, self.network, self.kept_names(), self.name, self.inherited["stages"])
         checkpoint["inherited"] = json.dumps(self.inherited)
         checkpoint["random_seed"] = self.random_seed
         run = Path(self.trainer.default_root_dir)
@@ -304,7 +338,7 @@ class Stage(LightningModule, ABC):
     def save_adapter(self, folder: Path) -> None:
         """Write the parameters that were trained in this stage and in previous ones."""
         keys = dict.fromkeys([*self.inherited["keys"], *self.kept_names()])
-        save_adapter(folder, self.network, keys, stage=type(self).__name__, history=self.inherited["stages"])
+        save_adapter(folder, self.network, keys, stage=self.name, history=self.inherited["stages"])
 
     def on_train_end(self) -> None:
         """Leave the adapter in the run folder, and log the rows again: a resumed run reads those of validation late."""

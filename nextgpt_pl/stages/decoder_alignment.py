@@ -222,19 +222,8 @@ class DecoderAlignment(Stage):
             return self.signal_states(batch)
         return read_rows(self.network, batch)
 
-    def validation_step(self, batch: Batch, _batch_idx: int) -> None:
-        """Lightning's hook."""
-        self.network.gathered(self.model_step, batch, "val")
-
-    def test_step(self, batch: Batch, _batch_idx: int) -> None:
-        """Lightning's hook."""
-        self.network.gathered(self.model_step, batch, "test")
-
     def predict_step(self, batch: Batch, _batch_idx: int) -> dict[str, Any]:
         """Projected caption embeddings per modality, with the captions and keys of their items."""
-        return self.network.gathered(self._predicted, batch)
-
-    def _predicted(self, batch: Batch) -> dict[str, Any]:
         embeddings = self.network.embed(batch)
         hidden = self.network.hidden_states(batch, embeddings)
         return {
@@ -246,7 +235,8 @@ class DecoderAlignment(Stage):
             for modality, spans in batch.spans.items()
         }
 
-    def _finish(self, split: str) -> None:
+    def finish(self, split: str) -> None:
+        """Log the quality over the data set, and write sample media."""
         for modality, metric in self.quality.items():
             # collective: ranks without media of this modality take part
             if not any_rank(metric.update_called, self.device):
@@ -268,11 +258,3 @@ class DecoderAlignment(Stage):
     def _negatives(self, null_signals: Mapping[Modality, Tensor | None], modality: Modality) -> Negatives:
         prompt, signal = self.network.caption_embeddings.negative_prompt(modality), null_signals[modality]
         return (prompt if signal is None else signal), prompt
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the quality over the validation set, and write sample media."""
-        self._finish("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the quality over the test set, and write sample media."""
-        self._finish("test")

@@ -80,8 +80,9 @@ class EncoderAlignment(Stage):
         loss = means["loss"].part
         return loss + self.word_weight * means["spelling"].part if "spelling" in sums else loss
 
-    def _evaluate(self, batch: Batch, split: str) -> None:
-        self.model_step(batch, split)
+    def evaluate(self, batch: Batch, split: str) -> None:
+        """Also caption the first items."""
+        super().evaluate(batch, split)
         remaining = max(0, self.captions - len(self.written))
         # with sharded weights generation has collectives: a rank with enough captions must take part too
         if self.trainer.sanity_checking or not any_rank(remaining > 0, self.device):
@@ -95,24 +96,17 @@ class EncoderAlignment(Stage):
             self.written.append((row.key, caption, reference))
             self.scores.update([caption], [[reference]])
 
-    def validation_step(self, batch: Batch, _batch_idx: int) -> None:
-        """Lightning's hook."""
-        self.network.gathered(self._evaluate, batch, "val")
-
-    def test_step(self, batch: Batch, _batch_idx: int) -> None:
-        """Lightning's hook."""
-        self.network.gathered(self._evaluate, batch, "test")
-
     def predict_step(self, batch: Batch, _batch_idx: int) -> list[tuple[str, str]]:
         """Key and caption of each item."""
         prompts = [prompt_of(row) for row in batch.rows()]
-        replies = self.network.gathered(generate, self.network, prompts, self.decoding)
+        replies = generate(self.network, prompts, self.decoding)
         decode = self.network.llm.tokenizer.decode
         return [
             (key, decode(ids, skip_special_tokens=True).strip()) for key, ids in zip(batch.keys, replies, strict=True)
         ]
 
-    def _finish(self, split: str) -> None:
+    def finish(self, split: str) -> None:
+        """Log caption scores, and write the captions."""
         if any_rank(len(self.written) > 1, self.device):
             scores = self.scores.to(self.device).compute()
             self.log_dict({f"{split}/{name}": value for name, value in scores.items()}, prog_bar=False)
@@ -121,11 +115,3 @@ class EncoderAlignment(Stage):
                 write_captions(folder, self.written, self.loggers, self.global_step)
         self.scores.reset()
         self.written.clear()
-
-    def on_validation_epoch_end(self) -> None:
-        """Log caption scores, and write the captions."""
-        self._finish("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log caption scores, and write the captions."""
-        self._finish("test")

@@ -24,22 +24,23 @@ def spelling(network: NextGPT, batch: Batch) -> tuple[Tensor, int, int]:
         UserError: an input projection is not a :class:`WordInputProjection`.
 
     """
+    # on all ranks, whatever media their batches have
+    for projection in network.input_projections.values():
+        if not isinstance(projection, WordInputProjection):
+            raise UserError(f"network.input_projection: {type(projection).__name__} knows no words")
     device = batch.labels.device
     # parameters that this loss does not reach, such as the offset, still need a gradient
     total = zero_for_unused(network.input_projections.values(), torch.zeros((), device=device))
     labels, special = batch.on_host().labels, torch.tensor(network.llm.tokenizer.all_special_ids)
     words = cut = 0
-    features = network.features(batch)
-    for modality, slots in network.slots(batch).items():
+    for modality, (slots, features) in network.features(batch).items():
         projection = network.input_projection(modality)
-        if not isinstance(projection, WordInputProjection):
-            raise UserError(f"network.input_projection: {type(projection).__name__} knows no words")
+        assert isinstance(projection, WordInputProjection)
         captions = [_words(labels[row], len(projection.words), special) for row, _ in slots]
-        if captions:
-            log_probs = projection.word_log_probs(features[modality])
-            total = total + spelling_loss(log_probs, captions, 1.0)
-            words += sum(len(caption) for caption in captions)
-            cut += sum(max(0, len(caption.unique_consecutive()) - log_probs.shape[1]) for caption in captions)
+        log_probs = projection.word_log_probs(features)
+        total = total + spelling_loss(log_probs, captions, 1.0)
+        words += sum(len(caption) for caption in captions)
+        cut += sum(max(0, len(caption.unique_consecutive()) - log_probs.shape[1]) for caption in captions)
     return total, cut, words
 
 

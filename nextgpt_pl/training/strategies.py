@@ -20,6 +20,7 @@ from typing import Any, Literal, cast
 import torch
 import torch.distributed as dist
 from lightning.fabric.utilities.device_dtype_mixin import _update_properties
+from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_info
@@ -43,6 +44,8 @@ from nextgpt_pl.training.sent_weights import Sender, agree_on_layout
 from nextgpt_pl.utils.distributed import full_tensor, own_shard
 
 BlockDType = Literal["float32", "bfloat16", "float16"]
+# methods of a stage that use parameters outside of blocks
+_STEPS = ("training_step", "validation_step", "test_step", "predict_step", "gather_parameters")
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -149,10 +152,15 @@ class ShardedStrategy(ModelParallelStrategy):
             if reason is not None:
                 raise UserError(f"rank {number} could not build the network: {reason}")
 
-    def shard(self, network: NextGPT) -> None:
-        """Broadcast a loaded network's weights and shard them; called by :meth:`Stage.configure_model`."""
-        if isinstance(network, FSDPModule):
+    def shard(self, stage: LightningModule) -> None:
+        """Broadcast the weights of a stage's loaded network and shard them; the stage is the root unit.
+
+        FSDP2's hooks run around the stage's steps: they gather the root unit's parameters, and reduce its gradients
+        after the backward pass.
+        """
+        if isinstance(stage, FSDPModule):
             return
+        network = cast(NextGPT, stage.network)
         network.prepare_for_sharding()
         blocks = blocks_of(network)
         sender = None
@@ -177,8 +185,9 @@ class ShardedStrategy(ModelParallelStrategy):
         if sender is not None:
             sender.send(network)
         # the root unit computes in the dtype of its weights: projections are small, and float32
-        cut(network, mp_policy=MixedPrecisionPolicy(reduce_dtype=reduce_dtype), reshard_after_forward=False)
-        register_fsdp_forward_method(network, "gathered")
+        cut(stage, mp_policy=MixedPrecisionPolicy(reduce_dtype=reduce_dtype), reshard_after_forward=False)
+        for name in _STEPS:
+            register_fsdp_forward_method(stage, name)
         rank_zero_info(f"sharded over {self.world_size} processes: {len(blocks)} blocks and the rest")
 
     def model_to_device(self) -> None:

@@ -244,7 +244,8 @@ def test_the_cache_of_a_run_is_left_out(short, tmp_path):
     network = _network(cache={"folder": str(tmp_path / "elsewhere")})
     found = network_of({"model": {"init_args": {"network": network["init_args"] if short else network}}})
     assert found.cache is None
-    assert found.encoder_stores is None
+    assert found.encoder_stores.memory.evict
+    assert found.encoder_stores.memory.max_bytes < 20e6
 
 
 def test_python_objects_and_nested_aliases_in_a_run_are_refused(tmp_path):

@@ -31,3 +31,12 @@ def test_the_negative_prompt_comes_from_the_cache_and_nothing_is_given_without_o
     assert CaptionEmbeddings({IMAGE: decoder}).negative_prompt(IMAGE) is None
     found = CaptionEmbeddings({IMAGE: decoder}, FeatureCache(tmp_path, "float32")).negative_prompt(IMAGE)
     assert torch.equal(found, decoder.embed_captions([decoder.negative_prompt])[0])
+
+
+@pytest.mark.parametrize("options", [{}, {"memory": 2**20}, {"cache": True}], ids=["own", "memory", "cache"])
+def test_embeddings_do_not_depend_on_autocast(options, tmp_path):
+    options = {**options, "cache": FeatureCache(tmp_path, "float32") if "cache" in options else None}
+    wanted = pocket_decoder(IMAGE).embed_captions(["a red circle"])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = CaptionEmbeddings({IMAGE: pocket_decoder(IMAGE)}, **options)(IMAGE, ["a red circle"])
+    assert torch.equal(found, wanted)

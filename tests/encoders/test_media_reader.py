@@ -4,20 +4,13 @@ import torch
 from PIL import Image
 
 from nextgpt_pl.encoders.media_reader import MediaReader
+from nextgpt_pl.encoders.stores import MemoryStores
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media, MediaSlot, Rendered, SignalSpan
 
 
 class _Encoder:
-    """Keeps the features of what it is told to keep."""
-
-    def __init__(self, kept=()):
-        self.kept = kept
-
-    def keeps(self, medium, stores):
-        return medium in self.kept
-
     def prepare(self, medium):
         return torch.ones(3)
 
@@ -50,6 +43,8 @@ def test_true_media_are_read_where_a_loss_compares_with_them_and_only_there(file
 def test_shown_files_are_prepared_unless_their_features_are_kept_or_they_are_rendered(files):
     rendered = Media(Modality.IMAGE, lambda: np.zeros((8, 8, 3), np.uint8))
     row = _row(shown=[files["good"], files["cut"], rendered])
-    read = MediaReader(_Encoder(kept=[files["cut"]]))(row)
+    stores = MemoryStores()
+    stores.memory.add(stores.key(files["cut"]), torch.ones(3))
+    read = MediaReader(_Encoder(), stores=stores)(row)
     assert [slot.inputs is not None for slot in read.slots] == [True, False, False]
     assert MediaReader(_Encoder()).files(row) == [files["good"], files["cut"]]

@@ -81,9 +81,9 @@ class Watched(ShardedStrategy):
 
     whole_weights = 0
 
-    def shard(self, network):
-        before = [weakref.ref(parameter) for parameter in network.parameters()]
-        super().shard(network)
+    def shard(self, stage):
+        before = [weakref.ref(parameter) for parameter in stage.parameters()]
+        super().shard(stage)
         gc.collect()
         self.whole_weights = sum(reference() is not None for reference in before)
 

@@ -105,7 +105,7 @@ def test_block_dtype_is_of_the_llms_blocks_alone(tiny_models, monkeypatch):
 
     monkeypatch.setattr(strategies, "fully_shard", cut)
     network = stage.network
-    ShardedStrategy(block_dtype="bfloat16").shard(network)
+    ShardedStrategy(block_dtype="bfloat16").shard(stage)
     assert {dtypes[id(block)] for block in network.llm.blocks()} == {torch.bfloat16}
     assert {dtypes[id(block)] for block in network.encoder.blocks()} == {None}
-    assert dtypes[id(network)] is None
+    assert dtypes[id(stage)] is None
