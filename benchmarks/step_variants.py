@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nextgpt_pl.batches import Batch
 from nextgpt_pl.dialogue.batching import pad
 from nextgpt_pl.encoders import ImageBindEncoder
 from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel, TowerConfig
@@ -26,7 +27,6 @@ from nextgpt_pl.model import NextGPT
 from nextgpt_pl.pocket.parts import pocket_decoder
 from nextgpt_pl.pocket.world import dialogues, items
 from nextgpt_pl.projections import LinearInputProjection, TransformerOutputProjection
-from nextgpt_pl.samples import Batch
 from nextgpt_pl.stages import DecoderAlignment, EncoderAlignment, InstructionTuning
 from nextgpt_pl.stages.base import Stage
 

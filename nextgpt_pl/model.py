@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from nextgpt_pl.batches import Batch, MediaSlot, SpanTargets
 from nextgpt_pl.decoders.base import Decoder
 from nextgpt_pl.decoders.embeddings import CaptionEmbeddings
 from nextgpt_pl.dialogue.conversation import Conversation, Direction
@@ -24,7 +25,6 @@ from nextgpt_pl.modality import Modality, ids_behind
 from nextgpt_pl.model_arguments import check_sizes, modality_of, signal_counts, with_separator
 from nextgpt_pl.projections import InputProjection, OutputProjection, WordInputProjection
 from nextgpt_pl.projections.build import build
-from nextgpt_pl.samples import Batch, MediaSlot, SpanTargets
 from nextgpt_pl.utils.distributed import full_tensor, zero_for_unused
 from nextgpt_pl.utils.initial import isolated
 from nextgpt_pl.utils.transfer import upload

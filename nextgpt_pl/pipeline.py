@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from nextgpt_pl.adapter import load_adapter
+from nextgpt_pl.batches import IGNORE, Rendered
 from nextgpt_pl.config.yaml_files import read_yaml
 from nextgpt_pl.dialogue.context import ContextWarning, TooLongError, dropped_note, shortened
 from nextgpt_pl.dialogue.messages import Messages, dialogue_of
@@ -24,7 +25,7 @@ from nextgpt_pl.generation.generate import Decoding, caption_embeddings, check_s
 from nextgpt_pl.generation.options import reply_options
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
-from nextgpt_pl.samples import IGNORE, Rendered, ReplyPart
+from nextgpt_pl.samples import ReplyPart
 from nextgpt_pl.saved_network import network_of
 from nextgpt_pl.utils.distributed import broadcast_object
 

@@ -13,7 +13,7 @@ YAMLS = sorted((ROOT / "experiments").rglob("*.yaml"))
 EXPERIMENTS = [p for p in YAMLS if not {"models", "sweeps", "eval"} & set(p.relative_to(ROOT).parts)]
 # folders and modules of the package, from the bottom to the top: each may import those before it, never one behind it
 LAYERS = [
-    *("errors", "modality", "published", "utils", "samples", "config"),
+    *("errors", "modality", "published", "utils", "samples", "batches", "config"),
     *("media", "features", "losses"),
     *("pocket/world", "pocket/judges"),
     *("dialogue", "encoders", "projections", "llm", "decoders"),

@@ -13,6 +13,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import ConcatDataset
 
+from nextgpt_pl.batches import Batch, Rendered
 from nextgpt_pl.datamodules.collate import Collator
 from nextgpt_pl.datamodules.row_notes import RowNotes, listed
 from nextgpt_pl.datamodules.samplers import MixedSampler, ResumableLoader, RowLoader
@@ -21,7 +22,6 @@ from nextgpt_pl.datamodules.usable import RowMaker, UsableRow, UsableRows
 from nextgpt_pl.dialogue.conversation import Conversation
 from nextgpt_pl.encoders.media_reader import MediaReader
 from nextgpt_pl.errors import UserError, at_least
-from nextgpt_pl.samples import Batch, Rendered
 from nextgpt_pl.utils.parents import start_worker
 
 T = TypeVar("T")

@@ -10,12 +10,13 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from nextgpt_pl.batches import Rendered
 from nextgpt_pl.datamodules.checked_media import CheckedMedia, OpenedFile
 from nextgpt_pl.datamodules.rows import load_embedding
 from nextgpt_pl.datamodules.sources import Item
 from nextgpt_pl.datamodules.usable import RowMaker
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.samples import CaptionedPair, Media, MediaPart, Rendered
+from nextgpt_pl.samples import CaptionedPair, Media, MediaPart
 
 _BATCH = 16  # items per batch of a worker
 

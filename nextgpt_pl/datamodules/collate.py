@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nextgpt_pl.batches import Batch
 from nextgpt_pl.datamodules.usable import UsableRow
 from nextgpt_pl.dialogue.batching import pad
-from nextgpt_pl.samples import Batch
 
 
 @dataclass

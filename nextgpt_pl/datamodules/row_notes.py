@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from nextgpt_pl.samples import RowNote
+from nextgpt_pl.batches import RowNote
 from nextgpt_pl.utils.atomic import write_atomic
 from nextgpt_pl.utils.distributed import all_gather_objects
 

@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch.utils.data import Dataset
 
+from nextgpt_pl.batches import Rendered, RowNote
 from nextgpt_pl.datamodules.rows import load_embedding
 from nextgpt_pl.datamodules.sources import Item, OnError, Split
 from nextgpt_pl.dialogue.context import shortened
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.samples import CaptionedPair, Dialogue, Rendered, RowNote
+from nextgpt_pl.samples import CaptionedPair, Dialogue
 
 _TRIES = 100
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from nextgpt_pl.samples import IGNORE, Batch, Rendered, SpanTargets
+from nextgpt_pl.batches import IGNORE, Batch, Rendered, SpanTargets
 
 
 def pad(rows: Sequence[Rendered], pad_token_id: int) -> Batch:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from nextgpt_pl.batches import SignalSpan
 from nextgpt_pl.dialogue.signal_spans import SpanRules
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.samples import SignalSpan
 
 LONGEST = 64  # maximum number of tokens of a caption
 

@@ -6,8 +6,9 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from nextgpt_pl.batches import Rendered
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.samples import Dialogue, Rendered
+from nextgpt_pl.samples import Dialogue
 
 
 class TooLongError(UserError):

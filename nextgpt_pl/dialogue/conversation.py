@@ -18,8 +18,9 @@ from typing import Any, Literal
 
 from jinja2 import TemplateError
 
+from nextgpt_pl.batches import Rendered
 from nextgpt_pl.dialogue.reply_media import ReplyMedia, SignalMedia
-from nextgpt_pl.dialogue.row_writer import IGNORE, RowWriter  # noqa: F401 (labels of this module's rows)
+from nextgpt_pl.dialogue.row_writer import RowWriter
 from nextgpt_pl.dialogue.template_tokens import (
     CLOSE,
     MARKS,
@@ -32,15 +33,7 @@ from nextgpt_pl.dialogue.template_tokens import (
 )
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import MODALITIES, Modality
-from nextgpt_pl.samples import (
-    CaptionedPair,
-    Dialogue,
-    MediaPart,
-    Message,
-    Part,
-    Rendered,
-    TextPart,
-)
+from nextgpt_pl.samples import CaptionedPair, Dialogue, MediaPart, Message, Part, TextPart
 
 _BORDERS = re.compile(f"[{OPEN}{CLOSE}]")
 _PLACEHOLDER = re.compile("(" + "|".join(re.escape(spec.placeholder) for spec in MODALITIES.values()) + ")")

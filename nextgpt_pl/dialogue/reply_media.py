@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from nextgpt_pl.batches import SignalSpan
 from nextgpt_pl.dialogue.caption_spans import CaptionSpans, find_captions
 from nextgpt_pl.dialogue.signal_spans import SpanRules, WholeSpans, find_spans
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.samples import SignalSpan
 
 MediaAs = Literal["signals", "captions"]
 SpanIds = Mapping[Modality, Sequence[int]]

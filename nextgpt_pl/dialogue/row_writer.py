@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nextgpt_pl.batches import IGNORE, MediaSlot, Rendered, SignalSpan
 from nextgpt_pl.dialogue.template_tokens import MEDIUM, Piece, TemplateTokens, without_marks
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.samples import IGNORE, Dialogue, MediaPart, MediaSlot, Rendered, SignalSpan
+from nextgpt_pl.samples import Dialogue, MediaPart
 
 if TYPE_CHECKING:
     from nextgpt_pl.dialogue.conversation import Conversation

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
+from nextgpt_pl.batches import SignalSpan
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.samples import SignalSpan
 from nextgpt_pl.utils.transfer import upload
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from nextgpt_pl.batches import MediaSlot, Rendered
 from nextgpt_pl.encoders.base import Encoder
 from nextgpt_pl.encoders.stores import EncoderStores, MemoryStores
 from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.samples import Media, MediaSlot, Rendered
+from nextgpt_pl.samples import Media
 
 _MAX_OPENED = 50_000  # maximum number of checked media that a worker remembers
 

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nextgpt_pl.batches import IGNORE, Batch, Rendered, SignalSpan
 from nextgpt_pl.dialogue.batching import pad
 from nextgpt_pl.dialogue.signal_spans import SpanRules
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.generation.shrinking_batch import write
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
-from nextgpt_pl.samples import IGNORE, Batch, Rendered, SignalSpan
 
 _SEEDS = 2**62  # seeds above are used for the media of a reply
 

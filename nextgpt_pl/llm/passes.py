@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nextgpt_pl.samples import Batch
+from nextgpt_pl.batches import Batch
 from nextgpt_pl.utils.transfer import upload
 
 

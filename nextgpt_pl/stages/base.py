@@ -18,11 +18,11 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from nextgpt_pl.adapter import load_adapter, save_adapter
+from nextgpt_pl.batches import Batch
 from nextgpt_pl.dialogue.conversation import Conversation, Direction
 from nextgpt_pl.encoders.media_reader import MediaReader
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.model import NextGPT
-from nextgpt_pl.samples import Batch
 from nextgpt_pl.stages.agreement import OnNonFinite, StepAgreement
 from nextgpt_pl.stages.kept import check_kept, keep_only, parts_without
 from nextgpt_pl.stages.optimization import Optimization, Schedule

@@ -12,13 +12,13 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from nextgpt_pl.batches import Batch, SpanTargets
 from nextgpt_pl.encoders.media_reader import MediaReader
 from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.losses import AlignmentLoss, caption_alignment
 from nextgpt_pl.metrics.alignment import AlignmentQuality
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
-from nextgpt_pl.samples import Batch, SpanTargets
 from nextgpt_pl.stages.base import Stage
 from nextgpt_pl.stages.denoising import Denoising
 from nextgpt_pl.stages.sample_writer import Negatives, SampleWriter

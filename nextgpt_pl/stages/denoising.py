@@ -8,10 +8,10 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
+from nextgpt_pl.batches import SpanTargets
 from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
-from nextgpt_pl.samples import SpanTargets
 from nextgpt_pl.utils.transfer import upload
 
 _SEED = 0  # seed of noise and timesteps in validation

@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
+from nextgpt_pl.batches import Batch
 from nextgpt_pl.dialogue.conversation import Direction
 from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.generation.generate import Decoding, generate, prompt_of
 from nextgpt_pl.metrics.caption_scores import CaptionScores
 from nextgpt_pl.model import NextGPT
-from nextgpt_pl.samples import Batch
 from nextgpt_pl.stages.base import Stage
 from nextgpt_pl.stages.sample_writer import write_captions
 from nextgpt_pl.stages.spelling import spelling

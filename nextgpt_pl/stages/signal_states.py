@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nextgpt_pl.batches import IGNORE, Batch, Rendered, SignalSpan
 from nextgpt_pl.dialogue.batching import pad
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import Memory, Store
 from nextgpt_pl.features.keys import digest, folder_sha256
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
-from nextgpt_pl.samples import IGNORE, Batch, Rendered, SignalSpan
 from nextgpt_pl.utils.distributed import full_tensor
 from nextgpt_pl.utils.paths import resolve
 from nextgpt_pl.utils.precision import compute_dtype, own_precision

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nextgpt_pl.batches import Batch
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.losses import spelling_loss
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.projections import WordInputProjection
-from nextgpt_pl.samples import Batch
 from nextgpt_pl.utils.distributed import zero_for_unused
 
 

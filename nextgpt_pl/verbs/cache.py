@@ -9,10 +9,10 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningCLI
 
+from nextgpt_pl.batches import Batch
 from nextgpt_pl.datamodules.base import ItemData
 from nextgpt_pl.datamodules.row_notes import RowNotes
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.samples import Batch
 from nextgpt_pl.stages.base import Stage
 from nextgpt_pl.training.cli import ExperimentCLI, parsed
 from nextgpt_pl.utils.precision import check_trainer_precision

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from nextgpt_pl.batches import Batch
 from nextgpt_pl.dialogue.conversation import Conversation
 from nextgpt_pl.modality import MODALITIES
-from nextgpt_pl.samples import Batch
 
 _LEARNED, _SLOT, _SPAN, _PLAIN = "\033[32m", "\033[36m", "\033[35m", "\033[0m"
 LEGEND = f"{_LEARNED}learned{_PLAIN}  {_SLOT}<medium shown>{_PLAIN}  {_SPAN}[signal span: caption]{_PLAIN}  context"

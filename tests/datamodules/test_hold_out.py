@@ -3,13 +3,14 @@ from collections import Counter
 
 import pytest
 
+from nextgpt_pl.batches import RowNote
 from nextgpt_pl.datamodules import Alpaca, CaptionedPairs, CaptionFolder, OfficialDialogues, OfficialJSON
 from nextgpt_pl.datamodules.hold_out import held_out, row_key
 from nextgpt_pl.datamodules.row_notes import RowNotes
 from nextgpt_pl.dialogue.conversation import Conversation, pair_to_dialogue
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.samples import CaptionedPair, Media, RowNote
+from nextgpt_pl.samples import CaptionedPair, Media
 
 
 def _write(path, rows):

@@ -1,7 +1,7 @@
 import json
 
+from nextgpt_pl.batches import RowNote
 from nextgpt_pl.datamodules.row_notes import FILE, RowNotes, listed
-from nextgpt_pl.samples import RowNote
 
 
 def _note(number, split="train", kind="skipped"):

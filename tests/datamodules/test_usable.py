@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
+from nextgpt_pl.batches import Rendered
 from nextgpt_pl.datamodules import CaptionedPairs, CaptionFolder, Dialogues, OfficialDialogues, OfficialJSON
 from nextgpt_pl.datamodules.collate import Collator
 from nextgpt_pl.datamodules.row_notes import FILE
@@ -21,7 +22,7 @@ from nextgpt_pl.datamodules.usable import RowMaker, UsableRows
 from nextgpt_pl.dialogue.conversation import Conversation
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.samples import CaptionedPair, Media, Rendered
+from nextgpt_pl.samples import CaptionedPair, Media
 from nextgpt_pl.stages import EncoderAlignment
 from nextgpt_pl.verbs.cache import _AllItems
 

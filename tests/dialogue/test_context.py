@@ -1,8 +1,9 @@
 import pytest
 
+from nextgpt_pl.batches import Rendered
 from nextgpt_pl.dialogue.context import exchanges, shortened
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.samples import Dialogue, Message, Rendered, TextPart
+from nextgpt_pl.samples import Dialogue, Message, TextPart
 
 
 def _dialogue(*turns):

@@ -5,8 +5,9 @@ from typing import get_args
 
 import pytest
 
+from nextgpt_pl.batches import IGNORE
 from nextgpt_pl.datamodules import PocketDialogues, PocketWorld
-from nextgpt_pl.dialogue.conversation import IGNORE, Conversation, Direction, pair_to_dialogue, parts_of
+from nextgpt_pl.dialogue.conversation import Conversation, Direction, pair_to_dialogue, parts_of
 from nextgpt_pl.encoders import ImageBindEncoder
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.llm import CausalLM

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from trained_tokenizers import KINDS, make
 
-from nextgpt_pl.dialogue.conversation import IGNORE, Conversation
+from nextgpt_pl.batches import IGNORE
+from nextgpt_pl.dialogue.conversation import Conversation
 from nextgpt_pl.dialogue.reply_media import reply_media
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Dialogue, Media, MediaPart, Message, TextPart

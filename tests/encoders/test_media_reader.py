@@ -3,11 +3,12 @@ import pytest
 import torch
 from PIL import Image
 
+from nextgpt_pl.batches import MediaSlot, Rendered, SignalSpan
 from nextgpt_pl.encoders.media_reader import MediaReader
 from nextgpt_pl.encoders.stores import MemoryStores
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.samples import Media, MediaSlot, Rendered, SignalSpan
+from nextgpt_pl.samples import Media
 
 
 class _Encoder:

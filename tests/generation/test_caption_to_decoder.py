@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from nextgpt_pl.batches import IGNORE
 from nextgpt_pl.dialogue.batching import pad
 from nextgpt_pl.dialogue.caption_spans import LONGEST, CaptionSpans, find_captions
-from nextgpt_pl.dialogue.conversation import IGNORE
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.generation.generate import Decoding, caption_embeddings
 from nextgpt_pl.llm import CausalLM, LoRA

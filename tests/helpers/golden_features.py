@@ -139,13 +139,13 @@ def captions() -> tuple[str, dict]:
 def llm_states() -> tuple[str, dict]:
     from functools import partial
 
+    from nextgpt_pl.batches import Rendered, SignalSpan
     from nextgpt_pl.dialogue.batching import pad
     from nextgpt_pl.llm import CausalLM
     from nextgpt_pl.modality import Modality
     from nextgpt_pl.model import NextGPT
     from nextgpt_pl.pocket.parts import pocket_decoder
     from nextgpt_pl.projections import MLPOutputProjection
-    from nextgpt_pl.samples import Rendered, SignalSpan
     from nextgpt_pl.stages import signal_states
 
     network = NextGPT(

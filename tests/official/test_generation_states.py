@@ -8,10 +8,10 @@ from golden_official import assert_golden
 from safetensors.torch import load_file
 
 from nextgpt_pl.adapter import load_adapter
+from nextgpt_pl.batches import Rendered
 from nextgpt_pl.dialogue.batching import pad
 from nextgpt_pl.dialogue.signal_spans import find_spans
 from nextgpt_pl.generation.generate import caption_embeddings
-from nextgpt_pl.samples import Rendered
 
 from .conftest import SHAPES
 

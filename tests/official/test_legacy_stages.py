@@ -7,9 +7,10 @@ import torch
 from golden_official import assert_golden
 from safetensors.torch import load_file
 
+from nextgpt_pl.batches import Batch, MediaSlot, SpanTargets
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.official.losses import legacy_token_accuracy, spans_in_labels
-from nextgpt_pl.samples import Batch, Media, MediaSlot, SpanTargets
+from nextgpt_pl.samples import Media
 from nextgpt_pl.stages import DecoderAlignment, EncoderAlignment, InstructionTuning
 
 CLOSE = {"rtol": 1e-5, "atol": 2e-5}

@@ -8,12 +8,13 @@ import torch
 from golden_official import assert_golden
 from safetensors.torch import load_file, save_file
 
+from nextgpt_pl.batches import Batch, MediaSlot, SpanTargets
 from nextgpt_pl.losses import caption_alignment
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.official.losses import spans_in_labels
 from nextgpt_pl.official.read import import_official
 from nextgpt_pl.projections import GroupingInputProjection, TransformerOutputProjection
-from nextgpt_pl.samples import Batch, Media, MediaSlot, SpanTargets
+from nextgpt_pl.samples import Media
 from nextgpt_pl.stages import DecoderAlignment
 
 from .conftest import GivenFeatures, llm_folder, tiny_network

@@ -5,13 +5,14 @@ import json
 import pytest
 
 from nextgpt_pl.__main__ import main
+from nextgpt_pl.batches import Rendered, SignalSpan
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation import MalformedSpans, PocketReplies, records, run
 from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.pocket.world import dialogues, grammar
 from nextgpt_pl.pocket.world.render import render
 from nextgpt_pl.pocket.world.scenes import VIDEO_FPS, Answer, item_rng
-from nextgpt_pl.samples import Rendered, ReplyPart, SignalSpan
+from nextgpt_pl.samples import ReplyPart
 from nextgpt_pl.verbs.evaluation import evaluate
 from nextgpt_pl.verbs.score import RESULTS, ROUTES, score, table_rows
 
