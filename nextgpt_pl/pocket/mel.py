@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import numpy as np
 import torch
 from torch import Tensor
-from transformers.audio_utils import hertz_to_mel, mel_filter_bank, mel_to_hertz
+from transformers.audio_utils import mel_filter_bank
 
 from nextgpt_pl.pocket.world.scenes import SAMPLE_RATE
 
@@ -23,13 +22,6 @@ def _filters() -> Tensor:
     # not normalised by width, which would attenuate partials in the wide filters of high frequencies
     filters = mel_filter_bank(_FFT // 2 + 1, MEL_BINS, 0.0, SAMPLE_RATE / 2, SAMPLE_RATE, norm=None, mel_scale="slaney")
     return torch.from_numpy(filters).float()
-
-
-@lru_cache
-def mel_frequencies() -> np.ndarray:
-    """Centre of each bin in hertz, ``(MEL_BINS,)``."""
-    top = hertz_to_mel(SAMPLE_RATE / 2, mel_scale="slaney")
-    return np.asarray(mel_to_hertz(np.linspace(0.0, top, MEL_BINS + 2), mel_scale="slaney"))[1:-1]
 
 
 def compressed_mel(samples: Tensor) -> Tensor:

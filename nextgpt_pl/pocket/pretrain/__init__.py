@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
 Part = Literal["llm", "encoder", "image", "video", "audio"]
-
-
-def _pretrainers() -> dict[str, Callable[..., dict[str, float]]]:
-    """Training function per part, in the order of their dependencies (video starts from image)."""
-    from nextgpt_pl.pocket.pretrain.audio import pretrain_audio
-    from nextgpt_pl.pocket.pretrain.encoder import pretrain_encoder
-    from nextgpt_pl.pocket.pretrain.image import pretrain_image
-    from nextgpt_pl.pocket.pretrain.text import pretrain_llm
-    from nextgpt_pl.pocket.pretrain.video import pretrain_video
-
-    return {
-        "llm": pretrain_llm,
-        "encoder": pretrain_encoder,
-        "image": pretrain_image,
-        "video": pretrain_video,
-        "audio": pretrain_audio,
-    }
+# module of each part, in the order of their dependencies: video starts from image
+_MODULES: dict[Part, str] = {"llm": "text", "encoder": "encoder", "image": "image", "video": "video", "audio": "audio"}
 
 
 def pretrain(
@@ -44,22 +29,17 @@ def pretrain(
         steps: number of steps of every training, for a quick test.
 
     """
-    from nextgpt_pl.pocket.pretrain import card
     from nextgpt_pl.pocket.pretrain.loop import RECORD
     from nextgpt_pl.utils.paths import pocket_weights
 
     out = out or pocket_weights()
-    out.mkdir(parents=True, exist_ok=True)
-    for name, function in _pretrainers().items():
-        if part not in (None, name):
-            continue
+    for name in _MODULES if part is None else (part,):
         print(f"pretraining {name} into {out / name}")
         folder = work / name
         folder.mkdir(parents=True, exist_ok=True)
-        quality = function(out, folder, seed=seed, steps=steps)
-        card.write_quality(out / name, trained=json.loads((folder / RECORD).read_text()), measured=quality)
-        print(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in quality.items()))
-    card.write_card(out)
+        module = import_module(f"{__name__}.{_MODULES[name]}")
+        getattr(module, f"pretrain_{name}")(out, folder, seed=seed, steps=steps)
+        _measure(name, out, count=96, trained=json.loads((folder / RECORD).read_text()))
 
 
 def measure(part: Part | None = None, count: int = 500) -> None:
@@ -70,17 +50,23 @@ def measure(part: Part | None = None, count: int = 500) -> None:
         count: items per decoder.
 
     """
-    from nextgpt_pl.pocket.pretrain import card, quality
-    from nextgpt_pl.utils.paths import POCKET_PARTS, pocket_weights
+    from nextgpt_pl.utils.paths import pocket_weights
 
-    for name in POCKET_PARTS if part is None else (part,):
-        if not (pocket_weights() / name).is_dir():
+    for name in _MODULES if part is None else (part,):
+        if (pocket_weights() / name).is_dir():
+            _measure(name, pocket_weights(), count)
+        else:
             print(f"{name}: no weights in {pocket_weights() / name}; make them with: pocket pretrain --part {name}")
-            continue
-        measured = quality.measure_shipped(name, count)
-        card.write_quality(pocket_weights() / name, measured=measured)
-        print(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in measured.items()))
-    card.write_card(pocket_weights())
+
+
+def _measure(part: Part, root: Path, count: int, trained: dict[str, dict[str, float]] | None = None) -> None:
+    """Measure a part in the folder ``root``, record and print its quality, and rewrite the model card."""
+    from nextgpt_pl.pocket.pretrain import card, quality
+
+    measured = quality.measure(part, root, count)
+    card.write_quality(root / part, measured=measured, trained=trained)
+    card.write_card(root)
+    print(f"{part}: " + ", ".join(f"{key} {value:.4g}" for key, value in measured.items()))
 
 
 def sheet(out: Path = Path("outputs/pocket_sheet.png"), seed: int = 0) -> None:

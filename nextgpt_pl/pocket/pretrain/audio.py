@@ -10,25 +10,22 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AudioLDMPipeline, AutoencoderKL, UNet2DConditionModel
+from diffusers import AudioLDMPipeline, UNet2DConditionModel
 from torch import Tensor, nn
-from transformers import ClapTextConfig, ClapTextModelWithProjection, SpeechT5HifiGan
+from transformers import ClapTextConfig, ClapTextModelWithProjection
 
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.mel import compressed_mel
-from nextgpt_pl.pocket.pretrain import quality
-from nextgpt_pl.pocket.pretrain.autoencoder import LATENT_SIZE, Decoding, PatchBasis, build_vae
-from nextgpt_pl.pocket.pretrain.captions import CaptionCoding, partly_stated, pooled_code, train_coding
-from nextgpt_pl.pocket.pretrain.diffusion import CAPTION_DROPOUT, LatentDiffusion, build_scheduler
-from nextgpt_pl.pocket.pretrain.loop import save_half, train
+from nextgpt_pl.pocket.pretrain.autoencoder import train_vae
+from nextgpt_pl.pocket.pretrain.captions import TEXT_WIDTH, partly_stated, pooled_code, text_sizes, train_coding
+from nextgpt_pl.pocket.pretrain.diffusion import CAPTION_DROPOUT, LatentDiffusion, build_scheduler, unet_sizes
+from nextgpt_pl.pocket.pretrain.loop import save_half
 from nextgpt_pl.pocket.pretrain.sounds import draw_between, draw_near, is_wider, mixed_sounds, sounds
-from nextgpt_pl.pocket.pretrain.vocoder import LevelReading, build_vocoder
+from nextgpt_pl.pocket.pretrain.vocoder import train_vocoder
 from nextgpt_pl.pocket.world import grammar
 from nextgpt_pl.pocket.world.scenes import Scene
 
-TEXT_WIDTH = 128
 LATENT_CHANNELS = 16
-ITEMS = 20_000
 WIDER_SHARE = 0.25  # share of items with attributes outside the world or interpolated ones
 NEAR_SHARE = 0.5  # share of items with one interpolated attribute
 PARTLY_STATED = 0.2  # share of the training conditions
@@ -38,36 +35,22 @@ def build_text_encoder(tokenizer: Any) -> ClapTextModelWithProjection:
     """Two layers of a CLAP text model; its pooled, projected output is the caption embedding, ``(B, 128)``."""
     return ClapTextModelWithProjection(
         ClapTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=TEXT_WIDTH,
-            intermediate_size=4 * TEXT_WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=4,
+            **text_sizes(tokenizer),
             # the pipeline pads the empty prompt to as many tokens as the embedding is wide; positions start behind pad
             max_position_embeddings=TEXT_WIDTH + 8,
-            projection_dim=TEXT_WIDTH,
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
         )
     )
 
 
 def build_unet() -> UNet2DConditionModel:
-    """Two levels of 64 and 128 channels over 8x8 latents; conditioned on the embedding as class labels."""
+    """A UNet that is conditioned on the embedding as class labels."""
+    sizes = unet_sizes(LATENT_CHANNELS, "2D")
     return UNet2DConditionModel(
-        sample_size=LATENT_SIZE,
-        in_channels=LATENT_CHANNELS,
-        out_channels=LATENT_CHANNELS,
-        down_block_types=("CrossAttnDownBlock2D",) * 2,
-        up_block_types=("CrossAttnUpBlock2D",) * 2,
-        block_out_channels=(64, 128),
-        layers_per_block=1,
-        cross_attention_dim=(64, 128),  # without text states, the second attention is self-attention
+        # without text states, the second attention is self-attention
+        **{**sizes, "cross_attention_dim": sizes["block_out_channels"]},
         attention_head_dim=4,
-        norm_num_groups=32,
         class_embed_type="simple_projection",
         projection_class_embeddings_input_dim=TEXT_WIDTH,
         class_embeddings_concat=True,
@@ -90,6 +73,7 @@ class AudioDiffusion(LatentDiffusion):
     """Text to audio; the condition is one vector."""
 
     modality = Modality.AUDIO
+    items = 20_000
     batch_size = 32
 
     @staticmethod
@@ -126,61 +110,19 @@ class AudioDiffusion(LatentDiffusion):
         return self.unet(noisy, timesteps, encoder_hidden_states=None, class_labels=condition).sample
 
 
-def spectrogram_basis() -> tuple[PatchBasis, Tensor]:
-    """The basis of spectrograms, and the examples that it was computed from."""
+def pretrain_audio(out: Path, work: Path, *, seed: int, steps: int | None) -> None:
+    """Train the text encoder, the autoencoder's decoder, the vocoder and the UNet; saves to ``out/audio``."""
+    text = train_coding(
+        build_text_encoder, AudioDiffusion.condition, (Modality.AUDIO,), out, work, steps=steps or 1_500, seed=seed
+    )
     examples = spectrograms(sounds(Random("basis"), 512))
-    return PatchBasis(examples, LATENT_CHANNELS), examples
-
-
-def train_vae(work: Path, seed: int, steps: int | None = None) -> tuple[AutoencoderKL, PatchBasis]:
-    """The autoencoder of spectrograms."""
-    torch.manual_seed(seed)
-    basis, examples = spectrogram_basis()
-    task = Decoding(build_vae(basis, examples), basis, spectrogram_batch, steps=steps or 1_200, seed=seed)
-    train(task, work)
-    task.check_encoder(examples[:16])
-    return task.vae.requires_grad_(False), basis
-
-
-def train_vocoder(work: Path, vae: AutoencoderKL, seed: int, steps: int | None = None) -> SpeechT5HifiGan:
-    """The vocoder's reading layers, for true spectrograms and for the autoencoder's."""
-    torch.manual_seed(seed)
-    task = LevelReading(build_vocoder(), vae, steps=steps or 8_000, seed=seed)
-    train(task, work)
-    return task.vocoder
-
-
-def train_text_encoder(out: Path, work: Path, seed: int, steps: int | None = None) -> CaptionCoding:
-    """The CLAP text encoder."""
-    modalities = (Modality.AUDIO,)
-    return train_coding(
-        build_text_encoder, AudioDiffusion.condition, modalities, out, work, steps=steps or 1_500, seed=seed
-    )
-
-
-def train_diffusion(
-    text: CaptionCoding, work: Path, basis: PatchBasis, scale: float, steps: int | None = None
-) -> AudioDiffusion:
-    """The UNet, on latents of the basis times ``scale``."""
-    torch.manual_seed(text.seed)
-    task = AudioDiffusion(
-        build_unet(), text.text_encoder, text.tokenizer, steps=steps or 12_000, lr=1e-3, seed=text.seed
-    )
+    vae, basis = train_vae(examples, LATENT_CHANNELS, spectrogram_batch, work, steps=steps or 1_200, seed=seed)
+    vocoder = train_vocoder(vae, work, steps=steps or 8_000, seed=seed)
 
     def encode(waves: Sequence[np.ndarray]) -> Tensor:
-        return basis.analyse(spectrograms(torch.from_numpy(np.stack(waves)))) * scale
+        return basis.analyse(spectrograms(torch.from_numpy(np.stack(waves)))) * vae.config.scaling_factor
 
-    task.fill_cache(encode, ITEMS, work / "latents.safetensors")
-    train(task, work)
-    return task
-
-
-def pretrain_audio(out: Path, work: Path, *, seed: int = 0, steps: int | None = None) -> dict[str, float]:
-    """Train the text encoder, the autoencoder's decoder, the vocoder and the UNet; saves to ``out/audio``."""
-    text = train_text_encoder(out, work, seed, steps)
-    vae, basis = train_vae(work, seed, steps)
-    vocoder = train_vocoder(work, vae, seed, steps)
-    task = train_diffusion(text, work, basis, vae.config.scaling_factor, steps)
+    task = AudioDiffusion.trained(build_unet, text, encode, work, steps=steps or 12_000, seed=seed)
     pipeline = AudioLDMPipeline(
         vae=vae,
         text_encoder=task.text_encoder,
@@ -190,4 +132,3 @@ def pretrain_audio(out: Path, work: Path, *, seed: int = 0, steps: int | None = 
         vocoder=vocoder,
     )
     save_half(pipeline, out / "audio")
-    return quality.measure(Modality.AUDIO, out)

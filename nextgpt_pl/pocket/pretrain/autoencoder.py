@@ -8,6 +8,7 @@ trained, on fixed latents. Training both from random weights takes hours on a la
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -18,7 +19,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.pocket.pretrain.loop import PretrainTask
+from nextgpt_pl.pocket.pretrain.loop import PretrainTask, train
 
 LATENT_SIZE = 8  # of 64 x 64
 _WIDTHS = (16, 32, 64, 64)
@@ -219,3 +220,21 @@ class Decoding(PretrainTask):
             actual = self.vae.encode(examples.to(self.device)).latent_dist.mean.cpu()
         if (actual - expected).abs().max() > 0.02 * expected.abs().max():
             raise UserError("the autoencoder's checkpoint is of another pocket world: delete the work folder")
+
+
+def train_vae(
+    examples: Tensor,
+    components: int,
+    batches: Callable[[Random], tuple[Tensor, Tensor]],
+    work: Path,
+    *,
+    steps: int,
+    seed: int,
+) -> tuple[AutoencoderKL, PatchBasis]:
+    """Train an autoencoder with the patch basis of ``examples`` ``(N, C, 64, 64)``; see :class:`Decoding`."""
+    torch.manual_seed(seed)
+    basis = PatchBasis(examples, components)
+    task = Decoding(build_vae(basis, examples), basis, batches, steps=steps, seed=seed)
+    train(task, work)
+    task.check_encoder(examples[:16])
+    return task.vae.requires_grad_(False), basis

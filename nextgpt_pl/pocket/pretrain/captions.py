@@ -55,7 +55,24 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
     "pattern": PATTERNS,
 }
 
+TEXT_WIDTH = 128  # of the text encoders
+
 Embed = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+def text_sizes(tokenizer: Any) -> dict[str, Any]:
+    """Arguments of the configuration of both text encoders: two layers of four heads."""
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": TEXT_WIDTH,
+        "intermediate_size": 4 * TEXT_WIDTH,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "projection_dim": TEXT_WIDTH,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
 
 
 def near_miss(scene: Scene, rng: Random) -> Scene:
@@ -184,7 +201,7 @@ class CaptionCoding(PretrainTask):
         seed: int,
     ) -> None:
         super().__init__(steps=steps, lr=1e-3, seed=seed)
-        self.text_encoder, self.tokenizer, self.embed_tokens = text_encoder, tokenizer, embed
+        self.text_encoder, self.tokenizer, self.embed = text_encoder, tokenizer, embed
         self.modalities = tuple(modalities)
 
     def target(self, scene: Scene, shape: torch.Size) -> Tensor:
@@ -196,15 +213,12 @@ class CaptionCoding(PretrainTask):
         constant = _total([""], (shape[0] - len(objects) * part[0], shape[1]))
         return F.layer_norm(torch.cat([constant, *(_total(names, part) for names in objects)]), shape[1:])
 
-    def embed(self, captions: list[str]) -> Tensor:
-        """Caption embeddings, padded as in the pipeline."""
-        return embed_captions(self.embed_tokens, self.text_encoder, self.tokenizer, captions)
-
     def loss(self, rng: Random, generator: torch.Generator) -> Tensor:
         """Mean squared error, relative to the variance of the targets."""
         modality = pick(rng, self.modalities)
         scenes = [draw_scene(modality, rng) for _ in range(self.batch_size)]
-        embeddings = self.embed([grammar.caption(scene, rng) for scene in scenes])
+        captions = [grammar.caption(scene, rng) for scene in scenes]
+        embeddings = embed_captions(self.embed, self.text_encoder, self.tokenizer, captions)
         targets = torch.stack([self.target(scene, embeddings.shape[1:]) for scene in scenes]).to(embeddings)
         return (embeddings - targets).square().mean() / targets.var(0).mean()
 

@@ -1,8 +1,7 @@
-"""Latent diffusion of the pocket decoders under a frozen text encoder; image, video and audio differ in two methods."""
+"""Latent diffusion of the pocket decoders under a frozen text encoder."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
@@ -17,9 +16,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.pocket.pretrain.captions import embed_captions
-from nextgpt_pl.pocket.pretrain.loop import PretrainTask
+from nextgpt_pl.pocket.pretrain.autoencoder import LATENT_SIZE
+from nextgpt_pl.pocket.pretrain.captions import TEXT_WIDTH, embed_captions
+from nextgpt_pl.pocket.pretrain.loop import PretrainTask, train
 from nextgpt_pl.pocket.world import grammar
+from nextgpt_pl.pocket.world.render import Renderer
 from nextgpt_pl.pocket.world.scenes import Scene, item_scene
 
 _BATCH = 64  # items per encoded batch
@@ -33,16 +34,37 @@ def build_scheduler() -> DPMSolverMultistepScheduler:
     )
 
 
+def unet_sizes(channels: int, blocks: str) -> dict[str, Any]:
+    """Arguments of all UNets: two levels of 64 and 128 channels over 8x8 latents, with ``2D`` or ``3D`` blocks."""
+    return {
+        "sample_size": LATENT_SIZE,
+        "in_channels": channels,
+        "out_channels": channels,
+        "down_block_types": (f"CrossAttnDownBlock{blocks}",) * 2,
+        "up_block_types": (f"CrossAttnUpBlock{blocks}",) * 2,
+        "block_out_channels": (64, 128),
+        "layers_per_block": 1,
+        "cross_attention_dim": TEXT_WIDTH,
+        "norm_num_groups": 32,
+    }
+
+
 class LatentDiffusion(PretrainTask):
-    """v-prediction on cached latents of ``items`` training scenes, with a newly worded caption in each step."""
+    """v-prediction on cached latents of training scenes, with a newly worded caption in each step.
+
+    Attributes:
+        modality: modality of the scenes.
+        items: maximum number of cached scenes.
+        batch_size: scenes per step.
+
+    """
 
     modality: Modality
-    batch_size = 64
+    items: int
+    batch_size: int
 
-    def __init__(
-        self, unet: nn.Module, text_encoder: nn.Module, tokenizer: Any, *, steps: int, lr: float, seed: int
-    ) -> None:
-        super().__init__(steps=steps, lr=lr, seed=seed)
+    def __init__(self, unet: nn.Module, text_encoder: nn.Module, tokenizer: Any, *, steps: int, seed: int) -> None:
+        super().__init__(steps=steps, lr=1e-3, seed=seed)
         self.unet, self.tokenizer = unet, tokenizer
         self.text_encoder = text_encoder.eval().requires_grad_(False)
         self.scenes: list[Scene] = []
@@ -50,32 +72,54 @@ class LatentDiffusion(PretrainTask):
         self.alphas: Tensor
         self.register_buffer("alphas", build_scheduler().alphas_cumprod.clone(), persistent=False)
 
-    @staticmethod
-    @abstractmethod
-    def condition(text_encoder: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The pipeline's caption embedding of token ids ``(B, L)``."""
-
-    @abstractmethod
-    def denoise(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
-        """The network's v-prediction, in the shape of ``noisy``."""
-
-    def fill_cache(self, encode: Callable[[Sequence[np.ndarray]], Tensor], items: int, file: Path) -> None:
-        """Encode ``items`` training scenes once, fewer if the training is too short to use them all.
+    @classmethod
+    def trained(
+        cls,
+        build_unet: Callable[[], nn.Module],
+        text: Any,
+        encode: Callable[[Sequence[np.ndarray]], Tensor],
+        work: Path,
+        *,
+        steps: int,
+        seed: int,
+    ) -> LatentDiffusion:
+        """Build and train the UNet.
 
         Args:
+            build_unet: returns the network with its initial weights.
+            text: object with a ``text_encoder`` and its ``tokenizer``.
             encode: function of arrays that returns the UNet's latents.
-            items: maximum number of items.
-            file: file of the latents, for a resumed training.
+            work: folder of the checkpoint and of the cached latents.
+            steps: number of training steps.
+            seed: seed of initialisation, data and noise.
 
         """
-        items = min(items, self.steps * self.batch_size)
+        torch.manual_seed(seed)
+        task = cls(build_unet(), text.text_encoder, text.tokenizer, steps=steps, seed=seed)
+        task._fill_cache(encode, work / "latents.safetensors")
+        train(task, work)
+        return task
+
+    @staticmethod
+    def condition(text_encoder: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """The pipeline's caption embedding of token ids ``(B, L)``; as in Stable Diffusion, which passes no mask."""
+        return text_encoder(input_ids).last_hidden_state
+
+    def denoise(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
+        """The network's v-prediction, in the shape of ``noisy``."""
+        return self.unet(noisy, timesteps, condition).sample
+
+    def _fill_cache(self, encode: Callable[[Sequence[np.ndarray]], Tensor], file: Path) -> None:
+        """Encode training scenes once, or read the latents of an interrupted training from ``file``.
+
+        If the training is too short to use all ``items`` scenes, fewer are encoded.
+        """
+        items = min(self.items, self.steps * self.batch_size)
         self.scenes = [self.training_scene(i) for i in range(items)]
         if file.is_file():
             self.latents = load_file(file)["latents"]
             if len(self.latents) == items:
                 return
-        from nextgpt_pl.pocket.world.render import Renderer
-
         parts = []
         for start in tqdm(range(0, items, _BATCH), desc=f"{self.modality} latents"):
             numbers = range(start, min(items, start + _BATCH))

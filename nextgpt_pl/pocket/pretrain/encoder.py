@@ -30,7 +30,6 @@ from nextgpt_pl.pocket.pretrain.text import CONTEXT, caption_tokenizer, load_tok
 from nextgpt_pl.pocket.world import grammar
 from nextgpt_pl.pocket.world.render import render
 from nextgpt_pl.pocket.world.scenes import Scene, draw_scene, pick
-from nextgpt_pl.utils.paths import pocket_weights
 
 _TEMPERATURE = 0.07
 _CONTRAST = 0.1  # weight of the cross-entropy
@@ -141,15 +140,14 @@ def _match(logits: Tensor, same: Tensor) -> Tensor:
     return F.cross_entropy(logits, same / same.sum(1, keepdim=True))
 
 
-def shipped_encoder() -> Contrastive:
-    """The package's encoder, for measurements."""
-    folder = pocket_weights() / "encoder"
+def trained_encoder(folder: Path) -> Contrastive:
+    """The encoder in ``folder``, for measurements."""
     task = Contrastive(PreTrainedTokenizerFast.from_pretrained(folder), steps=0, seed=0)
     task.model.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
     return task.eval()
 
 
-def pretrain_encoder(out: Path, work: Path, *, seed: int = 0, steps: int | None = None) -> dict[str, float]:
+def pretrain_encoder(out: Path, work: Path, *, seed: int, steps: int | None) -> None:
     """Train the pocket ImageBind and save it to ``out/encoder``."""
     torch.manual_seed(seed)
     task = Contrastive(caption_tokenizer(load_tokenizer(out, seed)), steps=steps or 6_000, seed=seed)
@@ -159,4 +157,3 @@ def pretrain_encoder(out: Path, work: Path, *, seed: int = 0, steps: int | None 
     task.model.config.to_json(folder / "config.json")
     save_file({k: v.half().contiguous() for k, v in task.model.state_dict().items()}, folder / "model.safetensors")
     task.tokenizer.save_pretrained(folder)
-    return task.quality()

@@ -13,20 +13,20 @@ from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.pretrain.captions import embedding_quality
 
 
-def measure_shipped(part: str, count: int) -> dict[str, float]:
-    """Quality of a part of the package on held-out items; ``count`` of them for a decoder."""
+def measure(part: str, root: Path, count: int) -> dict[str, float]:
+    """Quality on held-out items of a part in the folder ``root``; ``count`` items for a decoder."""
     if part == "llm":
-        from nextgpt_pl.pocket.pretrain.text import shipped_llm
+        from nextgpt_pl.pocket.pretrain.text import trained_llm
 
-        return shipped_llm().quality()
+        return trained_llm(root / part).quality()
     if part == "encoder":
-        from nextgpt_pl.pocket.pretrain.encoder import shipped_encoder
+        from nextgpt_pl.pocket.pretrain.encoder import trained_encoder
 
-        return shipped_encoder().quality()
-    return measure(Modality(part), count=count)
+        return trained_encoder(root / part).quality()
+    return _decoder_quality(Modality(part), root, count)
 
 
-def measure(modality: Modality, root: Path | None = None, count: int = 96) -> dict[str, float]:
+def _decoder_quality(modality: Modality, root: Path, count: int) -> dict[str, float]:
     """Share of ``count`` held-out captions that are generated right, and quality of the caption embeddings."""
     task = PocketDecoder(modality.value, [JudgedRight()], count, root)
     with TemporaryDirectory() as name:

@@ -17,7 +17,6 @@ from nextgpt_pl.pocket.pretrain import conversations
 from nextgpt_pl.pocket.pretrain.loop import PretrainTask, save_half, train
 from nextgpt_pl.pocket.world import chat, grammar, talk
 from nextgpt_pl.pocket.world.scenes import Split, draw_scene, item_rng, pick
-from nextgpt_pl.utils.paths import pocket_weights
 
 PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
@@ -33,7 +32,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def train_tokenizer(seed: int = 0, texts: int = 20_000) -> Tokenizer:
+def train_tokenizer(seed: int, texts: int = 20_000) -> Tokenizer:
     """A byte-level BPE trained on conversations in complete sentences; any other text falls back to bytes."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -81,7 +80,7 @@ def caption_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     )
 
 
-def load_tokenizer(out: Path, seed: int = 0) -> Tokenizer:
+def load_tokenizer(out: Path, seed: int) -> Tokenizer:
     """The tokenizer that all parts share: that of the LLM if it exists, so that parts can be trained separately."""
     file = out / "llm" / "tokenizer.json"
     return Tokenizer.from_file(str(file)) if file.is_file() else train_tokenizer(seed)
@@ -188,19 +187,18 @@ class LanguageModelling(PretrainTask):
         return {**self.perplexity(), "parameters": float(sum(p.numel() for p in self.parameters()))}
 
 
-def shipped_llm() -> LanguageModelling:
-    """The package's LLM, for measurements."""
-    folder = pocket_weights() / "llm"
+def trained_llm(folder: Path) -> LanguageModelling:
+    """The LLM in ``folder``, for measurements."""
     task = LanguageModelling(PreTrainedTokenizerFast.from_pretrained(folder), steps=0, seed=0)
     task.llm = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     return task
 
 
-def pretrain_llm(out: Path, work: Path, *, seed: int = 0, steps: int | None = None) -> dict[str, float]:
-    """Train the pocket LLM and save it to ``out/llm``; returns the measured quality."""
+def pretrain_llm(out: Path, work: Path, *, seed: int, steps: int | None) -> None:
+    """Train the pocket LLM and save it to ``out/llm``."""
     tokenizer = chat_tokenizer(load_tokenizer(out, seed))
+    torch.manual_seed(seed)
     task = LanguageModelling(tokenizer, steps=steps or 5_500, seed=seed)
     train(task, work)
     save_half(task.llm, out / "llm")
     tokenizer.save_pretrained(out / "llm")
-    return task.quality()

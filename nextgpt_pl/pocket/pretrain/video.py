@@ -15,31 +15,18 @@ from torch import Tensor
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.parts import SHARED_PARTS
-from nextgpt_pl.pocket.pretrain import quality
-from nextgpt_pl.pocket.pretrain.autoencoder import LATENT_SIZE, PatchBasis, pixels
-from nextgpt_pl.pocket.pretrain.diffusion import LatentDiffusion, build_scheduler
-from nextgpt_pl.pocket.pretrain.image import LATENT_CHANNELS, TEXT_WIDTH, ImageDiffusion, picture_basis
-from nextgpt_pl.pocket.pretrain.loop import save_half, train
+from nextgpt_pl.pocket.pretrain.autoencoder import PatchBasis, pixels
+from nextgpt_pl.pocket.pretrain.diffusion import LatentDiffusion, build_scheduler, unet_sizes
+from nextgpt_pl.pocket.pretrain.image import LATENT_CHANNELS, picture_examples
+from nextgpt_pl.pocket.pretrain.loop import save_half
 from nextgpt_pl.pocket.world.scenes import Scene, VideoScene
 
-ITEMS = 6_000
 SMALLER_SHARE = 0.5  # share of items with a large object that are replaced by items with a small one
 
 
 def build_unet(image_unet: UNet2DConditionModel) -> UNet3DConditionModel:
     """The image UNet with temporal layers: common weights are copied, new layers are initialised as the identity."""
-    unet = UNet3DConditionModel(
-        sample_size=LATENT_SIZE,
-        in_channels=LATENT_CHANNELS,
-        out_channels=LATENT_CHANNELS,
-        down_block_types=("CrossAttnDownBlock3D",) * 2,
-        up_block_types=("CrossAttnUpBlock3D",) * 2,
-        block_out_channels=(64, 128),
-        layers_per_block=1,
-        cross_attention_dim=TEXT_WIDTH,
-        attention_head_dim=16,
-        norm_num_groups=32,
-    )
+    unet = UNet3DConditionModel(**unet_sizes(LATENT_CHANNELS, "3D"), attention_head_dim=16)
     ours, theirs = unet.state_dict(), image_unet.state_dict()
     for name, value in theirs.items():
         # one has 1x1 convolutions where the other has linear layers
@@ -59,51 +46,34 @@ class VideoDiffusion(LatentDiffusion):
     """Text to video; latents are ``(N, C, T, 8, 8)``."""
 
     modality = Modality.VIDEO
+    items = 6_000
     batch_size = 8
-
-    condition = staticmethod(ImageDiffusion.condition)
 
     def training_scene(self, index: int) -> Scene:
         """A scene of the training split, with more small objects than in the world, since they are learned last."""
         redrawn = Random(f"{self.seed}/smaller/{index}").random() < SMALLER_SHARE
         scene = super().training_scene(index)
         while redrawn and isinstance(scene, VideoScene) and scene.size == "large":
-            index += ITEMS
+            index += self.items
             scene = super().training_scene(index)
         return scene
 
-    def denoise(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
-        """One pass of the UNet."""
-        return self.unet(noisy, timesteps, condition).sample
 
-
-def train_diffusion(
-    image: StableDiffusionPipeline, work: Path, basis: PatchBasis, seed: int, steps: int | None = None
-) -> VideoDiffusion:
-    """Train the UNet, initialised by the image decoder's, with its text encoder and autoencoder."""
-    torch.manual_seed(seed)
-    task = VideoDiffusion(
-        build_unet(image.unet), image.text_encoder, image.tokenizer, steps=steps or 3_200, lr=1e-3, seed=seed
-    )
-
-    def encode(videos: Sequence[np.ndarray]) -> Tensor:
-        frames = pixels([frame for video in videos for frame in video])
-        latents = basis.analyse(frames) * image.vae.config.scaling_factor
-        return latents.unflatten(0, (len(videos), -1)).transpose(1, 2)
-
-    task.fill_cache(encode, ITEMS, work / "latents.safetensors")
-    train(task, work)
-    return task
-
-
-def pretrain_video(out: Path, work: Path, *, seed: int = 0, steps: int | None = None) -> dict[str, float]:
+def pretrain_video(out: Path, work: Path, *, seed: int, steps: int | None) -> None:
     """Train the UNet from the image decoder's, whose other parts are shared; saves the pipeline to ``out/video``."""
     if not (out / "image" / "model_index.json").is_file():
         raise UserError(
             f"the video decoder starts from the image decoder, which is not in {out / 'image'}: train it first"
         )
     image = StableDiffusionPipeline.from_pretrained(out / "image", dtype=torch.float32, safety_checker=None)
-    task = train_diffusion(image, work, picture_basis()[0], seed, steps)
+    basis = PatchBasis(picture_examples(), LATENT_CHANNELS)
+
+    def encode(videos: Sequence[np.ndarray]) -> Tensor:
+        frames = pixels([frame for video in videos for frame in video])
+        latents = basis.analyse(frames) * image.vae.config.scaling_factor
+        return latents.unflatten(0, (len(videos), -1)).transpose(1, 2)
+
+    task = VideoDiffusion.trained(lambda: build_unet(image.unet), image, encode, work, steps=steps or 3_200, seed=seed)
     pipeline = TextToVideoSDPipeline(
         vae=image.vae,
         text_encoder=task.text_encoder,
@@ -114,4 +84,3 @@ def pretrain_video(out: Path, work: Path, *, seed: int = 0, steps: int | None = 
     save_half(pipeline, out / "video")
     for part in SHARED_PARTS:  # stored once, with the image decoder
         shutil.rmtree(out / "video" / part)
-    return quality.measure(Modality.VIDEO, out)

@@ -9,6 +9,7 @@ training all layers from random weights without a discriminator takes far longer
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from random import Random
 
 import torch
@@ -19,15 +20,13 @@ from tqdm import tqdm
 from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
 from nextgpt_pl.pocket.mel import HOP, MEL_BINS, compressed_mel
-from nextgpt_pl.pocket.pretrain.loop import PretrainTask
+from nextgpt_pl.pocket.pretrain.loop import PretrainTask, train
 from nextgpt_pl.pocket.pretrain.sounds import any_sounds, bells, mixed_sounds
 from nextgpt_pl.pocket.world.scenes import SAMPLE_RATE
 
 _CHANNELS = 256  # at the frame rate: one per multiple of it below 8 kHz, and a few unused ones
-_UPSAMPLING, _KERNELS = (
-    (1, 20, 5, 5),
-    (3, 40, 25, 25),
-)  # first: levels; then 32 Hz -> 640 Hz -> 3.2 kHz -> 16 kHz
+# first: levels; then 32 Hz -> 640 Hz -> 3.2 kHz -> 16 kHz
+_UPSAMPLING, _KERNELS = (1, 20, 5, 5), (3, 40, 25, 25)
 _BANDS = (320.0, 1600.0)  # hertz: widths of the bands after the first and the second step
 _SLOPE, _LAST_SLOPE = 0.1, 0.01  # slopes of the generator's leaky ReLUs
 _FRAME_RATE = SAMPLE_RATE / HOP
@@ -213,9 +212,9 @@ def read_levels(vocoder: SpeechT5HifiGan, mels: Tensor) -> Tensor:
     return F.leaky_relu(vocoder.resblocks[0](vocoder.upsampler[0](hidden)), _SLOPE).transpose(1, 2)
 
 
-def synthesise(vocoder: SpeechT5HifiGan, amplitudes: Tensor) -> Tensor:
-    """The generator's fixed layers only, ``(B, T, 249)`` levels to ``(B, T * HOP)`` samples."""
-    hidden = F.pad(amplitudes, (0, _CHANNELS - amplitudes.shape[-1])).transpose(1, 2)
-    for layer, block in zip(vocoder.upsampler[1:], vocoder.resblocks[1:], strict=True):
-        hidden = block(layer(F.leaky_relu(hidden, _SLOPE)))
-    return vocoder.conv_post(F.leaky_relu(hidden)).tanh()[:, 0]
+def train_vocoder(vae: AutoencoderKL, work: Path, *, steps: int, seed: int) -> SpeechT5HifiGan:
+    """Train the vocoder's reading layers, on true spectrograms and on the autoencoder's."""
+    torch.manual_seed(seed)
+    task = LevelReading(build_vocoder(), vae, steps=steps, seed=seed)
+    train(task, work)
+    return task.vocoder

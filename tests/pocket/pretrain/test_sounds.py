@@ -30,7 +30,7 @@ class _Tokenizer:
 def _task():
     encoder = _Words()
     encoder.weight = torch.nn.Parameter(torch.zeros(1))
-    return audio.AudioDiffusion(torch.nn.Linear(1, 1), encoder, _Tokenizer(), steps=1, lr=1.0, seed=0)
+    return audio.AudioDiffusion(torch.nn.Linear(1, 1), encoder, _Tokenizer(), steps=1, seed=0)
 
 
 def _assert_none_is_near_a_held_out_one(scenes):

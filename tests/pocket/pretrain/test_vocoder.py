@@ -3,6 +3,7 @@ from random import Random
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from transformers import SpeechT5HifiGan
 
@@ -27,6 +28,14 @@ def vae():
     return AutoencoderKL.from_pretrained(pocket_weights() / "audio" / "vae", dtype=torch.float32).eval()
 
 
+def _synthesised(vocoder, levels):
+    """The generator's fixed layers only, ``(B, T, 249)`` levels to ``(B, T * HOP)`` samples."""
+    hidden = F.pad(levels, (0, voc._CHANNELS - levels.shape[-1])).transpose(1, 2)
+    for layer, block in zip(vocoder.upsampler[1:], vocoder.resblocks[1:], strict=True):
+        hidden = block(layer(F.leaky_relu(hidden, voc._SLOPE)))
+    return vocoder.conv_post(F.leaky_relu(hidden)).tanh()[:, 0]
+
+
 def _right_of_every_sound(seed, change):
     """Whether the judge still knows each of the world's sounds after ``change``."""
     rng = Random(seed)
@@ -40,7 +49,7 @@ def test_a_level_sounds_as_one_tone_of_its_frequency_and_amplitude(vocoder, freq
     levels = torch.zeros(1, 32, len(voc.frequencies()))
     levels[..., int((voc.frequencies() - frequency).abs().argmin())] = 0.2 / voc._UNIT
     with torch.no_grad():
-        samples = voc.synthesise(vocoder, levels)[0, 4 * HOP : -4 * HOP]
+        samples = _synthesised(vocoder, levels)[0, 4 * HOP : -4 * HOP]
     window = torch.hann_window(len(samples))
     power = torch.fft.rfft(samples * window).abs().square()
     peak = int(power.argmax())
@@ -52,7 +61,7 @@ def test_a_level_sounds_as_one_tone_of_its_frequency_and_amplitude(vocoder, freq
 @pytest.mark.slow
 def test_true_levels_are_enough_for_the_judge(vocoder):
     with torch.no_grad():
-        right = _right_of_every_sound("levels", lambda waves: voc.synthesise(vocoder, voc.levels(waves)))
+        right = _right_of_every_sound("levels", lambda waves: _synthesised(vocoder, voc.levels(waves)))
     assert sum(right.values()) >= 0.95 * len(right)
 
 
