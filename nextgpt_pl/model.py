@@ -136,14 +136,10 @@ class NextGPT(nn.Module):
     def slot_length(self, modality: Modality) -> int:
         """Token positions that a medium of this modality takes in the prompt."""
         assert self.encoder is not None
-        tokens = self.encoder.tokens(modality)
-        if self._input_key(modality) in self.input_projections:
-            projection = self.input_projection(modality)
-        else:  # not loaded yet: build the projection on the meta device
-            assert self.input_projection_factory is not None
-            with torch.device("meta"):
-                projection = self.input_projection_factory(self.encoder.output_dim, self.llm.hidden_size)
-        return projection.tokens(tokens)
+        assert self.input_projection_factory is not None
+        with torch.device("meta"):  # the network may not be loaded yet
+            projection = self.input_projection_factory(self.encoder.output_dim, self.llm.hidden_size)
+        return projection.tokens(self.encoder.tokens(modality))
 
     def _input_key(self, modality: Modality) -> str:
         return _SHARED if self.share_input_projection else modality.value

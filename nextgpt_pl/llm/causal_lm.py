@@ -12,13 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.llm.assembly import (
-    add_vocabulary_rows,
-    decoder_layers,
-    freeze_around,
-    layers_train,
-    signal_layers,
-)
+from nextgpt_pl.llm.assembly import add_vocabulary_rows, decoder_layers, freeze_around, layers_train, signal_layers
 from nextgpt_pl.llm.head_loss import positions_at_once, token_cross_entropy
 from nextgpt_pl.llm.lora import LoRA, inject_lora
 from nextgpt_pl.llm.passes import Passes

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import random
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor
 
 from nextgpt_pl.adapter import load_adapter, save_adapter
 from nextgpt_pl.batches import Batch
@@ -28,14 +22,14 @@ from nextgpt_pl.stages.kept import check_kept, keep_only, parts_without
 from nextgpt_pl.stages.optimization import Optimization, Schedule
 from nextgpt_pl.stages.parameters import parameter_table
 from nextgpt_pl.stages.rows import log_rows, report_rows
+from nextgpt_pl.stages.steps import Steps
 from nextgpt_pl.training.checkpoint_io import last_checkpoint, tensors_of
 from nextgpt_pl.training.strategies import ShardedStrategy
-from nextgpt_pl.utils.distributed import Mean, means, rank, world_size
 from nextgpt_pl.utils.finite import check_finite
 from nextgpt_pl.utils.precision import check_trainer_precision
 
 
-class Stage(LightningModule, ABC):
+class Stage(Steps):
     """Base class of the stages.
 
     Args:
@@ -84,8 +78,6 @@ class Stage(LightningModule, ABC):
         self.step_agreement = StepAgreement(on_nonfinite, give_up_after)
         self.inherited: dict[str, Any] = {"stages": [], "keys": []}
         self._adapter_left = False  # in this fit
-        # seed of random numbers in training, set by seed_everything
-        self.random_seed = torch.initial_seed() % 2**63
         # checkpoints contain no frozen weights; on_load_checkpoint checks all other keys
         self.strict_loading = False
 
@@ -119,12 +111,8 @@ class Stage(LightningModule, ABC):
         self.extend_network()
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(any(fnmatch.fnmatchcase(name, pattern) for pattern in self.trains))
-        if self.init_from is not None and (new_parts := self.trained_anew()):
+        if self.init_from is not None and (new_parts := parts_without(self.trainable(), self.inherited["keys"])):
             rank_zero_info(f"not in that adapter, so newly initialised: {', '.join(new_parts)}")
-
-    def trained_anew(self) -> list[str]:
-        """Trained parts without weights in ``init_from``."""
-        return parts_without(self.trainable(), self.inherited["keys"])
 
     def extend_network(self) -> None:
         """Add parts to the network, such as LoRA; called after loading, before parameters are frozen."""
@@ -157,16 +145,12 @@ class Stage(LightningModule, ABC):
         low = [name for name, p in trainable.items() if p.dtype != torch.float32]
         if low:
             raise UserError(f"trainable parameters must be float32, these are not: {', '.join(low[:5])}")
-        rank_zero_info(self.summary())
+        rank_zero_info(parameter_table(self.name, self.network))
         self.network.train(True)
 
     def on_train_start(self) -> None:
         """Log the number of rows that the data module used."""
         log_rows(self.trainer)
-
-    def summary(self) -> str:
-        """Table of parameters per part and the trained share."""
-        return parameter_table(self.name, self.network)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The trained parameters, grouped by learning rate.
@@ -180,107 +164,6 @@ class Stage(LightningModule, ABC):
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up and schedule, stepped per batch."""
         return self.optimization.configure(self.parameter_groups(), int(self.trainer.estimated_stepping_batches))
-
-    # -- steps ----------------------------------------------------------------------------------------------------
-
-    @property
-    @abstractmethod
-    def measured(self) -> tuple[str, ...]:
-        """Names of all values that a step may measure, in all-reduce order; depends on the configuration only."""
-
-    @abstractmethod
-    def model_step(self, batch: Batch, split: str) -> Tensor:
-        """Compute the loss of a batch and log metrics under ``split/...``."""
-
-    def evaluate(self, batch: Batch, split: str) -> None:
-        """A step of validation or test."""
-        self.model_step(batch, split)
-
-    def finish(self, split: str) -> None:
-        """Log what :meth:`evaluate` has collected over the data set, and write samples."""
-
-    # With sharded weights, parameters outside of blocks are gathered in these five methods only.
-
-    def training_step(self, batch: Batch, _batch_idx: int) -> Tensor:
-        """Lightning's hook."""
-        return self.model_step(batch, "train")
-
-    def validation_step(self, batch: Batch, _batch_idx: int) -> None:
-        """Lightning's hook."""
-        self.evaluate(batch, "val")
-
-    def test_step(self, batch: Batch, _batch_idx: int) -> None:
-        """Lightning's hook."""
-        self.evaluate(batch, "test")
-
-    @abstractmethod
-    def predict_step(self, batch: Batch, _batch_idx: int) -> Any:
-        """Lightning's hook."""
-
-    def gather_parameters(self) -> None:
-        """Gather parameters for code without gradients outside of a step: until the next training step they stay whole.
-
-        Does nothing by itself: the hooks of FSDP2 around it gather.
-        """
-
-    def on_validation_epoch_end(self) -> None:
-        """Lightning's hook."""
-        self.finish("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Lightning's hook."""
-        self.finish("test")
-
-    def on_train_batch_start(self, _batch: Batch, _batch_idx: int) -> None:
-        """Seed random numbers from the run's seed, the batch's number and the rank.
-
-        A resumed run then has the same random numbers (such as LoRA's dropout) as an uninterrupted one, independent of
-        those used by validation, samples or workers.
-        """
-        number = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
-        state = np.random.SeedSequence([self.random_seed, number, rank()]).generate_state(2)
-        seed = int(state[0]) << 31 | int(state[1]) >> 1
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(int(state[0]))
-
-    def means(self, sums: Mapping[str, tuple[Tensor, int]]) -> dict[str, Mean]:
-        """Means over all ranks of a step's values; see :func:`nextgpt_pl.utils.distributed.means`.
-
-        Collective: every step calls this once, whatever its batch contains.
-        """
-        return means(self.measured, sums)
-
-    def log_split(self, values: Mapping[str, tuple[Tensor, float | Tensor]], split: str) -> None:
-        """Log under ``split/``: per step in training, averaged over items otherwise.
-
-        Args:
-            values: per name, a mean over all ranks and its number of items; a mean over no items is not logged. With
-                several ranks, numbers of items are read from the device only in steps that write logs; in other steps
-                only the first value is logged.
-            split: ``train``, ``val`` or ``test``.
-
-        """
-        # without prog_bar, for which Lightning would synchronise with the device in every step
-        train = split == "train"
-        if train and world_size() > 1 and not self._logs_this_step():
-            name, (value, _) = next(iter(values.items()))
-            self.log(f"{split}/{name}", value)
-            return
-        counts = torch.stack([torch.as_tensor(count) for _, count in values.values()]).tolist()
-        for (name, (value, _)), count in zip(values.items(), counts, strict=True):
-            if count > 0:
-                size = None if train else max(1, round(count))
-                self.log(f"{split}/{name}", value, on_epoch=not train, batch_size=size)
-
-    def _logs_this_step(self) -> bool:
-        """Whether Lightning passes the values of this training step to the loggers."""
-        logger = self.trainer._logger_connector  # Lightning has no public attribute for it
-        return bool(logger.should_update_logs or getattr(self.trainer, "fast_dev_run", False))
-
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, _dataloader_idx: int) -> Batch:
-        """Lightning's hook."""
-        return batch.to(device)
 
     # -- feature cache --------------------------------------------------------------------------------------------
 

@@ -118,23 +118,19 @@ class DecoderAlignment(Stage):
         encoder = self.network.encoder if self.shows_media else None
         return MediaReader(encoder, compared, self.network.encoder_stores)
 
-    def _place_decoders(self) -> None:
+    def on_fit_start(self) -> None:
+        """Also move the decoders to the stage's device."""
+        super().on_fit_start()
+        self.on_validation_start()
+
+    def on_validation_start(self) -> None:
         """Move the decoders to the stage's device, also with cached targets: they generate samples and denoise."""
         for decoder in self.network.decoders.values():
             decoder.to(self.device)
 
-    def on_fit_start(self) -> None:
-        """Also move the decoders to the stage's device."""
-        super().on_fit_start()
-        self._place_decoders()
-
-    def on_validation_start(self) -> None:
-        """Lightning's hook."""
-        self._place_decoders()
-
     def on_test_start(self) -> None:
         """Lightning's hook."""
-        self._place_decoders()
+        self.on_validation_start()
 
     def kept_names(self) -> list[str]:
         """Also the frozen signal tokens' rows: they are random, and the projections fit these values only."""
@@ -186,7 +182,10 @@ class DecoderAlignment(Stage):
         weights |= {f"{self.alignment}_{m}": weight for m, weight in self.weights.items()}
         weights |= {f"denoising_{m}": weight for m, weight in self.denoising.weights.items() if weight}
         weighted = [(weight, means[name]) for name, weight in weights.items() if name in means]
-        total = self._zero_for_unused(batch, states.text_loss)
+        # zero gradients for parts that this rank's batch does not use; condition dropout differs between ranks, so null
+        # signals may be unused on some
+        unused = [p for name, p in self.network.output_projections.items() if Modality(name) not in batch.spans]
+        total = zero_for_unused([*unused, self.network.null_signals], states.text_loss)
         for weight, mean in weighted:
             total = total + weight * mean.part
         value = torch.stack([weight * mean.value for weight, mean in weighted]).sum()
@@ -209,12 +208,6 @@ class DecoderAlignment(Stage):
             self.quality[modality].to(self.device).update(predicted, target)
             self.writer.collect(modality, spans.captions, predicted, target)
         return sums
-
-    def _zero_for_unused(self, batch: Batch, like: Tensor) -> Tensor:
-        """A zero loss that gives zero gradients to parts that this rank's batch does not use."""
-        unused = [p for name, p in self.network.output_projections.items() if Modality(name) not in batch.spans]
-        # condition dropout differs between ranks, so null signals may be unused on some
-        return zero_for_unused([*unused, self.network.null_signals], like)
 
     def _read(self, batch: Batch) -> RowStates:
         """The LLM's outputs for the batch; cached if no part of the LLM is trained."""

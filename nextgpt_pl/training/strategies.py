@@ -103,8 +103,7 @@ class ShardedStrategy(ModelParallelStrategy):
             return
         if self.world_size % count:
             raise UserError(f"trainer.strategy.replicas={count}: {self.world_size} processes are not divisible by it")
-        shape = (count, self.world_size // count)
-        names = ("replicate", "shard")
+        shape, names = (count, self.world_size // count), ("replicate", "shard")
         self._weights_mesh = init_device_mesh(self.root_device.type, shape, mesh_dim_names=names)
 
     def _get_process_group_backend(self) -> str:
