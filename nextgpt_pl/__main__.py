@@ -26,7 +26,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("nextgpt_pl.verbs.evaluation:evaluate", "the scores anew, without the model:  evaluate FOLDER"),
     "data": (
         "nextgpt_pl.verbs.data:main",
-        "open every file and report missing, broken and too long items:  data check -c FILE [--workers N]",
+        "open every file and report missing, broken and too long items:  data check -c FILE [--workers N];"
+        " dialogues by an LLM:  data build -c FILE",
     ),
     "summary": (
         "nextgpt_pl.verbs.summary:main",

@@ -8,9 +8,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "nextgpt_pl"
-# model blocks, sweeps (tests/sweeps) and evaluations (tests/evaluation) are no experiments
+# model blocks, sweeps (tests/sweeps), evaluations (tests/evaluation) and builds (tests/building) are no experiments
 YAMLS = sorted((ROOT / "experiments").rglob("*.yaml"))
-EXPERIMENTS = [p for p in YAMLS if not {"models", "sweeps", "eval"} & set(p.relative_to(ROOT).parts)]
+EXPERIMENTS = [p for p in YAMLS if not {"models", "sweeps", "eval", "build"} & set(p.relative_to(ROOT).parts)]
 # folders and modules of the package, from the bottom to the top: each may import those before it, never one behind it
 LAYERS = [
     *("errors", "modality", "published", "utils", "samples", "batches", "config"),
@@ -20,7 +20,7 @@ LAYERS = [
     *("pocket", "metrics"),
     *("model_arguments", "model", "adapter", "saved_network", "generation", "pipeline"),
     *("datamodules", "training", "stages", "reports", "evaluation"),
-    *("official", "sizing", "sweeps", "pocket/pretrain", "verbs", "__main__"),
+    *("official", "sizing", "sweeps", "building", "pocket/pretrain", "verbs", "__main__"),
 ]
 # nothing in these may need Lightning
 WITHOUT_LIGHTNING = LAYERS[: LAYERS.index("pipeline") + 1]

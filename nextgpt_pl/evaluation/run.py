@@ -20,8 +20,8 @@ from nextgpt_pl.evaluation.records import Prediction
 from nextgpt_pl.evaluation.shares import together
 from nextgpt_pl.evaluation.tasks import Item, Task
 from nextgpt_pl.media.reading import array_of
-from nextgpt_pl.media.writing import save, save_video_exactly
-from nextgpt_pl.modality import MODALITIES, Modality, modality_of_file
+from nextgpt_pl.media.writing import save_exactly
+from nextgpt_pl.modality import Modality, modality_of_file
 from nextgpt_pl.samples import ReplyPart
 from nextgpt_pl.utils.atomic import delete_abandoned, drop_truncated_line, write_atomic
 from nextgpt_pl.utils.distributed import all_gather_objects, rank, world_size
@@ -190,13 +190,7 @@ def _written(part: ReplyPart, folder: Path, name: str) -> dict[str, Any]:
         return {"type": "text", "text": part.text or ""}
     modality = Modality(part.type)
     assert part.array is not None
-    suffix = ".mkv" if modality is Modality.VIDEO else MODALITIES[modality].sample_suffix
-    path = folder / "media" / f"{name}{suffix}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if modality is Modality.VIDEO:
-        save_video_exactly(part.array, path, part.rate or 1.0)
-    else:
-        save(part.array, modality, path, part.rate)
+    path = save_exactly(part.array, modality, folder / "media" / name, part.rate)
     file = {"type": part.type, "file": str(path.relative_to(folder))}
     return {**file, "constant": True} if constant(part.array) else file
 

@@ -65,6 +65,23 @@ def save_video_exactly(frames: np.ndarray, path: Path, fps: float) -> None:
         container.mux(stream.encode())
 
 
+def save_exactly(array: np.ndarray, modality: Modality, stem: Path, rate: float | None = None) -> Path:
+    """Write a medium without loss (images PNG, videos FFV1, audio 16-bit samples) to ``stem`` with a file ending.
+
+    Returns:
+        Path of the file.
+
+    """
+    video = modality is Modality.VIDEO
+    path = stem.with_name(f"{stem.name}{'.mkv' if video else MODALITIES[modality].sample_suffix}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if video:
+        save_video_exactly(array, path, rate or 1.0)
+    else:
+        save(array, modality, path, rate)
+    return path
+
+
 def save_audio(samples: np.ndarray, path: Path, sample_rate: int) -> None:
     """Write ``(n,)`` float32 in [-1, 1] as 16-bit samples."""
     import soundfile

@@ -1,4 +1,4 @@
-"""``data check``: open all files of an experiment's or evaluation's data, and report items that cannot be used."""
+"""``data``: ``check`` opens all files of an experiment's or evaluation's data and reports items that cannot be used."""
 
 from __future__ import annotations
 
@@ -78,18 +78,22 @@ class Options:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run ``data check -c FILE``.
+    """Run ``data check -c FILE`` or ``data build -c FILE``.
 
     Returns:
-        0 if all data are usable or will be skipped, 1 if a task's data are missing, 2 if a run would stop.
+        0; of ``check``: 0 if all data are usable or skipped, 1 if a task's data are missing, 2 if a run would stop.
 
     Raises:
-        UserError: another verb than ``check``, or an invalid configuration.
+        UserError: another verb than these, or an invalid configuration.
 
     """
-    if list(argv[1:2]) != ["check"]:
-        raise UserError("data: expected check: data check -c experiments/eval/paper.yaml")
-    arguments = list(argv[2:])
+    verb, arguments = argv[1] if len(argv) > 1 else "", list(argv[2:])
+    if verb == "build":
+        from nextgpt_pl.verbs.building import build
+
+        return build(arguments)
+    if verb != "check":
+        raise UserError("data: expected check or build, such as data check -c experiments/eval/paper.yaml")
     if helped(arguments, "data check", Options):
         return 0
     if _has_tasks(config_files(arguments)):
