@@ -139,7 +139,10 @@ def _validated(text: str) -> Answer:
         text.encode()  # a lone surrogate outside of a string
         return Answer.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        # a part is a text or a medium: errors of the alternative that has another type say nothing
+        other = {e["loc"][:-1] for e in errors if e["loc"][-1:] == ("type",)}
+        first = next((e for e in errors if e["loc"][:-1] not in other), errors[0])
         place = ".".join(map(str, first["loc"]))
         raise Rejected(NOT_JSON if first["type"] == "json_invalid" else NOT_SCHEMA, f"{place} {first['msg']}") from None
     except UnicodeEncodeError as error:
