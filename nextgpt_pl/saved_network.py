@@ -29,9 +29,9 @@ def network_of(config: Mapping[str, Any], trust: Sequence[str] = ()) -> NextGPT:
         raise UserError("config.yaml has no model.init_args.network") from None
     if isinstance(network, Mapping):
         network = _in_memory(network)
-    found = instantiate(network, NextGPT, "model.network", trust)
-    assert isinstance(found, NextGPT)
-    return found
+    built = instantiate(network, NextGPT, "model.network", trust)
+    assert isinstance(built, NextGPT)
+    return built
 
 
 def _in_memory(network: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Which items, in which order: seeded, mixing modalities, split over processes, resumable in mid-epoch."""
+"""Seeded samplers and loaders that mix modalities, split items over ranks, and resume within an epoch."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from nextgpt_pl.utils.parents import starting_workers
 
 
 class MixedSampler(Sampler[list[int]]):
-    """Batches of item numbers, freshly shuffled every epoch.
+    """Batches of item indices, shuffled anew in each epoch.
 
-    Without weights an epoch shows each item once. With weights an epoch has as many items, drawn with replacement
-    inside each group, the groups in the given proportion.
+    Without weights, an epoch contains each item once. With weights, it has the same number of items, drawn with
+    replacement; each group's expected share is proportional to its weight.
 
     Args:
-        groups: of each item: its modality, or its data set.
-        batch_size: per process.
-        weights: relative share per group; a group without one has none.
-        seed: of the order.
-        rank: this process.
-        world_size: all processes; they get batches of disjoint items, equally many.
+        groups: group of each item, such as its modality or data set.
+        batch_size: items per batch and process.
+        weights: relative share per group; groups that are missing are never drawn.
+        seed: seed of the order.
+        rank: index of this process.
+        world_size: number of processes. They get equal numbers of items; without weights these are disjoint, except for
+            at most ``world_size - 1`` repeated ones.
 
     """
 
@@ -43,7 +44,7 @@ class MixedSampler(Sampler[list[int]]):
         self.groups, self.batch_size, self.weights = groups, batch_size, weights
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self.epoch = 0
-        self.start = 0  # batches of this epoch that were used before a resume
+        self.start = 0  # number of batches of this epoch to skip after a resume
 
     def __len__(self) -> int:
         per_process = math.ceil(len(self.groups) / self.world_size)
@@ -64,7 +65,7 @@ class MixedSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         order = self._order()
-        # every process must take part in every step: the last items are filled up from the front
+        # all ranks must take the same number of steps, so the first items fill up the last ones
         order += order[: -len(order) % self.world_size]
         mine = order[self.rank :: self.world_size]
         batches = [mine[i : i + self.batch_size] for i in range(0, len(mine), self.batch_size)]
@@ -89,11 +90,11 @@ class RowLoader(DataLoader):
 
 
 class ResumableLoader(RowLoader):
-    """A DataLoader that counts the batches of the epoch and continues behind the last one after a resume.
+    """A DataLoader that counts the batches of an epoch and continues after the last one on resume.
 
-    Lightning stores and restores the state of loaders that have ``state_dict``. A batch counts when it is returned;
-    prefetched batches are made again. The state does not depend on the number of workers, which may change at a resume;
-    torchdata's ``StatefulDataLoader`` requires the same number.
+    Lightning saves and restores the state of loaders with a ``state_dict``. A batch counts when it is returned, so
+    prefetched batches are loaded again. The number of workers may change on resume; torchdata's ``StatefulDataLoader``
+    requires the same number.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -116,7 +117,7 @@ class ResumableLoader(RowLoader):
         return {"batches": self._used, "epoch": epoch}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """The next iteration starts there."""
+        """Set the position at which the next iteration starts."""
         self._resumed = state["batches"]
         if isinstance(self.batch_sampler, MixedSampler):
             self.batch_sampler.epoch = state["epoch"]

@@ -25,13 +25,13 @@ class Captioned:
 
 
 class CaptionLayout(ABC):
-    """A data set with captions.
+    """Base of captioned data sets.
 
     Args:
-        root: its folder.
+        root: folder of the data set.
 
     Attributes:
-        modality: of its media.
+        modality: modality of the media.
 
     """
 
@@ -67,8 +67,8 @@ class CocoCaptions(CaptionLayout):
 
     Args:
         root: folder of ``annotations`` and the images.
-        annotations: the captions' file.
-        images: the images' folder.
+        annotations: file of the captions.
+        images: folder of the images.
         ids: text file with one image id per line, such as the Karpathy test split; ``None``: all images.
 
     """
@@ -106,7 +106,7 @@ class MsrVtt(CaptionLayout):
     """MSR-VTT: ``test_videodatainfo.json`` (or ``MSRVTT_data.json``) and ``TestVideo/video7010.mp4``.
 
     Args:
-        root: the folder.
+        root: folder of the data set.
         annotations: file with ``videos`` and ``sentences``.
         videos: folder of the videos.
         split: value of ``split`` of the videos that are used.
@@ -145,10 +145,10 @@ class AudioCaps(CaptionLayout):
     """AudioCaps: ``test.csv`` (``audiocap_id, youtube_id, start_time, caption``) and one sound per clip.
 
     Args:
-        root: the folder.
-        annotations: the table; a clip of the test split has five rows.
+        root: folder of the data set.
+        annotations: CSV table; a clip of the test split has five rows.
         sounds: folder of the sounds.
-        name: pattern of their file names, with columns of the table.
+        name: pattern of the sounds' file names, with columns of the table in braces.
 
     """
 
@@ -176,12 +176,12 @@ class AudioCaps(CaptionLayout):
 
 
 class CaptionManifest(CaptionLayout):
-    """Any other set: a JSONL file with ``file`` and ``captions`` (a text or a list) per line.
+    """Any other data set: a JSONL file with ``file`` and ``captions`` (a text or a list) per line.
 
     Args:
         root: folder of the media.
-        modality: of the media.
-        manifest: the file.
+        modality: modality of the media.
+        manifest: the JSONL file.
 
     """
 
@@ -204,7 +204,7 @@ class CaptionManifest(CaptionLayout):
 
 
 def jsonl(path: Path, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """The objects of a JSONL file, each with the keys.
+    """The objects of a JSONL file, which must have the keys ``keys``.
 
     Raises:
         UserError: a line is not an object with these keys; the message names the line.

@@ -1,4 +1,4 @@
-"""Scores of a task: numbers with 95% intervals, from predictions and files alone. The model is not needed."""
+"""Scores of a task, with 95% intervals; computed from predictions and media files, without the model."""
 
 from __future__ import annotations
 
@@ -17,35 +17,28 @@ from nextgpt_pl.evaluation import bootstrap
 from nextgpt_pl.evaluation.bootstrap import Estimate
 from nextgpt_pl.evaluation.records import Prediction, as_media
 from nextgpt_pl.metrics import captions as caption_metrics
-from nextgpt_pl.metrics.distributions import (
-    check_moments,
-    frechet_distance,
-    inception_score,
-    kernel_distance,
-    kernel_error,
-    similarity,
-)
+from nextgpt_pl.metrics import distributions, mel_cepstral, meteor, spice, vqa
 from nextgpt_pl.metrics.extractors import Extractor
 from nextgpt_pl.metrics.tokens import tokenize
 
-_MANY = 2_000  # captions; above, BLEU takes too long to be resampled
-_WIDE = 512  # features; above, a Frechet distance takes too long to be resampled
+_MOST_CAPTIONS = 2_000  # BLEU of more captions has no interval, since resampling takes too long
+_MOST_FEATURES = 512  # the same for a Frechet distance of wider features
 
 
 class Score(ABC):
-    """One or several numbers of a task."""
+    """One or several named scores of a task's predictions."""
 
     @abstractmethod
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
-        """Compute.
+        """Compute the scores, by name.
 
         Args:
-            predictions: of one task.
-            folder: of the replies' media.
+            predictions: predictions of one task.
+            folder: folder of the generated media.
             data: folder of the reference media.
 
         Raises:
-            ValueError: too few items, or degenerate ones; says which.
+            ValueError: there are too few items, or a score is undefined for them; the message says why.
             UserError: a file is missing or unreadable.
 
         """
@@ -55,7 +48,7 @@ class CaptionQuality(Score):
     """CIDEr-D, BLEU-1 to BLEU-4 and ROUGE-L of the replies' texts.
 
     Args:
-        only: names of those to report; all without it.
+        only: names of the scores to report; by default all.
 
     """
 
@@ -65,30 +58,26 @@ class CaptionQuality(Score):
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
         """As COCO's caption evaluation computes them."""
         candidates, references = _tokens(predictions)
-        found = {
+        scores = {
             "CIDEr-D": bootstrap.of_mean(caption_metrics.cider_d(candidates, references)),
             "ROUGE-L": bootstrap.of_mean(caption_metrics.rouge_l(candidates, references)),
         }
+        resamples = 100 if len(candidates) <= _MOST_CAPTIONS else 0
         for n in range(4):
 
             def bleu(chosen: np.ndarray, order: int = n) -> float:
-                picked = [candidates[i] for i in chosen], [references[i] for i in chosen]
-                return caption_metrics.bleu(*picked)[order]
+                return caption_metrics.bleu([candidates[i] for i in chosen], [references[i] for i in chosen])[order]
 
-            resamples = 100 if len(candidates) <= _MANY else 0
-            found[f"BLEU-{n + 1}"] = bootstrap.of_set(bleu, len(candidates), resamples=resamples)
-        return {name: value for name, value in found.items() if self.only is None or name in self.only}
+            scores[f"BLEU-{n + 1}"] = bootstrap.of_set(bleu, len(candidates), resamples=resamples)
+        return {name: value for name, value in scores.items() if self.only is None or name in self.only}
 
 
 class MeteorQuality(Score):
     """METEOR of the replies' texts, by pycocoevalcap, which needs Java."""
 
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
-        """``METEOR``; the corpus score is not the mean of the items', so no interval is given."""
-        from nextgpt_pl.metrics.meteor import meteor
-
-        candidates, references = _tokens(predictions)
-        return {"METEOR": Estimate(meteor(candidates, references)[0], None, None, len(candidates))}
+        """``METEOR``, without an interval: the corpus score is not a mean over items."""
+        return {"METEOR": Estimate(meteor.meteor(*_tokens(predictions))[0], None, None, len(predictions))}
 
 
 class SpiceQuality(Score):
@@ -96,29 +85,25 @@ class SpiceQuality(Score):
 
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
         """``SPICE`` and, with CIDEr-D, ``SPIDEr``."""
-        from nextgpt_pl.metrics.spice import spider
-
-        scenes, both = spider(*_tokens(predictions))
-        return {"SPICE": bootstrap.of_mean(scenes), "SPIDEr": bootstrap.of_mean(both)}
+        spice_scores, spider_scores = spice.spider(*_tokens(predictions))
+        return {"SPICE": bootstrap.of_mean(spice_scores), "SPIDEr": bootstrap.of_mean(spider_scores)}
 
 
 class VqaAccuracy(Score):
-    """VQA accuracy: an answer that three annotators gave counts as right, one that fewer gave as a third each."""
+    """VQA accuracy: a third for each annotator who gave the answer, at most 1."""
 
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
         """``accuracy``, after VQAv2's normalisation of answers."""
-        from nextgpt_pl.metrics.vqa import vqa_accuracy
-
         _need_references(predictions)
-        return {"accuracy": bootstrap.of_mean(np.array([vqa_accuracy(p.text, p.references) for p in predictions]))}
+        return {"accuracy": bootstrap.of_mean(np.array([vqa.vqa_accuracy(p.text, p.references) for p in predictions]))}
 
 
 class _OfFeatures(Score):
-    """Scores on an extractor's features.
+    """A score on features of media.
 
     Args:
-        extractor: makes them.
-        name: of the number.
+        extractor: feature extractor.
+        name: name of the score.
 
     """
 
@@ -126,52 +111,51 @@ class _OfFeatures(Score):
         self.extractor, self.name = extractor, name
 
     def _features(self, predictions: Sequence[Prediction], folder: Path) -> tuple[Tensor, list[Prediction]]:
-        """Features of each reply's first medium of the references' type, and the predictions that have one."""
-        kinds = [p.reference["type"] for p in predictions if p.reference] + [
-            m["type"] for p in predictions for m in p.media
-        ]
-        made = [(p, _first(p, kinds[0])) for p in predictions if kinds]
-        shown = [(p, medium) for p, medium in made if medium is not None]
-        if len(shown) < 2:
-            raise ValueError(f"{self.name}: {len(shown)} of {len(predictions)} replies hold a medium; 2 are needed")
-        features = self.extractor.media([as_media(folder, medium) for _, medium in shown]).double()
-        return features, [p for p, _ in shown]
+        """Features ``(N, D)`` of the first medium of the scored type in each reply, and the N predictions with one."""
+        references = [p.reference for p in predictions if p.reference]
+        # the type of the references; without references, that of the first generated medium
+        kind = next((medium["type"] for medium in [*references, *(m for p in predictions for m in p.media)]), "")
+        generated = [(p, medium) for p in predictions if (medium := _first(p, kind)) is not None]
+        if len(generated) < 2:
+            raise ValueError(f"{self.name}: {len(generated)} of {len(predictions)} replies hold a medium; 2 are needed")
+        features = self.extractor.media([as_media(folder, medium) for _, medium in generated]).double()
+        return features, [p for p, _ in generated]
 
     def _references(self, predictions: Sequence[Prediction], data: Path) -> Tensor:
-        known = [p.reference for p in predictions if p.reference is not None]
-        if len(known) < 2:
-            raise ValueError(f"{self.name}: {len(known)} of {len(predictions)} items have a reference medium")
-        return self.extractor.media([as_media(data, reference) for reference in known]).double()
+        media = [as_media(data, p.reference) for p in predictions if p.reference is not None]
+        if len(media) < 2:
+            raise ValueError(
+                f"{self.name}: {len(media)} of {len(predictions)} items have a reference medium; 2 are needed"
+            )
+        return self.extractor.media(media).double()
 
 
 class Frechet(_OfFeatures):
-    """Frechet distance between the generated and the reference media: FID, FVD, FAD or FD, by the extractor."""
+    """Frechet distance of generated and reference media; the extractor makes it FID, FVD, FAD or FD."""
 
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
         """From unbiased covariances."""
         ours, theirs = self._features(predictions, folder)[0], self._references(predictions, data)
         for features, which in ((ours, "generated"), (theirs, "reference")):
-            check_moments(len(features), torch.cov(features.T), features.square().sum(1).mean(), which)
-        fixed = theirs.mean(0), torch.cov(theirs.T)
+            distributions.check_moments(len(features), torch.cov(features.T), features.square().sum(1).mean(), which)
+        mean, covariance = theirs.mean(0), torch.cov(theirs.T)
 
         def distance(chosen: np.ndarray) -> float:
             drawn = ours[torch.from_numpy(chosen)]
-            return float(frechet_distance(drawn.mean(0), torch.cov(drawn.T), *fixed))
+            return float(distributions.frechet_distance(drawn.mean(0), torch.cov(drawn.T), mean, covariance))
 
-        resamples = 100 if ours.shape[1] <= _WIDE else 0
+        resamples = 100 if ours.shape[1] <= _MOST_FEATURES else 0
         return {self.name: bootstrap.of_set(distance, len(ours), resamples=resamples)}
 
 
 class Kernel(_OfFeatures):
-    """Kernel distance (KID): mean over subsets, with a jackknife interval over all items of both sets.
-
-    The interval does not depend on the subset size. With fewer than 3 items in either set there is none.
+    """Kernel distance (KID) over random subsets; the interval is a jackknife over all items, whatever the subset size.
 
     Args:
-        extractor: see the base.
-        name: of the number.
-        subsets: drawn.
-        subset_size: at most.
+        extractor: feature extractor.
+        name: name of the score.
+        subsets: number of subsets.
+        subset_size: maximum number of items of a subset.
 
     """
 
@@ -180,20 +164,20 @@ class Kernel(_OfFeatures):
         self.subsets, self.subset_size = subsets, subset_size
 
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
-        """Mean over the subsets, plus and minus 1.96 standard errors."""
+        """Mean over the subsets, plus and minus 1.96 standard errors; no interval with fewer than 3 items in a set."""
         ours, theirs = self._features(predictions, folder)[0], self._references(predictions, data)
-        mean = float(kernel_distance(ours, theirs, self.subsets, self.subset_size)[0])
-        enough = min(len(ours), len(theirs)) >= 3
-        return {self.name: bootstrap.of_error(mean, float(kernel_error(ours, theirs)) if enough else None, len(ours))}
+        mean = float(distributions.kernel_distance(ours, theirs, self.subsets, self.subset_size)[0])
+        error = float(distributions.kernel_error(ours, theirs)) if min(len(ours), len(theirs)) >= 3 else None
+        return {self.name: bootstrap.of_error(mean, error, len(ours))}
 
 
 class Inception(_OfFeatures):
-    """Inception score; the extractor gives logits.
+    """Inception score.
 
     Args:
-        extractor: see the base.
-        name: of the number.
-        splits: that mean and deviation are taken over.
+        extractor: extractor of class logits.
+        name: name of the score.
+        splits: number of splits, whose mean and standard deviation are reported.
 
     """
 
@@ -204,18 +188,18 @@ class Inception(_OfFeatures):
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
         """Mean over the splits, plus and minus 1.96 standard deviations; a single split has no interval."""
         ours = self._features(predictions, folder)[0]
-        mean, std = (float(v) for v in inception_score(ours, self.splits))
+        mean, std = (float(v) for v in distributions.inception_score(ours, self.splits))
         return {self.name: bootstrap.of_error(mean, std if self.splits > 1 else None, len(ours))}
 
 
 class Similarity(_OfFeatures):
-    """100 x cosine of a generated medium and what it should show.
+    """100 x cosine similarity of generated media to their captions or reference media.
 
-    CLIPScore, CLIPSIM (videos), CLIP-T and CLAPScore against the caption; CLIP-I against the reference medium.
+    With captions it is CLIPScore, CLIPSIM (videos), CLIP-T or CLAPScore; with reference media it is CLIP-I.
 
     Args:
-        extractor: see the base.
-        name: of the number.
+        extractor: feature extractor.
+        name: name of the score.
         to: ``caption`` or ``medium``.
 
     """
@@ -223,32 +207,29 @@ class Similarity(_OfFeatures):
     def __init__(self, extractor: Extractor, name: str = "CLIPScore", to: str = "caption") -> None:
         super().__init__(extractor, name)
         if to not in ("caption", "medium"):
-            raise UserError(f"to={to!r}: 'caption' or 'medium'")
+            raise UserError(f"to={to!r}: 'caption' or 'medium' is expected")
         self.to = to
 
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
-        """Not below 0, averaged over the replies that hold a medium."""
-        ours, shown = self._features(predictions, folder)
+        """Mean over the replies that hold a medium; negative similarities count as 0."""
+        ours, with_medium = self._features(predictions, folder)
         if self.to == "caption":
-            _need_references(shown)
-            theirs = self.extractor.captions([p.references[0] for p in shown]).double()
+            _need_references(with_medium)
+            theirs = self.extractor.captions([p.references[0] for p in with_medium]).double()
         else:
-            theirs = self._references(shown, data)
-        return {self.name: bootstrap.of_mean(similarity(ours, theirs).numpy())}
+            theirs = self._references(with_medium, data)
+        return {self.name: bootstrap.of_mean(distributions.similarity(ours, theirs).numpy())}
 
 
 class MelCepstral(Score):
     """Mel-cepstral distance of generated sounds to their references, by mel-cepstral-distance."""
 
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
-        """``MCD`` in decibels, frames aligned by dynamic time warping."""
-        from nextgpt_pl.metrics.mel_cepstral import mel_cepstral_distances
-
-        found = [(_first(p, p.reference["type"]), p.reference) for p in predictions if p.reference]
-        pairs = [(made, reference) for made, reference in found if made is not None]
-        ours = [inside(folder, made["file"]) for made, _ in pairs]
-        theirs = [inside(data, reference["file"]) for _, reference in pairs]
-        return {"MCD": bootstrap.of_mean(np.array(mel_cepstral_distances(ours, theirs)))}
+        """``MCD`` in decibels; frames are aligned by dynamic time warping."""
+        pairs = [(_first(p, p.reference["type"]), p.reference) for p in predictions if p.reference]
+        files = [(inside(folder, ours["file"]), inside(data, theirs["file"])) for ours, theirs in pairs if ours]
+        ours, theirs = [own for own, _ in files], [reference for _, reference in files]
+        return {"MCD": bootstrap.of_mean(np.array(mel_cepstral.mel_cepstral_distances(ours, theirs)))}
 
 
 def _first(prediction: Prediction, kind: str) -> dict[str, Any] | None:
@@ -263,6 +244,6 @@ def _need_references(predictions: Sequence[Prediction]) -> None:
 
 
 def _tokens(predictions: Sequence[Prediction]) -> tuple[list[list[str]], list[list[list[str]]]]:
+    """Tokens of each reply, and of each of its references."""
     _need_references(predictions)
-    candidates = [tokenize(p.text) for p in predictions]
-    return candidates, [[tokenize(r) for r in p.references] for p in predictions]
+    return [tokenize(p.text) for p in predictions], [[tokenize(r) for r in p.references] for p in predictions]

@@ -53,7 +53,12 @@ class Task(ABC):
         max_new_tokens: maximum number of tokens of a reply.
         paper: reference value by score name, such as the paper's, for the report.
 
+    Attributes:
+        data_root: folder of the reference media; ``None``: the predictions' folder.
+
     """
+
+    data_root: Path | None = None
 
     def __init__(
         self,
@@ -73,11 +78,6 @@ class Task(ABC):
     def missing(self) -> list[str]:
         """Missing files and folders of the task."""
         return []
-
-    @property
-    def data_root(self) -> Path | None:
-        """Folder of reference media; ``None``: the predictions' folder."""
-        return None
 
     def answer(self, model: Any, batch: Sequence[tuple[int, Item]], *, temperature: float, seed: int) -> list[Reply]:
         """Replies to consecutive items with the same modalities.
@@ -106,7 +106,7 @@ def _ask(text: str, *media: Media) -> Messages:
 
 
 class _OfLayout(Task):
-    """Tasks over a captioned data set."""
+    """Base of tasks over a captioned data set."""
 
     def __init__(
         self,
@@ -119,16 +119,11 @@ class _OfLayout(Task):
         paper: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(name, scores, count, max_new_tokens, paper)
-        self.data, self.prompt = data, prompt
+        self.data, self.prompt, self.data_root = data, prompt, data.root
 
     def missing(self) -> list[str]:
         """Missing files of the data set."""
         return self.data.missing()
-
-    @property
-    def data_root(self) -> Path | None:
-        """The data set's folder."""
-        return self.data.root
 
 
 class Captioning(_OfLayout):
@@ -147,7 +142,7 @@ class Generating(_OfLayout):
     def items(self) -> Iterator[Item]:
         """One item per medium."""
         if "{caption}" not in self.prompt:
-            raise UserError(f"prompt={self.prompt!r}: {{caption}} is not in it")
+            raise UserError(f"prompt={self.prompt!r}: it must contain {{caption}}")
         for entry in self.data.entries():
             messages = _ask(self.prompt.replace("{caption}", entry.captions[0]))
             yield Item(entry.key, messages, (self.data.modality.value,), entry.captions[:1], entry.file)
@@ -156,8 +151,8 @@ class Generating(_OfLayout):
 class Editing(Task):
     """Editing of media by an instruction.
 
-    The list of edits of the paper's tables is not published. Edits are read from a JSONL file with ``file``,
-    ``instruction``, ``caption`` (of the result) and optionally ``target`` (a file) per line.
+    Edits are read from a JSONL file; the edits of the paper's tables are not published. A line has ``file``,
+    ``instruction``, ``caption`` (of the result) and optionally ``target`` (the file of the result).
 
     Args:
         name: see :class:`Task`.
@@ -181,12 +176,7 @@ class Editing(Task):
         paper: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(name, scores, count, max_new_tokens, paper)
-        self.root, self.edits = root, root / edits
-
-    @property
-    def data_root(self) -> Path | None:
-        """The folder of the media."""
-        return self.root
+        self.root, self.data_root, self.edits = root, root, root / edits
 
     def missing(self) -> list[str]:
         """The file of edits, if it is missing."""
@@ -246,8 +236,7 @@ class QuestionAnswering(Task):
             known = answers.get(row["question_id"])
             if known is None:
                 continue
-            identity = next(row[key] for key in ("image_id", "video_id", "audio_id") if key in row)
-            name = self.file.format(id=identity)
+            name = self.file.format(id=next(row[key] for key in ("image_id", "video_id", "audio_id") if key in row))
             medium = Media(Modality(modality_of_file(name)), inside(self.root, name))
             texts = tuple(a["answer"] if isinstance(a, dict) else str(a) for a in known["answers"])
             question_text = self.prompt.replace("{question}", row["question"])

@@ -1,4 +1,4 @@
-"""A small fixed part of the evaluation's tasks, answered and scored at each validation of a training."""
+"""Evaluation tasks at each validation of a training run."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from nextgpt_pl.utils.distributed import broadcast_object
 
 
 class ValidationTasks(Callback):
-    """Answers tasks as ``test`` does, into ``validation/step_N`` of the run's folder, and logs their scores.
+    """Answer tasks at each validation, as ``test`` does, and log their scores; for ``trainer.callbacks``.
 
-    For ``trainer.callbacks``. A number is logged as ``val/TASK/SCORE``; one that cannot be computed is a warning. Every
-    process answers all items, since sharded networks must run in step, and the first one's answers are kept.
+    Predictions are written to ``validation/step_N`` of the run's folder. A score is logged as ``val/TASK/SCORE``; a
+    score that cannot be computed causes a warning. All ranks answer all items, since the ranks of a sharded network
+    must run the same steps; only rank 0's predictions are kept.
 
     Args:
-        tasks: as in ``experiments/eval/``, with a small ``count``.
-        seed: of what is drawn.
+        tasks: tasks as in ``experiments/eval/``, each with a small ``count``.
+        seed: seed of the generated media.
 
     """
 
@@ -38,10 +39,12 @@ class ValidationTasks(Callback):
         check_names(tasks)
         for task in tasks:
             if task.count is None:
-                raise UserError(f"trainer.callbacks: task {task.name!r} has no count: it would answer all of its items")
+                raise UserError(
+                    f"trainer.callbacks: task {task.name!r} needs a count, or each validation answers all its items"
+                )
             missing = task.missing()
             if missing:
-                raise UserError(f"trainer.callbacks: task {task.name!r} needs {missing[0]}, which is not there")
+                raise UserError(f"trainer.callbacks: task {task.name!r} needs {missing[0]}, which does not exist")
         self.tasks, self.seed = list(tasks), seed
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -49,12 +52,12 @@ class ValidationTasks(Callback):
         if trainer.sanity_checking:
             return
         if not isinstance(pl_module, Stage):
-            raise UserError(f"ValidationTasks: {type(pl_module).__name__} is no stage of NExT-GPT")
+            raise UserError(f"ValidationTasks: {type(pl_module).__name__} is not a stage of nextgpt_pl")
         folder = Path(trainer.default_root_dir) / "validation" / f"step_{trainer.global_step:06d}"
         kept = nullcontext(str(folder)) if trainer.is_global_zero else tempfile.TemporaryDirectory()
         with kept as name:
             path = Path(name)
-            shutil.rmtree(path, ignore_errors=True)  # of a run that was interrupted here
+            shutil.rmtree(path, ignore_errors=True)  # an earlier run was interrupted at this step
             path.mkdir(parents=True)
             model = AnyToAny(pl_module.network, pl_module.device, placed=True)
             for task in self.tasks:
@@ -71,13 +74,13 @@ class ValidationTasks(Callback):
     @staticmethod
     def _values(record: dict[str, Any]) -> dict[str, float]:
         values = {}
-        for task, found in record["tasks"].items():
-            for key, reason in found["skipped"].items():
+        for task, result in record["tasks"].items():
+            for key, reason in result["skipped"].items():
                 rank_zero_warn(f"validation task {task!r}: {key} is skipped: {reason}")
-            if found["constant"]:
-                rank_zero_warn(f"validation task {task!r}: {found['constant']} media are constant (all values equal)")
-            for score_name, reason in found["failed"].items():
+            if result["constant"]:
+                rank_zero_warn(f"validation task {task!r}: {result['constant']} media are constant (all values equal)")
+            for score_name, reason in result["failed"].items():
                 rank_zero_warn(f"validation task {task!r}: no {score_name}: {reason}")
-            for name, estimate in found["scores"].items():
+            for name, estimate in result["scores"].items():
                 values[f"val/{task}/{name}".replace(" ", "_")] = float(estimate["value"])
         return values

@@ -57,14 +57,14 @@ class Lookup:
     Attributes:
         store: the store.
         keys: keys in the requested order.
-        found: float32 values by key; ``None`` for a missing value.
+        values: float32 values by key; ``None`` for a missing value.
         missing: positions of missing keys; only the first of equal keys.
 
     """
 
     store: Store
     keys: Sequence[Hashable]
-    found: dict[Hashable, Tensor | None]
+    values: dict[Hashable, Tensor | None]
     missing: list[int]
 
 
@@ -85,8 +85,8 @@ def complete(lookups: Sequence[Lookup], computed: Sequence[Tensor | None]) -> li
             lookup.store.add(key, value)
             kept = lookup.store.get(key)
             # a full in-memory store drops the value
-            lookup.found[key] = value if kept is None else kept
-    return [[v for v in (lookup.found[key] for key in lookup.keys) if v is not None] for lookup in lookups]
+            lookup.values[key] = value if kept is None else kept
+    return [[v for v in (lookup.values[key] for key in lookup.keys) if v is not None] for lookup in lookups]
 
 
 def _on_host(tensors: list[Tensor]) -> list[Tensor]:

@@ -95,12 +95,14 @@ def _shared_input(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _full_vocabulary(tensors: dict[str, Tensor], manifest: Mapping[str, Any], llm: str | None) -> dict[str, Tensor]:
-    """Add the LLM's rows of the vocabulary, which the official formats store with the signal tokens' rows."""
+    """Add the LLM's own rows of embedding and head; the official formats store them with the signal tokens' rows."""
     incomplete = [key for key in tensors if key.endswith(".rows") and f"{key[:-4]}base.weight" not in tensors]
     if not incomplete:
         return tensors
     if llm is None:
-        raise UserError("the adapter holds the signal tokens' rows alone; the LLM's own are written too: give --llm")
+        raise UserError(
+            "the adapter has only the signal tokens' rows of the vocabulary; give the LLM with the others by --llm"
+        )
     from nextgpt_pl.llm import CausalLM
 
     model = CausalLM(llm, extra_tokens=manifest["llm"].get("extra_tokens"))
@@ -129,7 +131,7 @@ def _write_parts(out: Path, state: Mapping[str, Tensor]) -> list[Path]:
             _save({**vocabulary, **part}, out / name)
             written.append(out / name)
     if not written:
-        raise UserError("the adapter holds no projection: there is nothing to write in the v2 format")
+        raise UserError("the adapter has no projection, and the v2 format stores nothing else without LoRA")
     return written
 
 

@@ -38,7 +38,7 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 @dataclass(frozen=True)
 class Rule:
-    """One row of the table: an official key, and this package's keys of the parts of its tensor."""
+    """One row of the table: an official key, and this package's keys for the parts of its tensor."""
 
     official: str
     ours: tuple[str, ...]
@@ -139,7 +139,7 @@ def _legacy(vocabulary: str) -> list[Rule]:
 
 
 _PEFT = "base_model.model."
-#: per format: the names without LoRA, and those with it
+#: rules per format, without LoRA and with LoRA
 RULES: dict[Format, tuple[list[Rule], list[Rule]]] = {
     "legacy": (
         _legacy("llama_model."),
@@ -208,7 +208,7 @@ def to_official(tensors: Mapping[str, Tensor], kind: Format) -> dict[str, Tensor
         raise UserError(f"the {kind} format has no place for: {', '.join(unsupported[:5])} ({len(unsupported)} keys)")
     incomplete = [name for name, parts in parts_by_name.items() if len(parts) < counts[name]]
     if incomplete:
-        raise UserError(f"{kind} format: only a part of these is there: {', '.join(incomplete[:5])}")
+        raise UserError(f"{kind} format: parts of these tensors are missing: {', '.join(incomplete[:5])}")
     return {
         name: parts[0] if len(parts) == 1 else torch.cat([parts[i] for i in range(len(parts))])
         for name, parts in parts_by_name.items()

@@ -1,17 +1,22 @@
-"""What the official NExT-GPT code computes differently, to compare with its logs; nothing here is used by default.
+"""What the official NExT-GPT code computes differently, for comparison with its logs; nothing here is used by default.
 
-Its losses themselves are ours with ``alignment: l2`` (a distance per caption token, then the mean) and its weights (1
-throughout; in the legacy stage 3 videos count twice: ``alignment_weights: {video: 2.0}``). What remains are two faults:
+The official losses equal those of this package with ``alignment: l2`` (a distance per caption token, then the mean).
+All weights are 1, except that videos count twice in the legacy stage 3: ``alignment_weights: {video: 2.0}``.
+
+Two faults of the official code are reproduced here:
 
 * The legacy token accuracy divides by one label too many: :func:`legacy_token_accuracy`.
-* The newer code looks for signal spans in the labels as they are before media are put in, and reads the hidden states
-  there, 7 places too early for every medium in front (8 embeddings stand for one id), but adds the embeddings of the
-  span's own ids: :func:`spans_in_labels` on those labels gives the same wrong places. No switch makes a stage do so: it
-  would train projections on the states of unrelated tokens, which at generation no reply has at its spans.
+* The v2 code looks for signal spans in the labels before media are inserted, and reads the hidden states at these
+  positions. Each medium before a span shifts them by 7, since 8 embeddings replace one id. The input embeddings that it
+  adds are those of the right ids. :func:`spans_in_labels` on such labels gives the same wrong positions. No option
+  makes a stage do this: it would train projections on hidden states of unrelated tokens, unlike those at generation.
 
-Other faults are not reproduced. Its encoder in training mode (drop path makes audio features noisy) and its Gumbel
-noise have no fixed result. A mask derived from "id is not EOS" would hide an EOS inside a text. Its newer Q-Former
-fails unless two widths happen to be equal. Its newer fine-tuning ends with nothing to train.
+Other faults are not reproduced:
+
+* Its encoder stays in training mode, where drop path makes audio features noisy; its Gumbel noise is random too.
+* A mask derived from "id is not EOS" hides an EOS inside a text.
+* The v2 Q-Former fails unless two widths happen to be equal.
+* The v2 fine-tuning trains no parameter.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ def legacy_token_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         logits: ``(B, T, V)``.
-        labels: ``(B, T)``, ``-100`` where no loss stands; not shifted. The first two positions never count.
+        labels: ``(B, T)``, not shifted; ``-100`` is ignored, and so are the first two positions.
 
     """
     labels = labels.clone()
@@ -39,7 +44,7 @@ def legacy_token_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def spans_in_labels(labels: Tensor, span: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Where a span of token ids stands in ``(B, T)`` labels: rows and first positions, ``(S,)`` each, in order.
+    """Rows and first positions, ``(S,)`` each, of all occurrences of a span of token ids in ``(B, T)`` labels.
 
     >>> rows, starts = spans_in_labels(torch.tensor([[5, 8, 9], [8, 9, 5]]), [8, 9])
     >>> rows.tolist(), starts.tolist()

@@ -27,9 +27,9 @@ _SAMPLING: dict[Modality, dict[str, Any]] = {
     },
     Modality.AUDIO: {"num_inference_steps": 40, "guidance_scale": 2.5, "audio_length_in_s": 5.0},
 }
-# The conversations that the checkpoints were trained on; Vicuna's tokenizers bring no template of their own.
-# Legacy: "### Human: <Img>MEDIUM</Img> text\n### Assistant: text\n###". What ends a turn is moved in front of the mark
-# that closes its content: the official code tokenises both in one piece, and learns the assistant's.
+# Chat templates of the official training; Vicuna's tokenizers have none.
+# Legacy: "### Human: <Img>MEDIUM</Img> text\n### Assistant: text\n###". The end of a turn is put before the CLOSE mark
+# of its content, since the official code tokenises both together and learns the end of the assistant's turns.
 _LEGACY_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}"
     f"{{% set text = m.content.replace('{MEDIUM}', '<Img>{MEDIUM}</Img> ') %}}"
@@ -52,12 +52,12 @@ class NetworkPaths:
     """Hub ids or folders of the frozen parts.
 
     Args:
-        llm: the LLM that the checkpoint was trained on.
-        image: the image pipeline.
-        video: the video pipeline.
-        audio: the audio pipeline.
-        encoder: ImageBind's weights.
-        dtype: of the LLM and the decoders.
+        llm: the LLM that the checkpoint was trained with.
+        image: diffusion pipeline of images.
+        video: diffusion pipeline of videos.
+        audio: diffusion pipeline of sounds.
+        encoder: file of ImageBind's weights.
+        dtype: dtype of the LLM and the decoders.
 
     """
 
@@ -70,7 +70,7 @@ class NetworkPaths:
 
     @classmethod
     def official(cls, kind: Format) -> NetworkPaths:
-        """What the official code uses: Vicuna v0 and Stable Diffusion 1.5, later Vicuna v1.5 and Stable Diffusion 2."""
+        """The official code's models: legacy has Vicuna v0 and Stable Diffusion 1.5, v2 Vicuna v1.5 and version 2."""
         if kind == "legacy":
             return cls(f"{_FOLDER}/vicuna_ckpt/7b_v0", "stable-diffusion-v1-5/stable-diffusion-v1-5")
         return cls("lmsys/vicuna-7b-v1.5", "stabilityai/stable-diffusion-2")
@@ -89,7 +89,7 @@ def network_config(sizes: Sizes, kind: Format, paths: NetworkPaths, *, share_inp
         )
     }
     if sizes.input_projection is not None:
-        # the newer code reads ImageBind's patches; neither applies the logit scales
+        # v2 reads ImageBind's patches; neither format applies the logit scales
         patches = kind == "v2"
         arguments["encoder"] = _block(
             "nextgpt_pl.encoders.ImageBindEncoder", weights=paths.encoder, scale_logits=False, patches=patches

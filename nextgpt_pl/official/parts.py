@@ -25,7 +25,7 @@ from nextgpt_pl.projections import (
 
 Tensors = Mapping[str, Tensor]
 VICUNA_ROWS = 32_000
-_HEADS = {"transformer": 4, "qformer": 12}  # the official numbers, which no tensor's shape determines
+_HEADS = {"transformer": 4, "qformer": 12}  # as in the official code; no tensor's shape determines them
 
 
 @dataclass
@@ -119,7 +119,7 @@ def _under(tensors: Tensors, prefix: str) -> dict[str, Tensor]:
 
 
 def _count(tensors: Tensors, pattern: str) -> int:
-    """One more than the highest number that the pattern's group finds."""
+    """One more than the highest number that the pattern's group matches in the keys; 0 without a match."""
     numbers = [int(match[1]) for key in tensors if (match := re.match(pattern, key))]
     return max(numbers, default=-1) + 1
 
@@ -234,7 +234,7 @@ def _compare(prefix: str, part: Part, tensors: Tensors) -> list[str]:
         f"{prefix}{name}: {part.kind.__name__} has no such parameter" for name in given if name not in expected
     ]
     return problems + [
-        f"{prefix}{name}: {tuple(given[name].shape)}, where the other shapes make it {tuple(expected[name].shape)}"
+        f"{prefix}{name}: {tuple(given[name].shape)}, but the other shapes imply {tuple(expected[name].shape)}"
         for name in expected
         if name in given and given[name].shape != expected[name].shape
     ]

@@ -4,8 +4,8 @@
 ``key_mapping.json``. Every trainable tensor of the checkpoint is mapped, or the import fails and names it.
 
 The official code trains the full vocabulary, so its rows are imported too: the LLM's rows as the frozen matrix, the
-last rows as those of the signal tokens. Its newer version puts spaces between signal tokens, which its projections also
-read. ``NextGPT(signal_separator=ID)`` does the same; an import sets it only on request.
+last rows as those of the signal tokens. The v2 code puts spaces between signal tokens, which its projections read
+too. ``NextGPT(signal_separator=ID)`` does the same; an import sets it only on request.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def _load(file: Path) -> Mapping[str, Tensor]:
         else:
             state = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise UserError(f"{file}: no checkpoint of tensors alone: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{file}: not a checkpoint that contains only tensors: {str(error).splitlines()[0]}") from error
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"{file}: a dictionary of tensors by name is expected")
     check_finite(state, str(file))
@@ -167,7 +167,7 @@ def import_official(
     """
     paths_of_network = network or NetworkPaths.official(kind)
     if (out / "adapter").exists():
-        raise UserError(f"--out {out}: the folder has an adapter already")
+        raise UserError(f"--out {out}: the folder already has an adapter")
     official = read_official(kind, paths)
     sizes = sizes_of(official.tensors, kind, official.lora, vocab_size)
     tensors = _separated(official.tensors) if separate_inputs else official.tensors

@@ -131,17 +131,17 @@ def step_costs(network: NextGPT, work: Workload) -> dict[str, Cost]:
     return costs_by_part
 
 
-def flops_per_sample(found: Mapping[str, Cost], work: Workload) -> dict[str, int]:
+def flops_per_sample(costs_by_part: Mapping[str, Cost], work: Workload) -> dict[str, int]:
     """Operations of one sample of each modality, and of text alone."""
-    per = {"text": found["llm"].flops // work.batch}
+    per = {"text": costs_by_part["llm"].flops // work.batch}
     for modality in MODALITIES:
-        parts = [cost for name, cost in found.items() if name.startswith(f"{modality} ")]
+        parts = [cost for name, cost in costs_by_part.items() if name.startswith(f"{modality} ")]
         if parts:
             per[modality.value] = per["text"] + sum(c.flops for c in parts) // work.batch
     return per
 
 
-def memory(network: NextGPT, trains: int, found: Mapping[str, Cost], work: Workload) -> dict[str, int]:
+def memory(network: NextGPT, trains: int, costs_by_part: Mapping[str, Cost], work: Workload) -> dict[str, int]:
     """Bytes on one GPU, by part; without the allocator's overhead and without media generated in validation."""
     share = work.gpus if work.strategy == "sharded" else 1
     llm = frozen_llm_bytes(network)
@@ -157,11 +157,11 @@ def memory(network: NextGPT, trains: int, found: Mapping[str, Cost], work: Workl
     if work.denoised:
         rows["UNets and autoencoders"] = sum(_denoiser_bytes(network.decoders[m]) for m in work.denoised)
     rows["trainables, gradients, AdamW"] = _BYTES_PER_TRAINABLE * trains // share
-    rows["activations"] = max(activations(found, modality) for modality in (None, *Modality))
+    rows["activations"] = max(activations(costs_by_part, modality) for modality in (None, *Modality))
     return {**rows, "all": sum(rows.values())}
 
 
-def activations(found: Mapping[str, Cost], modality: Modality | None) -> int:
+def activations(costs_by_part: Mapping[str, Cost], modality: Modality | None) -> int:
     """Bytes of activations of a step whose samples are all of one modality, or all text (``None``).
 
     The maximum over modalities is an upper bound for any mixed batch. While a part runs, forward or backward, the
@@ -170,7 +170,7 @@ def activations(found: Mapping[str, Cost], modality: Modality | None) -> int:
     order = [f"{modality} encoder", f"{modality} input projection", "llm"]
     order += [f"{modality} output projection", f"{modality} denoising"]
     kept = peak = 0
-    for cost in (found[name] for name in order if name in found):
+    for cost in (costs_by_part[name] for name in order if name in costs_by_part):
         kept += cost.kept
         peak = max(peak, kept + cost.passing)
     return peak

@@ -1,1 +1,1 @@
-"""The verbs of ``python -m nextgpt_pl`` that are no trainer's: typed functions, parsed by jsonargparse."""
+"""The verbs of ``python -m nextgpt_pl``; most are typed functions whose signature is their command line."""

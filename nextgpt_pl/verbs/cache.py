@@ -1,4 +1,4 @@
-"""``cache``: compute the features of all items of an experiment before it is trained, in any number of processes."""
+"""``cache``: compute the frozen parts' features of all items of an experiment, in any number of processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nextgpt_pl.utils.precision import check_trainer_precision
 
 
 class _CacheCLI(ExperimentCLI):
-    """The experiment's trainer, without logs, checkpoints and run folder."""
+    """Builds the experiment's trainer without loggers, checkpoints and run folder."""
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Devices, nodes and accelerator as configured, without the strategy, since nothing is trained."""
@@ -32,7 +32,7 @@ class _Filler(LightningModule):
 
     def __init__(self, stage: Stage) -> None:
         super().__init__()
-        self.stage = [stage]  # in a list, so that it is not a submodule and its parts are loaded on demand only
+        self.stage = [stage]  # not a submodule, so that its parts are loaded on demand only
 
     def setup(self, stage: str) -> None:
         """Check the precision, as in training."""

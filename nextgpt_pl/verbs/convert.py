@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,21 +31,21 @@ def import_checkpoint(
     separate_inputs: bool = False,
     signal_separator: int | None = None,
 ) -> None:
-    """Make a run-like folder (adapter/, config.yaml, key_mapping.json) of an official checkpoint.
+    """Convert an official checkpoint to a folder like a run's: adapter/, config.yaml, key_mapping.json.
 
     Args:
         format: legacy is pytorch_model.pt; v2 is projector files and LoRA folders.
-        paths: files or folders; of a key in several, the last one counts.
-        out: the folder to make.
-        llm: hub id or folder of the LLM; by default the official code's.
-        image: hub id or folder of the image decoder; by default the official code's.
-        video: hub id or folder of the video decoder; by default the official code's.
-        audio: hub id or folder of the audio decoder; by default the official code's.
-        encoder: file of ImageBind's weights; by default the official code's.
-        dtype: of the frozen LLM and decoders; by default bfloat16.
-        vocab_size: the LLM's own rows, where the checkpoint holds no vocabulary.
-        separate_inputs: copy the shared input projection to one per medium.
-        signal_separator: id of the blank between signal tokens, as v2 was trained with (29871).
+        paths: files or folders of the checkpoint; later ones override keys of earlier ones.
+        out: output folder.
+        llm: hub id or folder of the LLM; by default that of the official code.
+        image: hub id or folder of the image decoder; by default that of the official code.
+        video: hub id or folder of the video decoder; by default that of the official code.
+        audio: hub id or folder of the audio decoder; by default that of the official code.
+        encoder: file of ImageBind's weights; by default that of the official code.
+        dtype: dtype of the frozen LLM and decoders; by default bfloat16.
+        vocab_size: vocabulary size of the LLM, if the checkpoint does not contain the vocabulary.
+        separate_inputs: copy the shared input projection to one projection per modality.
+        signal_separator: id of the token between signal tokens; v2 checkpoints were trained with the space (29871).
 
     """
     from nextgpt_pl.official.network import NetworkPaths
@@ -72,19 +73,16 @@ def main_import(argv: Sequence[str]) -> int:
 
 
 def report_lines(record: Mapping[str, Any]) -> list[str]:
-    """The mapping in short: per part of the network, how many official keys and numbers went into it."""
+    """A summary of the mapping: number of official keys and parameters per part of the network, and skipped keys."""
     parts: dict[str, tuple[int, int]] = {}
     for row in record["mapping"].values():
         name = _part(row["to"][0])
-        keys, numbers = parts.get(name, (0, 0))
-        count = 1
-        for side in row["shape"]:
-            count *= side
-        parts[name] = keys + 1, numbers + count
-    lines = [f"  {name:<30} {keys:>5} keys {numbers:>15,} numbers" for name, (keys, numbers) in parts.items()]
-    lines += [f"  left out, not trained: {key}" for key in record["skipped"]]
+        keys, parameters = parts.get(name, (0, 0))
+        parts[name] = keys + 1, parameters + math.prod(row["shape"])
+    lines = [f"  {name:<30} {keys:>5} keys {count:>15,} parameters" for name, (keys, count) in parts.items()]
+    lines += [f"  skipped, not trained: {key}" for key in record["skipped"]]
     if not any(".lm_head." in name for row in record["mapping"].values() for name in row["to"]):
-        lines.append("  no LM head in it: the signal tokens' rows there keep their start values")
+        lines.append("  the checkpoint has no LM head: the head's rows of the signal tokens keep their initial values")
     return [f"{record['format']} checkpoint, {len(record['mapping'])} keys mapped:", *lines]
 
 
@@ -103,10 +101,10 @@ def export_checkpoint(
 
     Args:
         format: legacy is pytorch_model.pt; v2 is projector files and LoRA folders.
-        adapter: an adapter, a run's folder or an import's.
-        out: the folder to make; it must be empty.
-        dtype: of the written tensors; by default as they are.
-        llm: hub id or folder of the LLM, for adapters that hold the signal tokens' rows alone.
+        adapter: folder of an adapter, a run or an imported checkpoint.
+        out: output folder; it must be empty or missing.
+        dtype: dtype of the written tensors; by default that of the adapter.
+        llm: hub id or folder of the LLM; needed if the adapter holds only the signal tokens' rows of the vocabulary.
 
     Raises:
         UserError: the folder is not empty, or the adapter cannot be written in this format.

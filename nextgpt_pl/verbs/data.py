@@ -30,7 +30,7 @@ class Tally:
     """Counts and lists the findings.
 
     Attributes:
-        list: JSONL file of all items that are skipped or shortened, and of all broken files.
+        list: JSONL file of the findings: unusable and shortened items, and broken files.
         counts: number of findings per kind.
         stops: whether a finding stops a run.
         opened: number of files that were opened.
@@ -64,7 +64,7 @@ class Options:
     """Options of ``data check``; the other arguments are keys of the YAML, as for ``fit`` or ``test``.
 
     Args:
-        workers: processes that open files; 0 opens them in the main process.
+        workers: number of processes that open files; 0 opens them in the main process.
         checked: folder of the list of findings and of the database of checked files.
 
     """
@@ -151,14 +151,14 @@ def _check_experiment(arguments: list[str]) -> int:
         for source in data.sources:
             usable.update(_check_source(stage, data, source, tally, options.checked / DATABASE, options.workers))
         if tally.stops:
-            print("fit will stop at these: repair them, or set on_error: skip")
+            print("fit will stop at these items: repair them, or set on_error: skip")
         else:
             _check_groups(data, usable, tally)
     return 2 if tally.stops else 0
 
 
 def _check_groups(data: Any, usable: Mapping[tuple[str, Hashable], int], tally: Tally) -> None:
-    """A split without an item, or with a group of which none can be used, stops a run whatever is skipped."""
+    """Find what stops a run even with ``on_error: skip``: a split without items, or a group without usable items."""
     for split in ("train", "val"):
         groups = {group: count for (side, group), count in usable.items() if side == split}
         try:
@@ -168,7 +168,7 @@ def _check_groups(data: Any, usable: Mapping[tuple[str, Hashable], int], tally: 
         else:
             drawn = [group for group in groups if shares is None or shares.get(group)]
             wrong = [f"none of the items of {group} can be used" for group in drawn if not groups[group]]
-        for reason in wrong if groups else ["no source gives an item for it"]:
+        for reason in wrong if groups else ["no source has an item of this split"]:
             print(f"{split}: {reason}: fit will stop")
             tally.stops = True
 
@@ -176,7 +176,7 @@ def _check_groups(data: Any, usable: Mapping[tuple[str, Hashable], int], tally: 
 def _check_source(
     stage: Any, data: Any, source: Any, tally: Tally, database: Path, workers: int
 ) -> Counter[tuple[str, Hashable]]:
-    """Check a source's items; gives how many of each split and group can be used."""
+    """Check a source's items, and return the number of usable ones per split and group."""
     from nextgpt_pl.datamodules.check import ItemCheck, check_all
     from nextgpt_pl.datamodules.usable import RowMaker
 

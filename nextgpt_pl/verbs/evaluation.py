@@ -1,4 +1,4 @@
-"""``test`` and ``evaluate``: a run answers the tasks of a YAML; every number is computed from what it wrote."""
+"""``test`` and ``evaluate``: write a run's replies to the tasks of a YAML, and compute scores from these files."""
 
 from __future__ import annotations
 
@@ -71,23 +71,23 @@ def parse(verb: str, argv: Sequence[str], *options: type) -> tuple[Any, Any]:
 
 
 def test(argv: Sequence[str]) -> int:
-    """Answer the items that have no answer yet, then score and report; under torchrun or srun all ranks answer."""
+    """Answer the items that have no prediction yet, then score all; torchrun or srun split the items over all ranks."""
     run_tasks(*parse("test", argv[1:]))
     return 0
 
 
 def run_tasks(parser: Any, config: Any) -> dict[str, Any]:
-    """The verb ``test``, with its arguments parsed.
+    """Run ``test`` with parsed arguments.
 
     Args:
-        parser: of :func:`parse`.
-        config: of :func:`parse`.
+        parser: parser of :func:`parse`.
+        config: arguments of :func:`parse`.
 
     Returns:
-        The content of ``scores.json``; empty on all ranks but the first.
+        The content of ``scores.json`` on rank 0; empty on other ranks.
 
     Raises:
-        UserError: no run is given, no task has its data, or the folder holds predictions of other settings or weights.
+        UserError: no run is given, no task has its data, or the folder has predictions of other settings or weights.
 
     """
     if config.run is None:
@@ -111,7 +111,7 @@ def run_tasks(parser: Any, config: Any) -> dict[str, Any]:
 
 def _start(parser: Any, config: Any, folder: Path, missing: Mapping[str, list[str]]) -> None:
     if config.out is None and not folder.resolve().is_relative_to(config.run.resolve()):
-        raise UserError(f"{folder}: a link out of the run's folder; give the predictions' folder as --out")
+        raise UserError(f"{folder}: a link out of the run's folder; give the folder of the predictions by --out")
     folder.mkdir(parents=True, exist_ok=True)
     _refuse_links(folder)
     _pin(parser, config, folder)
@@ -119,10 +119,10 @@ def _start(parser: Any, config: Any, folder: Path, missing: Mapping[str, list[st
 
 
 def _refuse_links(folder: Path) -> None:
-    """The folder may be a stranger's: what is written into it must stay there."""
+    """Refuse a folder with links: a third party's folder must not redirect what is written into it."""
     link = next((path for path in folder.rglob("*") if path.is_symlink()), None)
     if link is not None:
-        raise UserError(f"{link}: a link, through which nothing is written; remove it")
+        raise UserError(f"{link}: a link, which could redirect files out of the folder; remove it")
 
 
 def evaluate(argv: Sequence[str]) -> int:
@@ -132,18 +132,18 @@ def evaluate(argv: Sequence[str]) -> int:
 
 
 def score_folder(folder: Path, trust: Sequence[str] = ()) -> None:
-    """Compute every number anew from a folder of predictions.
+    """Compute all scores of a folder of predictions again, without the model.
 
     Args:
         folder: folder of predictions.jsonl and evaluation.yaml.
         trust: dotted names of classes outside this package that evaluation.yaml may name.
 
     Raises:
-        UserError: the folder has no evaluation.yaml, or holds links.
+        UserError: the folder has no evaluation.yaml, or contains links.
 
     """
     if not (folder / _CONFIG).is_file():
-        raise UserError(f"{folder}: no {_CONFIG} there; give a folder that `test` made")
+        raise UserError(f"{folder}: no {_CONFIG} there; give a folder of predictions that `test` wrote")
     _refuse_links(folder)
     config, tasks = _read(folder / _CONFIG, trust)
     _score(tasks, {}, config, folder)
@@ -155,7 +155,7 @@ def _read(file: Path, trust: Sequence[str]) -> tuple[Any, list[Any]]:
 
     saved = read_yaml(file)
     if not isinstance(saved, dict) or "tasks" not in saved:
-        raise UserError(f"{file}: no tasks in it")
+        raise UserError(f"{file}: it has no tasks")
     config = SimpleNamespace(**{"run": None, "temperature": None, "seed": None, "count": None, **saved})
     if not isinstance(config.count, int | None):
         raise UserError(f"{file}: count: a whole number is expected, got {config.count!r:.80}")
@@ -184,7 +184,7 @@ def _counted(tasks: Sequence[Any], count: int | None) -> list[Any]:
 
 
 def _pin(parser: Any, config: Any, folder: Path) -> None:
-    """Keep the whole configuration beside the predictions; other settings or weights want another folder."""
+    """Save the configuration beside the predictions; refuse a folder with predictions of other settings or weights."""
     kept = config.clone()
     kept.pop("trust", None)  # trust is decided by the user, not by the file
     settings, weights = yaml.safe_load(parser.dump(kept, skip_none=False)), _weights(config.run)
@@ -195,13 +195,13 @@ def _pin(parser: Any, config: Any, folder: Path) -> None:
         before = known.pop("answered_by", weights)  # folders of earlier versions have no hashes
         if known != settings or before != weights:
             which = "with other settings" if known != settings else "by other weights"
-            raise UserError(f"{folder}: holds predictions made {which}; give another --out, or remove it")
+            raise UserError(f"{folder}: has predictions made {which}; give another --out, or remove the folder")
     content = {**settings, "answered_by": weights}
     write_atomic(file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
 def _weights(run: Path) -> dict[str, str]:
-    """Hashes of what a run's answers depend on: its configuration, its adapter, and pocket weights that it names."""
+    """Hashes of the files that a run's replies depend on: configuration, adapter, and pocket weights in use."""
     from nextgpt_pl.adapter import WEIGHTS
     from nextgpt_pl.features.keys import file_sha256, fingerprint
     from nextgpt_pl.utils.paths import pocket_weights

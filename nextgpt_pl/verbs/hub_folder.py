@@ -1,4 +1,4 @@
-"""What ``push`` uploads: a run's adapter, the configuration of its network, and a card that says what was measured."""
+"""The folder that ``push`` uploads: the adapter, the network's configuration and a model card with the results."""
 
 from __future__ import annotations
 
@@ -19,23 +19,30 @@ from nextgpt_pl.utils.atomic import write_atomic
 from nextgpt_pl.utils.escaping import Markdown, markdown, markdown_code
 from nextgpt_pl.verbs.score import RESULTS, table_rows
 
-_OPTIONAL = (RESULTS, Path("key_mapping.json"))  # of the run, copied without its folders
-_LOCAL_KEYS = ("init_from",)  # of the machine that ran it: they say nothing to others
+_OPTIONAL = (RESULTS, Path("key_mapping.json"))  # copied if they exist, without their folders
+_LOCAL_KEYS = ("init_from",)  # paths that exist on the training machine only
 
 
 def write_folder(run: Path, folder: Path, repo: str) -> None:
-    """Write what is uploaded.
+    """Write the files to upload.
+
+    Args:
+        run: folder of the run.
+        folder: output folder; new, empty, or written by an earlier ``push``.
+        repo: name on the hub, ``user/name``, for the model card.
 
     Raises:
-        UserError: the run has no adapter or no configuration, or the folder holds something else.
+        UserError: the run has no adapter or no configuration, or the folder has other contents.
 
     """
     adapter = run / "adapter"
     for file in (run / "config.yaml", adapter / MANIFEST, adapter / WEIGHTS):
         if not file.is_file():
-            raise UserError(f"{run}: no {file.relative_to(run)} there; give a run folder of outputs/ or an import")
+            raise UserError(
+                f"{run}: no {file.relative_to(run)} there; give the folder of a run or of an imported checkpoint"
+            )
     if folder.exists() and any(folder.iterdir()) and not (folder / "adapter" / WEIGHTS).is_file():
-        raise UserError(f"--out {folder}: the folder is not empty, and no earlier push")
+        raise UserError(f"--out {folder}: the folder is not empty and was not written by push")
     (folder / "adapter").mkdir(parents=True, exist_ok=True)
     for name in (WEIGHTS, MANIFEST):
         shutil.copyfile(adapter / name, folder / "adapter" / name)
@@ -48,14 +55,14 @@ def write_folder(run: Path, folder: Path, repo: str) -> None:
 
 
 def model_block(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The stage and its network of a run's configuration, without paths of the machine that ran it."""
+    """The ``model`` section of a run's configuration, without paths of the training machine."""
     model = dict(config["model"])
     model["init_args"] = {k: v for k, v in model.get("init_args", {}).items() if k not in _LOCAL_KEYS}
     return model
 
 
 def card(run: Path, repo: str, model: Mapping[str, Any]) -> str:
-    """The model card: what it is, what was measured, what the weights fit, how to use them."""
+    """The model card: description, results, the frozen parts that the adapter fits, and usage."""
     manifest = json.loads((run / "adapter" / MANIFEST).read_text(encoding="utf-8"))
     llm = manifest["llm"]["path"]
     front: dict[str, Any] = {
@@ -107,11 +114,11 @@ def _parts(manifest: Mapping[str, Any], model: Mapping[str, Any]) -> Sequence[Se
 
 
 def _measured(run: Path) -> str:
-    """The table of routes where the run was scored, and the last validation's values."""
+    """Tables of the scores, if the run was scored, and of the values of the last validation."""
     tables = []
     if (run / RESULTS).is_file():
         record = json.loads((run / RESULTS).read_text(encoding="utf-8"))
-        heading = "Held-out dialogues of each route, judged exactly (`score --run RUN`):\n"
+        heading = "Held-out dialogues of each route, scored by exact judges (`score --run RUN`):\n"
         tables.append(f"{heading}\n{markdown_table(['route', 'measure', 'result'], table_rows(record))}\n")
     values = {name: value for name, value in Run(run).final.items() if name.startswith(("val/", "test/"))}
     if values:
@@ -119,5 +126,5 @@ def _measured(run: Path) -> str:
         heading = "The last validation and test of the training run:\n"
         tables.append(f"{heading}\n{markdown_table(['value', 'result'], rows)}\n")
     if (run / "key_mapping.json").is_file():
-        tables.append("Imported from an official checkpoint; which key became which is in `key_mapping.json`.\n")
+        tables.append("Imported from an official checkpoint; `key_mapping.json` maps its keys to the adapter's.\n")
     return "\n".join(tables) or "Nothing has been measured yet.\n"

@@ -35,7 +35,7 @@ def inspect(argv: Sequence[str]) -> int:
 
 
 def lines_of(batch: Batch, conversation: Conversation, colour: bool = True) -> list[str]:
-    """Each row as one line."""
+    """Decode each row of a batch to one line of text, with marks for media slots and signal spans."""
     marks = _marks(batch, conversation)
     return [
         f"{batch.keys[row]}: {_row(batch, row, marks.get(row, {}), conversation.tokenizer.decode, colour)}"

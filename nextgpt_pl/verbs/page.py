@@ -1,4 +1,4 @@
-"""The tour's page: curves, captions, generated media, dialogues and the score table, in one folder to open or send."""
+"""The tour's page: curves, captions, generated media, dialogues and the score table; its media are beside it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TITLES = {
     "dec_align": "Stage 2: decoder alignment",
     "instruct": "Stage 3: instruction tuning",
 }
-# what is drawn of each stage's metrics.csv
+# columns of each stage's metrics.csv that are plotted
 _CURVES = {
     "enc_align": ("train/loss", "val/loss", "val/CIDEr-D"),
     "dec_align": ("train/loss_text", *(f"val/relative_mse_{m}" for m in GENERATED)),
@@ -32,12 +32,12 @@ _CURVES = {
 
 @dataclass
 class Tour:
-    """What a tour has made.
+    """The results of a tour.
 
     Attributes:
-        folder: of the page.
+        folder: folder of the page.
         runs: run folder per stage.
-        seconds: time per part.
+        seconds: duration of each step of the tour, in seconds.
 
     """
 
@@ -47,7 +47,13 @@ class Tour:
 
 
 def write_page(tour: Tour, record: Mapping[str, Any]) -> Path:
-    """Write ``index.html`` into the tour's folder; the pictures lie beside it."""
+    """Write ``index.html`` and its pictures into the tour's folder.
+
+    Args:
+        tour: the runs and their durations.
+        record: content of ``scores.json``.
+
+    """
     sections = [_scores(tour, record), _times(tour)]
     for stage, folder in tour.runs.items():
         run = Run(folder)
@@ -68,7 +74,7 @@ def _scores(tour: Tour, record: Mapping[str, Any]) -> Markup:
     folder, target = tour.folder.resolve(), ""
     if report.is_relative_to(folder):
         target = report.relative_to(folder).as_posix()
-    about = html_blocks().linked("Held-out dialogues, read by exact judges.", target, "More numbers, and samples.")
+    about = html_blocks().linked("Held-out dialogues, scored by exact judges.", target, "More numbers, and samples.")
     table = html_table(("route", "measure", "result"), table_rows(record))
     return Markup().join([html_blocks().heading("Scores"), about, table])
 
@@ -85,7 +91,7 @@ def _curves(tour: Tour, stage: str, run: Run) -> Markup:
 
 def _captions(run: Run) -> Markup:
     rows = [(row["key"], row["caption"], row["reference"]) for row in said(run)[:12]]
-    return html_table(("item", "the model says", "a right caption"), rows) if rows else Markup()
+    return html_table(("item", "the model's caption", "reference caption"), rows) if rows else Markup()
 
 
 def _samples(tour: Tour, run: Run) -> Markup:

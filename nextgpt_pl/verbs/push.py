@@ -1,4 +1,4 @@
-"""``push``: a run on the Hugging Face hub."""
+"""``push``: upload a run to the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ def push(run: Path, repo: str, out: Path | None = None, private: bool = False) -
     Args:
         run: folder of a run or of an import.
         repo: name on the hub, ``user/name``.
-        out: write the folder there and upload nothing.
-        private: make a new repository private.
+        out: write the files to this folder and upload nothing.
+        private: create a private repository, if it does not exist yet.
 
     Returns:
         The folder that was, or would have been, uploaded.
 
     Raises:
-        UserError: the run is incomplete, or the hub refuses.
+        UserError: the run is incomplete, or the upload fails.
 
     """
     from nextgpt_pl.verbs.hub_folder import write_folder
 
     if repo.count("/") != 1 or not all(repo.split("/")):
-        raise UserError(f"--repo {repo}: give user/name")
+        raise UserError(f"--repo {repo}: expected user/name")
     folder = out or run / "hub"
     write_folder(run, folder, repo)
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
@@ -45,8 +45,8 @@ def _upload(folder: Path, repo: str, private: bool, message: str) -> str:
         api = HfApi()
         api.create_repo(repo, private=private, exist_ok=True)
         return str(api.upload_folder(repo_id=repo, folder_path=folder, commit_message=message))
-    except OSError as error:  # the hub's own errors are among them: no login, no network, no right to write
-        raise UserError(f"--repo {repo}: {str(error).splitlines()[0]} (the folder is ready: {folder})") from error
+    except OSError as error:  # the base class of the hub's errors, such as a missing login or network
+        raise UserError(f"--repo {repo}: {str(error).splitlines()[0]} (the files to upload are in {folder})") from error
 
 
 def main(argv: Sequence[str]) -> int:

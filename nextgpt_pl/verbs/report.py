@@ -1,4 +1,4 @@
-"""``report``: runs grouped over seeds, as a page to read or send."""
+"""``report``: compare runs, grouped over seeds, on one page."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from nextgpt_pl.verbs.command import call
 
 
 def report(runs: list[Path], out: Path, metrics: str | None = None, title: str = "Report") -> None:
-    """Compare runs: what differs, mean and standard deviation over seeds, curves, sample media side by side.
+    """Compare runs: differing keys, mean and standard deviation over seeds, curves, and samples side by side.
 
     Args:
-        runs: run folders, or folders of them.
-        out: folder of index.md, index.html, groups.csv and runs.csv.
-        metrics: patterns separated by commas, such as 'val/cosine_*'; by default the main ones of validation.
-        title: of the page.
+        runs: run folders, or folders that contain runs.
+        out: output folder of index.md, index.html, groups.csv and runs.csv.
+        metrics: patterns separated by commas, such as 'val/cosine_*'; by default the main validation metrics.
+        title: title of the page.
 
     """
     from nextgpt_pl.reports.report import write_report

@@ -1,4 +1,4 @@
-"""``score``: the routes of the pocket world, asked and judged as ``test -c experiments/eval/pocket.yaml`` does."""
+"""``score``: score all routes of the pocket world, as ``test -c experiments/eval/pocket.yaml`` does."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from nextgpt_pl.verbs.command import call
 from nextgpt_pl.verbs.evaluation import parse, run_tasks
 
 CONFIG = Path("experiments/eval/pocket.yaml")
-#: results of a scored run, below its folder
+#: path of the results below a run's folder
 RESULTS = Path("eval/pocket/scores.json")
-#: rows of the table, and the least share of right replies that the project wants
+#: routes of the table, and the share of right replies that each should reach
 ROUTES: dict[str, float] = {
     "image->text": 0.95,
     "video->text": 0.90,
@@ -41,14 +41,14 @@ def score(
     config: Path = CONFIG,
     trust: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Answer held-out dialogues of every route and judge them: ``test -c experiments/eval/pocket.yaml``.
+    """Score held-out dialogues of all routes, as ``test -c experiments/eval/pocket.yaml`` does.
 
-    Prints a table of the routes behind the report of ``test``. An interrupted command continues.
+    Prints a table of the routes after the report of ``test``. After an interruption, the same command continues.
 
     Args:
         run: folder of the run.
-        count: dialogues per route, instead of the YAML's number.
-        replies: sampled replies in which malformed signal spans are counted, instead of the YAML's number.
+        count: number of dialogues per route; by default that of the YAML.
+        replies: number of sampled replies in which malformed signal spans are counted; by default that of the YAML.
         out: folder of the predictions and of ``scores.json``; by default ``eval/pocket`` in the run's folder.
         config: YAML with the tasks.
         trust: dotted names of classes outside this package that the run may name, such as my_package.MyEncoder.
@@ -76,10 +76,10 @@ def score(
 
 
 def table_rows(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Route, measure and result, as text, of the content of ``scores.json``.
+    """Rows of route, measure and result, from the content of ``scores.json``.
 
     Raises:
-        UserError: a route, or the sampled replies, are not in it.
+        UserError: the scores of a route or of the sampled replies are missing.
 
     """
     rows = []

@@ -1,4 +1,4 @@
-"""``summary``: what an experiment needs, on the meta device: no weights, no data, no GPU, no network."""
+"""``summary``: parameters, memory, operations and time of an experiment, on the meta device and without data."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PAPER_INPUTS: dict[type, str] = {LinearInputProjection: "4M", GroupingInputProj
 
 
 def in_paper_form(count: int) -> str:
-    """As the paper writes numbers of parameters: cut, not rounded, to whole millions or tenths of billions."""
+    """A number of parameters as the paper writes it: truncated to whole millions or tenths of billions."""
     if count >= 10**9:
         return f"{count // 10**8 / 10:.1f}B"
     return f"{count // 10**6}M"
@@ -40,7 +40,7 @@ def _number(text: str) -> float:
 
 
 def parameter_lines(network: NextGPT) -> list[str]:
-    """Parameters part by part, what trains, and the paper's numbers beside those of its own model."""
+    """Parameters of each part, the trainable ones, and for the paper's model also the paper's numbers."""
     groups = budget.sizes(network)
     trains = sum(p.numel() for p in network.parameters() if p.requires_grad)
     everything = sum(sum(parts.values()) for parts in groups.values())
@@ -75,7 +75,7 @@ def _paper_numbers(network: NextGPT) -> dict[str, str]:
 
 
 def _paper_account(groups: Mapping[str, Mapping[str, int]], beside: Mapping[str, str], towers: int) -> list[str]:
-    """Both sums, ours and the paper's, over all that the paper trains, and where they differ."""
+    """Our sum and the paper's sum over all parts that the paper trains, and the reasons for the difference."""
     if not beside or "lora" not in groups:
         return []
     joints = {
@@ -101,11 +101,11 @@ def _bytes(size: float) -> str:
 
 
 def memory_lines(
-    network: NextGPT, work: Workload, trains: int, found: Mapping[str, Cost], gpu_memory: float
+    network: NextGPT, work: Workload, trains: int, costs: Mapping[str, Cost], gpu_memory: float
 ) -> list[str]:
-    """Memory per GPU by part, and the activations of a whole step that was run on fake tensors."""
-    rows = budget.memory(network, trains, found, work)
-    worst = max((None, *Modality), key=lambda modality: budget.activations(found, modality))
+    """Estimated memory per GPU by part, and the activations measured in a step on fake tensors."""
+    rows = budget.memory(network, trains, costs, work)
+    worst = max((None, *Modality), key=lambda modality: budget.activations(costs, modality))
     measured = activation_peak(network, work, worst)
     counted, everything = rows["all"], rows["all"] - rows["activations"] + measured
     fits = max(counted, everything) <= gpu_memory * 1e9
@@ -121,13 +121,13 @@ def memory_lines(
 def cost_lines(
     network: NextGPT, work: Workload, trains: int, tflops: float, mfu: float, gpu_memory: float
 ) -> list[str]:
-    """Print memory per GPU, operations per sample, hours and disk."""
-    found = budget.step_costs(network, work)
-    per_sample = budget.flops_per_sample(found, work)
-    lines = memory_lines(network, work, trains, found, gpu_memory)
+    """Memory per GPU, operations per sample, hours per epoch and size of the feature cache."""
+    costs = budget.step_costs(network, work)
+    per_sample = budget.flops_per_sample(costs, work)
+    lines = memory_lines(network, work, trains, costs, gpu_memory)
     lines.append(f"operations per sample, {work.tokens} tokens of which {work.labels} are learned:")
     lines += [f"  {name:<30}{flops / 1e12:>9.2f} TFLOP" for name, flops in per_sample.items()]
-    lines += [f"  of it {name:<24}{cost.flops / work.batch / 1e12:>9.2f} TFLOP" for name, cost in found.items()]
+    lines += [f"  of it {name:<24}{cost.flops / work.batch / 1e12:>9.2f} TFLOP" for name, cost in costs.items()]
     epoch = budget.hours(per_sample, work, tflops, mfu)
     total = sum(work.items.values())
     lines.append(
@@ -147,10 +147,10 @@ class Options:
         strategy: by default that of trainer.strategy.
         batch: samples per GPU and step; by default data.batch_size.
         tokens: tokens of a row; by default data.max_length.
-        labels: of them, those that are learned; by default a quarter.
+        labels: tokens of a row that are learned; by default a quarter of them.
         items: samples of an epoch, such as image=3000000,audio=46000; by default the paper's.
-        tflops: peak of one GPU in bfloat16; A100: 312.
-        mfu: share of the peak that is reached.
+        tflops: peak TFLOP/s of one GPU in bfloat16; an A100 has 312.
+        mfu: model FLOPs utilization, the share of the peak that is reached.
         gpu_memory: GB of one GPU, to check whether a step fits.
 
     """
@@ -167,7 +167,7 @@ class Options:
 
 
 def workload(options: Options, config: Any, module: Stage) -> Workload:
-    """What the options say, and the experiment's configuration where they say nothing."""
+    """The workload of the options; what they leave out is taken from the experiment's configuration."""
     stage = type(module).__name__
     weights = module.denoising.weights if isinstance(module, DecoderAlignment) else {}
     trainer, data = config.trainer, config.data.init_args
@@ -192,13 +192,13 @@ def workload(options: Options, config: Any, module: Stage) -> Workload:
 
 def _items(text: str) -> dict[str, int]:
     try:
-        found = {name: int(number) for name, number in (pair.split("=") for pair in text.split(","))}
+        counts = {name: int(number) for name, number in (pair.split("=") for pair in text.split(","))}
     except ValueError:
         raise UserError(f"--items {text!r}: give MODALITY=NUMBER, separated by commas") from None
-    unknown = set(found) - set(_DIALOGUES)
+    unknown = set(counts) - set(_DIALOGUES)
     if unknown:
         raise UserError(f"--items: {sorted(unknown)[0]!r} is none of {', '.join(_DIALOGUES)}")
-    return found
+    return counts
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""``sweep`` and ``ablate``: many runs by one command, offline; finished runs are skipped."""
+"""``sweep`` and ``ablate``: run many experiments with one command, offline; finished runs are skipped."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def ablate(
     count: int | None = None,
     arguments: Sequence[str] = (),
 ) -> int:
-    """Run a folder of ablations: base.yaml, and every other YAML on top of it, for each seed.
+    """Run a folder of ablations for each seed: base.yaml alone, and base.yaml with each other YAML.
 
     Args:
         folder: folder of the YAMLs, such as experiments/ablations.

@@ -147,22 +147,22 @@ def generate(
     max_new_tokens: int = 160,
     trust: Sequence[str] = (),
 ) -> None:
-    """Answer one prompt, with media in front of it; the reply goes to ``out``.
+    """Write the reply to one prompt to files.
 
     Args:
         run: folder of the run.
-        prompt: what to ask.
-        out: folder of ``reply.txt`` and the media that it names.
-        image: images to show.
-        video: videos to show.
-        audio: sounds to play.
-        depth: disparities to show, ``.npy``.
-        thermal: infrared pictures to show, ``.npy``.
-        imu: inertial readings to show, ``.npy``.
-        modalities: media that the reply must hold; none of them if the list is empty.
-        seed: of sampling and noise.
-        temperature: 0 takes the likeliest token.
-        max_new_tokens: longest reply.
+        prompt: text of the prompt; the media are put before it.
+        out: output folder of ``reply.txt`` and the media that it names.
+        image: input images.
+        video: input videos.
+        audio: input sounds.
+        depth: input disparity maps, ``.npy``.
+        thermal: input thermal images, ``.npy``.
+        imu: input IMU readings, ``.npy``.
+        modalities: modalities that the reply must contain; an empty list forbids all.
+        seed: seed of sampling and noise.
+        temperature: sampling temperature; 0 is greedy decoding.
+        max_new_tokens: maximum number of tokens of the reply.
         trust: dotted names of classes outside this package that the run may name, such as my_package.MyEncoder.
 
     """

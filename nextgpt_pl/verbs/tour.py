@@ -1,4 +1,4 @@
-"""``tour``: the three stages on the pocket stack, from nothing to one page of what came out."""
+"""``tour``: train the three stages on the pocket models, and write a page of the results."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def tour(
     replies: int = 200,
     max_steps: int | None = None,
 ) -> None:
-    """Train encoder alignment, decoder alignment and instruction tuning one after the other, then judge and show.
+    """Train the three stages one after the other, score the result, and write a page of curves and samples.
 
     Args:
         out: folder of ``index.html`` and of the runs.
-        experiments: folder of the stages' YAMLs, and of ``tour/``, whose YAMLs are laid over them to shorten them.
-        count: dialogues per row of the score table.
-        replies: sampled replies in which malformed signal spans are counted.
-        max_steps: of each stage, instead of its YAML's; a few to try the whole way.
+        experiments: folder of the stages' YAMLs; YAMLs of the same names in its ``tour/`` shorten the stages.
+        count: number of dialogues per route.
+        replies: number of sampled replies in which malformed signal spans are counted.
+        max_steps: steps of each stage, instead of those of its YAML; a few steps make a quick test.
 
     """
     result = Tour(out)
@@ -59,7 +59,7 @@ def tour(
 
 
 def _fit(file: Path, stage: str, out: Path, name: str, adapter: Path | None, max_steps: int | None) -> Path:
-    """Train a stage in a process of its own; returns its adapter."""
+    """Train a stage in a subprocess, and return the folder of its adapter."""
     shorter = file.parent / "tour" / file.name
     files = [str(f) for f in (file, shorter) if f.is_file()]
     command = [sys.executable, "-m", "nextgpt_pl", "fit", *(argument for f in files for argument in ("-c", f))]
@@ -70,10 +70,10 @@ def _fit(file: Path, stage: str, out: Path, name: str, adapter: Path | None, max
         command += [f"--trainer.max_steps={max_steps}", f"--trainer.val_check_interval={max_steps}"]
     print(f"tour: {' '.join(command[1:])}", flush=True)
     status = subprocess.run(command, check=False, env={**os.environ, **child_environment()}).returncode
-    found = out / stage / name / "adapter"
-    if status or not found.is_dir():
-        raise UserError(f"the stage {stage} ended with exit code {status}; what it said stands above")
-    return found.resolve()
+    trained = out / stage / name / "adapter"
+    if status or not trained.is_dir():
+        raise UserError(f"stage {stage} failed with exit code {status}; its messages are above")
+    return trained.resolve()
 
 
 def main(argv: Sequence[str]) -> int:

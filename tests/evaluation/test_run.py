@@ -247,7 +247,7 @@ def test_nothing_is_written_through_the_links_of_a_run(tmp_path, monkeypatch):
         file.unlink()
         file.symlink_to(mine)
         for verb, words in ((evaluation.test, argv), (evaluation.evaluate, ["evaluate", str(file.parent)])):
-            with pytest.raises(UserError, match=f"{name}: a link, through which nothing is written"):
+            with pytest.raises(UserError, match=f"{name}: a link, which could redirect files"):
                 verb(words)
         assert mine.read_text() == "mine"
         file.unlink()

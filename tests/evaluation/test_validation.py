@@ -82,7 +82,7 @@ def test_a_signal_among_the_tasks_is_acted_upon_before_the_next(tiny_models, tmp
 
 
 def test_a_task_without_end_or_data_is_refused_before_training():
-    with pytest.raises(UserError, match="'pocket image->text' has no count"):
+    with pytest.raises(UserError, match="'pocket image->text' needs a count"):
         ValidationTasks([PocketRoute("image->text", [JudgedRight()], count=None)])
     with pytest.raises(UserError, match="two are called 'pocket question'"):
         ValidationTasks([*_tasks(), _tasks()[1]])

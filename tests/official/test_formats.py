@@ -161,7 +161,7 @@ def test_other_files_are_refused(tmp_path):
             return (print, ("run",))
 
     (tmp_path / "pytorch_model.pt").write_bytes(pickle.dumps({"x": Strange()}))
-    with pytest.raises(UserError, match="no checkpoint of tensors alone"):
+    with pytest.raises(UserError, match="not a checkpoint that contains only tensors"):
         read_official("legacy", [tmp_path])
     torch.save({"x": 1}, tmp_path / "pytorch_model.pt")
     with pytest.raises(UserError, match="a dictionary of tensors by name"):
@@ -199,7 +199,7 @@ def test_adapters_of_our_own_stages_need_the_llms_vocabulary(network, tmp_path):
 def test_projections_that_a_format_does_not_have_are_not_exported():
     with pytest.raises(UserError, match=r"the v2 format has no place for: output_projections.image.mix.bias"):
         to_official({"output_projections.image.mix.bias": torch.zeros(2)}, "v2")
-    with pytest.raises(UserError, match=r"only a part of these is there: .*layers.0.blocks.1.attn.qkv.weight"):
+    with pytest.raises(UserError, match=r"parts of these tensors are missing: .*layers.0.blocks.1.attn.qkv.weight"):
         to_official({"input_projections.all.layers.0.layers.1.self_attn.k_proj.weight": torch.zeros(2, 2)}, "v2")
 
 

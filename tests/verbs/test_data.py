@@ -150,7 +150,7 @@ def test_mistakes_are_named(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda source, data: source.update(val_fraction=0.0001), "val: no source gives an item for it"),
+        (lambda source, data: source.update(val_fraction=0.0001), "val: no source has an item of this split"),
         (lambda source, data: source.update(manifest="sounds.jsonl"), "val: none of the items of audio can be used"),
         (lambda source, data: data.update(weights={"depth": 1.0}), "train: data.weights gives a share only to"),
         (lambda source, data: data.update(max_length=4096), "data.max_length=4096: the LLM's context is"),

@@ -85,7 +85,7 @@ def test_scores_are_a_table_of_the_card(run, tmp_path):
     (run / RESULTS).write_text(json.dumps({"tasks": tasks}))
     push(run, "me/model", tmp_path / "hub")
     card = (tmp_path / "hub" / "README.md").read_text()
-    assert "Held-out dialogues of each route, judged exactly" in card
+    assert "Held-out dialogues of each route, scored by exact judges" in card
     assert "50.0%, 62.5% of the decoder's own 80.0% |" in card
     assert (tmp_path / "hub" / "scores.json").is_file()
 
@@ -113,12 +113,12 @@ def test_a_refused_upload_says_why(run, monkeypatch):
         raise OSError("401: log in first\nmore")
 
     monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", refuse)
-    with pytest.raises(UserError, match=r"--repo me/model: 401: log in first \(the folder is ready"):
+    with pytest.raises(UserError, match=r"--repo me/model: 401: log in first \(the files to upload are in"):
         push(run, "me/model")
 
 
 def test_mistakes_are_named(run, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="--repo model: give user/name"):
+    with pytest.raises(UserError, match="--repo model: expected user/name"):
         push(run, "model", tmp_path / "hub")
     with pytest.raises(UserError, match=r"no config.yaml there"):
         push(tmp_path, "me/model", tmp_path / "hub")

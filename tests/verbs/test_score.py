@@ -110,14 +110,14 @@ def test_predictions_of_other_weights_are_refused(model, folder, monkeypatch, ch
     score(folder, count=1, replies=1)
     (folder / changed).write_bytes(b"changed: pocket:")
     asked = model.asked
-    with pytest.raises(UserError, match="eval/pocket: holds predictions made by other weights; give another --out"):
+    with pytest.raises(UserError, match="eval/pocket: has predictions made by other weights; give another --out"):
         score(folder, count=1, replies=1)
     assert model.asked == asked
 
 
 def test_other_settings_and_a_missing_yaml_are_refused(model, folder, tmp_path):
     score(folder, count=1, replies=1)
-    with pytest.raises(UserError, match="holds predictions made with other settings"):
+    with pytest.raises(UserError, match="has predictions made with other settings"):
         score(folder, count=2, replies=1)
     assert score(folder, count=2, replies=1, out=tmp_path / "other")
     with pytest.raises(UserError, match=r"nowhere\.yaml: no such file; --config names another file"):

@@ -17,7 +17,7 @@ def test_a_missing_yaml_is_said(tmp_path):
 @pytest.mark.slow
 def test_a_failing_stage_is_said(tmp_path):
     (tmp_path / "enc_align.yaml").write_text("nonsense: 1\n")
-    with pytest.raises(UserError, match="the stage enc_align ended with exit code 2"):
+    with pytest.raises(UserError, match="stage enc_align failed with exit code 2"):
         tour(tmp_path / "out", experiments=tmp_path)
 
 
