@@ -101,7 +101,7 @@ def _full_vocabulary(tensors: dict[str, Tensor], manifest: Mapping[str, Any], ll
         return tensors
     if llm is None:
         raise UserError(
-            "the adapter has only the signal tokens' rows of the vocabulary; give the LLM with the others by --llm"
+            "the adapter has only the signal tokens' rows of the vocabulary; give --llm, the LLM that has the others"
         )
     from nextgpt_pl.llm import CausalLM
 
