@@ -5,7 +5,6 @@ The grouping stages are those of GroupViT (Xu et al. 2022) in the transformers l
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from transformers import GroupViTVisionConfig
@@ -47,7 +46,7 @@ class GroupingInputProjection(InputProjection):
         config = GroupViTVisionConfig(
             hidden_size=width, intermediate_size=4 * width, num_attention_heads=heads, layer_norm_eps=1e-5
         )
-        self.groups = tuple(groups)
+        self.num_tokens = groups[-1]
         self.in_fc = nn.Linear(encoder_dim, width)
         numbers = [0, *groups, 0]
         self.layers = nn.ModuleList(
@@ -75,17 +74,3 @@ class GroupingInputProjection(InputProjection):
         finally:
             Distribution.set_default_validate_args(__debug__)
         return self.out_fc(self.norm(x))
-
-    def tokens(self, encoder_tokens: int) -> int:
-        """P, independent of the number of encoder tokens."""
-        return self.groups[-1]
-
-    @torch.no_grad()
-    def assignments(self, features: Tensor) -> list[Tensor]:
-        """The group of each token, per grouping stage: ``(N, E)``, then ``(N, groups of the previous stage)``."""
-        x, tokens, indices = self.in_fc(features), None, []
-        for stage in self.layers:
-            x, tokens, attention = stage(x, tokens, output_attentions=True)
-            if attention is not None:
-                indices.append(attention.argmax(1))
-        return indices

@@ -18,7 +18,15 @@ class InputProjection(nn.Module, ABC):
     """Maps ``(N, E, C)`` encoder features to ``(N, P, H)`` token embeddings.
 
     The model passes the first two arguments of every constructor, the widths; the YAML sets the others.
+
+    Attributes:
+        num_tokens: P, if it does not depend on the number of encoder tokens.
+        expand: LLM tokens per encoder token otherwise.
+
     """
+
+    num_tokens: int | None = None
+    expand = 1
 
     @abstractmethod
     def forward(self, features: Tensor) -> Tensor:
@@ -26,7 +34,7 @@ class InputProjection(nn.Module, ABC):
 
     def tokens(self, encoder_tokens: int) -> int:
         """P, the number of token positions of one medium in the prompt."""
-        return encoder_tokens
+        return self.num_tokens or self.expand * encoder_tokens
 
 
 class LinearInputProjection(InputProjection):
@@ -69,10 +77,6 @@ class MLPInputProjection(InputProjection):
         """``(N, E, C)`` to ``(N, E * expand, H)``."""
         return self.mlp(features).unflatten(-1, (self.expand, -1)).flatten(1, 2)
 
-    def tokens(self, encoder_tokens: int) -> int:
-        """``E * expand``."""
-        return encoder_tokens * self.expand
-
 
 class TransformerInputProjection(InputProjection):
     """Learned queries attend to the features in an encoder-decoder transformer, as in the output projection.
@@ -99,6 +103,7 @@ class TransformerInputProjection(InputProjection):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.num_tokens = num_tokens
         self.fc = nn.Linear(encoder_dim, width)
         self.tfm = query_transformer(width, layers, heads, dropout)
         self.out = nn.Linear(width, hidden_size)
@@ -108,10 +113,6 @@ class TransformerInputProjection(InputProjection):
         """``(N, E, C)`` to ``(N, P, H)``."""
         x = self.fc(features)
         return self.out(self.tfm(x, self.query_embs.expand(len(x), -1, -1)))
-
-    def tokens(self, encoder_tokens: int) -> int:
-        """P, independent of the number of encoder tokens."""
-        return self.query_embs.shape[1]
 
 
 class QFormerInputProjection(InputProjection):
@@ -137,6 +138,7 @@ class QFormerInputProjection(InputProjection):
         heads: int = 12,
     ) -> None:
         super().__init__()
+        self.num_tokens = num_tokens
         self.query_tokens = nn.Parameter(0.02 * torch.randn(1, num_tokens, width))
         self.qformer = query_former(width, layers, heads, encoder_dim, 4 * width)
         self.out = nn.Linear(width, hidden_size)
@@ -146,7 +148,3 @@ class QFormerInputProjection(InputProjection):
         queries = self.query_tokens.expand(len(features), -1, -1)
         states = self.qformer(query_embeds=queries, encoder_hidden_states=features).last_hidden_state
         return self.out(states)
-
-    def tokens(self, encoder_tokens: int) -> int:
-        """P, independent of the number of encoder tokens."""
-        return self.query_tokens.shape[1]

@@ -60,7 +60,3 @@ class WordInputProjection(InputProjection):
             raise RuntimeError("WordInputProjection has no words: call use_words first")
         mixed = self.word_log_probs(features).exp() @ self.words.float()
         return mixed + self.offset.repeat(features.shape[1], 1)
-
-    def tokens(self, encoder_tokens: int) -> int:
-        """``E * expand``."""
-        return encoder_tokens * self.expand

@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 from golden_official import assert_golden
+from official_losses import legacy_token_accuracy, spans_in_labels
 from safetensors.torch import load_file
 
 from nextgpt_pl.batches import Batch, MediaSlot, SpanTargets
 from nextgpt_pl.modality import GENERATED, Modality
-from nextgpt_pl.official.losses import legacy_token_accuracy, spans_in_labels
 from nextgpt_pl.samples import Media
 from nextgpt_pl.stages import DecoderAlignment, EncoderAlignment, InstructionTuning
 

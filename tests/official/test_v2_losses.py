@@ -6,12 +6,12 @@ from functools import partial
 import pytest
 import torch
 from golden_official import assert_golden
+from official_losses import spans_in_labels
 from safetensors.torch import load_file, save_file
 
 from nextgpt_pl.batches import Batch, MediaSlot, SpanTargets
 from nextgpt_pl.losses import caption_alignment
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.official.losses import spans_in_labels
 from nextgpt_pl.official.read import import_official
 from nextgpt_pl.projections import GroupingInputProjection, TransformerOutputProjection
 from nextgpt_pl.samples import Media

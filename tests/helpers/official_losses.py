@@ -1,4 +1,4 @@
-"""What the official NExT-GPT code computes differently, for comparison with its logs; nothing here is used by default.
+"""What the official NExT-GPT code computes differently, for comparison with its numbers.
 
 The official losses equal those of this package with ``alignment: l2`` (a distance per caption token, then the mean).
 All weights are 1, except that videos count twice in the legacy stage 3: ``alignment_weights: {video: 2.0}``.
@@ -44,13 +44,7 @@ def legacy_token_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def spans_in_labels(labels: Tensor, span: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Rows and first positions, ``(S,)`` each, of all occurrences of a span of token ids in ``(B, T)`` labels.
-
-    >>> rows, starts = spans_in_labels(torch.tensor([[5, 8, 9], [8, 9, 5]]), [8, 9])
-    >>> rows.tolist(), starts.tolist()
-    ([0, 1], [1, 0])
-
-    """
+    """Rows and first positions, ``(S,)`` each, of all occurrences of a span of token ids in ``(B, T)`` labels."""
     windows = labels.unfold(1, len(span), 1)
     rows, starts = (windows == torch.tensor(span, device=labels.device)).all(-1).nonzero(as_tuple=True)
     return rows, starts
