@@ -5,29 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
 from nextgpt_pl.metrics.captions import bleu, cider_d, rouge_l
-from nextgpt_pl.metrics.meteor import meteor
-from nextgpt_pl.metrics.spice import spider
 from nextgpt_pl.metrics.tokens import tokenize
 
 _UNIT, _RECORD = "\x1f", "\x1e"  # ASCII's separators: between the texts of an item, and between items
 
 
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean())
-
-
 class CaptionScores(Metric):
-    """CIDEr-D, BLEU-1 to BLEU-4 and ROUGE-L of candidate captions against their references; METEOR, SPICE and SPIDEr.
+    """CIDEr-D, BLEU-1 to BLEU-4 and ROUGE-L of candidate captions against their references.
 
     Args:
-        meteor: compute METEOR, which needs Java and pycocoevalcap.
-        spice: compute SPICE and SPIDEr, which also need the jars of Stanford CoreNLP.
         kwargs: arguments of :class:`torchmetrics.Metric`.
 
     >>> metric = CaptionScores()
@@ -40,9 +31,8 @@ class CaptionScores(Metric):
     full_state_update = False
     texts: list[Tensor]
 
-    def __init__(self, meteor: bool = False, spice: bool = False, **kwargs: Any) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.meteor, self.spice = meteor, spice
         # texts are stored as bytes, since torchmetrics gathers tensors only
         self.add_state("texts", [], dist_reduce_fx="cat")
 
@@ -74,8 +64,4 @@ class CaptionScores(Metric):
         scores = {"CIDEr-D": float(cider_d(candidates, references).mean())}
         scores |= {f"BLEU-{n}": value for n, value in enumerate(bleu(candidates, references), start=1)}
         scores["ROUGE-L"] = float(rouge_l(candidates, references).mean())
-        if self.meteor:
-            scores["METEOR"] = meteor(candidates, references)[0]
-        if self.spice:
-            scores |= dict(zip(("SPICE", "SPIDEr"), map(_mean, spider(candidates, references)), strict=True))
         return {name: torch.tensor(value) for name, value in scores.items()}

@@ -96,7 +96,41 @@ class PocketFeatures(Extractor):
         return F.normalize(self._encoder.embed_captions(captions), dim=1)
 
 
-class ClipFeatures(Extractor):
+class _TwoTowers(Extractor):
+    """A model of transformers with a text encoder beside that of media.
+
+    Args:
+        name: name in tables.
+        model: hub id or folder.
+        device: see :class:`Extractor`.
+
+    Attributes:
+        model_class: name of the model's class in transformers.
+
+    """
+
+    model_class: str
+
+    def __init__(self, name: str, model: str, device: str | None) -> None:
+        self.name, self.model, self.device = name, model, device_of(device)
+
+    @cached_property
+    def _parts(self) -> tuple[Any, Any]:
+        """The model and its processor."""
+        import transformers
+
+        folder = resolve(self.model)
+        with quiet_loading():
+            model = getattr(transformers, self.model_class).from_pretrained(folder)
+        return model.to(self.device).eval(), transformers.AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+
+    def _captions(self, captions: Sequence[str]) -> Tensor:
+        model, processor = self._parts
+        encoded = processor.tokenizer(list(captions), return_tensors="pt", padding=True, truncation=True)
+        return F.normalize(_tensor(model.get_text_features(**encoded.to(self.device))), dim=1)
+
+
+class ClipFeatures(_TwoTowers):
     """CLIP of transformers: images and captions; of a video, the mean over ``frames`` frames (CLIPSIM).
 
     Args:
@@ -106,17 +140,11 @@ class ClipFeatures(Extractor):
 
     """
 
+    model_class = "CLIPModel"
+
     def __init__(self, model: str = "openai/clip-vit-base-patch16", frames: int = 8, device: str | None = None) -> None:
-        self.name, self.model, self.frames, self.device = f"CLIP {model}", model, frames, device_of(device)
-
-    @cached_property
-    def _parts(self) -> tuple[Any, Any]:
-        from transformers import AutoProcessor, CLIPModel
-
-        folder = resolve(self.model)
-        with quiet_loading():
-            model = CLIPModel.from_pretrained(folder)
-        return model.to(self.device).eval(), AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+        super().__init__(f"CLIP {model}", model, device)
+        self.frames = frames
 
     def _media(self, media: Sequence[Media]) -> Tensor:
         model, processor = self._parts
@@ -132,13 +160,8 @@ class ClipFeatures(Extractor):
         features = F.normalize(_tensor(model.get_image_features(pixel_values=pixels)), dim=1)
         return torch.stack([part.mean(0) for part in features.split(lengths)])
 
-    def _captions(self, captions: Sequence[str]) -> Tensor:
-        model, processor = self._parts
-        encoded = processor(text=list(captions), return_tensors="pt", padding=True, truncation=True).to(self.device)
-        return F.normalize(_tensor(model.get_text_features(**encoded)), dim=1)
 
-
-class ClapFeatures(Extractor):
+class ClapFeatures(_TwoTowers):
     """CLAP of transformers: sounds and captions.
 
     Args:
@@ -147,17 +170,10 @@ class ClapFeatures(Extractor):
 
     """
 
+    model_class = "ClapModel"
+
     def __init__(self, model: str = "laion/clap-htsat-unfused", device: str | None = None) -> None:
-        self.name, self.model, self.device = f"CLAP {model}", model, device_of(device)
-
-    @cached_property
-    def _parts(self) -> tuple[Any, Any]:
-        from transformers import AutoProcessor, ClapModel
-
-        folder = resolve(self.model)
-        with quiet_loading():
-            model = ClapModel.from_pretrained(folder)
-        return model.to(self.device).eval(), AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+        super().__init__(f"CLAP {model}", model, device)
 
     def _media(self, media: Sequence[Media]) -> Tensor:
         model, processor = self._parts
@@ -165,13 +181,6 @@ class ClapFeatures(Extractor):
         inputs = torch.stack(prepared).to(self.device)
         is_longer = torch.zeros(len(inputs), 1, dtype=torch.bool, device=self.device)
         return F.normalize(_tensor(model.get_audio_features(input_features=inputs, is_longer=is_longer)), dim=1)
-
-    def _captions(self, captions: Sequence[str]) -> Tensor:
-        model, processor = self._parts
-        encoded = processor.tokenizer(list(captions), return_tensors="pt", padding=True, truncation=True).to(
-            self.device
-        )
-        return F.normalize(_tensor(model.get_text_features(**encoded)), dim=1)
 
 
 class InceptionFeatures(Extractor):

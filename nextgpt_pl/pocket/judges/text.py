@@ -9,14 +9,8 @@ from functools import cache
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.world import grammar
 from nextgpt_pl.pocket.world.scenes import (
-    BACKGROUNDS,
-    COLOURS,
-    PATTERNS,
-    PITCHES,
+    OPTIONS,
     POSITIONS,
-    SHAPES,
-    SIZES,
-    TIMBRES,
     Answer,
     AudioScene,
     ImageScene,
@@ -32,18 +26,7 @@ _RELATIONS = {
     "above": ("top", "bottom"),
     "below": ("bottom", "top"),
 }
-_PLACES = {
-    "center": ("in the center", *grammar.SYNONYMS["center"]),
-    "left": ("on the left", *grammar.SYNONYMS["left"]),
-    "right": ("on the right", *grammar.SYNONYMS["right"]),
-    "top": ("near the top", *grammar.SYNONYMS["top"]),
-    "bottom": ("near the bottom", *grammar.SYNONYMS["bottom"]),
-}
-assert set(_PLACES) == set(POSITIONS)
-
-
-def _with_synonyms(words: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    return {word: (word, *grammar.SYNONYMS.get(word, ())) for word in words}
+_PLACES = {name: (place, *grammar.SYNONYMS[name]) for name, place in grammar.PLACES.items()}
 
 
 @cache
@@ -64,11 +47,11 @@ def _only(text: str, words: Mapping[str, tuple[str, ...]]) -> str | None:
     return words_in_text.pop() if len(words_in_text) == 1 else None
 
 
-_SHAPES, _COLOURS = _with_synonyms(SHAPES), _with_synonyms(tuple(COLOURS))
-_SIZES, _BACKGROUNDS = _with_synonyms(tuple(SIZES)), _with_synonyms(tuple(BACKGROUNDS))
-_TIMBRES = {name: grammar.TIMBRE_WORDS[name] for name in TIMBRES}
-_PITCHES = {name: grammar.PITCH_WORDS[name] for name in PITCHES}
-_PATTERNS = {name: grammar.PATTERN_WORDS[name] for name in PATTERNS}
+_SHAPES, _COLOURS, _SIZES, _BACKGROUNDS = (
+    {word: (word, *grammar.SYNONYMS.get(word, ())) for word in OPTIONS[name]}
+    for name in ("shape", "colour", "size", "background")
+)
+_TIMBRES, _PITCHES, _PATTERNS = grammar.TIMBRE_WORDS, grammar.PITCH_WORDS, grammar.PATTERN_WORDS
 
 
 def _before(positions: list[tuple[int, str]], start: int, end: int) -> str | None:

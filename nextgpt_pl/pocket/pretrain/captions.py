@@ -26,34 +26,15 @@ from nextgpt_pl.pocket.pretrain.text import LONGEST_CAPTION, caption_tokenizer, 
 from nextgpt_pl.pocket.world import grammar
 from nextgpt_pl.pocket.world.render import WIDER, parts_of_value
 from nextgpt_pl.pocket.world.scenes import (
-    BACKGROUNDS,
-    COLOURS,
-    MOTIONS,
-    PATTERNS,
-    PITCHES,
-    POSITIONS,
-    SHAPES,
-    SIZES,
-    TIMBRES,
+    OPTIONS,
     AudioScene,
     ImageScene,
     Scene,
+    changed,
     draw_scene,
     item_scene,
     pick,
 )
-
-_OPTIONS: dict[str, tuple[str, ...]] = {
-    "shape": SHAPES,
-    "colour": tuple(COLOURS),
-    "size": tuple(SIZES),
-    "position": tuple(POSITIONS),
-    "background": tuple(BACKGROUNDS),
-    "motion": MOTIONS,
-    "timbre": TIMBRES,
-    "pitch": tuple(PITCHES),
-    "pattern": PATTERNS,
-}
 
 TEXT_WIDTH = 128  # of the text encoders
 
@@ -79,26 +60,20 @@ def near_miss(scene: Scene, rng: Random) -> Scene:
     """The scene with one attribute changed, or with two objects' shapes or colours exchanged."""
     if isinstance(scene, ImageScene):
         if rng.random() < 0.2:
-            others = tuple(b for b in BACKGROUNDS if b != scene.background)
-            return replace(scene, background=pick(rng, others))
+            return changed(scene, "background", rng)
         things = list(scene.things)
         name = pick(rng, ("shape", "colour", "size"))
         if len(things) == 2 and getattr(things[0], name) != getattr(things[1], name) and rng.random() < 0.3:
             values = [getattr(thing, name) for thing in things]
             things = [replace(thing, **{name: value}) for thing, value in zip(things, reversed(values), strict=True)]
         elif len(things) == 1 and rng.random() < 0.3:
-            things = [_changed(things[0], "position", rng)]
+            things = [changed(things[0], "position", rng)]
         else:
             index = int(rng.random() * len(things))
-            things[index] = _changed(things[index], name, rng)
+            things[index] = changed(things[index], name, rng)
         return replace(scene, things=tuple(things))
-    names = [name for name in _OPTIONS if getattr(scene, name, None) is not None]
-    return _changed(scene, pick(rng, names), rng)
-
-
-def _changed(item: Any, name: str, rng: Random) -> Any:
-    others = tuple(option for option in _OPTIONS[name] if option != getattr(item, name))
-    return replace(item, **{name: pick(rng, others)})
+    names = [name for name in OPTIONS if getattr(scene, name, None) is not None]
+    return changed(scene, pick(rng, names), rng)
 
 
 def stated(scene: Scene) -> list[list[str]]:
@@ -142,7 +117,7 @@ def pooled_statements(scene: Scene) -> list[str]:
 
 def all_statements() -> list[str]:
     """All names that :func:`pooled_statements` may return, including audio outside the world."""
-    names = [f"{name} {value}" for name in _OPTIONS for value in (*_OPTIONS[name], *WIDER.get(name, ()))]
+    names = [f"{name} {value}" for name in OPTIONS for value in (*OPTIONS[name], *WIDER.get(name, ()))]
     audio_names = [name for name in names if name.split()[0] in WIDER]
     visual_names = [name for name in (*names, "no object") if name not in audio_names]
     return [*audio_names, *(f"{i} {name}" for i in range(2) for name in visual_names)]

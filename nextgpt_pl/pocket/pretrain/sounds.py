@@ -13,10 +13,8 @@ from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.world.render import WIDER, between, parts_of_value, pitches, render
 from nextgpt_pl.pocket.world.scenes import (
     AUDIO_SECONDS,
-    PATTERNS,
-    PITCHES,
+    OPTIONS,
     SAMPLE_RATE,
-    TIMBRES,
     AudioScene,
     Scene,
     audio_scenes,
@@ -25,7 +23,7 @@ from nextgpt_pl.pocket.world.scenes import (
     pick,
 )
 
-_WORLD: dict[str, tuple[str, ...]] = {"timbre": TIMBRES, "pitch": tuple(PITCHES), "pattern": PATTERNS}
+_WORLD = {name: OPTIONS[name] for name in WIDER}
 
 
 def is_wider(scene: Scene) -> bool:

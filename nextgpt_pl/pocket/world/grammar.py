@@ -29,7 +29,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "top": ("at the top",),
     "bottom": ("at the bottom",),
 }
-_PLACE = {
+PLACES = {
     "center": "in the center",
     "left": "on the left",
     "right": "on the right",
@@ -118,7 +118,7 @@ def look(shape: str, colour: str, size: str | None, rng: Random) -> str:
 
 def place(position: str, rng: Random) -> str:
     """Where an object is: ``on the left``."""
-    return pick(rng, SYNONYMS[position]) if rng.random() < 0.5 else _PLACE[position]
+    return pick(rng, SYNONYMS[position]) if rng.random() < 0.5 else PLACES[position]
 
 
 def backdrop(background: str, rng: Random) -> str:
@@ -183,7 +183,7 @@ def plain_caption(scene: Scene) -> str:
     if isinstance(scene, VideoScene):
         words = f"{_plain_look(scene)} {MOTION_WORDS[scene.motion][0]}"
     elif len(scene.things) == 1:
-        words = f"{_plain_look(scene.things[0])} {_PLACE[scene.things[0].position]}"
+        words = f"{_plain_look(scene.things[0])} {PLACES[scene.things[0].position]}"
     else:
         first, second = scene.things
         relation = "to the left of" if first.position == "left" else "above"

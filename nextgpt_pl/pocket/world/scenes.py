@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from random import Random
 from typing import Any, Literal, TypeVar
 
@@ -43,6 +43,17 @@ TIMBRES = ("sine", "square wave", "bell", "noise", "pluck")
 PITCHES: dict[str, float] = {"low": 200.0, "medium": 480.0, "high": 1150.0}  # centre frequency in hertz
 HIGHEST_GLIDE = 1.42  # factor over the centre, about half an octave; partials above the Nyquist frequency are omitted
 PATTERNS = ("steady", "rising", "falling", "beeps", "tremolo")
+OPTIONS: dict[str, tuple[str, ...]] = {  # all values of each attribute
+    "shape": SHAPES,
+    "colour": tuple(COLOURS),
+    "size": tuple(SIZES),
+    "position": tuple(POSITIONS),
+    "background": tuple(BACKGROUNDS),
+    "motion": MOTIONS,
+    "timbre": TIMBRES,
+    "pitch": tuple(PITCHES),
+    "pattern": PATTERNS,
+}
 
 IMAGE_SIZE = 64
 VIDEO_FRAMES = 8
@@ -55,6 +66,7 @@ HELDOUT_SHARE = 0.12
 TWO_OBJECT_SHARE = 0.4
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 
 @dataclass(frozen=True)
@@ -108,6 +120,12 @@ class Answer:
 def pick(rng: Random, options: Sequence[T]) -> T:
     """A uniform choice that uses ``rng.random()`` only, whose stream is the same in all Python versions."""
     return options[int(rng.random() * len(options))]
+
+
+def changed(item: S, name: str, rng: Random) -> S:
+    """A scene or an object with another random value of the attribute ``name``."""
+    others = tuple(option for option in OPTIONS[name] if option != getattr(item, name))
+    return replace(item, **{name: pick(rng, others)})  # type: ignore[type-var]
 
 
 def is_heldout(scene: Scene) -> bool:

@@ -8,14 +8,10 @@ from random import Random
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.world import grammar
 from nextgpt_pl.pocket.world.scenes import (
-    BACKGROUNDS,
-    COLOURS,
     MOTIONS,
     PATTERNS,
     PITCHES,
     ROUND_SHAPES,
-    SHAPES,
-    SIZES,
     TIMBRES,
     AudioScene,
     ImageScene,
@@ -23,6 +19,7 @@ from nextgpt_pl.pocket.world.scenes import (
     Split,
     Thing,
     VideoScene,
+    changed,
     draw_scene,
     is_heldout,
     pick,
@@ -80,17 +77,39 @@ def told(scene: Scene, rng: Random) -> str:
     return text + pick(rng, (" ", "\n"))
 
 
-def _asked_of_image(scene: ImageScene, rng: Random) -> tuple[str, str]:
-    thing = pick(rng, scene.things)
-    if len(scene.things) == 2 and rng.random() < 0.3:
-        return "How many objects are there?", "There are two objects."
-    if len(scene.things) == 1 and rng.random() < 0.15:
-        return "How many objects are there?", "There is one object."
+def asked_of(scene: Scene, rng: Random) -> tuple[str, str]:
+    """A question about one attribute of a scene, and the answer."""
+    if isinstance(scene, ImageScene):
+        thing = pick(rng, scene.things)
+        if len(scene.things) == 2 and rng.random() < 0.3:
+            return "How many objects are there?", "There are two objects."
+        if len(scene.things) == 1 and rng.random() < 0.15:
+            return "How many objects are there?", "There is one object."
+        answers = _answers_about(scene, thing, rng)
+    elif isinstance(scene, VideoScene):
+        answers = {
+            "What is it doing?": f"the {scene.shape} is {grammar.MOTION_WORDS[scene.motion][0]}",
+            "What shape is moving?": f"it is {grammar.with_article(scene.shape)}",
+            f"What color is the {scene.shape}?": f"the {scene.shape} is {scene.colour}",
+            "What color is the background?": f"the background is {scene.background}",
+        }
+    else:
+        answers = {
+            "How high is it?": f"it is {scene.pitch}",
+            "What makes the sound?": f"it is {grammar.with_article(grammar.TIMBRE_WORDS[scene.timbre][0])}",
+            "How does it go?": f"it is {grammar.PATTERN_WORDS[scene.pattern][0]}",
+        }
+    question = pick(rng, tuple(answers))
+    return question, sentence(answers[question])
+
+
+def _answers_about(scene: ImageScene, thing: Thing, rng: Random) -> dict[str, str]:
+    """Questions about an image and one of its objects, each with its answer."""
     shape = thing.shape
     where = {"center": "in the center", "top": "near the top", "bottom": "near the bottom"}
     answers = {
-        f"What is {where.get(thing.position, f'on the {thing.position}')}?": (
-            f"{grammar.look(thing.shape, thing.colour, thing.size, rng)}"
+        f"What is {where.get(thing.position, f'on the {thing.position}')}?": grammar.look(
+            shape, thing.colour, thing.size, rng
         ),
         "What color is the background?": f"the background is {scene.background}",
     }
@@ -98,39 +117,7 @@ def _asked_of_image(scene: ImageScene, rng: Random) -> tuple[str, str]:
         answers[f"What color is the {shape}?"] = f"the {shape} is {thing.colour}"
         answers[f"Where is the {shape}?"] = f"the {shape} is {grammar.place(thing.position, rng)}"
         answers[f"How big is the {shape}?"] = f"the {shape} is {thing.size}"
-    question = pick(rng, tuple(answers))
-    return question, sentence(answers[question])
-
-
-def _asked_of_video(scene: VideoScene, rng: Random) -> tuple[str, str]:
-    motion = grammar.MOTION_WORDS[scene.motion][0]
-    answers = {
-        "What is it doing?": f"the {scene.shape} is {motion}",
-        "What shape is moving?": f"it is {grammar.with_article(scene.shape)}",
-        f"What color is the {scene.shape}?": f"the {scene.shape} is {scene.colour}",
-        "What color is the background?": f"the background is {scene.background}",
-    }
-    question = pick(rng, tuple(answers))
-    return question, sentence(answers[question])
-
-
-def _asked_of_audio(scene: AudioScene, rng: Random) -> tuple[str, str]:
-    answers = {
-        "How high is it?": f"it is {scene.pitch}",
-        "What makes the sound?": f"it is {grammar.with_article(grammar.TIMBRE_WORDS[scene.timbre][0])}",
-        "How does it go?": f"it is {grammar.PATTERN_WORDS[scene.pattern][0]}",
-    }
-    question = pick(rng, tuple(answers))
-    return question, sentence(answers[question])
-
-
-def asked_of(scene: Scene, rng: Random) -> tuple[str, str]:
-    """A question about one attribute of a scene, and the answer."""
-    if isinstance(scene, ImageScene):
-        return _asked_of_image(scene, rng)
-    if isinstance(scene, VideoScene):
-        return _asked_of_video(scene, rng)
-    return _asked_of_audio(scene, rng)
+    return answers
 
 
 def edited(scene: Scene, rng: Random) -> tuple[str, Scene]:
@@ -140,17 +127,14 @@ def edited(scene: Scene, rng: Random) -> tuple[str, Scene]:
         kind = pick(rng, ("colour", "size", "background", "shape"))
         named = "it" if len(scene.things) == 1 else f"the {thing.colour} {thing.shape}"
         if kind == "background":
-            background = pick(rng, tuple(b for b in BACKGROUNDS if b != scene.background))
-            return f"with a {background} background", replace(scene, background=background)
-        options = {"colour": tuple(COLOURS), "size": tuple(SIZES), "shape": SHAPES}[kind]
-        new = pick(rng, tuple(o for o in options if o != getattr(thing, kind)))
-        changed = replace(scene, things=(replace(thing, **{kind: new}), *scene.things[1:]))
-        return f"but make {named} {grammar.with_article(new) if kind == 'shape' else new}", changed
-    if isinstance(scene, VideoScene):
-        colour = pick(rng, tuple(c for c in COLOURS if c != scene.colour))
-        return f"but make it {colour}", replace(scene, colour=colour)
-    pitch = pick(rng, tuple(p for p in PITCHES if p != scene.pitch))
-    return f"but make it {pitch}", replace(scene, pitch=pitch)
+            other_image = changed(scene, kind, rng)
+            return f"with a {other_image.background} background", other_image
+        other = changed(thing, kind, rng)
+        new = grammar.with_article(other.shape) if kind == "shape" else getattr(other, kind)
+        return f"but make {named} {new}", replace(scene, things=(other, *scene.things[1:]))
+    kind = "colour" if isinstance(scene, VideoScene) else "pitch"
+    after = changed(scene, kind, rng)
+    return f"but make it {getattr(after, kind)}", after
 
 
 def animated(rng: Random, split: Split) -> tuple[ImageScene, str, VideoScene]:
