@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media import reading
-from nextgpt_pl.media.reading import array_of
+from nextgpt_pl.media.reading import check_readable
 from nextgpt_pl.samples import Media
 
 _SECONDS = 60.0  # timeout of a reader that waits for the writer
@@ -93,7 +93,7 @@ class CheckedMedia:
         if row is not None:
             return OpenedFile(path, kind, size, changed, row[0], anew=False)
         try:
-            array_of(medium)
+            check_readable(medium)
         except UserError as error:
             return OpenedFile(path, kind, size, changed, str(error))
         return OpenedFile(path, kind, size, changed, None)

@@ -6,6 +6,7 @@ Gradients flow through the frozen denoiser into the embedding. Shapes: N media, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -18,7 +19,7 @@ from nextgpt_pl.decoders.spectrogram import SAMPLE_RATE
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.losses import DenoisingTarget, denoising_loss, denoising_target, min_snr_weights
 from nextgpt_pl.media.audio import resample
-from nextgpt_pl.media.reading import array_of
+from nextgpt_pl.media.reading import array_of, frames_of
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media
 from nextgpt_pl.utils.precision import own_precision
@@ -158,22 +159,20 @@ class _ChunkedLoss(torch.autograd.Function):
 
 def pictures(media: Media, height: int, width: int, frames: int) -> Tensor:
     """An image or evenly spread frames of a video, ``(frames, 3, height, width)`` in [-1, 1]; the middle is cut out."""
-    array, _ = array_of(media)
-    if media.modality is Modality.VIDEO:
-        array = array[np.linspace(0, len(array) - 1, frames).round().astype(int)]
-    else:
-        array = array[None]
-    cut = [np.asarray(_covering(Image.fromarray(frame), height, width)) for frame in array]
-    return torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    cut = partial(_covering, height=height, width=width)
+    array = frames_of(media, frames, cut) if media.modality is Modality.VIDEO else cut(array_of(media)[0])[None]
+    return torch.from_numpy(array).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def _covering(picture: Image.Image, height: int, width: int) -> Image.Image:
+def _covering(array: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize ``(H, W, 3)`` uint8 until it covers the size, and cut out the middle."""
+    picture = Image.fromarray(array)
     scale = max(height / picture.height, width / picture.width)
     sides = (max(width, round(picture.width * scale)), max(height, round(picture.height * scale)))
     if sides != picture.size:
         picture = picture.resize(sides, Image.Resampling.BICUBIC)
     left, top = (picture.width - width) // 2, (picture.height - height) // 2
-    return picture.crop((left, top, left + width, top + height))
+    return np.array(picture.crop((left, top, left + width, top + height)))
 
 
 def waveform(media: Media, seconds: float) -> Tensor:

@@ -6,7 +6,7 @@ the narrower network are padded with zeros.
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from nextgpt_pl.encoders.base import Encoder, known_modalities
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features.keys import folder_sha256
 from nextgpt_pl.media.audio import resample
-from nextgpt_pl.media.reading import array_of
+from nextgpt_pl.media.reading import array_of, frames_of
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.samples import Media
 from nextgpt_pl.utils.paths import resolve
@@ -133,14 +133,14 @@ class ClipClapEncoder(Encoder):
 
     def prepare(self, media: Media) -> Tensor:
         """Image ``(3, H, W)``, video ``(frames, 3, H, W)``, audio ``(1, frames, bins)``."""
-        array, rate = array_of(media)
         processor = self._processors[_network_name(media.modality)]
+        if media.modality is Modality.VIDEO:
+            transform = partial(_processed, processor=processor)
+            return torch.from_numpy(frames_of(media, self.video_frames, transform))
+        array, rate = array_of(media)
         if media.modality is Modality.AUDIO:
             return clap_input(array, rate, processor)
-        if media.modality is Modality.VIDEO:
-            chosen = np.linspace(0, len(array) - 1, self.video_frames).round().astype(int)
-            return processor(images=list(array[chosen]), return_tensors="pt").pixel_values
-        return processor(images=array, return_tensors="pt").pixel_values[0]
+        return torch.from_numpy(_processed(array, processor))
 
     @torch.no_grad()
     def forward(self, modality: Modality, inputs: Tensor) -> Tensor:
@@ -170,6 +170,11 @@ def clap_input(samples: np.ndarray, rate: float | None, processor: Any) -> Tenso
     ).input_features[0]
     assert isinstance(features, Tensor)
     return features
+
+
+def _processed(picture: np.ndarray, processor: Any) -> np.ndarray:
+    """``(H, W, 3)`` to CLIP's input ``(3, size, size)``."""
+    return np.asarray(processor(images=picture, return_tensors="np").pixel_values[0])
 
 
 def _network_name(modality: Modality) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -191,12 +192,14 @@ class ImageBindEncoder(Encoder):
         Depth and thermal ``(1, 224, 224)``, IMU ``(6, 2000)``.
         """
         config = self.config
+        if media.modality is Modality.VIDEO:
+            square = partial(preprocessing.square, size=config.image_size)
+            frames = files.frames_of(media, self.video_clips * config.clip_frames, square)
+            return preprocessing.video_clips(frames, config.image_size, self.video_clips, config.clip_frames)
         array, rate = files.array_of(media)
         match media.modality:
             case Modality.IMAGE:
                 return preprocessing.picture(array, config.image_size)
-            case Modality.VIDEO:
-                return preprocessing.video_clips(array, config.image_size, self.video_clips, config.clip_frames)
             case Modality.AUDIO:
                 rate, size = int(rate or preprocessing.SAMPLE_RATE), (config.mel_bins, config.mel_frames)
                 return preprocessing.audio_clips(array, rate, self.audio_clips, 2.0, *size)

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from nextgpt_pl.media.audio import SAMPLE_RATE, fbank, resample
+from nextgpt_pl.media.timeline import spread
 
 VERSION = 1  # raise it when inputs are prepared differently, also in media/audio.py; see nextgpt_pl.features.keys
 
@@ -28,8 +29,13 @@ IMU_STEPS = 2000  # five seconds at 400 hertz
 
 def picture(array: np.ndarray, size: int) -> Tensor:
     """``(H, W, 3)`` uint8 to ``(3, size, size)``: short side resized (bicubic), centre crop, normalised."""
-    pixels = _centre(Image.fromarray(array), size)
+    pixels = square(array, size)
     return (torch.from_numpy(pixels).permute(2, 0, 1).float() / 255 - _PIXEL_MEAN) / _PIXEL_STD
+
+
+def square(array: np.ndarray, size: int) -> np.ndarray:
+    """``(H, W, 3)`` uint8 to ``(size, size, 3)``: short side resized (bicubic), centre crop."""
+    return _centre(Image.fromarray(array), size)
 
 
 def _centre(image: Image.Image, size: int) -> np.ndarray:
@@ -75,8 +81,7 @@ def video_clips(frames: np.ndarray, size: int, clips: int, clip_frames: int = 2)
 
     Frames are evenly spaced over the video.
     """
-    indices = np.linspace(0, len(frames) - 1, clips * clip_frames).round().astype(int)
-    images = torch.stack([picture(frames[i], size) for i in indices])
+    images = torch.stack([picture(frames[i], size) for i in spread(len(frames), clips * clip_frames)])
     return images.unflatten(0, (clips, clip_frames)).transpose(1, 2)
 
 

@@ -11,7 +11,7 @@ from nextgpt_pl.datamodules.rows import inside
 from nextgpt_pl.dialogue.template_tokens import check_text
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation.tasks import Item
-from nextgpt_pl.media.reading import array_of
+from nextgpt_pl.media.reading import check_readable
 from nextgpt_pl.modality import modality_of_file
 from nextgpt_pl.samples import Media
 
@@ -62,7 +62,7 @@ def fault(item: Item, root: Path | None, *, question: bool = True) -> str | None
     try:
         _check_texts(item)
         for medium in [*(shown(item) if question else ()), *reference(item, root)]:
-            array_of(medium)
+            check_readable(medium)
     except UserError as error:
         return str(error)
     return None

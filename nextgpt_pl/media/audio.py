@@ -13,6 +13,7 @@ SAMPLE_RATE = 16_000
 _FRAME, _SHIFT, _FFT = 400, 160, 512  # 25 ms windows every 10 ms
 _PREEMPHASIS, _LOWEST = 0.97, 20.0
 _SINC_ZEROS, _ROLLOFF = 6, 0.99
+_PHASES = 256  # whose weights are computed at once
 
 
 @lru_cache
@@ -44,17 +45,28 @@ def fbank(samples: Tensor, bins: int = 128) -> Tensor:
 
 
 def resample(samples: Tensor, rate: int, target: int = SAMPLE_RATE) -> Tensor:
-    """``(n,)`` samples at ``rate`` hertz to ``target``, by a Hann-windowed sinc of six zero crossings."""
+    """``(n,)`` samples at ``rate`` hertz to ``target``, by a Hann-windowed sinc of six zero crossings.
+
+    Memory is a few times that of the samples, also for rates without a common divisor.
+    """
     if rate == target:
         return samples
     common = math.gcd(rate, target)
     old, new = rate // common, target // common
     cutoff = min(old, new) * _ROLLOFF
     width = math.ceil(_SINC_ZEROS * old / cutoff)
-    offsets = torch.arange(-width, width + old, dtype=torch.float64) / old
-    t = (offsets - torch.arange(new, dtype=torch.float64).unsqueeze(1) / new) * cutoff
-    t = t.clamp(-_SINC_ZEROS, _SINC_ZEROS)
-    kernels = torch.special.sinc(t) * torch.cos(t * math.pi / _SINC_ZEROS / 2).square() * cutoff / old
-    padded = F.pad(samples, (width, width + old))
-    out = F.conv1d(padded[None, None], kernels.to(samples.dtype).unsqueeze(1), stride=old)
-    return out[0].T.flatten()[: math.ceil(new * len(samples) / old)]
+    length = math.ceil(new * len(samples) / old)
+    out = samples.new_empty(math.ceil(length / new), new)
+    padded = F.pad(samples, (width, width + 2 + old))
+    # output samples of one phase have the same weights, and their inputs are ``old`` samples apart
+    for start in range(0, min(new, length), _PHASES):
+        phases = torch.arange(start, min(start + _PHASES, new, length))
+        centres = phases * old // new
+        taps = centres.unsqueeze(1) + torch.arange(-width, width + 2)
+        t = (taps.double() / old - phases.double().unsqueeze(1) / new) * cutoff
+        t = t.clamp(-_SINC_ZEROS, _SINC_ZEROS)
+        weights = torch.special.sinc(t) * torch.cos(t * math.pi / _SINC_ZEROS / 2).square() * cutoff / old
+        for phase, centre, weight in zip(phases.tolist(), centres.tolist(), weights.to(samples.dtype), strict=True):
+            windows = padded[centre:].unfold(0, 2 * width + 2, old)[: len(out)]
+            torch.mv(windows, weight, out=out[: len(windows), phase])
+    return out.flatten()[:length]

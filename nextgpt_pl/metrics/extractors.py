@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 from typing import Any
 
@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nextgpt_pl.encoders.clip_clap import clap_input
+from nextgpt_pl.encoders.preprocessing import square
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media.audio import resample
-from nextgpt_pl.media.reading import array_of
+from nextgpt_pl.media.reading import array_of, frames_of
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media
 from nextgpt_pl.utils.paths import resolve
@@ -89,8 +90,16 @@ class PocketFeatures(Extractor):
         return self._captions([grammar.caption(scene, rng) for scene in scenes])
 
     def _media(self, media: Sequence[Media]) -> Tensor:
-        features = F.normalize(self._encoder.embed_media([array_of(m)[0] for m in media], media[0].modality), dim=1)
+        features = F.normalize(self._encoder.embed_media([*map(self._array, media)], media[0].modality), dim=1)
         return features @ self._classes.T * 20 if self.logits else features
+
+    def _array(self, medium: Media) -> np.ndarray:
+        if medium.modality is not Modality.VIDEO:
+            return array_of(medium)[0]
+        from nextgpt_pl.pocket.parts import VIDEO_CLIPS
+
+        config = self._encoder.model.config
+        return frames_of(medium, VIDEO_CLIPS * config.clip_frames, partial(square, size=config.image_size))
 
     def _captions(self, captions: Sequence[str]) -> Tensor:
         return F.normalize(self._encoder.embed_captions(captions), dim=1)
@@ -150,10 +159,10 @@ class ClipFeatures(_TwoTowers):
         model, processor = self._parts
         frames, lengths = [], []
         for medium in media:
-            array = array_of(medium)[0]
-            selected = [array]
             if medium.modality is Modality.VIDEO:
-                selected = list(array[np.linspace(0, len(array) - 1, min(self.frames, len(array))).round().astype(int)])
+                selected = list(frames_of(medium, self.frames, repeat=False))
+            else:
+                selected = [array_of(medium)[0]]
             frames += selected
             lengths.append(len(selected))
         pixels = processor(images=frames, return_tensors="pt").pixel_values.to(self.device)

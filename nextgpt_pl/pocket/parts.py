@@ -36,6 +36,7 @@ _CLASSES: dict[Modality, tuple[type[DiffusionDecoder], str, dict[str, Any]]] = {
         {"num_inference_steps": 20, "guidance_scale": 3.0, "audio_length_in_s": 2.0},
     ),
 }
+VIDEO_CLIPS = 4  # of a video in the joint embedding space
 #: file in a part's folder: its training settings and measured quality
 QUALITY = "quality.json"
 #: parts that the video decoder shares with the image decoder; stored once
@@ -92,7 +93,7 @@ class JointEncoder(nn.Module):
         if modality is Modality.IMAGE:
             inputs = [preprocessing.picture(a, config.image_size) for a in arrays]
         elif modality is Modality.VIDEO:
-            inputs = [preprocessing.video_clips(a, config.image_size, 4, config.clip_frames) for a in arrays]
+            inputs = [preprocessing.video_clips(a, config.image_size, VIDEO_CLIPS, config.clip_frames) for a in arrays]
         else:
             size = (config.mel_bins, config.mel_frames)
             inputs = [preprocessing.audio_clips(a, SAMPLE_RATE, 1, 2.0, *size) for a in arrays]

@@ -27,14 +27,6 @@ def test_video_frames_come_back(clip):
     assert np.abs(frames.mean(axis=(1, 2, 3)) - 20 * np.arange(10)).max() < 4
 
 
-def test_chosen_frames_equal_those_of_the_whole(clip):
-    whole, _ = media.load_video(clip)
-    some, _ = media.load_video(clip, frame_indices=[1, 4, 9])
-    assert np.array_equal(some, whole[[1, 4, 9]])
-    with pytest.raises(UserError, match="1 frames were read, 2 were wanted"):
-        media.load_video(clip, frame_indices=[4, 99])
-
-
 def test_audio_round_trip(tmp_path):
     wave = np.sin(np.arange(8000) / 10).astype(np.float32) / 2
     media_files.save_audio(wave, tmp_path / "a.wav", 16000)
