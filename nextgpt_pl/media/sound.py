@@ -1,8 +1,8 @@
 """Read audio files as mono samples.
 
 One rule mixes the channels of all containers: the weights of ITU-R BS.775 for a mono downmix (front left and right
-0.7071, centre 1, surround 0.5, no LFE), divided by their sum. The mix never clips, and stereo is averaged. Channels of
-unknown position are averaged too.
+0.7071, centre 1, surround 0.5, no LFE), divided by their sum. The mix never clips, and stereo is averaged. If a
+container does not store positions, six and eight channels are 5.1 and 7.1, and other numbers are averaged.
 """
 
 from __future__ import annotations
@@ -29,18 +29,24 @@ _WEIGHTS = {
     **dict.fromkeys(("LFE", "LFE2"), 0.0),
     "FC": 1.0,
 }
+_USUAL = {
+    6: ("FL", "FR", "FC", "LFE", "BL", "BR"),
+    8: ("FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR"),
+}
 
 
 def channel_weights(positions: Sequence[str]) -> np.ndarray:
     """Weights ``(channels,)`` of the mono mix, of sum 1.
 
     Args:
-        positions: FFmpeg's names of the loudspeakers, such as ``FL``; one that is unknown makes all weights equal.
+        positions: FFmpeg's names of the positions, such as ``FL``, or ``NONE`` where the container does not store them.
 
     >>> channel_weights(["FL", "FR"]).tolist()
     [0.5, 0.5]
 
     """
+    if set(positions) == {"NONE"}:
+        positions = _USUAL.get(len(positions), positions)
     weights = np.array([_WEIGHTS.get(name, np.nan) for name in positions])
     if not weights.sum() > 0:
         weights = np.ones(len(positions))

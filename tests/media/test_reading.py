@@ -174,3 +174,27 @@ def test_arrays_that_are_not_finite_are_refused_wherever_they_are_from(modality)
 def test_media_with_a_rate_are_not_written_without_one(tmp_path):
     with pytest.raises(ValueError, match="needs a rate"):
         media_files.save(np.zeros(9, np.float32), Modality.AUDIO, tmp_path / "a.wav")
+
+
+def test_an_array_that_promises_more_than_its_file_holds_is_refused(tmp_path):
+    for shape in ((10**6, 10**6), (10**9, 10**9)):
+        with (tmp_path / "a.npy").open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        with pytest.raises(UserError, match=r"a\.npy: not a readable \.npy file"):
+            media.load_array(tmp_path / "a.npy", Modality.DEPTH)
+    with (tmp_path / "a.npy").open("ab") as file:
+        file.truncate(file.tell() + 10**11)  # sparse
+    with (tmp_path / "a.npy").open("r+b") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (10**5, 10**5)}
+        np.lib.format.write_array_header_1_0(file, header)
+    with pytest.raises(UserError, match=r"a\.npy: an array of \(100000, 100000\), at most 64,000,000 values"):
+        media.load_array(tmp_path / "a.npy", Modality.DEPTH)
+
+
+@pytest.mark.parametrize("load", [media.load_image, media.load_video, media.load_audio])
+@pytest.mark.parametrize(("name", "reason"), [("a\0b.png", "null byte"), ("n" * 300 + ".png", "too long")])
+def test_names_that_no_file_can_have_are_refused(tmp_path, load, name, reason):
+    with pytest.raises(UserError, match=f"not the name of a file that can be read .*{reason}"):
+        load(tmp_path / name)
+    with pytest.raises(UserError, match="no such file; it is a folder"):
+        load(tmp_path)
