@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import PurePath
 
 
 class Modality(str, Enum):
@@ -56,16 +57,19 @@ class ModalitySpec:
         return [f"[{self.signal_prefix}{i}]" for i in range(self.num_signal_tokens if count is None else count)]
 
 
+_IMAGES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".heic", ".heif")
+_VIDEOS = (
+    *(".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".gif"),
+    *(".mpg", ".mpeg", ".flv", ".ts", ".wmv", ".3gp"),
+)
+_SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".opus", ".aac", ".aif", ".aiff", ".wma")
+
 MODALITIES: dict[Modality, ModalitySpec] = {
     spec.modality: spec
     for spec in (
-        ModalitySpec(
-            Modality.IMAGE, "IMG", 4, "<image>", (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"), ".png"
-        ),
-        ModalitySpec(
-            Modality.VIDEO, "VID", 24, "<video>", (".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".gif"), ".mp4"
-        ),
-        ModalitySpec(Modality.AUDIO, "AUD", 8, "<audio>", (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".opus"), ".wav"),
+        ModalitySpec(Modality.IMAGE, "IMG", 4, "<image>", _IMAGES, ".png"),
+        ModalitySpec(Modality.VIDEO, "VID", 24, "<video>", _VIDEOS, ".mp4"),
+        ModalitySpec(Modality.AUDIO, "AUD", 8, "<audio>", _SOUNDS, ".wav"),
         ModalitySpec(Modality.DEPTH, "", 0, "<depth>", (), ".npy"),
         ModalitySpec(Modality.THERMAL, "", 0, "<thermal>", (), ".npy"),
         ModalitySpec(Modality.IMU, "", 0, "<imu>", (), ".npy"),
@@ -90,16 +94,40 @@ def ids_behind(first: int, counts: Mapping[Modality, int]) -> dict[Modality, lis
     return ids
 
 
+def is_metadata(name: str) -> bool:
+    """Whether a file is one that macOS adds beside a medium, of the same extension (AppleDouble).
+
+    >>> is_metadata("photos/._cat.jpg"), is_metadata("__MACOSX/cat.jpg"), is_metadata("photos/cat.jpg")
+    (True, True, False)
+
+    """
+    parts = PurePath(name).parts
+    return "__MACOSX" in parts or (bool(parts) and parts[-1].startswith("._"))
+
+
+def has_media_ending(name: str) -> bool:
+    """Whether a file is a medium by its extension; not if it is metadata of one.
+
+    >>> has_media_ending("clip.MP4"), has_media_ending("._clip.mp4")
+    (True, False)
+
+    """
+    endings = tuple(suffix for spec in MODALITIES.values() for suffix in spec.suffixes)
+    return name.lower().endswith(endings) and not is_metadata(name)
+
+
 def modality_of_file(name: str) -> Modality:
     """The modality of a file, by its extension.
 
     Raises:
-        ValueError: no modality has that extension.
+        ValueError: no modality has that extension, or the file is metadata of a medium.
 
     >>> str(modality_of_file("clip.MP4"))
     'video'
 
     """
+    if is_metadata(name):
+        raise ValueError(f"{name!r}: not a medium, but metadata that macOS adds beside it")
     lowered = name.lower()
     for spec in MODALITIES.values():
         if lowered.endswith(spec.suffixes):

@@ -10,7 +10,7 @@ from typing import Any
 from nextgpt_pl.datamodules.rows import RowReport, inside, json_lines, take
 from nextgpt_pl.datamodules.sources import FileSource, JSONSource, OnError, Shapes, Source, Split
 from nextgpt_pl.errors import UserError, at_least
-from nextgpt_pl.modality import GENERATED, MODALITIES, Modality, modality_of_file
+from nextgpt_pl.modality import GENERATED, MODALITIES, Modality, has_media_ending, modality_of_file
 from nextgpt_pl.pocket.world import items
 from nextgpt_pl.pocket.world import scenes as world
 from nextgpt_pl.samples import CaptionedPair
@@ -140,8 +140,7 @@ class CaptionFolder(FileSource):
     def rows(self, file: Path) -> Iterator[Any]:
         """Lines of the manifest, or media files with their side files."""
         if not self.manifest:
-            endings = tuple(suffix for spec in MODALITIES.values() for suffix in spec.suffixes)
-            for medium in sorted(p for p in file.rglob("*") if p.name.lower().endswith(endings)):
+            for medium in sorted(p for p in file.rglob("*") if has_media_ending(str(p.relative_to(file)))):
                 side = medium.with_suffix(".txt")
                 caption = side.read_text(encoding="utf-8").strip() if side.is_file() else None
                 name = str(medium.relative_to(self.root))

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from nextgpt_pl.errors import UserError, nearest
+from nextgpt_pl.media.files import is_file
 from nextgpt_pl.media.reading import as_array
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Dialogue, Media, MediaPart, Message, Part, ReplyPart, TextPart
@@ -69,8 +70,8 @@ def _part(part: Any, where: str) -> Part:
     if isinstance(source, Media):
         return MediaPart(modality, source, caption=caption)
     if isinstance(source, (str, Path)):
-        if not Path(source).is_file():
-            raise UserError(f"{where}: no such file: {source}")
+        if not is_file(source):
+            raise UserError(f"{where}: no such file: {_printable(source)}")
         return MediaPart(modality, Media(modality, Path(source)), caption=caption)
     rate = part.get("rate")
     if isinstance(source, tuple) and len(source) == 2 and modality in (Modality.AUDIO, Modality.VIDEO):
@@ -82,6 +83,11 @@ def _part(part: Any, where: str) -> Part:
     sample_rate = int(rate) if rate and modality is Modality.AUDIO else None
     fps = float(rate) if rate and modality is Modality.VIDEO else None
     return MediaPart(modality, Media(modality, _ArraySource(array), sample_rate, fps), caption=caption)
+
+
+def _printable(path: str | Path) -> str:
+    """A path for a message: escaped, and shortened if no file can have such a name."""
+    return repr(str(path))[1:-1][:300]
 
 
 def _check_rate(rate: Any, where: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from nextgpt_pl.dialogue.context import dropped_note
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.media.files import is_file
 from nextgpt_pl.media.writing import save
 from nextgpt_pl.modality import MODALITIES, Modality, modality_of_file
 from nextgpt_pl.pipeline import AnyToAny
@@ -114,7 +115,7 @@ def _medium(word: str) -> dict[str, str] | None:
     except ValueError:
         return None
     path = Path(name).expanduser()
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"no such file: {name}")
     return {"type": modality.value, modality.value: str(path)}
 

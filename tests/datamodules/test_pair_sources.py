@@ -122,6 +122,12 @@ def test_caption_folder_by_side_files_and_by_manifest(folder):
         CaptionFolder(images).read("train", {})
     pairs = CaptionFolder(images, on_error="skip", val_fraction=0).read("train", {})
     assert [p.caption for p in pairs] == ["a picture 0", "a picture 1"]
+    (images / "._0.png").write_bytes(b"AppleDouble")
+    (images / "__MACOSX").mkdir()
+    (images / "__MACOSX" / "0.png").write_bytes(b"AppleDouble")
+    source = CaptionFolder(images, on_error="skip", val_fraction=0)
+    assert len(source.read("train", {})) == 2
+    assert source.report.message().startswith("used 2 of 3 rows")
     (images / "all.jsonl").write_text('{"file_name": "0.png", "text": "zero"}\n{"file": "../x.png", "caption": "y"}\n')
     with pytest.raises(UserError, match=r"row 1: .* leaves its folder"):
         CaptionFolder(images, manifest="all.jsonl").read("train", {})

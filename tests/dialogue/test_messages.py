@@ -19,6 +19,8 @@ def _ask(text, *media):
         ([{"role": "assistant", "content": "x"}], "must end with one of the user"),
         (_ask("x", {"type": "imag", "imag": 1}), "part 0: type='imag'.*did you mean 'image'"),
         (_ask("x", {"type": "image", "image": "no.png"}), "no such file: no.png"),
+        (_ask("x", {"type": "image", "image": "a\0.png"}), r"no such file: a\\x00.png"),
+        (_ask("x", {"type": "image", "image": "n" * 400 + ".png"}), "no such file: nnn"),
         (_ask("x", {"type": "image"}), "no 'image' in it"),
     ],
 )

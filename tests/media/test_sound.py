@@ -1,16 +1,14 @@
 import struct
 
-import av
 import numpy as np
 import pytest
 import soundfile
 import torch
+from sound_files import write_sound
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media import sound
 from nextgpt_pl.media.audio import resample
-
-SIX = ["FL", "FR", "FC", "LFE", "BL", "BR"]
 
 
 def _six_channels(count=4000):
@@ -18,21 +16,11 @@ def _six_channels(count=4000):
     return (rng.uniform(-0.9, 0.9, (count, 6)) * 32767).round().astype(np.int16)
 
 
-def _write_by_ffmpeg(path, samples, layout="5.1", codec="pcm_s16le"):
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=16_000, layout=layout)
-        frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout=layout)
-        frame.sample_rate = 16_000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
-
-
 @pytest.mark.parametrize("name", ["a.wav", "a.mkv", "a.flac"])
 def test_surround_is_mixed_by_one_rule_in_all_containers(tmp_path, name):
     samples = _six_channels()
     codec = "flac" if name == "a.flac" else "pcm_s16le"
-    read, rate = sound.load_audio(_write_by_ffmpeg(tmp_path / name, samples, codec=codec))
+    read, rate = sound.load_audio(write_sound(tmp_path / name, samples, "5.1", codec))
     assert rate == 16_000
     weights = np.array([0.5**0.5, 0.5**0.5, 1, 0, 0.5, 0.5])
     assert np.abs(read - samples / 32768 @ (weights / weights.sum())).max() < 1e-6
@@ -41,7 +29,7 @@ def test_surround_is_mixed_by_one_rule_in_all_containers(tmp_path, name):
 @pytest.mark.parametrize("name", ["a.wav", "a.mkv"])
 def test_stereo_is_the_mean_of_its_channels(tmp_path, name):
     samples = np.ascontiguousarray(_six_channels()[:, :2])
-    read, _ = sound.load_audio(_write_by_ffmpeg(tmp_path / name, samples, "stereo"))
+    read, _ = sound.load_audio(write_sound(tmp_path / name, samples, "stereo"))
     assert np.abs(read - samples.mean(1) / 32768).max() < 1e-6
 
 
@@ -73,7 +61,7 @@ def test_impossible_sample_rates_are_refused(tmp_path, rate):
 
 
 def test_long_surround_is_refused(tmp_path):
-    path = _write_by_ffmpeg(tmp_path / "a.mkv", _six_channels(20_000))
+    path = write_sound(tmp_path / "a.mkv", _six_channels(20_000), "5.1")
     with pytest.raises(UserError, match="longer than 1 seconds"):
         sound.load_audio(path, max_seconds=1)
 

@@ -79,7 +79,7 @@ def test_check_and_training_skip_the_same_rows_and_a_second_check_opens_nothing(
     assert sum(".png: " in row["reason"] for row in listed) == 6
     assert sum("data.max_length is 512" in row["reason"] for row in listed) == 1
 
-    monkeypatch.setattr("nextgpt_pl.datamodules.checked_media.array_of", lambda medium: pytest.fail(str(medium)))
+    monkeypatch.setattr("nextgpt_pl.datamodules.checked_media.check_readable", lambda medium: pytest.fail(str(medium)))
     assert main([*command, "--workers", "0"]) == 0
     assert "0 files opened, 50 already checked: 1 rows broken, 10 items" in capsys.readouterr().out
 

@@ -41,6 +41,8 @@ def test_words_that_name_media_files_become_media(tmp_path):
     assert talking.content_of("what's that?") == [{"type": "text", "text": "what's that?"}]
     with pytest.raises(UserError, match=r"no such file: no\.wav"):
         talking.content_of("play no.wav")
+    with pytest.raises(UserError, match=r"no such file: nnn"):
+        talking.content_of("n" * 300 + ".aac")
 
 
 def test_a_chat_keeps_its_turns_and_saves_media(model, tmp_path, monkeypatch, capsys):
