@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ from typing import Any
 import numpy as np
 
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.media.files import existing
 from nextgpt_pl.samples import Media
 
 KEY_BYTES = 20
 _FILES = 2**18  # maximum number of files whose hashes are remembered, about 100 MB
+_BLOCKS, _BLOCK = 16, 2**16  # of a large medium that are hashed, and their bytes
+_SAMPLED = _BLOCKS * _BLOCK
 
 
 def digest(*parts: bytes | str) -> bytes:
@@ -37,13 +41,52 @@ def fingerprint(description: dict[str, Any]) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Hash of a file's bytes; cached until its size or mtime changes."""
-    status = path.stat()
-    return _file_sha256(str(path.resolve()), status.st_size, status.st_mtime_ns)
+    """Hash of all of a file's bytes; cached until the file changes."""
+    return _file_sha256(_FileState.of(path))
+
+
+def content_sha256(path: Path) -> str:
+    """Hash of a medium's size and content; cached until the file changes.
+
+    Files of at most ``_SAMPLED`` bytes are hashed whole. Of larger ones, evenly spaced blocks are hashed, the first and
+    the last included, so that a feature is found without reading the whole file. The hash is the same on all machines,
+    since neither name nor mtime is part of it. The price: large files of the same size that differ only between the
+    blocks have the same hash.
+    """
+    return _content_sha256(_FileState.of(path))
+
+
+@dataclass(frozen=True)
+class _FileState:
+    """What changes when a file is written or replaced; valid on one machine only."""
+
+    path: str
+    size: int
+    changed: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: Path) -> _FileState:
+        status = path.stat()
+        return cls(str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 @lru_cache(_FILES)
-def _file_sha256(path: str, _size: int, _changed: int) -> str:
+def _content_sha256(state: _FileState) -> str:
+    sha256 = hashlib.sha256(str(state.size).encode())
+    with Path(state.path).open("rb") as file:
+        if state.size <= _SAMPLED:
+            sha256.update(file.read())
+        else:
+            for block in range(_BLOCKS):
+                file.seek((state.size - _BLOCK) * block // (_BLOCKS - 1))
+                sha256.update(file.read(_BLOCK))
+    return sha256.hexdigest()
+
+
+@lru_cache(_FILES)
+def _file_sha256(state: _FileState) -> str:
+    path = state.path
     with Path(path).open("rb") as file:
         return (
             hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _hash_blocks(file)
@@ -66,8 +109,8 @@ def folder_sha256(folder: Path, patterns: Iterable[str] = ("*.safetensors", "*.b
 def media_key(media: Media) -> bytes:
     """The key of a medium's content.
 
-    Hash of a file's bytes. A medium that is rendered on demand is identified by its source's ``content_key()``, or
-    rendered and hashed if there is none.
+    Hash of a file's content, see :func:`content_sha256`. A medium that is rendered on demand is identified by its
+    source's ``content_key()``, or rendered and hashed if there is none.
 
     Raises:
         UserError: the file is missing or cannot be read.
@@ -76,14 +119,14 @@ def media_key(media: Media) -> bytes:
     rates = f"{media.modality}:{media.sample_rate}:{media.fps}"
     if isinstance(media.source, Path):
         try:
-            return digest("file", file_sha256(media.source), rates)
+            return digest("content", content_sha256(existing(media.source)), rates)
         except OSError as error:
             raise UserError(f"{media.source}: cannot be read ({error.strerror})") from error
     return _source_key(media.source, rates)
 
 
 def media_name(media: Media) -> bytes:
-    """A key that is valid in this process only: like :func:`media_key`, but of a file's path, size and mtime.
+    """A key that is valid in this process only: like :func:`media_key`, but of a file's path, size, mtime and inode.
 
     The key holds no reference to the medium.
     """
@@ -91,10 +134,10 @@ def media_name(media: Media) -> bytes:
     if not isinstance(media.source, Path):
         return _source_key(media.source, rates)
     try:
-        status = media.source.stat()
-    except OSError:  # the reader of the file reports the error
+        state = _FileState.of(media.source)
+    except (OSError, ValueError):  # the reader of the file reports the error
         return digest("path", str(media.source), rates)
-    return digest("path", str(media.source), f"{status.st_size}:{status.st_mtime_ns}", rates)
+    return digest("path", state.path, f"{state.size}:{state.changed}:{state.inode}", rates)
 
 
 def _source_key(source: Callable[[], np.ndarray], rates: str) -> bytes:
