@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nextgpt_pl.encoders.clip_clap import clap_input
-from nextgpt_pl.encoders.preprocessing import square
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media.audio import resample
 from nextgpt_pl.media.reading import array_of, frames_of
@@ -90,16 +89,8 @@ class PocketFeatures(Extractor):
         return self._captions([grammar.caption(scene, rng) for scene in scenes])
 
     def _media(self, media: Sequence[Media]) -> Tensor:
-        features = F.normalize(self._encoder.embed_media([*map(self._array, media)], media[0].modality), dim=1)
+        features = F.normalize(self._encoder.embed_media([*map(self._encoder.read, media)], media[0].modality), dim=1)
         return features @ self._classes.T * 20 if self.logits else features
-
-    def _array(self, medium: Media) -> np.ndarray:
-        if medium.modality is not Modality.VIDEO:
-            return array_of(medium)[0]
-        from nextgpt_pl.pocket.parts import VIDEO_CLIPS
-
-        config = self._encoder.model.config
-        return frames_of(medium, VIDEO_CLIPS * config.clip_frames, partial(square, size=config.image_size))
 
     def _captions(self, captions: Sequence[str]) -> Tensor:
         return F.normalize(self._encoder.embed_captions(captions), dim=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from nextgpt_pl.decoders import AudioLDMDecoder, DiffusionDecoder
 from nextgpt_pl.encoders import preprocessing
 from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel
 from nextgpt_pl.encoders.imagebind_encoder import TOWER
+from nextgpt_pl.media.reading import array_of, frames_of
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.mel import compressed_mel
 from nextgpt_pl.pocket.world.scenes import SAMPLE_RATE, VIDEO_FPS
+from nextgpt_pl.samples import Media
 from nextgpt_pl.utils.paths import pocket_weights
 
 # the decoders of a folder of pocket weights; experiments/models/pocket.yaml has the same settings
@@ -86,6 +89,15 @@ class JointEncoder(nn.Module):
         """Unit embeddings ``(N, D)``."""
         ids = self.tokenizer(list(captions), padding="max_length", truncation=True, return_tensors="pt").input_ids
         return self.model("text", ids.to(self.device), scale=False)
+
+    def read(self, medium: Media) -> np.ndarray:
+        """A medium as array; of a video, the frames that :meth:`embed_media` needs."""
+        if medium.modality is not Modality.VIDEO:
+            return array_of(medium)[0]
+        config = self.model.config
+        return frames_of(
+            medium, VIDEO_CLIPS * config.clip_frames, partial(preprocessing.square, size=config.image_size)
+        )
 
     def embed_media(self, arrays: Sequence[np.ndarray], modality: Modality) -> Tensor:
         """Unit embeddings ``(N, D)`` of media of the pocket world; videos as four clips of two neighbouring frames."""
