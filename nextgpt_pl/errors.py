@@ -12,6 +12,19 @@ class UserError(ValueError):
     """Invalid configuration, file or argument; the message names it and says what is expected."""
 
 
+class MissingFileError(UserError):
+    """A file that a row names does not exist.
+
+    Attributes:
+        path: where it was expected.
+
+    """
+
+    def __init__(self, message: str, path: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
 def at_least(least: float, **values: float | None) -> None:
     """Refuse numbers that are smaller than ``least`` or not finite; ``None`` is accepted.
 

@@ -16,13 +16,27 @@ Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "val"]
 
 
+class StoredMedia(ABC):
+    """A media file inside another file, such as a member of a tar shard."""
+
+    @abstractmethod
+    def read(self) -> bytes:
+        """The bytes of the media file.
+
+        Raises:
+            UserError: they cannot be read.
+
+        """
+
+
 @dataclass(frozen=True)
 class Media:
     """One medium, read on demand.
 
     Attributes:
         modality: modality of the medium.
-        source: a file, or a function that returns the array (the pocket world renders on demand).
+        source: a file, one inside another file, or a function that returns the array (the pocket world renders on
+            demand).
             Arrays are: image ``(H, W, 3)`` uint8; video ``(T, H, W, 3)`` uint8; audio ``(samples,)`` float32; depth
             ``(H, W)`` float32, a disparity in metres; thermal ``(H, W)`` float32 from 0 to 1; IMU ``(6, n)`` float32,
             the accelerometer's and the gyroscope's three axes over five seconds.
@@ -32,7 +46,7 @@ class Media:
     """
 
     modality: Modality
-    source: Path | Callable[[], np.ndarray]
+    source: Path | StoredMedia | Callable[[], np.ndarray]
     sample_rate: int | None = None
     fps: float | None = None
 
@@ -109,16 +123,8 @@ class ItemSource(ABC):
     """Reads items from files, or generates them."""
 
     @abstractmethod
-    def read(
-        self, split: Split, embedding_shapes: dict[Modality, tuple[int, ...]]
-    ) -> Sequence[CaptionedPair | Dialogue]:
-        """The items of a split; media are not read.
-
-        Args:
-            split: ``train`` or ``val``.
-            embedding_shapes: expected shapes of precomputed caption embeddings, per modality.
-
-        """
+    def read(self, split: Split) -> Sequence[CaptionedPair | Dialogue]:
+        """The items of a split, ``train`` or ``val``; media are not read."""
 
 
 @dataclass(frozen=True)

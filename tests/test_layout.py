@@ -16,7 +16,7 @@ LAYERS = [
     *("errors", "modality", "published", "utils", "samples", "batches", "config"),
     *("media", "features", "losses"),
     *("pocket/world", "pocket/judges"),
-    *("dialogue", "encoders", "projections", "llm", "decoders"),
+    *("dialogue", "readers", "encoders", "projections", "llm", "decoders"),
     *("pocket", "metrics"),
     *("model_arguments", "model", "adapter", "saved_network", "generation", "pipeline"),
     *("datamodules", "training", "stages", "reports", "evaluation"),

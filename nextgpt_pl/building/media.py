@@ -136,7 +136,7 @@ class Retrieve(MediaSource):
 
     def _index(self, modality: Modality) -> tuple[list[CaptionedPair], Tensor]:
         if modality not in self._indexes:
-            pairs = [pair for source in self.sources for pair in source.read("train", {})]
+            pairs = [pair for source in self.sources for pair in source.read("train")]
             items = [p for p in pairs if isinstance(p, CaptionedPair) and p.modality is modality and p.media]
             if not items:
                 raise UserError(f"media.{modality}: the sources of Retrieve have no {modality} with a caption")

@@ -1,6 +1,7 @@
 """Data: sources of captioned pairs and dialogues, and the LightningDataModules over them."""
 
 from nextgpt_pl.datamodules.captioned_pairs import CaptionedPairs
+from nextgpt_pl.datamodules.data_files import DataFiles
 from nextgpt_pl.datamodules.dialogue_sources import Alpaca, LLaVA, OfficialDialogues, PocketDialogues, VideoChat
 from nextgpt_pl.datamodules.dialogues import Dialogues
 from nextgpt_pl.datamodules.pair_sources import CaptionFolder, OfficialJSON, PocketWorld
@@ -10,6 +11,7 @@ __all__ = [
     "Alpaca",
     "CaptionFolder",
     "CaptionedPairs",
+    "DataFiles",
     "Dialogues",
     "LLaVA",
     "OfficialDialogues",

@@ -5,18 +5,20 @@ from __future__ import annotations
 import copy
 import math
 from abc import abstractmethod
-from collections import Counter
+from bisect import bisect_right
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, overload
 
+import numpy as np
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import ConcatDataset
 
 from nextgpt_pl.batches import Batch, Rendered
 from nextgpt_pl.datamodules.collate import Collator
+from nextgpt_pl.datamodules.kinds import KINDS, Groups, Kind, kind_codes
 from nextgpt_pl.datamodules.row_notes import RowNotes, listed
-from nextgpt_pl.datamodules.samplers import MixedSampler, ResumableLoader, RowLoader
+from nextgpt_pl.datamodules.samplers import InOrder, MixedSampler, ResumableLoader, RowLoader
 from nextgpt_pl.datamodules.sources import Item, OnError, Source, Split
 from nextgpt_pl.datamodules.usable import RowMaker, UsableRow, UsableRows
 from nextgpt_pl.dialogue.conversation import Conversation
@@ -62,15 +64,15 @@ class ItemData(LightningDataModule):
         self._start_empty()
 
     def _start_empty(self) -> None:
-        self._items: dict[str, list[Item]] = {}
-        self._origins: dict[str, list[str]] = {}
+        self._items: dict[str, Concatenated[Item]] = {}
+        self._groups: dict[str, Groups] = {}
         self._starts: dict[str, list[tuple[int, OnError]]] = {}  # per source: index of its first item, and its policy
         self._rows: dict[str, dict[str, int]] = {}  # per split that was read: used and skipped rows
         self._notes = RowNotes()
 
     @abstractmethod
-    def group(self, item: Item, origin: str) -> Hashable:
-        """The group of an item, which :meth:`shares` weights; ``origin`` is the name of its source."""
+    def group(self, kind: Kind, origin: str) -> Hashable:
+        """The group of a kind of item, which :meth:`shares` weights; ``origin`` is the name of its source."""
 
     @abstractmethod
     def shares(self, groups: Sequence[Hashable]) -> Mapping[Any, float] | None:
@@ -133,30 +135,34 @@ class ItemData(LightningDataModule):
 
         """
         if split not in self._items:
-            shapes = dict(self.conversation().embedding_shapes)
-            items: list[Item] = []
-            origins: list[str] = []
-            starts: list[tuple[int, OnError]] = []
-            for source in self.sources:
-                source_items = source.read(split, shapes)
-                starts.append((len(items), source.on_error))
-                items += source_items
-                origins += [source.name] * len(source_items)
-            if not items:
+            sources = [source.read(split) for source in self.sources]
+            items = Concatenated(sources)
+            if not len(items):
                 raise UserError(_no_items(split, self.sources))
-            self._items[split], self._origins[split], self._starts[split] = items, origins, starts
+            self._items[split], self._groups[split] = items, self._grouped(sources)
+            policies = (source.on_error for source in self.sources)
+            self._starts[split] = list(zip(items.starts, policies, strict=True))
             reports = [source.report for source in self.sources]
             used, skipped = (sum(report.split_counts[i] for report in reports) for i in (0, 1))
             self._rows[split] = {"used": used, "skipped": skipped}
             for report in reports:
                 rank_zero_info(f"{split}: {report.message()}")
-            counts = Counter(str(g) for g in self._groups(split))
-            rank_zero_info(f"{split}: {', '.join(f'{n} {group}' for group, n in sorted(counts.items()))}")
+            counts = sorted((str(name), n) for name, n in self._groups[split].sizes().items())
+            rank_zero_info(f"{split}: {', '.join(f'{n} {name}' for name, n in counts)}")
         return self._items[split]
 
-    def _groups(self, split: Split) -> list[Hashable]:
-        pairs = zip(self._items[split], self._origins[split], strict=True)
-        return [self.group(item, origin) for item, origin in pairs]
+    def _grouped(self, sources: Sequence[Sequence[Item]]) -> Groups:
+        """The group of each item of all sources; groups in the order of their first items."""
+        names: dict[Hashable, int] = {}
+        codes = []
+        for items, source in zip(sources, self.sources, strict=True):
+            kinds = kind_codes(items)
+            present, first = np.unique(kinds, return_index=True)
+            of_kind = np.zeros(len(KINDS), np.int32)
+            for kind in present[np.argsort(first)].tolist():
+                of_kind[kind] = names.setdefault(self.group(KINDS[kind], source.name), len(names))
+            codes.append(of_kind[kinds])
+        return Groups(np.concatenate(codes), tuple(names))
 
     def rows_used(self) -> dict[str, int]:
         """Number of used, skipped and shortened rows per split that was read, over all sources; the stage logs them.
@@ -187,8 +193,11 @@ class ItemData(LightningDataModule):
         """A dataset of the rows of a split."""
         self.check_length(self.conversation().context_length)
         items = self.items(split)
-        make = RowMaker(self.conversation(), self.max_length, self.media_reader())
-        return UsableRows(items, self._groups(split), self._starts[split], make, split)
+        conversation = self.conversation()
+        make = RowMaker(conversation, self.max_length, self.media_reader(), conversation.embedding_shapes)
+        rows = UsableRows(items, self._groups[split], self._starts[split], make, split)
+        rows.check_embeddings()
+        return rows
 
     def _loader_arguments(self) -> dict[str, Any]:
         return {
@@ -206,17 +215,19 @@ class ItemData(LightningDataModule):
         """Shuffled, sharded over ranks, resumable within an epoch."""
         rows = self.rows("train")
         rank, world_size = self._rank_and_world_size()
-        sampler = MixedSampler(rows.groups, self.batch_size, self.shares(rows.groups), self.seed, rank, world_size)
+        sampler = MixedSampler(
+            rows.groups, self.batch_size, self.shares(list(rows.groups.sizes())), self.seed, rank, world_size
+        )
         return ResumableLoader(rows, batch_sampler=sampler, **self._loader_arguments())
 
     def val_dataloader(self) -> RowLoader:
         """In order, sharded over ranks; some items repeat if the number of ranks does not divide their number."""
         rows = self.rows("val")
         # interleaved, so that a run limited to a few validation batches still sees every group
-        order = interleaved(range(len(rows)), rows.groups)
+        order = interleaved(rows.groups)
         rank, world_size = self._rank_and_world_size()
-        order = [order[(rank + world_size * i) % len(order)] for i in range(math.ceil(len(order) / world_size))]
-        return RowLoader(rows, batch_size=self.val_batch_size, sampler=order, **self._loader_arguments())
+        mine = order[(rank + world_size * np.arange(math.ceil(len(order) / world_size))) % len(order)]
+        return RowLoader(rows, batch_size=self.val_batch_size, sampler=InOrder(mine), **self._loader_arguments())
 
     def every_item(self, rank: int, world_size: int) -> RowLoader:
         """The training and validation items of one rank, in order; used to fill a feature cache."""
@@ -241,10 +252,41 @@ def not_negative(key: str, weights: Mapping[str, float]) -> None:
             raise UserError(f"data.{key}.{name}={weight}: expected a finite number, at least 0")
 
 
-def interleaved(items: Sequence[T], groups: Sequence[Hashable]) -> list[T]:
-    """One item of each group in turn, in the order in which groups occur."""
-    by_group: dict[Hashable, list[T]] = {}
-    for item, group in zip(items, groups, strict=True):
-        by_group.setdefault(group, []).append(item)
-    longest = max(len(members) for members in by_group.values())
-    return [members[i] for i in range(longest) for members in by_group.values() if i < len(members)]
+def interleaved(groups: Groups) -> np.ndarray:
+    """Positions of all items, ``(n,)`` int64: one of each group in turn, in the order in which groups occur."""
+    by_group = np.argsort(groups.codes, kind="stable")
+    sizes = np.bincount(groups.codes, minlength=len(groups.names))
+    turn = np.empty(len(groups), np.int64)
+    turn[by_group] = np.arange(len(groups)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.lexsort((groups.codes, turn))
+
+
+class Concatenated(Sequence[T]):
+    """The items of several sequences, one after the other.
+
+    Attributes:
+        starts: position of the first item of each sequence.
+
+    """
+
+    def __init__(self, parts: Sequence[Sequence[T]]) -> None:
+        self._parts = list(parts)
+        ends = np.cumsum([len(part) for part in parts]).tolist()
+        self.starts = [0, *ends[:-1]]
+        self._length = ends[-1] if ends else 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        """One item, or the items of a slice."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not 0 <= index < self._length:
+            raise IndexError(index)
+        part = bisect_right(self.starts, index) - 1
+        return self._parts[part][index - self.starts[part]]

@@ -6,10 +6,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from nextgpt_pl.datamodules.base import ItemData, not_negative
-from nextgpt_pl.datamodules.sources import Item, Source
+from nextgpt_pl.datamodules.kinds import Kind
+from nextgpt_pl.datamodules.sources import Source
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.samples import CaptionedPair
 
 
 class CaptionedPairs(ItemData):
@@ -35,16 +35,16 @@ class CaptionedPairs(ItemData):
         super().__init__(sources, batch_size, val_batch_size, max_length, num_workers, seed)
         self.weights = by_modality(weights) if weights else None
 
-    def group(self, item: Item, origin: str) -> Hashable:
-        """The item's modality.
+    def group(self, kind: Kind, origin: str) -> Hashable:
+        """The kind's modality.
 
         Raises:
-            UserError: the item is not a pair.
+            UserError: the items are no pairs.
 
         """
-        if not isinstance(item, CaptionedPair):
+        if not kind.pair:
             raise UserError(f"data.sources: {origin!r} gives dialogues; these are for nextgpt_pl.datamodules.Dialogues")
-        return item.modality
+        return Modality(kind.medium)
 
     def shares(self, groups: Sequence[Hashable]) -> Mapping[Any, float] | None:
         """The configured weights.

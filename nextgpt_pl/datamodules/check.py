@@ -12,7 +12,6 @@ from tqdm import tqdm
 
 from nextgpt_pl.batches import Rendered
 from nextgpt_pl.datamodules.checked_media import CheckedMedia, OpenedFile
-from nextgpt_pl.datamodules.rows import load_embedding
 from nextgpt_pl.datamodules.sources import Item
 from nextgpt_pl.datamodules.usable import RowMaker
 from nextgpt_pl.errors import UserError
@@ -70,17 +69,14 @@ class ItemCheck:
             files=tuple(map(checked.open, read)),
             unread=tuple(checked.open(m) for m in media if m not in read),
         )
-        return replace(result, fault=_first_fault(item.key, row, result.files))
+        return replace(result, fault=self._first_fault(item.key, row, result.files))
 
-
-def _first_fault(key: str, row: Rendered, files: Sequence[OpenedFile]) -> str | None:
-    try:
-        for span in row.spans:
-            if span.caption_embedding is not None:
-                load_embedding(span.caption_embedding)
-    except UserError as error:
-        return f"{key}: {error}"
-    return next((f"{key}: {file.fault}" for file in files if file.fault), None)
+    def _first_fault(self, key: str, row: Rendered, files: Sequence[OpenedFile]) -> str | None:
+        try:
+            self.make.with_embeddings(row)
+        except UserError as error:
+            return f"{key}: {error}"
+        return next((f"{key}: {file.fault}" for file in files if file.fault), None)
 
 
 def files_of(item: Item) -> list[Media]:
@@ -105,7 +101,11 @@ class _Checks(Dataset[Checked]):
     def __getitem__(self, index: int) -> Checked:
         if self._checked is None:  # opened in the worker, since a connection must not be used after a fork
             self._checked = CheckedMedia(self.file)
-        return self.check(self.items[index], self._checked)
+        try:
+            item = self.items[index]
+        except UserError as error:  # a file has vanished since the rows were indexed
+            return Checked(str(error).partition(": ")[0], str(error))
+        return self.check(item, self._checked)
 
 
 def check_all(

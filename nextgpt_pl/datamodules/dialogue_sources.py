@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nextgpt_pl.datamodules.rows import RowReport, take
-from nextgpt_pl.datamodules.sources import JSONSource, OnError, Shapes, Source, Split
-from nextgpt_pl.datamodules.turns import in_order, placeholders, role_of, text_of, turns_of, with_placeholder
-from nextgpt_pl.dialogue.conversation import parts_of
+from nextgpt_pl.datamodules.data_files import DataFiles
+from nextgpt_pl.datamodules.rows import RowReport
+from nextgpt_pl.datamodules.sources import OnError, Source, Split
 from nextgpt_pl.errors import UserError, at_least, nearest
-from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.pocket.world import dialogues
-from nextgpt_pl.samples import Dialogue, MediaPart, Message, Part, TextPart
+from nextgpt_pl.samples import Dialogue
 
 
 class PocketDialogues(Source):
@@ -47,7 +45,7 @@ class PocketDialogues(Source):
         self.routes, self.seed, self.name = tuple(routes or dialogues.ROUTES), seed, name
         self.times = dict(times or {})
 
-    def read(self, split: Split, embedding_shapes: Shapes) -> Sequence[Dialogue]:
+    def read(self, split: Split) -> Sequence[Dialogue]:
         """All dialogues of the split, one route after the other."""
         side: Any = "train" if split == "train" else "heldout"
         times = self.times if split == "train" else {}
@@ -56,19 +54,16 @@ class PocketDialogues(Source):
         return [dialogues.dialogue(route, side, i, self.seed) for route, size in sizes.items() for i in range(size)]
 
 
-class OfficialDialogues(JSONSource):
-    """The official instruction data (T+X to T, T to T+X, MosIT), and LLaVA's, whose ``image`` is an ``input_image``.
-
-    A row has ``conversations`` of turns from ``human`` and ``gpt``, with ``<image>``, ``<video>`` and ``<audio>`` where
-    media occur. The human's media are taken from ``input_X`` in order, the assistant's from ``output_X`` with
-    ``X_captions`` and ``X_caption_embeddings``; each is one value or a list. A single input medium without a
-    placeholder is put before the first question, a single output medium after the last answer.
+class _Dialogues(DataFiles):
+    """Data files of one layout.
 
     Args:
-        root, files, media, embeddings, need_media, on_error, val_fraction: see :class:`JSONSource`.
-        name: name of the data set, for its weight; by default the first file.
+        root, files, media, embeddings, need_media, on_error, val_fraction: see :class:`DataFiles`.
+        name: name of the data set, for its weight.
 
     """
+
+    layout_name: str
 
     def __init__(
         self,
@@ -81,56 +76,29 @@ class OfficialDialogues(JSONSource):
         val_fraction: float = 0.0,
         name: str | None = None,
     ) -> None:
-        super().__init__(root, files, media, embeddings, need_media, on_error, val_fraction)
-        self.name = name or self.name
-
-    def items(self, file: Path, row: Any, where: str, embedding_shapes: Shapes) -> list[Dialogue]:
-        """One dialogue."""
-        turns = [(role_of(t), text_of(t)) for t in turns_of(row, "conversations")]
-        inputs = self._inputs(file, row)
-        outputs = self._outputs(file, row, embedding_shapes)
-        turns = with_placeholder(turns, "user", inputs, first=True)
-        turns = with_placeholder(turns, "assistant", outputs, first=False)
-        messages = []
-        for role, text in turns:
-            media = outputs if role == "assistant" else inputs
-            count = len(placeholders(text))
-            turn_media, media[:] = media[:count], media[count:]
-            messages.append(Message(role, parts_of(text, turn_media, where)))
-        if inputs or outputs:
-            raise UserError(f"{len(inputs)} input and {len(outputs)} output media have no placeholder in a turn")
-        return [Dialogue(where, tuple(messages))]
-
-    def _inputs(self, file: Path, row: dict[str, Any]) -> list[MediaPart]:
-        names = [(m, n) for m in MODALITIES for key in (f"input_{m}", m.value) for n in take(row, key, optional=True)]
-        parts = [
-            MediaPart(m, self.media_file(file.parent / self.media[m], m, name, needed=self.need_media))
-            for m, name in names
-        ]
-        return in_order(parts, row, "user")
-
-    def _outputs(self, file: Path, row: dict[str, Any], shapes: Shapes) -> list[MediaPart]:
-        parts = []
-        for modality in MODALITIES:
-            names = take(row, f"output_{modality}", optional=True)
-            captions = take(row, f"{modality}_captions", optional=True)
-            vectors = take(row, f"{modality}_caption_embeddings", optional=True)
-            if names and len(captions) != len(names):
-                raise UserError(f"{len(names)} files in output_{modality}, but {len(captions)} captions")
-            for index, caption in enumerate(captions):
-                embedding = self.embedding_file(self.embeddings, vectors, index, shapes.get(modality))
-                name = names[index] if names else None
-                medium = (
-                    self.media_file(file.parent / self.media[modality], modality, name, needed=False) if name else None
-                )
-                # only the denoising loss needs the file; all other losses work without it
-                exists = medium is not None and isinstance(medium.source, Path) and medium.source.is_file()
-                parts.append(MediaPart(modality, medium if exists else None, caption, embedding))
-        return in_order(parts, row, "assistant")
+        super().__init__(
+            root,
+            files,
+            self.layout_name,
+            media,
+            embeddings=embeddings,
+            need_media=need_media,
+            on_error=on_error,
+            val_fraction=val_fraction,
+            name=name,
+        )
 
 
-class LLaVA(OfficialDialogues):
-    """LLaVA's instruction JSON: ``image`` and ``conversations``; media are in the folder ``images``."""
+class OfficialDialogues(_Dialogues):
+    """The official instruction data (T+X to T, T to T+X, MosIT), see :mod:`nextgpt_pl.readers.layouts.official`."""
+
+    layout_name = "official_dialogues"
+
+
+class LLaVA(_Dialogues):
+    """LLaVA's instruction data: ``image`` and ``conversations``; media are in the folder ``images``."""
+
+    layout_name = "official_dialogues"
 
     def __init__(
         self,
@@ -142,19 +110,13 @@ class LLaVA(OfficialDialogues):
         val_fraction: float = 0.0,
         name: str = "llava",
     ) -> None:
-        super().__init__(
-            root,
-            files,
-            {"image": images},
-            need_media=need_media,
-            on_error=on_error,
-            val_fraction=val_fraction,
-            name=name,
-        )
+        super().__init__(root, files, {"image": images}, "embed", need_media, on_error, val_fraction, name)
 
 
-class Alpaca(JSONSource):
-    """Alpaca's JSON: ``instruction``, ``input`` (may be empty) and ``output``; text only."""
+class Alpaca(_Dialogues):
+    """Alpaca's instructions: ``instruction``, ``input`` (may be empty) and ``output``; text only."""
+
+    layout_name = "alpaca"
 
     def __init__(
         self,
@@ -164,20 +126,13 @@ class Alpaca(JSONSource):
         val_fraction: float = 0.0,
         name: str = "alpaca",
     ) -> None:
-        super().__init__(root, files, on_error=on_error, val_fraction=val_fraction)
-        self.name = name
-
-    def items(self, file: Path, row: Any, where: str, embedding_shapes: Shapes) -> list[Dialogue]:
-        """One exchange."""
-        if not isinstance(row, dict):
-            raise UserError(f"an object is expected, got {row!r:.80}")
-        question = "\n".join([*take(row, "instruction"), *(take(row, "input") if row.get("input") else [])])
-        answer = take(row, "output")[0]
-        return [Dialogue(where, (Message("user", (TextPart(question),)), Message("assistant", (TextPart(answer),))))]
+        super().__init__(root, files, on_error=on_error, val_fraction=val_fraction, name=name)
 
 
-class VideoChat(JSONSource):
-    """VideoChat's JSON: ``video`` and ``QA``, a list of ``q`` and ``a`` with an optional instruction ``i``."""
+class VideoChat(_Dialogues):
+    """VideoChat's and VideoChat2-IT's: ``video`` and ``QA``, a list of ``q`` and ``a`` with an instruction ``i``."""
+
+    layout_name = "videochat"
 
     def __init__(
         self,
@@ -189,19 +144,4 @@ class VideoChat(JSONSource):
         val_fraction: float = 0.0,
         name: str = "videochat",
     ) -> None:
-        super().__init__(root, files, {"video": videos}, "embed", need_media, on_error, val_fraction)
-        self.name = name
-
-    def items(self, file: Path, row: Any, where: str, embedding_shapes: Shapes) -> list[Dialogue]:
-        """All questions about a video as one dialogue; the video precedes the first question."""
-        turns = turns_of(row, "QA")
-        folder = file.parent / self.media[Modality.VIDEO]
-        medium = self.media_file(folder, Modality.VIDEO, take(row, "video")[0], needed=self.need_media)
-        messages: list[Message] = []
-        for turn in turns:
-            if not isinstance(turn, dict):
-                raise UserError(f"QA: an object with q and a is expected, got {turn!r:.80}")
-            question: list[Part] = [] if messages else [MediaPart(Modality.VIDEO, medium)]
-            question.append(TextPart("\n".join([*take(turn, "i", optional=True), *take(turn, "q")])))
-            messages += [Message("user", tuple(question)), Message("assistant", (TextPart(take(turn, "a")[0]),))]
-        return [Dialogue(where, tuple(messages))]
+        super().__init__(root, files, {"video": videos}, "embed", need_media, on_error, val_fraction, name)

@@ -6,12 +6,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from nextgpt_pl.datamodules.base import ItemData, not_negative
-from nextgpt_pl.datamodules.sources import Item, Source
+from nextgpt_pl.datamodules.kinds import TEXT, Kind
+from nextgpt_pl.datamodules.sources import Source
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.samples import CaptionedPair, MediaPart
-
-TEXT = "text"
 
 
 class Dialogues(ItemData):
@@ -45,18 +43,9 @@ class Dialogues(ItemData):
             raise UserError(f"data.weights={weights}: all data sets have share 0, so no dialogue would ever be drawn")
         self.reply_weights = _checked("reply_weights", reply_weights or {}, [TEXT, *(m.value for m in Modality)])
 
-    def group(self, item: Item, origin: str) -> Hashable:
+    def group(self, kind: Kind, origin: str) -> Hashable:
         """The item's data set and kind of reply; a captioned pair has its modality as kind."""
-        if isinstance(item, CaptionedPair):
-            return origin, item.modality.value
-        produced = [
-            p.modality.value
-            for message in item.messages
-            if message.role == "assistant"
-            for p in message.parts
-            if isinstance(p, MediaPart)
-        ]
-        return origin, produced[0] if produced else TEXT
+        return origin, kind.medium
 
     def shares(self, groups: Sequence[Hashable]) -> Mapping[Any, float] | None:
         """The products of both weights; ``None`` without weights: each dialogue is seen once per epoch."""

@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
+
+import numpy as np
 
 from nextgpt_pl.modality import MODALITIES
 
 _BYTES = 8
 
 
-def held_out(key: str, fraction: float) -> bool:
-    """Whether the row with this key belongs to the validation split.
+def in_val(numbers: np.ndarray, fraction: float) -> np.ndarray:
+    """Which rows are in the validation split, ``(n,)`` bool, from their numbers ``(n,)`` uint64.
 
     Deterministic across machines, processes and Python versions. Adding rows does not move other rows.
 
     Args:
-        key: key of the row; rows with equal keys are in the same split.
-        fraction: expected fraction of keys in the validation split, from 0 to below 1.
+        numbers: of :func:`hold_number`.
+        fraction: expected fraction of rows in the validation split, from 0 to below 1.
 
     """
-    number = int.from_bytes(blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_BYTES).digest(), "big")
-    return number < fraction * 2 ** (8 * _BYTES)
+    return numbers < np.uint64(math.ceil(fraction * 2 ** (8 * _BYTES)))
+
+
+def hold_number(key: str) -> int:
+    """The number, from 0 to below 2**64, that decides on which side a row with this key is.
+
+    Rows with equal keys are in the same split.
+    """
+    return int.from_bytes(blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_BYTES).digest(), "big")
 
 
 def row_key(row: Any) -> str:
-    """A row's key for :func:`held_out`: the name of its first medium, or the whole row if it names none.
+    """A row's key for :func:`hold_number`: the name of its first medium, or the whole row if it names none.
 
     Rows about the same medium are in the same split. The key contains neither the row number nor the file's path.
     """

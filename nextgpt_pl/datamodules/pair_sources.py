@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nextgpt_pl.datamodules.rows import RowReport, inside, json_lines, take
-from nextgpt_pl.datamodules.sources import FileSource, JSONSource, OnError, Shapes, Source, Split
+from nextgpt_pl.datamodules.data_files import DataFiles
+from nextgpt_pl.datamodules.rows import RowReport
+from nextgpt_pl.datamodules.sources import FileSource, Item, OnError, Source, Split
 from nextgpt_pl.errors import UserError, at_least
-from nextgpt_pl.modality import GENERATED, MODALITIES, Modality, has_media_ending, modality_of_file
+from nextgpt_pl.modality import GENERATED, MODALITIES, has_media_ending
 from nextgpt_pl.pocket.world import items
 from nextgpt_pl.pocket.world import scenes as world
+from nextgpt_pl.readers.files import inside, is_hidden
+from nextgpt_pl.readers.formats import rows_of
+from nextgpt_pl.readers.layouts.captions import manifest
+from nextgpt_pl.readers.model import items_of
+from nextgpt_pl.readers.place import Place
 from nextgpt_pl.samples import CaptionedPair
 
 
@@ -38,7 +43,7 @@ class PocketWorld(Source):
             raise UserError(f"PocketWorld.modalities={modalities}: known are {[m.value for m in GENERATED]}") from error
         self.seed = seed
 
-    def read(self, split: Split, embedding_shapes: Shapes) -> Sequence[CaptionedPair]:
+    def read(self, split: Split) -> Sequence[CaptionedPair]:
         """All items of the split, one modality after the other."""
         side: world.Split = "train" if split == "train" else "heldout"
         size = self.sizes[split]
@@ -46,20 +51,11 @@ class PocketWorld(Source):
         return [items.captioned_pair(side, m, i, self.seed) for m in self.modalities for i in range(size)]
 
 
-class OfficialJSON(JSONSource):
+class OfficialJSON(DataFiles):
     """The official NExT-GPT data: ``*_generation.json``, ``*_comprehension.json``, and ``{caption, X_name}`` lists.
 
     Args:
-        root: folder of all files.
-        files: the JSON files, relative to it.
-        media: folders of the media per modality, relative to the JSON's folder (``images``, ``videos``, ``audios``).
-        embeddings: folder of the caption embeddings, relative to root. In plain lists, which do not name them, the
-            file ``<media name>.npy`` is used if ``plain_embeddings`` is set.
-        plain_embeddings: see ``embeddings``.
-        need_media: check that the media files exist.
-        on_error: ``raise`` an error that lists all broken rows, or ``skip`` and count them.
-        val_fraction: fraction of each file's rows in the held-out split; see :class:`JSONSource`; 0: validate
-            on the training rows.
+        root, files, media, embeddings, plain_embeddings, need_media, on_error, val_fraction: see :class:`DataFiles`.
 
     """
 
@@ -74,44 +70,17 @@ class OfficialJSON(JSONSource):
         on_error: OnError = "raise",
         val_fraction: float = 0.0,
     ) -> None:
-        super().__init__(root, files, media, embeddings, need_media, on_error, val_fraction)
-        self.plain_embeddings = plain_embeddings
-
-    def items(self, file: Path, row: Any, where: str, embedding_shapes: Shapes) -> list[CaptionedPair]:
-        """One pair per medium of the row."""
-        if not isinstance(row, dict):
-            raise UserError(f"an object is expected, got {row!r:.80}")
-        instruction, answer = _exchange(row)
-        pairs = []
-        for modality in MODALITIES:
-            for kind in ("output", "input", "name"):
-                key = f"{modality}_name" if kind == "name" else f"{kind}_{modality}"
-                names = take(row, key, optional=True)
-                if not names:
-                    continue
-                captions = _captions(row, modality, kind, answer)
-                if len(captions) != len(names):
-                    raise UserError(f"{len(names)} files in {key}, but {len(captions)} captions")
-                vectors = take(row, f"{modality}_caption_embeddings", optional=True) if kind == "output" else []
-                if kind == "name" and self.plain_embeddings:
-                    vectors = [f"{name}.npy" for name in names]
-                folder, shape = file.parent / self.media[modality], embedding_shapes.get(modality)
-                for index, (name, caption) in enumerate(zip(names, captions, strict=True)):
-                    pairs.append(
-                        CaptionedPair(
-                            key=f"{where} ({name})",
-                            modality=modality,
-                            caption=caption,
-                            media=self.media_file(folder, modality, name, needed=self.need_media),
-                            caption_embedding=self.embedding_file(self.embeddings, vectors, index, shape),
-                            instruction=instruction if kind == "output" else None,
-                            question=instruction if kind == "input" else None,
-                            response=answer if kind == "output" and len(names) == 1 else None,
-                        )
-                    )
-        if not pairs:
-            raise UserError(f"no medium: keys are {sorted(row)}, one of output_X, input_X, X_name is expected")
-        return pairs
+        super().__init__(
+            root,
+            files,
+            "official_pairs",
+            media,
+            embeddings=embeddings,
+            plain_embeddings=plain_embeddings,
+            need_media=need_media,
+            on_error=on_error,
+            val_fraction=val_fraction,
+        )
 
 
 class CaptionFolder(FileSource):
@@ -122,7 +91,7 @@ class CaptionFolder(FileSource):
         manifest: a JSONL file in it with ``file`` (or ``file_name``) and ``caption`` (or ``text``) per line; without
             one, side files are used.
         on_error: ``raise`` an error that lists all broken rows, or ``skip`` and count them.
-        val_fraction: fraction of each file's rows in the held-out split; see :class:`JSONSource`; 0: validate
+        val_fraction: fraction of each file's rows in the held-out split; see :class:`FileSource`; 0: validate
             on the training rows.
 
     """
@@ -141,54 +110,25 @@ class CaptionFolder(FileSource):
         """Lines of the manifest, or media files with their side files."""
         if not self.manifest:
             for medium in sorted(p for p in file.rglob("*") if has_media_ending(str(p.relative_to(file)))):
-                side = medium.with_suffix(".txt")
-                caption = side.read_text(encoding="utf-8").strip() if side.is_file() else None
                 name = str(medium.relative_to(self.root))
-                yield (
-                    {"file": name, "caption": caption}
-                    if caption
-                    else UserError(f"{name} has no caption in {side.name}")
-                )
+                if not is_hidden(name):
+                    yield _with_side_file(name, medium.with_suffix(".txt"))
             return
         if not file.is_file():
             yield UserError("no such file")
             return
-        for number, row in json_lines(file):
-            broken = isinstance(row, json.JSONDecodeError)
-            yield UserError(f"row {number}: unreadable JSON ({row})") if broken else row
+        yield from rows_of(file)
 
-    def items(self, file: Path, row: Any, where: str, embedding_shapes: Shapes) -> list[CaptionedPair]:
-        """One pair."""
+    def items(self, file: Path, row: Any, where: str) -> Sequence[Item]:
+        """One pair per caption."""
         if not isinstance(row, dict):
             raise UserError(f"an object is expected, got {row!r:.80}")
-        name = (take(row, "file", optional=True) or take(row, "file_name"))[0]
-        caption = (take(row, "caption", optional=True) or take(row, "text"))[0]
-        try:
-            modality = modality_of_file(name)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        return [CaptionedPair(f"{where} ({name})", modality, caption, self.media_file(self.root, modality, name))]
+        return items_of(manifest(row, Place(file, self.root, dict.fromkeys(MODALITIES, "."))), where)
 
 
-def _exchange(row: dict[str, Any]) -> tuple[str | None, str | None]:
-    """First question and first answer of a row's conversation."""
-    turns = row.get("conversations")
-    if turns is None:
-        return None, None
+def _with_side_file(name: str, side: Path) -> dict[str, str] | UserError:
     try:
-        human = next(t["value"] for t in turns if t["from"] == "human")
-        answer = next(t["value"] for t in turns if t["from"] == "gpt")
-    except (StopIteration, KeyError, TypeError) as error:
-        raise UserError("conversations lacks a turn from 'human' or one from 'gpt'") from error
-    return str(human), str(answer)
-
-
-def _captions(row: dict[str, Any], modality: Modality, kind: str, answer: str | None) -> list[str]:
-    """Captions of a row's media: beside outputs, the answer to a question about an input, or a plain caption."""
-    if kind == "output":
-        return take(row, f"{modality}_captions")
-    if kind == "name":
-        return take(row, "caption")
-    if answer is None:
-        raise UserError(f"input_{modality} without conversations: there is no caption to learn")
-    return [answer]
+        caption = side.read_text(encoding="utf-8-sig").strip() if side.is_file() else ""
+    except UnicodeDecodeError as error:
+        return UserError(f"{side.name}: byte 0x{error.object[error.start]:02x} is not UTF-8; captions are UTF-8")
+    return {"file": name, "caption": caption} if caption else UserError(f"{name} has no caption in {side.name}")

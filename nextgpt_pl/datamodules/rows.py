@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nextgpt_pl.dialogue.template_tokens import check_text
-from nextgpt_pl.errors import UserError, nearest
+from nextgpt_pl.errors import UserError
 from nextgpt_pl.samples import CaptionedPair, Dialogue, MediaPart
 
 _LISTED = 20
@@ -34,7 +32,7 @@ class RowReport:
 
     source: str
     used: int = 0
-    broken: list[str] = field(default_factory=list)
+    broken: Sequence[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     of_split: tuple[int, int] | None = None
 
@@ -54,24 +52,6 @@ class RowReport:
                 lines.append(f"  and {len(self.broken) - _LISTED} more")
         lines += [f"  {note}" for note in self.notes]
         return "\n".join(lines)
-
-
-def take(row: dict[str, Any], key: str, *, optional: bool = False) -> list[str]:
-    """A row's value as a list of strings; the official format allows single values and lists.
-
-    Raises:
-        UserError: the key is missing (unless optional) or holds something else.
-
-    """
-    value = row.get(key)
-    if value is None:
-        if optional:
-            return []
-        raise UserError(f"key {key!r} is missing{nearest(key, row)}")
-    values = value if isinstance(value, list) else [value]
-    if not values or not all(isinstance(v, str) and v for v in values):
-        raise UserError(f"{key}={value!r:.80}: a text or a list of texts is expected")
-    return values
 
 
 def check_answer(item: CaptionedPair | Dialogue) -> None:
@@ -108,34 +88,6 @@ def check_texts(item: CaptionedPair | Dialogue) -> None:
         check_text(text or "", name)
 
 
-def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Line number from 0 and value of each line of a JSONL file that is not blank; the error if it is invalid."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n")):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except json.JSONDecodeError as error:
-                yield number, error
-
-
-def inside(folder: Path, name: str) -> Path:
-    """``folder/name``; the path must not leave the folder by ``..``, an absolute path or a link.
-
-    Raises:
-        UserError: the path leaves the folder.
-
-    """
-    base = folder.resolve()
-    try:
-        path = (base / name).resolve()
-        path.exists()
-    except (OSError, ValueError) as error:  # the name is too long or contains a zero byte
-        raise UserError(f"{name!r:.80} is not a file name ({error})") from error
-    if not path.is_relative_to(base):
-        raise UserError(f"{name!r} leaves its folder {base}")
-    return path
-
-
 def _open_array(path: Path) -> np.ndarray:
     if not path.is_file():
         raise UserError(f"missing caption embedding {path}")
@@ -148,19 +100,22 @@ def _open_array(path: Path) -> np.ndarray:
     return array
 
 
-def array_shape(path: Path) -> tuple[int, ...]:
-    """Shape of a ``.npy`` file; reads its header only."""
-    return tuple(_open_array(path).shape)
-
-
-def load_embedding(path: Path) -> Tensor:
+def load_embedding(path: Path, shape: tuple[int, ...] | None = None) -> Tensor:
     """Read a caption embedding as float32.
 
+    Args:
+        path: the ``.npy`` file.
+        shape: expected shape; ``None``: any.
+
     Raises:
-        UserError: the file is unreadable or pickled, or a number is not finite.
+        UserError: the file is unreadable or pickled or has another shape, or a number is not finite.
 
     """
-    tensor = torch.from_numpy(np.array(_open_array(path), dtype=np.float32))
+    array = _open_array(path)
+    if shape is not None and array.shape != shape:
+        actual, expected = ("x".join(map(str, sizes)) for sizes in (array.shape, shape))
+        raise UserError(f"caption embedding {path} is {actual}, the decoder's text encoder gives {expected}")
+    tensor = torch.from_numpy(np.array(array, dtype=np.float32))
     if not torch.isfinite(tensor).all():
         raise UserError(f"caption embedding {path} has numbers that are not finite")
     return tensor

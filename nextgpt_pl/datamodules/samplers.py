@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from nextgpt_pl.datamodules.kinds import Groups
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.utils.parents import starting_workers
+
+_BLOCK = 4096  # numbers that are converted at a time
 
 
 class MixedSampler(Sampler[list[int]]):
@@ -34,7 +37,7 @@ class MixedSampler(Sampler[list[int]]):
 
     def __init__(
         self,
-        groups: Sequence[Hashable],
+        groups: Groups,
         batch_size: int,
         weights: Mapping[Any, float] | None = None,
         seed: int = 0,
@@ -54,23 +57,48 @@ class MixedSampler(Sampler[list[int]]):
         """Lightning calls this before each epoch."""
         self.epoch = epoch
 
-    def _order(self) -> list[int]:
+    def _order(self) -> np.ndarray:
+        """Positions of the epoch's items, ``(n,)`` int64."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         count = len(self.groups)
         if self.weights is None:
-            return torch.randperm(count, generator=generator).tolist()
-        sizes = Counter(self.groups)
-        per_item = torch.tensor([self.weights.get(group, 0.0) / sizes[group] for group in self.groups])
-        return torch.multinomial(per_item.double(), count, replacement=True, generator=generator).tolist()
+            return torch.randperm(count, generator=generator).numpy()
+        sizes = self.groups.sizes()
+        per_group = torch.tensor([self.weights.get(name, 0.0) if name in sizes else 0.0 for name in self.groups.names])
+        drawn = torch.multinomial(per_group.double(), count, replacement=True, generator=generator).numpy()
+        share = torch.rand(count, generator=generator, dtype=torch.float64).numpy()
+        order = np.empty(count, np.int64)
+        for code in np.unique(drawn).tolist():
+            members, places = np.flatnonzero(self.groups.codes == code), np.flatnonzero(drawn == code)
+            order[places] = members[(share[places] * len(members)).astype(np.int64)]
+        return order
 
     def __iter__(self) -> Iterator[list[int]]:
         order = self._order()
         # all ranks must take the same number of steps, so the first items fill up the last ones
-        order += order[: -len(order) % self.world_size]
-        mine = order[self.rank :: self.world_size]
-        batches = [mine[i : i + self.batch_size] for i in range(0, len(mine), self.batch_size)]
+        mine = np.concatenate([order, order[: -len(order) % self.world_size]])[self.rank :: self.world_size]
         first, self.start = self.start, 0
-        yield from batches[first:]
+        for i in range(first * self.batch_size, len(mine), self.batch_size):
+            yield mine[i : i + self.batch_size].tolist()
+
+
+class InOrder(Sampler[int]):
+    """Item numbers in a given order.
+
+    Args:
+        order: the numbers, ``(n,)`` integers.
+
+    """
+
+    def __init__(self, order: np.ndarray) -> None:
+        self.order = order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[int]:
+        for start in range(0, len(self.order), _BLOCK):
+            yield from self.order[start : start + _BLOCK].tolist()
 
 
 class RowLoader(DataLoader):

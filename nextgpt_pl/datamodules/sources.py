@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from nextgpt_pl.datamodules.hold_out import held_out, row_key
-from nextgpt_pl.datamodules.rows import RowReport, array_shape, check_answer, check_texts, inside
-from nextgpt_pl.errors import UserError, nearest
-from nextgpt_pl.modality import MODALITIES, Modality
+import numpy as np
+
+from nextgpt_pl.datamodules.hold_out import in_val
+from nextgpt_pl.datamodules.indexed_items import Faults, IndexedItems, indexed
+from nextgpt_pl.datamodules.rows import RowReport
+from nextgpt_pl.errors import MissingFileError, UserError
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.readers.files import inside
+from nextgpt_pl.readers.index import RowIndex
 from nextgpt_pl.samples import CaptionedPair, Dialogue, ItemSource, Media, Split
 
 log = logging.getLogger(__name__)
 
 OnError = Literal["raise", "skip"]
-Shapes = dict[Modality, tuple[int, ...]]
 Item = CaptionedPair | Dialogue
 
 
@@ -38,9 +41,23 @@ class Source(ItemSource):
 
 
 class FileSource(Source):
-    """A source that reads files; broken rows are listed in one error, or skipped and counted."""
+    """A source that reads files; broken rows are listed in one error, or skipped and counted.
 
-    def __init__(self, root: Path, on_error: OnError, val_fraction: float) -> None:
+    All rows are read and checked once, for both splits. Of a large source an index is kept on disk, which all processes
+    map into memory; items are built from it when they are asked for.
+
+    Args:
+        root: folder of all files.
+        on_error: ``raise`` an error that lists all broken rows, or ``skip`` and count them.
+        val_fraction: fraction of the rows in the held-out split, chosen by a hash of the row's first medium (or of the
+            whole row); 0: validate on the training rows.
+        index_folder: folder of the indices of large sources.
+
+    """
+
+    def __init__(
+        self, root: Path, on_error: OnError, val_fraction: float, index_folder: Path = Path("outputs/rows")
+    ) -> None:
         if not root.is_dir():
             raise UserError(
                 f"root={str(root)!r}: no such folder; give it in the YAML or by --data.sources.init_args.root=FOLDER"
@@ -49,55 +66,50 @@ class FileSource(Source):
         if not 0 <= val_fraction < 1:
             raise UserError(f"val_fraction={val_fraction}: it is a share of the rows, from 0 to below 1")
         self.root, self.on_error, self.val_fraction = root.resolve(), on_error, val_fraction
+        self.index_folder = index_folder
+        self._index: RowIndex | None = None
 
-    def read(self, split: Split, embedding_shapes: Shapes) -> Sequence[Item]:
-        """Check and read all rows.
+    def file_name(self, file: Path) -> str:
+        """Name of a file in messages and keys: relative to the root, if it is there."""
+        return str(file.relative_to(self.root) if file.is_relative_to(self.root) else file)
+
+    def read(self, split: Split) -> IndexedItems:
+        """The items of a split.
 
         Raises:
             UserError: broken rows and ``on_error`` is ``raise``; the message lists them.
 
         """
-        self.report = RowReport(str(self.root))
-        items: list[Item] = []
-        for file in self.row_files():
-            items += self._of_file(file, split, embedding_shapes)
+        if self._index is None:
+            self._index = indexed(self)
+        files, rows = self.row_files(), self._index
+        names = [self.file_name(file) for file in files]
+        self.report = RowReport(str(self.root), broken=Faults(rows, names))
+        first = rows.column("item") == 0
+        inside_split = self._in_split(rows.column("hold"), split)
+        self.report.used = int(first.sum())
+        broken_in_split = self._in_split(rows.broken("hold"), split) | ~rows.broken("read").astype(bool)
+        self.report.of_split = int((first & inside_split).sum()), int(broken_in_split.sum())
+        self._note_empty_files(names, rows.column("file")[first], inside_split[first], split)
         if self.report.broken and (self.on_error == "raise" or not self.report.used):
             raise UserError(self.report.message())
         log.info(self.report.message())
-        return items
+        return IndexedItems(self, files, rows, np.flatnonzero(inside_split))
 
-    def _of_file(self, file: Path, split: Split, embedding_shapes: Shapes) -> list[Item]:
-        """The items of a file's rows that belong to the split; all rows are checked and counted."""
-        name = file.relative_to(self.root) if file.is_relative_to(self.root) else file
-        split_items: list[Item] = []
-        used = split_used = split_broken = 0
-        for index, row in enumerate(self.rows(file)):
-            where = f"{name}, row {index}"
-            if isinstance(row, UserError):
-                self.report.broken.append(f"{name}: {row}")
-                split_broken += 1  # its split is unknown, so it counts in both
-                continue
-            in_split = not self.val_fraction or held_out(row_key(row), self.val_fraction) == (split == "val")
-            try:
-                items = self.items(file, row, where, embedding_shapes)
-                for item in items:
-                    check_answer(item)
-                    check_texts(item)
-            except UserError as error:
-                self.report.broken.append(f"{where}: {error}")
-                split_broken += in_split
-                continue
-            used += 1
-            if in_split:
-                split_items += items
-                split_used += 1
-        self.report.used += used
-        before = self.report.of_split or (0, 0)
-        self.report.of_split = before[0] + split_used, before[1] + split_broken
-        if used and not split_used:
-            side = "validation" if split == "val" else "training"
-            self.report.notes.append(f"{name}: none of its {used} rows is for {side}: val_fraction={self.val_fraction}")
-        return split_items
+    def _in_split(self, numbers: np.ndarray, split: Split) -> np.ndarray:
+        if not self.val_fraction:
+            return np.ones(len(numbers), bool)
+        return in_val(numbers.astype(np.uint64), self.val_fraction) == (split == "val")
+
+    def _note_empty_files(self, names: Sequence[str], of_row: np.ndarray, used: np.ndarray, split: Split) -> None:
+        """Note the files of which no row is in the split."""
+        total = np.bincount(of_row, minlength=len(names))
+        of_split = np.bincount(of_row[used], minlength=len(names))
+        side = "validation" if split == "val" else "training"
+        for i in np.flatnonzero((total > 0) & (of_split == 0)).tolist():
+            self.report.notes.append(
+                f"{names[i]}: none of its {total[i]} rows is for {side}: val_fraction={self.val_fraction}"
+            )
 
     @abstractmethod
     def row_files(self) -> list[Path]:
@@ -105,11 +117,11 @@ class FileSource(Source):
 
     @abstractmethod
     def rows(self, file: Path) -> Iterator[Any]:
-        """The rows of a file; for an unreadable file or line, a :class:`UserError` instead of the row."""
+        """The rows of a file, as plain data; a :class:`UserError` in place of what cannot be read."""
 
     @abstractmethod
-    def items(self, file: Path, row: Any, where: str, embedding_shapes: Shapes) -> Sequence[Item]:
-        """The items of one row.
+    def items(self, file: Path, row: Any, where: str) -> Sequence[Item]:
+        """The items of one row; always the same for the same row.
 
         Raises:
             UserError: the row is broken.
@@ -120,83 +132,16 @@ class FileSource(Source):
         """A medium in ``folder``; if ``needed``, its file must exist."""
         path = inside(folder, name)
         if needed and not path.is_file():
-            raise UserError(f"missing {modality} file {path}")
+            raise MissingFileError(f"missing {modality} file {path}", str(path))
         return Media(modality, path)
 
-    def embedding_file(self, folder: Path, names: list[str], index: int, shape: tuple[int, ...] | None) -> Path | None:
-        """A caption embedding of the expected shape; ``None`` if the row names none."""
+    def embedding_file(self, folder: Path, names: list[str], index: int) -> Path | None:
+        """A caption embedding; ``None`` if the row names none. Its shape is checked when it is read."""
         if not names:
             return None
         if index >= len(names):
             raise UserError(f"caption embedding {index} is missing, there are {len(names)}")
         path = inside(folder, names[index])
-        actual_shape = array_shape(path)
-        if shape is not None and actual_shape != shape:
-            raise UserError(
-                f"caption embedding {path} is {_shape_text(actual_shape)},"
-                f" the decoder's text encoder gives {_shape_text(shape)}"
-            )
+        if not path.is_file():
+            raise MissingFileError(f"missing caption embedding {path}", str(path))
         return path
-
-
-class JSONSource(FileSource):
-    """Files that each hold a JSON list of objects.
-
-    Args:
-        root: folder of all files.
-        files: the JSON files, relative to it.
-        media: folders of the media per modality, relative to the JSON's folder (``images``, ``videos``, ``audios``).
-        embeddings: folder of the caption embeddings, relative to root.
-        need_media: check that the media files exist.
-        on_error: ``raise`` an error that lists all broken rows, or ``skip`` and count them.
-        val_fraction: fraction of each file's rows in the held-out split, chosen by a hash of the row's first medium (or
-            of the whole row); 0: validate on the training rows.
-
-    """
-
-    def __init__(
-        self,
-        root: Path,
-        files: list[str],
-        media: dict[str, str] | None = None,
-        embeddings: str = "embed",
-        need_media: bool = True,
-        on_error: OnError = "raise",
-        val_fraction: float = 0.0,
-    ) -> None:
-        super().__init__(root, on_error, val_fraction)
-        self.files, self.embeddings, self.need_media = files, self.root / embeddings, need_media
-        self.media = {m: (media or {}).get(m.value, f"{m}s") for m in MODALITIES}
-        self.name = files[0] if files else ""
-        if on_error == "raise":
-            for file in self.row_files():
-                if not file.is_file():
-                    raise UserError(f"files: {file.relative_to(self.root)}: {self._missing(file)}")
-
-    def _missing(self, file: Path) -> str:
-        # not recursive: the folder may be a whole disk
-        known = [str(p.relative_to(self.root)) for p in file.parent.glob("*.json")]
-        return f"no such file{nearest(str(file.relative_to(self.root)), known)}"
-
-    def row_files(self) -> list[Path]:
-        """The configured files."""
-        return [inside(self.root, name) for name in self.files]
-
-    def rows(self, file: Path) -> Iterator[Any]:
-        """Items of the JSON list."""
-        if not file.is_file():
-            yield UserError(self._missing(file))
-            return
-        try:
-            rows = json.loads(file.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            yield UserError(f"unreadable JSON ({error})")
-            return
-        if not isinstance(rows, list):
-            yield UserError(f"a JSON list of rows is expected, got {type(rows).__name__}")
-            return
-        yield from rows
-
-
-def _shape_text(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))

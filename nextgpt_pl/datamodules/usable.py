@@ -8,17 +8,19 @@ so a resumed run draws the same.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from nextgpt_pl.batches import Rendered, RowNote
+from nextgpt_pl.batches import Rendered, RowNote, SignalSpan
+from nextgpt_pl.datamodules.kinds import Groups
 from nextgpt_pl.datamodules.rows import load_embedding
 from nextgpt_pl.datamodules.sources import Item, OnError, Split
 from nextgpt_pl.dialogue.context import shortened
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import CaptionedPair, Dialogue
 
 _TRIES = 100
@@ -32,12 +34,14 @@ class RowMaker:
         render: renders an item as token ids.
         max_length: maximum number of tokens per row.
         read: the stage's reader of a row's media files; ``None``: files are not read.
+        embedding_shapes: expected shapes of precomputed caption embeddings, per modality.
 
     """
 
     render: Callable[[CaptionedPair | Dialogue], Rendered]
     max_length: int
     read: Callable[[Rendered], Rendered] | None = None
+    embedding_shapes: Mapping[Modality, tuple[int, ...]] = field(default_factory=dict)
 
     def __call__(self, item: Item, *, shorten: bool) -> tuple[Rendered, int]:
         """The row, and the number of messages that were dropped.
@@ -53,14 +57,37 @@ class RowMaker:
         """
         row, dropped = self.rendered(item, shorten=shorten)
         try:
-            spans = tuple(
-                replace(span, embedding=load_embedding(span.caption_embedding)) if span.caption_embedding else span
-                for span in row.spans
-            )
-            row = replace(row, spans=spans)
+            row = self.with_embeddings(row)
             return (row if self.read is None else self.read(row)), dropped
         except UserError as error:
             raise UserError(f"{item.key}: {error}") from error
+
+    def check_embeddings(self, item: Item) -> None:
+        """Read the caption embeddings of an item.
+
+        Raises:
+            UserError: one cannot be used; the message names the item.
+
+        """
+        try:
+            self.with_embeddings(self.render(item))
+        except UserError as error:
+            raise UserError(f"{item.key}: {error}") from error
+
+    def with_embeddings(self, row: Rendered) -> Rendered:
+        """The row with the precomputed caption embeddings that it names.
+
+        Raises:
+            UserError: one cannot be used.
+
+        """
+        return replace(row, spans=tuple(self._with_embedding(span) for span in row.spans))
+
+    def _with_embedding(self, span: SignalSpan) -> SignalSpan:
+        if span.caption_embedding is None:
+            return span
+        shape = self.embedding_shapes.get(span.modality)
+        return replace(span, embedding=load_embedding(span.caption_embedding, shape))
 
     def rendered(self, item: Item, *, shorten: bool) -> tuple[Rendered, int]:
         """The row without its files, and the number of dropped messages."""
@@ -98,7 +125,7 @@ class UsableRows(Dataset[UsableRow]):
     def __init__(
         self,
         items: Sequence[Item],
-        groups: Sequence[Hashable],
+        groups: Groups,
         policies: Sequence[tuple[int, OnError]],
         make: RowMaker,
         split: Split,
@@ -106,7 +133,7 @@ class UsableRows(Dataset[UsableRow]):
         self.items, self.groups, self.make, self.split = items, groups, make, split
         self._starts = [start for start, _ in policies]
         self._skips = [policy == "skip" for _, policy in policies]
-        self._members: dict[Hashable, np.ndarray] = {}
+        self._members: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self.items)
@@ -114,6 +141,17 @@ class UsableRows(Dataset[UsableRow]):
     def skips(self, index: int) -> bool:
         """Whether the item may be skipped or shortened."""
         return self._skips[bisect_right(self._starts, index) - 1]
+
+    def check_embeddings(self) -> None:
+        """Read the caption embedding of each group's first item, where its source raises errors.
+
+        Raises:
+            UserError: it cannot be used, for example because it is another text encoder's.
+
+        """
+        for index in np.unique(self.groups.codes, return_index=True)[1].tolist():
+            if self.make.embedding_shapes and not self.skips(index):
+                self.make.check_embeddings(self.items[index])
 
     def __getitem__(self, index: int) -> UsableRow:
         """The item's row, or the row of a replacement with notes on the unusable items.
@@ -125,13 +163,15 @@ class UsableRows(Dataset[UsableRow]):
         notes: list[RowNote] = []
         for attempt in range(_TRIES):
             candidate = index if attempt == 0 else self._substitute(index, attempt)
-            item, skips = self.items[candidate], self.skips(candidate)
+            skips, key = self.skips(candidate), None
             try:
+                item = self.items[candidate]
+                key = item.key
                 row, dropped = self.make(item, shorten=skips)
             except UserError as error:
                 if not skips:
                     raise
-                notes.append(RowNote(self.split, "skipped", item.key, str(error)))
+                notes.append(RowNote(self.split, "skipped", key or str(error).partition(": ")[0], str(error)))
                 continue
             if dropped:
                 reason = f"{item.key}: its oldest {dropped} messages do not fit into {self.make.max_length} tokens"
@@ -144,8 +184,8 @@ class UsableRows(Dataset[UsableRow]):
 
     def _substitute(self, index: int, attempt: int) -> int:
         """Index of another item of the group, drawn with the item's index as seed; neighbours often fail together."""
-        group = self.groups[index]
+        group = int(self.groups.codes[index])
         if group not in self._members:
-            self._members[group] = np.array([i for i, g in enumerate(self.groups) if g == group], np.int64)
+            self._members[group] = self.groups.members(index)
         members = self._members[group]
         return int(members[np.random.default_rng([index, attempt]).integers(len(members))])

@@ -78,7 +78,7 @@ class GalleryDecoder(Decoder):
         return [self._items[i] for i in distances.argmin(1).tolist()]
 
     def _read(self) -> None:
-        pairs = self.source.read("train", {self.modality: self.embedding_shape})
+        pairs = self.source.read("train")
         items = [p for p in pairs if isinstance(p, CaptionedPair) and p.modality is self.modality and p.media]
         if not items:
             raise UserError(f"GalleryDecoder: its source {type(self.source).__name__} has no {self.modality}")

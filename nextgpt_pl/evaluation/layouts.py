@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nextgpt_pl.datamodules.rows import json_lines
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import MODALITIES, Modality
+from nextgpt_pl.readers.formats import json_lines
 
 
 @dataclass(frozen=True)
@@ -210,10 +210,10 @@ def jsonl(path: Path, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         UserError: a line is not an object with these keys; the message names the line.
 
     """
-    for number, row in json_lines(path):
-        where = f"{path}: line {number + 1}"
-        if isinstance(row, json.JSONDecodeError):
-            raise UserError(f"{where} is not JSON ({row})")
+    for number, row in enumerate(json_lines(path), 1):
+        if isinstance(row, UserError):
+            raise UserError(f"{path}: {row}")
+        where = f"{path}: row {number}"
         absent = [key for key in keys if not isinstance(row, dict) or key not in row]
         if absent:
             raise UserError(f"{where} has no {absent[0]!r}")

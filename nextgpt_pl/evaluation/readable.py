@@ -7,12 +7,12 @@ from pathlib import Path
 
 from nextgpt_pl.datamodules.check import Checked
 from nextgpt_pl.datamodules.checked_media import CheckedMedia
-from nextgpt_pl.datamodules.rows import inside
 from nextgpt_pl.dialogue.template_tokens import check_text
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation.tasks import Item
 from nextgpt_pl.media.reading import check_readable
 from nextgpt_pl.modality import modality_of_file
+from nextgpt_pl.readers.files import inside
 from nextgpt_pl.samples import Media
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from nextgpt_pl.datamodules.rows import inside
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.modality import MODALITIES, Modality
+from nextgpt_pl.readers.files import inside
 from nextgpt_pl.samples import Media
 
 FILE = "predictions.jsonl"

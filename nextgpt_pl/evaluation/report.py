@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nextgpt_pl.datamodules.rows import inside
 from nextgpt_pl.evaluation import records
 from nextgpt_pl.evaluation.bootstrap import Estimate
 from nextgpt_pl.evaluation.records import Prediction
 from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.media.writing import save_video
 from nextgpt_pl.modality import Modality
+from nextgpt_pl.readers.files import inside
 from nextgpt_pl.reports.document import Document, Heading, Medium, Table
 
 _HEADER = ("task", "score", "ours", "95% interval", "reference", "difference", "items")

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextgpt_pl.datamodules.rows import inside
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation import bootstrap
 from nextgpt_pl.evaluation.bootstrap import Estimate
@@ -20,6 +19,7 @@ from nextgpt_pl.metrics import captions as caption_metrics
 from nextgpt_pl.metrics import distributions, mel_cepstral, meteor, spice, vqa
 from nextgpt_pl.metrics.extractors import Extractor
 from nextgpt_pl.metrics.tokens import tokenize
+from nextgpt_pl.readers.files import inside
 
 _MOST_CAPTIONS = 2_000  # BLEU of more captions has no interval, since resampling takes too long
 _MOST_FEATURES = 512  # the same for a Frechet distance of wider features

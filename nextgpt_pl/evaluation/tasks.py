@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nextgpt_pl.datamodules.rows import inside
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation.layouts import CaptionLayout, jsonl
 from nextgpt_pl.evaluation.scores import Score
 from nextgpt_pl.modality import Modality, modality_of_file
 from nextgpt_pl.pipeline import Reply
+from nextgpt_pl.readers.files import inside
 from nextgpt_pl.samples import Media
 
 Messages = Sequence[Mapping[str, Any]]

@@ -7,18 +7,19 @@ another version are not used. ``tests/features/test_golden_features.py`` fails i
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media.files import existing
-from nextgpt_pl.samples import Media
+from nextgpt_pl.samples import Media, StoredMedia
 
 KEY_BYTES = 20
 _FILES = 2**18  # maximum number of files whose hashes are remembered, about 100 MB
@@ -73,14 +74,18 @@ class _FileState:
 
 @lru_cache(_FILES)
 def _content_sha256(state: _FileState) -> str:
-    sha256 = hashlib.sha256(str(state.size).encode())
     with Path(state.path).open("rb") as file:
-        if state.size <= _SAMPLED:
-            sha256.update(file.read())
-        else:
-            for block in range(_BLOCKS):
-                file.seek((state.size - _BLOCK) * block // (_BLOCKS - 1))
-                sha256.update(file.read(_BLOCK))
+        return _blocks_sha256(file, state.size)
+
+
+def _blocks_sha256(file: IO[bytes], size: int) -> str:
+    sha256 = hashlib.sha256(str(size).encode())
+    if size <= _SAMPLED:
+        sha256.update(file.read())
+    else:
+        for block in range(_BLOCKS):
+            file.seek((size - _BLOCK) * block // (_BLOCKS - 1))
+            sha256.update(file.read(_BLOCK))
     return sha256.hexdigest()
 
 
@@ -122,6 +127,9 @@ def media_key(media: Media) -> bytes:
             return digest("content", content_sha256(existing(media.source)), rates)
         except OSError as error:
             raise UserError(f"{media.source}: cannot be read ({error.strerror})") from error
+    if isinstance(media.source, StoredMedia):
+        data = media.source.read()
+        return digest("content", _blocks_sha256(io.BytesIO(data), len(data)), rates)
     return _source_key(media.source, rates)
 
 
@@ -131,6 +139,8 @@ def media_name(media: Media) -> bytes:
     The key holds no reference to the medium.
     """
     rates = f"{media.modality}:{media.sample_rate}:{media.fps}"
+    if isinstance(media.source, StoredMedia):
+        return digest("stored", repr(media.source), rates)
     if not isinstance(media.source, Path):
         return _source_key(media.source, rates)
     try:

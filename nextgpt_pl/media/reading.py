@@ -20,7 +20,7 @@ from nextgpt_pl.media.sound import load_audio
 from nextgpt_pl.media.timeline import spread
 from nextgpt_pl.media.video import Transform, load_video
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.samples import Media
+from nextgpt_pl.samples import Media, StoredMedia
 
 VERSION = 2  # raise it when a file is read differently or other files are refused; see nextgpt_pl.features.keys
 
@@ -53,6 +53,8 @@ def array_of(media: Media) -> tuple[np.ndarray, float | None]:
         UserError: the file is missing, unreadable or too large, or a value is not finite.
 
     """
+    if isinstance(media.source, StoredMedia):
+        return as_array(media.source.read(), media.modality, str(media.source))
     if not isinstance(media.source, Path):
         where = f"{media.modality} made by {getattr(media.source, '__qualname__', media.source)}"
         return finite(media.source(), media.modality, where), media.sample_rate or media.fps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -40,6 +41,31 @@ def atomic_file(path: Path) -> Iterator[Path]:
         raise
     finally:
         scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``; on success it is renamed to ``path`` and replaces a folder there.
+
+    Raises:
+        DiskFullError: the disk is full. The temporary folder is deleted and an existing folder is unchanged.
+
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch, replaced = scratch_name(path), scratch_name(path)
+    try:
+        scratch.mkdir()
+        yield scratch
+        if path.exists():
+            path.rename(replaced)
+        scratch.rename(path)
+    except Exception as error:
+        if is_disk_full(error):
+            raise DiskFullError(path) from error
+        raise
+    finally:
+        for folder in (scratch, replaced):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_atomic(path: Path, text: str) -> None:

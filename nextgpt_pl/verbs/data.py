@@ -178,16 +178,21 @@ def _check_source(
 ) -> Counter[tuple[str, Hashable]]:
     """Check a source's items, and return the number of usable ones per split and group."""
     from nextgpt_pl.datamodules.check import ItemCheck, check_all
+    from nextgpt_pl.datamodules.kinds import KINDS, kind_code
     from nextgpt_pl.datamodules.usable import RowMaker
 
-    skips, shapes = source.on_error == "skip", dict(data.conversation().embedding_shapes)
-    check = ItemCheck(RowMaker(data.conversation(), data.max_length), skips, stage.reader.files)
+    skips, conversation = source.on_error == "skip", data.conversation()
+    check = ItemCheck(
+        RowMaker(conversation, data.max_length, embedding_shapes=conversation.embedding_shapes),
+        skips,
+        stage.reader.files,
+    )
     usable = Counter[tuple[str, Hashable]]()
     # without a held-out split, validation uses the training rows
     splits = ("train", "val") if getattr(source, "val_fraction", None) != 0 else ("train",)
     for split in splits:
         try:
-            items = source.read(split, shapes)
+            items = source.read(split)
         except UserError as error:
             print(f"{split}: {error}")
             tally.stops = True
@@ -199,7 +204,7 @@ def _check_source(
         title = f"{split} {source.name or type(source).__name__}"
         for item, one in zip(items, check_all(items, check, database, workers, title), strict=True):
             for side in (split,) if len(splits) > 1 else ("train", "val"):
-                usable[side, data.group(item, source.name)] += one.fault is None
+                usable[side, data.group(KINDS[kind_code(item)], source.name)] += one.fault is None
             tally.files([*one.files, *one.unread])
             if one.fault:
                 tally.note(split, "items that cannot be used", one.key, one.fault)

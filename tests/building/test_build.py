@@ -29,7 +29,7 @@ def test_a_data_set_has_as_many_dialogues_as_wanted_and_its_media_agree(tmp_path
     assert totals.kept == len(rows) == 20
     assert all(all(scenes_agree(row, tmp_path)) and scenes_agree(row, tmp_path) for row in rows)
     assert {f.name for f in tmp_path.iterdir()} == {FILE, "journal.jsonl", "lock", "images", "videos", "audios"}
-    items = OfficialDialogues(tmp_path, [FILE]).read("train", {})
+    items = OfficialDialogues(tmp_path, [FILE]).read("train")
     assert len(items) == 20
     media = [p for item in items for m in item.messages for p in m.parts if isinstance(p, MediaPart)]
     assert len(media) == totals.media.total()

@@ -121,7 +121,7 @@ def test_a_later_source_is_asked_for_what_the_earlier_ones_lack(folder):
 
 
 def test_the_judges_accept_a_medium_of_its_own_caption_only():
-    judge, items = PocketJudge(), PocketWorld(6, 0).read("train", {})
+    judge, items = PocketJudge(), PocketWorld(6, 0).read("train")
     for modality in (Modality.IMAGE, Modality.VIDEO, Modality.AUDIO):
         pairs = [item for item in items if item.modality is modality]
         media, captions = [p.media for p in pairs], [p.caption for p in pairs]
@@ -131,7 +131,7 @@ def test_the_judges_accept_a_medium_of_its_own_caption_only():
 
 
 def test_similarity_in_the_space_of_the_pocket_encoder_tells_images_apart():
-    items = PocketWorld(8, 0, ["image"]).read("train", {})
+    items = PocketWorld(8, 0, ["image"]).read("train")
     media, captions = [p.media for p in items], [p.caption for p in items]
     check = Similarity(PocketFeatures(), 0.9)
     assert check.accepts(media, captions) == [True] * 8

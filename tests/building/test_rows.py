@@ -43,7 +43,7 @@ def row(tmp_path):
 
 def test_a_row_is_read_as_the_dialogue_that_was_written(row, tmp_path):
     (tmp_path / "out" / FILE).write_text(json.dumps([row]))
-    (dialogue,) = OfficialDialogues(tmp_path / "out", [FILE]).read("train", {})
+    (dialogue,) = OfficialDialogues(tmp_path / "out", [FILE]).read("train")
     assert [m.role for m in dialogue.messages] == ["user", "assistant"] * 2
     index = 0
     for message, expected in zip(dialogue.messages, MESSAGES, strict=True):

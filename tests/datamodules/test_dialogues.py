@@ -63,7 +63,7 @@ def _shape(message):
 
 
 def test_a_mosit_row_interleaves_media_on_both_sides(folder):
-    (dialogue,) = OfficialDialogues(folder, _write(folder, [MOSIT])).read("train", SHAPES)
+    (dialogue,) = OfficialDialogues(folder, _write(folder, [MOSIT])).read("train")
     assert [_shape(m) for m in dialogue.messages] == [
         ["Hi ", "image", " and ", "video"],
         ["Nice."],
@@ -86,7 +86,7 @@ def test_an_only_medium_without_a_placeholder_gets_its_usual_place(folder):
         "audio_captions": "a bark",
         "conversations": _turns("What sound does it make?", "This one."),
     }
-    (dialogue,) = OfficialDialogues(folder, _write(folder, [row])).read("train", {})
+    (dialogue,) = OfficialDialogues(folder, _write(folder, [row])).read("train")
     assert _shape(dialogue.messages[0]) == ["image", "\nWhat sound does it make?"]
     assert _shape(dialogue.messages[1]) == ["This one. ", "audio"]
 
@@ -98,7 +98,7 @@ def test_an_only_medium_without_a_placeholder_gets_its_usual_place(folder):
         ({"input_image": ["0.png", "../x.png"]}, "leaves its folder"),
         ({"input_image": "0.png"}, "a turn has <image>, but the row gives no such medium"),
         ({"input_image": ["0.png", "1.png", "2.png"]}, "1 input and 0 output media have no placeholder"),
-        ({"audio_captions": []}, "audio_captions="),
+        ({"audio_captions": []}, "1 files in output_audio, but 0 captions"),
         ({"image_caption_embeddings": "none.npy"}, "missing caption embedding"),
         ({"conversations": "hello"}, "a list of turns is expected"),
         ({"conversations": [{"from": "cat", "value": "x"}]}, "a turn from 'cat'"),
@@ -107,28 +107,28 @@ def test_an_only_medium_without_a_placeholder_gets_its_usual_place(folder):
 def test_broken_rows_are_named_with_file_and_row(folder, changes, message):
     files = _write(folder, [MOSIT, {**MOSIT, **changes}])
     with pytest.raises(UserError, match=r"d\.json, row 1: .*" + message):
-        OfficialDialogues(folder, files).read("train", SHAPES)
+        OfficialDialogues(folder, files).read("train")
     source = OfficialDialogues(folder, files, on_error="skip")
-    assert len(source.read("train", SHAPES)) == 1
+    assert len(source.read("train")) == 1
     assert (source.report.used, len(source.report.broken)) == (1, 1)
 
 
 def test_llava_alpaca_and_videochat(folder):
     llava = {"id": "1", "image": "0.png", "conversations": _turns("<image>\nWhat is it?", "A dog.", "Sure?", "Yes.")}
-    (dialogue,) = LLaVA(folder, _write(folder, [llava])).read("train", {})
+    (dialogue,) = LLaVA(folder, _write(folder, [llava])).read("train")
     assert [_shape(m) for m in dialogue.messages] == [["image", "\nWhat is it?"], ["A dog."], ["Sure?"], ["Yes."]]
     alpaca = [
         {"instruction": "Add.", "input": "1 1", "output": "2"},
         {"instruction": "Say a.", "input": "", "output": "a"},
     ]
-    first, second = Alpaca(folder, _write(folder, alpaca)).read("train", {})
+    first, second = Alpaca(folder, _write(folder, alpaca)).read("train")
     assert [_shape(m) for m in first.messages] == [["Add.\n1 1"], ["2"]]
     assert [_shape(m) for m in second.messages] == [["Say a."], ["a"]]
     chat = {"video": "v.mp4", "QA": [{"i": "Look.", "q": "What?", "a": "A dog."}, {"q": "Sure?", "a": "Yes."}]}
-    (dialogue,) = VideoChat(folder, _write(folder, [chat])).read("train", {})
+    (dialogue,) = VideoChat(folder, _write(folder, [chat])).read("train")
     assert [_shape(m) for m in dialogue.messages] == [["video", "Look.\nWhat?"], ["A dog."], ["Sure?"], ["Yes."]]
     with pytest.raises(UserError, match=r"row 0: key 'output' is missing"):
-        Alpaca(folder, _write(folder, [{"instruction": "x"}])).read("train", {})
+        Alpaca(folder, _write(folder, [{"instruction": "x"}])).read("train")
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_replies_name_what_they_show_in_one_wording():
 def test_shares_are_by_data_set_and_by_reply(conversation):
     data = _module(conversation, weights={"a": 3.0}, reply_weights={"text": 0.0, "audio": 2.0})
     loader = data.train_dataloader()
-    items, groups = data.items("train"), data._groups("train")
+    items, groups = data.items("train"), data._groups["train"]
     drawn = []
     for epoch in range(20):
         loader.batch_sampler.set_epoch(epoch)

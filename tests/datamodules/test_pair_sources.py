@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nextgpt_pl.datamodules import CaptionFolder, OfficialJSON
+from nextgpt_pl.datamodules import CaptionedPairs, CaptionFolder, OfficialJSON
 from nextgpt_pl.datamodules.rows import load_embedding
+from nextgpt_pl.dialogue.conversation import Conversation
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
-
-SHAPES = {Modality.IMAGE: (77, 8)}
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ def _rewrite(folder, index, **changes):
 
 def test_generation_rows(folder):
     reader = OfficialJSON(folder, ["set/x.json"])
-    pair = reader.read("train", SHAPES)[1]
+    pair = reader.read("train")[1]
     assert (pair.caption, pair.instruction, pair.response) == ("caption 1", "show caption 1", "Sure <image>")
     assert load_embedding(pair.caption_embedding).shape == (77, 8)
     assert reader.report.message().startswith("used 3 of 3 rows")
@@ -66,35 +65,48 @@ def test_generation_rows(folder):
 def test_a_broken_row_is_named_with_file_and_index(folder, changes, message):
     _rewrite(folder, 1, **changes)
     with pytest.raises(UserError, match=message) as error:
-        OfficialJSON(folder, ["set/x.json"]).read("train", SHAPES)
+        OfficialJSON(folder, ["set/x.json"]).read("train")
     assert "set/x.json, row 1" in str(error.value)
 
 
-def test_embeddings_of_another_shape_are_refused_with_both_numbers(folder):
-    with pytest.raises(UserError, match=r"is 77x8, the decoder's text encoder gives 77x768"):
-        OfficialJSON(folder, ["set/x.json"]).read("train", {Modality.IMAGE: (77, 768)})
+def _rows(folder, tokenizer, shape, **options):
+    conversation = Conversation(tokenizer, {Modality.IMAGE: [9001]}, {}, embedding_shapes={Modality.IMAGE: shape})
+    data = CaptionedPairs([OfficialJSON(folder, ["set/x.json"], **options)]).with_renderer(conversation)
+    return data.rows("train")
 
 
-def test_pickles_are_refused(folder):
+def test_embeddings_of_another_shape_are_refused_before_training_with_both_numbers(folder, pocket_tokenizer):
+    with pytest.raises(UserError, match=r"row 0.* is 77x8, the decoder's text encoder gives 77x768"):
+        _rows(folder, pocket_tokenizer, (77, 768))
+    assert _rows(folder, pocket_tokenizer, (77, 8))[0].row.spans[0].embedding.shape == (77, 8)
+
+
+def test_only_stages_that_use_embeddings_check_their_shapes(folder, pocket_tokenizer):
+    conversation = Conversation(pocket_tokenizer, {}, {Modality.IMAGE: 2}, direction="comprehension")
+    data = CaptionedPairs([OfficialJSON(folder, ["set/x.json"])]).with_renderer(conversation)
+    assert not data.rows("train")[0].row.spans
+
+
+def test_pickles_are_refused(folder, pocket_tokenizer):
     np.save(folder / "embed" / "2.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(UserError, match=r"row 2.*pickle"):
-        OfficialJSON(folder, ["set/x.json"]).read("train", SHAPES)
+        _rows(folder, pocket_tokenizer, (77, 8))[2]
 
 
 def test_skipped_rows_are_counted_and_named(folder):
     _rewrite(folder, 0, output_image="9.png")
     reader = OfficialJSON(folder, ["set/x.json"], on_error="skip")
-    assert len(reader.read("train", SHAPES)) == 2
+    assert len(reader.read("train")) == 2
     assert "used 2 of 3 rows" in reader.report.message()
     assert "row 0" in reader.report.message()
 
 
 def test_unreadable_json_and_missing_files(folder):
     (folder / "set" / "bad.json").write_text("[{]")
-    with pytest.raises(UserError, match=r"set/bad\.json: unreadable JSON"):
-        OfficialJSON(folder, ["set/bad.json"]).read("train", SHAPES)
+    with pytest.raises(UserError, match=r"set/bad\.json: row 0: unreadable JSON"):
+        OfficialJSON(folder, ["set/bad.json"]).read("train")
     with pytest.raises(UserError, match=r"no such file; did you mean 'set/x\.json'"):
-        OfficialJSON(folder, ["set/y.json"]).read("train", SHAPES)
+        OfficialJSON(folder, ["set/y.json"]).read("train")
     with pytest.raises(UserError, match="no such folder"):
         OfficialJSON(folder / "nowhere", ["x.json"])
 
@@ -104,12 +116,11 @@ def test_real_official_samples(shared):
         shared / "official_samples",
         ["cc3m/cc3m_generation.json", "webvid/webvid_generation.json", "audiocap/audiocap_generation.json"],
     )
-    shapes = {Modality.IMAGE: (77, 1024), Modality.VIDEO: (77, 1024), Modality.AUDIO: (512,)}
-    assert len(reader.read("train", shapes)) == 22
+    assert len(reader.read("train")) == 22
     assert reader.report.message().startswith("used 22 of 22 rows")
     plain = OfficialJSON(shared / "official_samples", ["cc3m/cc3m.json"], plain_embeddings=True)
-    assert all(p.caption_embedding for p in plain.read("train", shapes))
-    asked = OfficialJSON(shared / "official_samples", ["webvid/webvid_comprehension.json"]).read("train", shapes)
+    assert all(p.caption_embedding for p in plain.read("train"))
+    asked = OfficialJSON(shared / "official_samples", ["webvid/webvid_comprehension.json"]).read("train")
     assert asked[0].question.startswith("<video>\n")
     assert asked[0].caption == "Roses on the garden in the afternoon"
 
@@ -119,8 +130,8 @@ def test_caption_folder_by_side_files_and_by_manifest(folder):
     for index in range(2):
         (images / f"{index}.txt").write_text(f"a picture {index}\n")
     with pytest.raises(UserError, match=r"2\.png has no caption in 2\.txt"):
-        CaptionFolder(images).read("train", {})
-    pairs = CaptionFolder(images, on_error="skip", val_fraction=0).read("train", {})
+        CaptionFolder(images).read("train")
+    pairs = CaptionFolder(images, on_error="skip", val_fraction=0).read("train")
     assert [p.caption for p in pairs] == ["a picture 0", "a picture 1"]
     (images / "._0.png").write_bytes(b"AppleDouble")
     (images / "__MACOSX").mkdir()
@@ -130,4 +141,4 @@ def test_caption_folder_by_side_files_and_by_manifest(folder):
     assert source.report.message().startswith("used 2 of 3 rows")
     (images / "all.jsonl").write_text('{"file_name": "0.png", "text": "zero"}\n{"file": "../x.png", "caption": "y"}\n')
     with pytest.raises(UserError, match=r"row 1: .* leaves its folder"):
-        CaptionFolder(images, manifest="all.jsonl").read("train", {})
+        CaptionFolder(images, manifest="all.jsonl").read("train")

@@ -128,7 +128,7 @@ def test_pocket_rows_have_the_ids_that_the_pocket_weights_were_trained_on():
     found = sha256()
     for direction in get_args(Direction):
         render = network.conversation(direction)
-        for item in [*PocketDialogues(train_size=12).read("train", {}), *PocketWorld(train_size=40).read("train", {})]:
+        for item in [*PocketDialogues(train_size=12).read("train"), *PocketWorld(train_size=40).read("train")]:
             row = render(item)
             places = [(p.start, p.stop) for p in (*row.slots, *row.spans)]
             found.update(repr((row.input_ids, row.labels, places)).encode())

@@ -42,7 +42,7 @@ def test_audiocaps_gathers_the_captions_of_a_clip(tmp_path):
 
 def test_a_manifest_names_the_broken_line(tmp_path):
     (tmp_path / "captions.jsonl").write_text('{"file": "a.png", "captions": "one"}\n{"file": "b.png"}\n')
-    with pytest.raises(UserError, match="line 2 has no 'captions'"):
+    with pytest.raises(UserError, match="row 2 has no 'captions'"):
         list(CaptionManifest(tmp_path, "image").entries())
     with pytest.raises(UserError, match="modality='smell'"):
         CaptionManifest(tmp_path, "smell")

@@ -1,0 +1,179 @@
+"""The items of a source with files: indexed once, and built from the index when asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from tqdm import tqdm
+
+from nextgpt_pl.datamodules.hold_out import hold_number, row_key
+from nextgpt_pl.datamodules.kinds import kind_code
+from nextgpt_pl.datamodules.rows import check_answer, check_texts
+from nextgpt_pl.errors import MissingFileError, UserError
+from nextgpt_pl.readers import formats, index
+from nextgpt_pl.readers.index import Entry, RowIndex
+
+if TYPE_CHECKING:
+    from nextgpt_pl.datamodules.sources import FileSource, Item
+
+VERSION = 1  # raise it when a source's rows give other items
+_BLOCK = 1 << 16  # bytes at each end of a data file that identify its content
+_MEMORY = 1 << 24  # bytes of data files below which the index stays in memory
+_ENTRIES = 50_000  # files in a folder above which its index is on disk
+
+
+def indexed(source: FileSource) -> RowIndex:
+    """The index of all rows of a source; on disk where the source is large."""
+    files = source.row_files()
+    entries = lambda: _entries(source, files)  # noqa: E731 - on_disk reads rows only without a valid index
+    states = [_state(file) for file in files]
+    if sum(size for size, _ in states) < _MEMORY:
+        return index.in_memory(entries())
+    arguments = {k: v for k, v in vars(source).items() if not k.startswith("_") and k not in ("report", "on_error")}
+    described: dict[str, Any] = {
+        "class": f"{type(source).__module__}.{type(source).__qualname__}",
+        "code": _code(type(source)),
+    }
+    described["arguments"] = {k: v for k, v in arguments.items() if k not in ("val_fraction", "index_folder")}
+    name = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    key = {"versions": [VERSION, formats.VERSION, index.VERSION], "files": [state for _, state in states], **described}
+    return index.on_disk(source.index_folder / name, json.loads(json.dumps(key, default=str)), entries)
+
+
+def _code(kind: type) -> str:
+    """Hash of the code of a source that is not ours, whose author raises no version."""
+    if kind.__module__.startswith("nextgpt_pl."):
+        return ""
+    try:
+        return hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest()
+    except (OSError, TypeError):
+        return ""
+
+
+def _state(file: Path) -> tuple[int, str]:
+    """Bytes of a data file, and what tells its content from another's; for a folder those of its files."""
+    if not file.exists():
+        return 0, f"{file}: missing"
+    sha256 = hashlib.sha256(str(file).encode("utf-8", "surrogateescape"))
+    if file.is_dir():
+        count = 0
+        for folder, names, leaves in os.walk(file):
+            names.sort()
+            for leaf in sorted(leaves):
+                status = os.lstat(os.path.join(folder, leaf))  # noqa: PTH118 - this runs for each file
+                sha256.update(
+                    f"{folder}/{leaf}:{status.st_size}:{status.st_mtime_ns}".encode("utf-8", "surrogateescape")
+                )
+                count += 1
+        return _MEMORY if count > _ENTRIES else 0, sha256.hexdigest()
+    status = file.stat()
+    with file.open("rb") as opened:
+        sha256.update(opened.read(_BLOCK))
+        opened.seek(max(0, status.st_size - _BLOCK))
+        sha256.update(opened.read(_BLOCK))
+    sha256.update(f"{status.st_size}:{status.st_mtime_ns}".encode())
+    return status.st_size, sha256.hexdigest()
+
+
+def _entries(source: FileSource, files: Sequence[Path]) -> Iterator[Entry]:
+    """All rows of all files, checked."""
+    bar = tqdm(
+        desc=f"indexing {source.name or source.root.name}", unit=" rows", unit_scale=True, delay=2, mininterval=1
+    )
+    with bar:
+        for number, file in enumerate(files):
+            name = source.file_name(file)
+            for position, row in enumerate(source.rows(file)):
+                bar.update()
+                yield _entry(source, file, number, row, position, f"{name}, row {position}")
+
+
+def _entry(source: FileSource, file: Path, number: int, row: Any, position: int, where: str) -> Entry:
+    if isinstance(row, UserError):
+        return Entry(None, number, position, 0, (), str(row))
+    text = json.dumps(row, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass")
+    hold = hold_number(row_key(row))
+    try:
+        items = source.items(file, row, where)
+        for item in items:
+            check_answer(item)
+            check_texts(item)
+    except UserError as error:
+        missing = error.path if isinstance(error, MissingFileError) else None
+        return Entry(text, number, position, hold, (), str(error).encode("utf-8", "replace").decode(), missing)
+    return Entry(text, number, position, hold, [kind_code(item) for item in items])
+
+
+class IndexedItems(Sequence["Item"]):
+    """Items of one split; each is built from its row when it is asked for.
+
+    Args:
+        source: builds items from rows.
+        files: its files.
+        rows: the index of all rows.
+        positions: positions of the split's items in the index.
+
+    Attributes:
+        kinds: kind of each item, ``(n,)`` int8; see :mod:`nextgpt_pl.datamodules.kinds`.
+
+    """
+
+    def __init__(self, source: FileSource, files: Sequence[Path], rows: RowIndex, positions: np.ndarray) -> None:
+        self._source, self._files, self._rows, self._positions = source, files, rows, positions
+        self.kinds = rows.column("kind").astype(np.int8)[positions]
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        """One item, or the items of a slice.
+
+        Raises:
+            UserError: a file of the row does not exist any more.
+
+        """
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        row, file, number, item = self._rows.row(int(self._positions[index]))
+        path = self._files[file]
+        where = f"{self._source.file_name(path)}, row {number}"
+        try:
+            return self._source.items(path, row, where)[item]
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Faults(Sequence[str]):
+    """Messages for the broken rows of an index, read when asked for."""
+
+    rows: RowIndex
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.rows.broken("file"))
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        """The message of one broken row, or of a slice of them."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        file, number, read, fault = self.rows.fault(index if index >= 0 else len(self) + index)
+        return f"{self.names[file]}, row {number}: {fault}" if read else f"{self.names[file]}: {fault}"

@@ -1,0 +1,116 @@
+"""Names of data files and media: patterns, and paths that stay inside their folders."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+from nextgpt_pl.errors import UserError, nearest
+
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_CHOICE = re.compile(r"\{([^{}]*,[^{}]*)\}")
+_MAX_FILES = 1_000_000
+_MAX_NAME = 255  # bytes of a file name, on all usual file systems
+_HIDDEN_FOLDERS = {"__MACOSX", ".ipynb_checkpoints", ".git", "@eaDir"}
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a path of a folder or archive is no row: AppleDouble files (``._x.jpg``), editors' folders."""
+    parts = PurePosixPath(name).parts
+    return bool(parts) and (parts[-1].startswith(".") or not _HIDDEN_FOLDERS.isdisjoint(parts))
+
+
+def braces(pattern: str) -> list[str]:
+    """Expand ``{00000..00331}`` and ``{a,b}`` in a file name.
+
+    >>> braces("{08..10}.tar")
+    ['08.tar', '09.tar', '10.tar']
+
+    Raises:
+        UserError: the range is descending, or gives too many names.
+
+    """
+    match = _RANGE.search(pattern) or _CHOICE.search(pattern)
+    if match is None:
+        return [pattern]
+    if match.re is _RANGE:
+        first, last = match[1], match[2]
+        if not 0 <= int(last) - int(first) < _MAX_FILES:
+            raise UserError(f"files: {pattern!r}: an ascending range of at most {_MAX_FILES:,} numbers is expected")
+        names = [str(n).zfill(len(first)) for n in range(int(first), int(last) + 1)]
+    else:
+        names = match[1].split(",")
+    rests = braces(pattern[match.end() :])
+    return [f"{pattern[: match.start()]}{name}{rest}" for name, rest in itertools.product(names, rests)]
+
+
+def expanded(root: Path, patterns: Sequence[str]) -> list[Path]:
+    """The files below ``root`` that names, globs and ranges mean; sorted within a glob.
+
+    Raises:
+        UserError: a named file does not exist, a glob matches nothing, or a name leaves the folder.
+
+    """
+    files: list[Path] = []
+    for pattern in patterns:
+        for name in braces(pattern):
+            files += _globbed(root, name) if re.search(r"[*?\[]", name) else [_named(root, name)]
+    return list(dict.fromkeys(files))
+
+
+def _globbed(root: Path, pattern: str) -> list[Path]:
+    if PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
+        raise UserError(f"files: {pattern!r} leaves its folder {root}")
+    matches = sorted(p for p in root.glob(pattern) if p.is_file() and not is_hidden(str(p.relative_to(root))))
+    if not matches:
+        raise UserError(f"files: {pattern!r} matches no file below {root}")
+    return [inside(root, str(p.relative_to(root))) for p in matches]
+
+
+def _named(root: Path, name: str) -> Path:
+    path = inside(root, name)
+    if not path.exists():
+        # not recursive: the folder may be a whole disk
+        known = [str(p.relative_to(root)) for p in path.parent.glob("*") if p.is_file()] if path.parent.is_dir() else []
+        raise UserError(f"files: {name}: no such file{nearest(name, known)}")
+    return path
+
+
+@lru_cache(4096)
+def _real(folder: str) -> str:
+    return os.path.realpath(folder)
+
+
+def inside(folder: Path, name: str, roots: Sequence[Path] = ()) -> Path:
+    """``folder/name``; the path must not leave the folder by ``..``, an absolute path or a link.
+
+    Args:
+        folder: the folder; relative names start here.
+        name: of the file.
+        roots: further folders that the path may lie in, also by a link or as an absolute path.
+
+    Raises:
+        UserError: the path leaves the folders.
+
+    """
+    path = os.path.join(folder, name)  # noqa: PTH118 - this runs for each row
+    try:
+        if "\0" in name or len(os.fsencode(path.rpartition("/")[2])) > _MAX_NAME:
+            raise ValueError(f"a zero byte, or more than {_MAX_NAME} bytes")
+        # links are resolved for the folder once, and for the file only if it is one
+        parent, last = os.path.split(path)
+        real = os.path.join(_real(parent), last) if last not in ("", "..", ".") else os.path.realpath(path)  # noqa: PTH118
+        if os.path.islink(real):  # noqa: PTH114
+            real = os.path.realpath(real)
+    except (OSError, ValueError) as error:  # the name is too long or contains a zero byte
+        raise UserError(f"{name!r:.80} is not a file name ({error})") from error
+    for allowed in (folder, *roots):
+        base = _real(str(allowed))
+        if real.startswith(base.rstrip(os.sep) + os.sep) or real == base:
+            return Path(real)
+    more = "; media_roots may name further folders" if not roots else f" and media_roots {[str(r) for r in roots]}"
+    raise UserError(f"{name!r} leaves its folder {folder}{more}")

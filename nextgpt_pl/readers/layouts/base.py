@@ -1,0 +1,97 @@
+"""What a layout is, how it is recognised, and which keys a row may have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nextgpt_pl.errors import UserError, nearest
+from nextgpt_pl.readers.model import Row
+from nextgpt_pl.readers.place import Place
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The rows of a published data set, or of a family of them.
+
+    Attributes:
+        name: its name in YAML and messages.
+        needs: alternatives of keys that a row of it has; the first row of a file is compared with all layouts.
+        keys: further keys that it reads.
+        metadata: keys that its published files have and that say nothing to learn.
+        read: the row model of a row.
+
+    """
+
+    name: str
+    needs: tuple[frozenset[str], ...]
+    keys: frozenset[str]
+    read: Callable[[dict[str, Any], Place], Sequence[Row]]
+    metadata: frozenset[str] = frozenset()
+    known: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "known", self.keys.union(self.metadata, *self.needs))
+
+    def fits(self, keys: Collection[str]) -> bool:
+        """Whether a row with these keys may be of this layout."""
+        return any(need <= set(keys) for need in self.needs)
+
+
+def keys(text: str) -> frozenset[str]:
+    """The names in a text, separated by spaces."""
+    return frozenset(text.split())
+
+
+def needs(*alternatives: str) -> tuple[frozenset[str], ...]:
+    """Alternatives of keys, each a text of names."""
+    return tuple(keys(alternative) for alternative in alternatives)
+
+
+def layout_of(row: Mapping[str, Any], layouts: Sequence[Layout]) -> Layout:
+    """The first layout that fits a row.
+
+    Raises:
+        UserError: none does; the message names the keys and the nearest layout.
+
+    """
+    for layout in layouts:
+        if layout.fits(row):
+            return layout
+
+    def common(layout: Layout) -> int:
+        return len(layout.known & set(row))
+
+    best = max(layouts, key=common)
+    hint = f"; nearest is {best.name}, which needs {_alternatives(best)}" if common(best) else ""
+    raise UserError(
+        f"no known layout has the keys {sorted(map(str, row))}{hint}; columns: in the YAML says which column means what"
+    )
+
+
+def _alternatives(layout: Layout) -> str:
+    return " or ".join(" and ".join(sorted(need)) for need in layout.needs)
+
+
+def without_unknown_keys(
+    row: Mapping[str, Any], known: Collection[str], ignored: Collection[str], where: str = ""
+) -> None:
+    """Refuse a row with a key that neither its layout nor the list ``ignore`` knows.
+
+    Args:
+        row: the row, or an object in it.
+        known: keys of the layout.
+        ignored: keys in the YAML's ``ignore``; ``*`` stands for all.
+        where: which object of the row it is, for the message.
+
+    Raises:
+        UserError: there is such a key; the message names the nearest known one.
+
+    """
+    if row.keys() <= (known if isinstance(known, frozenset | set) else set(known)) or "*" in ignored:
+        return
+    for key in row:
+        if key not in known and key not in ignored:
+            advice = f"ignore: [{key}] if it holds nothing to learn"
+            raise UserError(f"{where}key {key!r} would not be read{nearest(str(key), known)}; {advice}")

@@ -1,0 +1,148 @@
+"""Where a row's files are: its folders, and the references within its own data file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nextgpt_pl.errors import MissingFileError, UserError
+from nextgpt_pl.modality import MODALITIES, Modality, modality_of_file
+from nextgpt_pl.readers.files import inside
+from nextgpt_pl.readers.stored import Inline, is_reference, stored
+from nextgpt_pl.samples import Media
+
+_DATA_URL = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(;[\w.+-]+=[\w.+-]+)*;base64,")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Resolves the files that the rows of one data file name.
+
+    Args:
+        file: the data file.
+        root: folder of the data set.
+        folders: folder of each modality's media, relative to the data file's folder.
+        media_roots: further folders that media may lie in, also as absolute paths or by links.
+        embeddings: folder of the caption embeddings; ``None``: embeddings are computed, and their files are ignored.
+        plain_embeddings: whether the embedding ``<media name>.npy`` is used where a row names none.
+        need_media: whether media files must exist.
+
+    """
+
+    file: Path
+    root: Path
+    folders: Mapping[Modality, str] = field(default_factory=lambda: {m: f"{m}s" for m in MODALITIES})
+    media_roots: tuple[Path, ...] = ()
+    embeddings: Path | None = None
+    plain_embeddings: bool = False
+    need_media: bool = True
+
+    def media(self, modality: Modality | None, value: Any, *, needed: bool | None = None) -> Media:
+        """The medium that a row's value means: a path, a ``data:`` URL, bytes in the data file, or a struct of these.
+
+        Args:
+            modality: of the medium; ``None``: told by the file's ending.
+            value: the value.
+            needed: whether the file must exist; by default as configured.
+
+        Raises:
+            MissingFileError: the file does not exist.
+            UserError: the value names no medium, or its path leaves the folders.
+
+        """
+        if isinstance(value, Mapping):
+            return self._of_struct(modality, value, needed)
+        if not isinstance(value, str) or not value:
+            raise UserError(f"{value!r:.80} is no {modality or 'medium'}: a path is expected")
+        match = _DATA_URL.match(value)
+        if match is not None:
+            kind = modality or _of_mime_type(match["type"] or "")
+            return Media(kind, Inline(value[match.end() :], f"{kind} within the row"))
+        if re.match(r"https?://", value):
+            raise UserError(f"{value!r:.80}: media are not fetched from the net; download the data set first")
+        kind = modality or modality_of_file(value)
+        return Media(kind, self.path(kind, value.removeprefix("file://"), needed=needed))
+
+    def optional_media(self, modality: Modality, value: Any) -> Media | None:
+        """The medium that a value means, or ``None`` if its file does not exist: only the denoising loss needs it."""
+        try:
+            return self.media(modality, value, needed=True)
+        except MissingFileError:
+            return None
+
+    def _of_struct(self, modality: Modality | None, value: Mapping[str, Any], needed: bool | None) -> Media:
+        if is_reference(value):
+            kind = modality or Modality.IMAGE
+            return Media(kind, stored(self.file, dict(value), f"{kind} of a row"))
+        path, content = value.get("path") or value.get("url"), value.get("bytes")
+        if isinstance(path, str) and path and (content is None or self._exists(modality, path)):
+            return self.media(modality, path, needed=needed)
+        if isinstance(content, Mapping) and is_reference(content):
+            kind = modality or modality_of_file(str(path))
+            return Media(kind, stored(self.file, dict(content), str(path or f"{kind} of a row")))
+        base64_text = value.get("base64") or value.get("data")
+        if isinstance(base64_text, str) and modality is not None:
+            return Media(modality, Inline(base64_text, f"{modality} within the row"))
+        raise UserError(f"{dict(value)!r:.80} is no {modality or 'medium'}: a path, or bytes and path, is expected")
+
+    def _exists(self, modality: Modality | None, path: str) -> bool:
+        try:
+            self.media(modality, path, needed=True)
+        except (UserError, ValueError):
+            return False
+        return True
+
+    def path(self, modality: Modality, name: str, *, needed: bool | None = None) -> Path:
+        """The file of a medium: below its modality's folder, the data file's folder, the root or a media root.
+
+        Raises:
+            MissingFileError: the file is in none of them.
+            UserError: the path leaves the folders.
+
+        """
+        needed = self.need_media if needed is None else needed
+        first = None
+        for base in self._bases(modality):
+            try:
+                path = inside(base, name, self.media_roots)
+            except UserError:
+                if base == self.root and first is None:
+                    raise
+                continue
+            if not needed or path.is_file():
+                return path
+            first = first or path
+        if first is None:
+            inside(self.root, name, self.media_roots)
+        raise MissingFileError(f"missing {modality} file {first}", str(first))
+
+    def _bases(self, modality: Modality) -> Sequence[Path]:
+        folder = self.file.parent
+        return list(dict.fromkeys((folder / self.folders[modality], folder, self.root, *self.media_roots)))
+
+    def embedding(self, names: Sequence[str], index: int) -> Path | None:
+        """A caption embedding; ``None`` if the row names none. Its shape is checked when it is read.
+
+        Raises:
+            MissingFileError: the file does not exist.
+            UserError: the row names fewer embeddings than captions.
+
+        """
+        if not names or self.embeddings is None:
+            return None
+        if index >= len(names):
+            raise UserError(f"caption embedding {index} is missing, there are {len(names)}")
+        path = inside(self.embeddings, names[index])
+        if not path.is_file():
+            raise MissingFileError(f"missing caption embedding {path}", str(path))
+        return path
+
+
+def _of_mime_type(text: str) -> Modality:
+    kind = text.partition("/")[0]
+    if kind not in [m.value for m in MODALITIES]:
+        raise UserError(f"data URL of type {text!r}: image, video or audio is expected")
+    return Modality(kind)

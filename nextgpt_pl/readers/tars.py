@@ -1,0 +1,81 @@
+"""Samples of tar shards (WebDataset, img2dataset, video2dataset): members whose names share the part before a dot."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.readers.files import is_hidden
+from nextgpt_pl.readers.stored import reference
+
+_TEXT = (".txt", ".text", ".transcript", ".cls", ".caption")
+_MAX_TEXT = 1 << 24  # bytes of a member that is read into a row
+
+
+def is_tar(head: bytes) -> bool:
+    """Whether a file's first bytes are those of a tar archive."""
+    return head[257:262] == b"ustar"
+
+
+def samples(path: Path) -> Iterator[Any]:
+    """One row per sample, in the shard's order.
+
+    The keys are ``__key__`` and the endings of the members (``jpg``, ``txt``). The keys of a member ``json`` are keys
+    of the row as well, except those that are endings. Media are references to the shard's bytes.
+    """
+    row: dict[str, Any] = {}
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                if not member.isfile() or is_hidden(member.name):
+                    continue
+                folder, _, name = member.name.rpartition("/")
+                stem, _, ending = name.partition(".")
+                key = f"{folder}/{stem}" if folder else stem
+                if row and row["__key__"] != key:
+                    yield _complete(row)
+                    row = {}
+                row.setdefault("__key__", key)
+                if ending in row:
+                    yield UserError(f"sample {key}: two members end in .{ending}")
+                    continue
+                row[ending.lower()] = _content(archive, member)
+    except (tarfile.TarError, EOFError) as error:
+        if row:
+            yield _complete(row)
+        yield UserError(f"damaged tar file ({error}); the samples behind this place are not read")
+        return
+    if row:
+        yield _complete(row)
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Any:
+    ending = "." + member.name.rpartition(".")[2].lower()
+    if ending in _TEXT or ending == ".json":
+        if member.size > _MAX_TEXT:
+            return UserError(f"{member.name}: {member.size:,} bytes of text, at most {_MAX_TEXT:,} are read")
+        file = archive.extractfile(member)
+        assert file is not None
+        try:
+            text = file.read().decode("utf-8-sig")
+            return json.loads(text) if ending == ".json" else text.strip()
+        except (ValueError, RecursionError) as error:
+            return UserError(f"{member.name}: unreadable ({error})")
+    return reference("part", member.offset_data, member.size)
+
+
+def _complete(row: dict[str, Any]) -> Any:
+    """The row with the keys of its JSON object; the error of a member that cannot be read."""
+    for value in row.values():
+        if isinstance(value, UserError):
+            return UserError(f"sample {row['__key__']}: {value}")
+    described = row.pop("json", None)
+    if described is None:
+        return row
+    if not isinstance(described, dict):
+        return {**row, "json": described}
+    return {**described, **row}
