@@ -3,13 +3,14 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 os.environ.setdefault("WANDB_MODE", "disabled")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # the workers share the cores, and so do the processes that they start
+    import torch  # here, since the process that starts the workers needs none of it
+
     threads = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     torch.set_num_threads(threads)
@@ -60,6 +61,7 @@ def network():
     from functools import partial
 
     import tiny
+    import torch
 
     from nextgpt_pl.llm import CausalLM
     from nextgpt_pl.modality import GENERATED
