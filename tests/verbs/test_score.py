@@ -1,13 +1,14 @@
 """The verb ``score``, with a model that replies what is expected."""
 
 import json
+import shutil
 
 import pytest
 
 from nextgpt_pl.__main__ import main
 from nextgpt_pl.batches import Rendered, SignalSpan
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.evaluation import MalformedSpans, PocketReplies, records, run
+from nextgpt_pl.evaluation import MalformedSpans, PocketReplies, bootstrap, records, run
 from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.pocket.world import dialogues, grammar
 from nextgpt_pl.pocket.world.render import render
@@ -72,24 +73,58 @@ class _Oracle:
         return [Rendered(input_ids=ids, labels=[-100, *ids[1:]], spans=(span,)) for _ in conversations]
 
 
+@pytest.fixture(autouse=True)
+def _few_resamples(monkeypatch):
+    """Intervals from three resamples: tests/evaluation/test_bootstrap.py has their widths."""
+    of_mean, of_set = bootstrap.of_mean, bootstrap.of_set
+    monkeypatch.setattr(bootstrap, "of_mean", lambda *args: of_mean(*args, resamples=3))
+    monkeypatch.setattr(bootstrap, "of_set", lambda *args, resamples=3: of_set(*args, resamples=min(resamples, 3)))
+
+
 @pytest.fixture
 def model(monkeypatch):
-    oracle = _Oracle(3)
+    oracle = _Oracle(2)
     monkeypatch.setattr("nextgpt_pl.pipeline.AnyToAny.from_run", lambda *_, **__: oracle)
     return oracle
 
 
+def _run(folder):
+    (folder / "adapter").mkdir()
+    (folder / "adapter" / "adapter.safetensors").write_bytes(b"weights")
+    (folder / "config.yaml").write_text("model: pocket:llm")
+    return folder
+
+
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "adapter").mkdir()
-    (tmp_path / "adapter" / "adapter.safetensors").write_bytes(b"weights")
-    (tmp_path / "config.yaml").write_text("model: pocket:llm")
-    return tmp_path
+    return _run(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def scored_once(tmp_path_factory):
+    """A scored run with ``frozen`` weights of its own."""
+    folder = _run(tmp_path_factory.mktemp("scored"))
+    (folder / "frozen" / "image").mkdir(parents=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nextgpt_pl.pipeline.AnyToAny.from_run", lambda *_, **__: _Oracle(1))
+        patch.setenv("NEXTGPT_POCKET_WEIGHTS", str(folder / "frozen"))
+        score(folder, count=1, replies=1)
+    return folder
+
+
+@pytest.fixture
+def scored(scored_once, tmp_path, monkeypatch):
+    """That run, which a test may change: it is put back. A copy would be another run, with other settings."""
+    monkeypatch.setenv("NEXTGPT_POCKET_WEIGHTS", str(scored_once / "frozen"))
+    kept = shutil.copytree(scored_once, tmp_path / "kept")
+    yield scored_once
+    shutil.rmtree(scored_once)
+    shutil.copytree(kept, scored_once)
 
 
 def test_it_is_the_verb_test_and_a_second_call_asks_nothing(model, folder, capsys):
-    record = score(folder, count=3, replies=4)
-    assert model.asked == 14 * 3 + 4
+    record = score(folder, count=2, replies=4)
+    assert model.asked == 14 * 2 + 4
     assert json.loads((folder / RESULTS).read_text()) == record
     printed = capsys.readouterr().out
     assert "image->text | all attributes right, at least 95% | 100.0%" in printed
@@ -97,39 +132,36 @@ def test_it_is_the_verb_test_and_a_second_call_asks_nothing(model, folder, capsy
     assert "question | all attributes right, at least 90% | 0.0%" in printed
     assert "asked for media | the right kinds and numbers, in order, at least 99% | 100.0%" in printed
     assert "4 replies | malformed signal spans, 0 | 4" in printed
-    assert main(["score", "--run", str(folder), "--count", "3", "--replies", "4"]) == 0
-    assert model.asked == 14 * 3 + 4
+    assert main(["score", "--run", str(folder), "--count", "2", "--replies", "4"]) == 0
+    assert model.asked == 14 * 2 + 4
     assert evaluate(["evaluate", str(folder / RESULTS.parent)]) == 0
     assert json.loads((folder / RESULTS).read_text()) == record
 
 
 @pytest.mark.parametrize("changed", ["config.yaml", "adapter/adapter.safetensors", "frozen/image/model.safetensors"])
-def test_predictions_of_other_weights_are_refused(model, folder, monkeypatch, changed):
-    monkeypatch.setenv("NEXTGPT_POCKET_WEIGHTS", str(folder / "frozen"))
-    (folder / "frozen" / "image").mkdir(parents=True)
-    score(folder, count=1, replies=1)
-    (folder / changed).write_bytes(b"changed: pocket:")
-    asked = model.asked
+def test_predictions_of_other_weights_are_refused(model, scored, changed):
+    (scored / changed).write_bytes(b"changed: pocket:")
     with pytest.raises(UserError, match="eval/pocket: has predictions made by other weights; give another --out"):
-        score(folder, count=1, replies=1)
-    assert model.asked == asked
+        score(scored, count=1, replies=1)
+    assert model.asked == 0
 
 
-def test_other_settings_and_a_missing_yaml_are_refused(model, folder, tmp_path):
-    score(folder, count=1, replies=1)
+def test_other_settings_and_a_missing_yaml_are_refused(model, scored, tmp_path):
     with pytest.raises(UserError, match="has predictions made with other settings"):
-        score(folder, count=2, replies=1)
-    assert score(folder, count=2, replies=1, out=tmp_path / "other")
+        score(scored, count=2, replies=1)
+    assert model.asked == 0
+    assert score(scored, count=1, replies=2, out=tmp_path / "other")
     with pytest.raises(UserError, match=r"nowhere\.yaml: no such file; --config names another file"):
-        score(folder, config=tmp_path / "nowhere.yaml")
+        score(scored, config=tmp_path / "nowhere.yaml")
 
 
-def test_folders_of_earlier_versions_have_no_hashes_and_are_continued(model, folder):
-    score(folder, count=1, replies=1)
-    file = folder / RESULTS.parent / "evaluation.yaml"
-    file.write_text(file.read_text().split("answered_by:")[0])
-    assert score(folder, count=1, replies=1)
-    assert "answered_by:" in file.read_text()
+def test_folders_of_earlier_versions_have_no_hashes_and_are_continued(model, scored):
+    file = scored / RESULTS.parent / "evaluation.yaml"
+    text = file.read_text()
+    file.write_text(text.split("answered_by:")[0])
+    assert score(scored, count=1, replies=1)
+    assert file.read_text() == text
+    assert model.asked == 0
 
 
 def test_signal_tokens_outside_of_spans_are_counted_from_the_file(model, tmp_path):
