@@ -8,9 +8,21 @@ from nextgpt_pl.metrics import meteor as module
 from nextgpt_pl.metrics.meteor import meteor
 
 
+@pytest.fixture
+def one_program(monkeypatch):
+    """All calls ask one Java process, which reads its tables once; quick compilation is enough for a few captions."""
+    library = pytest.importorskip("pycocoevalcap.meteor.meteor")
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+    scorer = library.Meteor()
+    with monkeypatch.context() as patch:
+        patch.setattr(library, "Meteor", lambda: scorer)
+        patch.setattr(scorer.meteor_p, "kill", lambda: None)
+        yield
+    scorer.meteor_p.kill()
+
+
 @pytest.mark.skipif(shutil.which("java") is None, reason="METEOR is a Java program")
-def test_meteor_is_that_of_the_reference(golden_folder):
-    pytest.importorskip("pycocoevalcap")
+def test_meteor_is_that_of_the_reference(golden_folder, one_program):
     golden = json.loads((golden_folder / "caption.json").read_text())
     candidates = [golden["tok_candidates"][i][0].split() for i in golden["ids"]]
     references = [[r.split() for r in golden["tok_references"][i]] for i in golden["ids"]]
