@@ -57,6 +57,14 @@ else:
 """
 
 
+# a program that fails as a mistake on the command line does
+FAILING = """
+import sys
+print("started as", *sys.argv[1:])
+sys.exit(2)
+"""
+
+
 def _executable(path, text):
     path.write_text(f"#!{sys.executable}\n{text}")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
@@ -101,13 +109,29 @@ def test_the_scripts_are_sound(script):
     assert "--kill-on-bad-exit=1" in text
 
 
-@pytest.mark.parametrize(
-    "script", [pytest.param(p, id=p.stem, marks=[pytest.mark.slow] if "torchrun" in p.stem else []) for p in SCRIPTS]
-)
-def test_a_job_that_fails_is_not_put_back(script, submit, tmp_path):
-    stale = tmp_path / "outputs" / "dec_align" / "x" / "requeue"
-    stale.parent.mkdir(parents=True)
-    stale.touch()
+@pytest.fixture
+def stale(tmp_path):
+    """The mark of an earlier job, which had to be put back."""
+    file = tmp_path / "outputs" / "dec_align" / "x" / "requeue"
+    file.parent.mkdir(parents=True)
+    file.touch()
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.stem)
+def test_a_job_whose_program_fails_is_not_put_back(script, submit, stale, tmp_path):
+    for name in ("python", "torchrun"):
+        _executable(tmp_path / "bin" / name, FAILING)
+    done, requeued = submit(script, *SMALL)
+    assert done.returncode
+    assert "started as" in done.stdout
+    assert " nextgpt_pl fit -c experiments/dec_align.yaml " in done.stdout
+    assert requeued == ""
+    assert json.loads((tmp_path / "srun.json").read_text()) == {"own": ["--kill-on-bad-exit=1"], "cpus": "2"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [pytest.param(p, id=p.stem) for p in SCRIPTS if "torchrun" in p.stem])
+def test_a_job_with_a_mistake_is_not_put_back(script, submit, stale, tmp_path):
     done, requeued = submit(script, *SMALL, "--model.lrr=1")
     assert done.returncode
     assert "model.lrr: no such key" in done.stdout
