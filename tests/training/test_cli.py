@@ -1,3 +1,5 @@
+import contextlib
+import io
 import os
 import re
 import signal
@@ -22,6 +24,13 @@ QUICK = [
     "--data.sources.init_args.train_size=4",
 ]
 SMALL = ["--model.network.output_projection.init_args.width=16"]
+VALIDATED = [
+    "--trainer.max_steps=2",
+    "--trainer.log_every_n_steps=1",
+    "--trainer.limit_val_batches=1",
+    "--trainer.val_check_interval=1",
+    "--trainer.num_sanity_val_steps=0",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +50,7 @@ def test_help_imports_no_torch():
 
 def test_a_run_leaves_its_folder_and_a_second_one_another(caplog):
     assert _fit() == 0
-    assert _fit("--run.name=named", "--trainer.max_steps=1") == 0
+    assert _fit("--run.name=named") == 0
     runs = sorted(Path("outputs/dec_align").iterdir())
     assert len(runs) == 2
     for run in runs:
@@ -53,14 +62,29 @@ def test_a_run_leaves_its_folder_and_a_second_one_another(caplog):
     assert main(["fit", "-c", str(runs[-1] / "config.yaml"), "--run.name=again"]) == 0
 
 
-@pytest.mark.parametrize("wandb", ["disabled", "offline"])
-def test_the_end_of_fit_prints_final_values_and_the_page(wandb, monkeypatch, capsys):
-    monkeypatch.setenv("WANDB_MODE", wandb)
-    few = ["--trainer.max_steps=2", "--trainer.log_every_n_steps=1", "--trainer.limit_val_batches=1"]
-    validated = ["--trainer.val_check_interval=1", "--trainer.num_sanity_val_steps=0"]
-    assert _fit("--run.name=a", *few, *validated) == 0
-    run = Path("outputs/dec_align/a").resolve()
-    printed = capsys.readouterr().out.splitlines()
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a run of two steps that were validated, and what it printed. Tests change nothing in it."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
+        patch.chdir(folder)
+        patch.setenv("WANDB_MODE", "disabled")
+        assert _fit("--run.name=a", *VALIDATED) == 0
+    return (folder / "outputs" / "dec_align" / "a").resolve(), printed.getvalue()
+
+
+def test_the_end_of_fit_prints_final_values_and_the_page(finished):
+    _ends_with_values_and_page(*finished)
+
+
+def test_the_end_of_fit_is_the_same_with_wandb(monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert _fit("--run.name=a", *VALIDATED) == 0
+    _ends_with_values_and_page(Path("outputs/dec_align/a").resolve(), capsys.readouterr().out)
+
+
+def _ends_with_values_and_page(run, text):
+    printed = text.splitlines()
     start = printed.index("final validation:")
     assert printed[start + 1].split()[0] == "val/loss"
     assert float(printed[start + 1].split()[1]) > 0
@@ -69,10 +93,10 @@ def test_the_end_of_fit_prints_final_values_and_the_page(wandb, monkeypatch, cap
     assert (run / "curves.png").is_file()
 
 
-def test_validate_and_resume_from_a_checkpoint():
-    assert _fit("--run.name=a") == 0
-    checkpoint = "outputs/dec_align/a/checkpoints/last.ckpt"
-    assert _fit("--run.name=b", "--trainer.max_steps=2", "--ckpt_path", checkpoint) == 0
+def test_validate_and_resume_from_a_checkpoint(finished):
+    checkpoint = str(finished[0] / "checkpoints" / "last.ckpt")
+    assert _fit("--run.name=b", "--trainer.max_steps=3", "--ckpt_path", checkpoint) == 0
+    assert torch.load("outputs/dec_align/b/checkpoints/last.ckpt", weights_only=True)["global_step"] == 3
     assert main(["validate", "-c", str(EXPERIMENT), *QUICK, *SMALL, "--ckpt_path", checkpoint]) == 0
 
 

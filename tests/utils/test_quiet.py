@@ -12,7 +12,12 @@ from nextgpt_pl.utils.paths import resolve
 from nextgpt_pl.utils.quiet import quiet_loading
 
 # as in a notebook: without the settings that the command line makes
-LOAD_ALL = """
+IN_A_FRESH_PROCESS = """
+import sys
+import nextgpt_pl
+assert "torch" not in sys.modules
+nextgpt_pl.AnyToAny
+assert "lightning" not in sys.modules
 from nextgpt_pl.llm import CausalLM
 from nextgpt_pl.modality import GENERATED
 from nextgpt_pl.pocket.parts import pocket_decoder
@@ -26,11 +31,12 @@ print("loaded")
 """
 
 
-def test_the_python_api_loads_all_parts_without_a_word_of_the_libraries():
+def test_the_python_api_imports_no_lightning_and_loads_all_parts_without_a_word_of_the_libraries():
+    """A service that answers messages needs no training framework."""
     hidden = ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY", "HF_HUB_DISABLE_PROGRESS_BARS")
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     done = subprocess.run(
-        [sys.executable, "-c", LOAD_ALL], capture_output=True, text=True, check=False, env=environment
+        [sys.executable, "-c", IN_A_FRESH_PROCESS], capture_output=True, text=True, check=False, env=environment
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "loaded\n", "")
 
