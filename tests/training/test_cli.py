@@ -13,7 +13,6 @@ import yaml
 
 from nextgpt_pl.__main__ import main
 from nextgpt_pl.training.cli import build_model
-from nextgpt_pl.training.runs import RunConfig, create_run_folder, experiment_name
 
 ROOT = Path(__file__).parent.parent.parent
 EXPERIMENT = ROOT / "experiments" / "dec_align.yaml"
@@ -215,16 +214,6 @@ def test_unknown_verb_and_missing_file(capsys):
     capsys.readouterr()
     assert main(["predict", "-c", str(EXPERIMENT)]) == 2
     assert "no verb 'predict': predictions of a run, as JSONL and media, are written by test" in capsys.readouterr().err
-
-
-def test_run_folders_never_collide(tmp_path):
-    run = RunConfig(tmp_path, "e", "n")
-    assert [create_run_folder(run, []).name for _ in range(3)] == ["n", "n-2", "n-3"]
-
-
-def test_experiment_names():
-    assert experiment_name([Path("experiments/smol/dec_align.yaml")]) == "smol/dec_align"
-    assert experiment_name([Path("/elsewhere/x.yaml")]) == "x"
 
 
 @pytest.mark.slow
