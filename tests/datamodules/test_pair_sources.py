@@ -137,7 +137,7 @@ def test_caption_folder_by_side_files_and_by_manifest(folder):
     (images / "__MACOSX").mkdir()
     (images / "__MACOSX" / "0.png").write_bytes(b"AppleDouble")
     source = CaptionFolder(images, on_error="skip", val_fraction=0)
-    assert len(source.read("train", {})) == 2
+    assert len(source.read("train")) == 2
     assert source.report.message().startswith("used 2 of 3 rows")
     (images / "all.jsonl").write_text('{"file_name": "0.png", "text": "zero"}\n{"file": "../x.png", "caption": "y"}\n')
     with pytest.raises(UserError, match=r"row 1: .* leaves its folder"):
