@@ -25,6 +25,7 @@ class SignalSpan:
     """The signal tokens of one generated medium, at the token positions ``start:stop`` of a row.
 
     ``media`` is the true medium, if the item has one. ``embedding`` is the content of ``caption_embedding``, when read.
+    ``inputs`` is the true medium as the decoder's loss needs it, if a data-loader worker has already read it.
     """
 
     modality: Modality
@@ -34,6 +35,7 @@ class SignalSpan:
     caption_embedding: Path | None = None
     media: Media | None = None
     embedding: Tensor | None = field(default=None, compare=False, repr=False)
+    inputs: Tensor | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class SpanTargets:
         embeddings: one caption embedding per span, ``(L, D)`` or ``(D,)`` float32; ``None`` if it
             must be computed by the decoder's text encoder.
         media: the true medium per span, if the item has it.
+        inputs: the true medium as the decoder's loss needs it, per span; ``None`` if it is not read yet.
 
     """
 
@@ -109,6 +112,7 @@ class SpanTargets:
     captions: list[str]
     embeddings: list[Tensor | None] = field(default_factory=list)
     media: list[Media | None] = field(default_factory=list)
+    inputs: list[Tensor | None] = field(default_factory=list)
 
     def to(self, device: torch.device | str) -> SpanTargets:
         """A copy with its tensors on ``device``."""
@@ -117,6 +121,16 @@ class SpanTargets:
             rows=upload(self.rows, device),
             starts=upload(self.starts, device),
             embeddings=[e if e is None else upload(e, device) for e in self.embeddings],
+        )
+
+    def pin_memory(self) -> SpanTargets:
+        """A copy with its tensors in pinned memory."""
+        return replace(
+            self,
+            rows=self.rows.pin_memory(),
+            starts=self.starts.pin_memory(),
+            embeddings=[*map(_pinned, self.embeddings)],
+            inputs=[*map(_pinned, self.inputs)],
         )
 
 
@@ -195,3 +209,16 @@ class Batch:
         moved: dict[str, Any] = {name: upload(getattr(self, name), device) for name in names}
         spans = {modality: targets.to(device) for modality, targets in self.spans.items()}
         return replace(self, **moved, spans=spans, host=self.on_host())
+
+    def pin_memory(self) -> Batch:
+        """A copy with its tensors in pinned memory, from which copies to a GPU are asynchronous; for data loaders."""
+        pinned: dict[str, Any] = {n: getattr(self, n).pin_memory() for n in ("input_ids", "attention_mask", "labels")}
+        slots = {
+            modality: [(row, replace(slot, inputs=_pinned(slot.inputs))) for row, slot in of_modality]
+            for modality, of_modality in self.slots.items()
+        }
+        return replace(self, **pinned, slots=slots, spans={m: spans.pin_memory() for m, spans in self.spans.items()})
+
+
+def _pinned(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.pin_memory()

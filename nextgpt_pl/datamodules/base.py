@@ -200,12 +200,9 @@ class ItemData(LightningDataModule):
         return rows
 
     def _loader_arguments(self) -> dict[str, Any]:
-        return {
-            "collate_fn": Collator(self.conversation().pad_token_id),
-            "num_workers": self.num_workers,
-            "persistent_workers": self.num_workers > 0,
-            "worker_init_fn": start_worker,
-        }
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        workers = {"num_workers": self.num_workers, "persistent_workers": self.num_workers > 0, "pin_memory": on_gpu}
+        return {**workers, "collate_fn": Collator(self.conversation().pad_token_id), "worker_init_fn": start_worker}
 
     def _rank_and_world_size(self) -> tuple[int, int]:
         """Rank of this process and number of processes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from nextgpt_pl.decoders.arguments import Arguments
 from nextgpt_pl.decoders.captions import CaptionEncoder
 from nextgpt_pl.decoders.diffusion import DiffusionDecoder
 from nextgpt_pl.decoders.spectrogram import log_mel
+from nextgpt_pl.features import Preparation
 from nextgpt_pl.samples import Media
 from nextgpt_pl.utils.transfer import upload
 
@@ -74,12 +75,11 @@ class AudioLDMDecoder(DiffusionDecoder):
     def _pixels_per_medium(self, sampling: Mapping[str, Any]) -> int:
         return int((sampling.get("audio_length_in_s") or 5.0) * _PIXELS_PER_SECOND)
 
-    def _pixels(self, medium: Media) -> Tensor:
-        """The spectrogram as a picture ``(1, 1, frames, bins)``."""
-        mel = self.spectrogram(denoising.waveform(medium, self.seconds()).unsqueeze(0))
+    def preparation(self) -> Preparation:
+        """See :meth:`Decoder.preparation`; ``(1, 1, frames, bins)`` float32."""
         multiple = 2 ** (len(self._config("vae")["block_out_channels"]) - 1)
-        frames = -mel.shape[1] % multiple
-        return F.pad(mel, (0, 0, 0, frames), value=float(mel.min())).unsqueeze(1)
+        prepare = partial(_picture, spectrogram=self.spectrogram, seconds=self.seconds(), multiple=multiple)
+        return Preparation(prepare, self._latents)
 
     def latent_shape(self, frames: bool) -> tuple[int, ...]:
         """``(C, frames, bins)`` of a spectrogram at the vocoder's rate."""
@@ -124,6 +124,12 @@ class AudioLDMDecoder(DiffusionDecoder):
 
     def _arrays(self, output: Any) -> list[np.ndarray]:
         return [np.asarray(a, np.float32) for a in output.audios]
+
+
+def _picture(media: Media, spectrogram: Callable[[Tensor], Tensor], seconds: float, multiple: int) -> Tensor:
+    """The spectrogram of a sound as a picture ``(1, 1, frames, bins)``; ``frames`` is filled to a multiple."""
+    mel = spectrogram(denoising.waveform(media, seconds).unsqueeze(0))
+    return F.pad(mel, (0, 0, 0, -mel.shape[1] % multiple), value=float(mel.min())).unsqueeze(1)
 
 
 def _attention_mask(mask: Tensor, encoder: Any) -> Tensor:

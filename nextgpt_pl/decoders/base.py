@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nextgpt_pl.decoders.captions import CaptionEncoder
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.features import Preparation
 from nextgpt_pl.samples import Media
 
 
@@ -74,8 +75,21 @@ class Decoder(ABC):
         if sampling:
             raise UserError(f"sampling.{next(iter(sampling))}: {type(self).__name__} takes no sampling arguments")
 
-    def latents(self, media: Sequence[Media]) -> Tensor:
+    def preparation(self) -> Preparation:
+        """How data-loader workers read media for :meth:`latents`; reads no weights.
+
+        Raises:
+            UserError: this decoder does not support the denoising loss.
+
+        """
+        raise UserError(f"model.denoising_weights: {type(self).__name__} has no network to be trained through")
+
+    def latents(self, media: Sequence[Media], inputs: Sequence[Tensor | None] = ()) -> Tensor:
         """Media as the diffusion network sees them, ``(N, C, ...)`` float32; for :meth:`denoising_loss`.
+
+        Args:
+            media: N media.
+            inputs: of each medium the output of :meth:`preparation`, or ``None`` if it is not read yet; empty: of none.
 
         Raises:
             UserError: this decoder does not support the denoising loss.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from nextgpt_pl.decoders import denoising
 from nextgpt_pl.decoders.base import Decoder
 from nextgpt_pl.decoders.captions import MEMORY_BYTES
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.features import Memory
+from nextgpt_pl.features import Memory, Preparation
 from nextgpt_pl.features.keys import media_name
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media
@@ -44,23 +45,26 @@ class DenoisedDecoder(Decoder):
 
     @torch.no_grad()
     @own_precision()
-    def latents(self, media: Sequence[Media]) -> Tensor:
+    def latents(self, media: Sequence[Media], inputs: Sequence[Tensor | None] = ()) -> Tensor:
         """``(N, C, h, w)`` of images, ``(N, C, T, h, w)`` of videos; latents are cached in memory."""
-        latents = self._latents.fetch(
-            [media_name(m) for m in media], lambda missing: torch.stack([self._latent(media[i]) for i in missing])
-        )
-        return upload(torch.stack(latents), self.device)
+        prepare, inputs = self.preparation().prepare, inputs or [None] * len(media)
 
-    def _latent(self, medium: Media) -> Tensor:
+        def compute(missing: list[int]) -> Tensor:
+            pixels = ((media[i], inputs[i]) for i in missing)
+            return torch.stack([self._latent(m, prepare(m) if read is None else read) for m, read in pixels])
+
+        return upload(torch.stack(self._latents.fetch([media_name(m) for m in media], compute)), self.device)
+
+    def _latent(self, medium: Media, pixels: Tensor) -> Tensor:
         vae = self._loaded().vae
-        pixels = upload(self._pixels(medium), self.device).to(next(vae.parameters()).dtype)
+        pixels = denoising.scaled(upload(pixels, self.device)).to(next(vae.parameters()).dtype)
         latent = vae.encode(pixels).latent_dist.mode().float() * vae.config.scaling_factor
         return latent[0] if medium.modality is not Modality.VIDEO else latent.transpose(0, 1)
 
-    def _pixels(self, medium: Media) -> Tensor:
-        """Input of the autoencoder, ``(frames, channels, height, width)``."""
+    def preparation(self) -> Preparation:
+        """See :meth:`Decoder.preparation`; ``(frames, channels, height, width)``, of pictures uint8."""
         height, width, frames = self.picture_size()
-        return denoising.pictures(medium, height, width, frames)
+        return Preparation(partial(denoising.pictures, height=height, width=width, frames=frames), self._latents)
 
     def loss_sizes(self) -> dict[str, Any]:
         """Arguments of ``loss_size``, with ``sampling`` as default; null values are dropped."""

@@ -158,10 +158,15 @@ class _ChunkedLoss(torch.autograd.Function):
 
 
 def pictures(media: Media, height: int, width: int, frames: int) -> Tensor:
-    """An image or evenly spread frames of a video, ``(frames, 3, height, width)`` in [-1, 1]; the middle is cut out."""
+    """An image or evenly spread frames of a video, ``(frames, 3, height, width)`` uint8; the middle is cut out."""
     cut = partial(_covering, height=height, width=width)
     array = frames_of(media, frames, cut) if media.modality is Modality.VIDEO else cut(array_of(media)[0])[None]
-    return torch.from_numpy(array).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(array).permute(0, 3, 1, 2).contiguous()
+
+
+def scaled(pixels: Tensor) -> Tensor:
+    """Pixels of 8 bits as float32 in [-1, 1]; those of spectrograms are unchanged."""
+    return pixels.float() / 127.5 - 1 if pixels.dtype == torch.uint8 else pixels
 
 
 def _covering(array: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -41,5 +41,6 @@ def pad(rows: Sequence[Rendered], pad_token_id: int) -> Batch:
             captions=[span.caption for _, span in spans],
             embeddings=[span.embedding for _, span in spans],
             media=[span.media for _, span in spans],
+            inputs=[span.inputs for _, span in spans],
         )
     return batch

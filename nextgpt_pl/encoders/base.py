@@ -152,8 +152,9 @@ class Encoder(nn.Module, ABC):
             with torch.random.fork_rng([]):
                 self.load()
             self.to(device)
-        prepared = torch.stack([self.prepare(m) if inputs is None else inputs for m, inputs in media])
-        return self(modality, upload(prepared, device))
+        # uploaded one by one: those that a data loader has pinned are copied without waiting
+        prepared = [upload(self.prepare(m) if inputs is None else inputs, device) for m, inputs in media]
+        return self(modality, torch.stack(prepared))
 
     def stores(self, cache: FeatureCache) -> EncoderStores:
         """The stores of this encoder's features in a cache."""

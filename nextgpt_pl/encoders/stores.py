@@ -69,7 +69,8 @@ class MemoryStores:
         self.memory = Memory(_MEMORY_BYTES) if max_bytes is None else Memory(max_bytes, evict=True)
 
     def open(self) -> None:
-        """Do nothing: the store is open."""
+        """Let data-loader workers know what the store holds."""
+        self.memory.share()
 
     def opened(self, _modality: Modality) -> Memory:
         """The store."""

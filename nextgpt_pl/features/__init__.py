@@ -2,6 +2,7 @@
 
 from nextgpt_pl.features.cache import FeatureCache
 from nextgpt_pl.features.disk import FeatureStore
+from nextgpt_pl.features.preparation import Preparation
 from nextgpt_pl.features.store import Memory, Store
 
-__all__ = ["FeatureCache", "FeatureStore", "Memory", "Store"]
+__all__ = ["FeatureCache", "FeatureStore", "Memory", "Preparation", "Store"]

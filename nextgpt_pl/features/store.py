@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nextgpt_pl.features.shared_keys import SharedKeys
+
 _ENTRY = 1024  # bytes of an entry besides the values: key, tensor object, dictionary slot
 
 
@@ -31,6 +33,10 @@ class Store(ABC):
     @abstractmethod
     def refresh_if_changed(self) -> None:
         """Load entries that other processes have added, if the store is shared."""
+
+    def kept(self, key: bytes) -> bool:
+        """Whether this process, or the one that started it as a data-loader worker, has the tensor."""
+        return key in self
 
     def missing(self, keys: Sequence[Hashable]) -> list[int]:
         """Positions of the missing keys; only the first of equal keys."""
@@ -111,6 +117,27 @@ class Memory(Store):
     def __init__(self, max_bytes: int, evict: bool = False) -> None:
         self.max_bytes, self.evict, self.bytes = max_bytes, evict, 0
         self._values: OrderedDict[Hashable, Tensor] = OrderedDict()
+        self._shared: SharedKeys | None = None
+
+    def share(self) -> None:
+        """Let workers that are started from now on know which keys, all of them hashes, are kept; see :meth:`kept`."""
+        if self._shared is None:
+            self._shared = SharedKeys()
+            for key in self._values:
+                self._announce(key)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a spawned worker needs the keys only
+        return {**vars(self), "_values": OrderedDict(), "bytes": 0} if self._shared is not None else vars(self)
+
+    def kept(self, key: bytes) -> bool:
+        """See :meth:`Store.kept`."""
+        return key in self._values or (self._shared is not None and key in self._shared)
+
+    def _announce(self, key: Hashable, added: bool = True) -> None:
+        if self._shared is not None:
+            assert isinstance(key, bytes)
+            (self._shared.add if added else self._shared.discard)(key)
 
     def __len__(self) -> int:
         return len(self._values)
@@ -133,10 +160,13 @@ class Memory(Store):
         if key in self._values or _size(kept) > self.max_bytes:
             return
         while self.evict and self.bytes + _size(kept) > self.max_bytes:
-            self.bytes -= _size(self._values.popitem(last=False)[1])
+            evicted, old = self._values.popitem(last=False)
+            self.bytes -= _size(old)
+            self._announce(evicted, added=False)
         if self.bytes + _size(kept) <= self.max_bytes:
             self._values[key] = kept
             self.bytes += _size(kept)
+            self._announce(key)
 
 
 def _size(value: Tensor) -> int:

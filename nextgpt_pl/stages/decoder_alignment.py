@@ -114,7 +114,8 @@ class DecoderAlignment(Stage):
     @property
     def reader(self) -> MediaReader:
         """A reader of input media, if replies are trained, and of the true media of the denoising loss."""
-        compared = frozenset(m for m, weight in self.denoising.weights.items() if weight)
+        weights = self.denoising.weights
+        compared = {m: self.network.decoders[m].preparation() for m, weight in weights.items() if weight}
         encoder = self.network.encoder if self.shows_media else None
         return MediaReader(encoder, compared, self.network.encoder_stores)
 

@@ -76,7 +76,8 @@ class Denoising:
             embeddings = torch.where(dropped, self.network.null_signals[modality.value], embeddings)
         generator = torch.Generator()
         generator.manual_seed(int(torch.randint(2**31, ())) if train else _SEED)
-        latents = decoder.latents([medium for _, medium in known])
+        inputs = [spans.inputs[i] for i, _ in known] if spans.inputs else []
+        latents = decoder.latents([medium for _, medium in known], inputs)
         shaped = embeddings.view(-1, *decoder.embedding_shape)
         error = decoder.denoising_loss(shaped, latents, gamma=self.gamma, generator=generator)
         return error * len(known), len(known)

@@ -1,3 +1,6 @@
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -43,7 +46,7 @@ def test_latents_are_what_the_pipelines_own_decoder_reads(modality):
     frames = latents.transpose(0, 1) if modality is Modality.VIDEO else latents.unsqueeze(0)
     with torch.no_grad():
         decoded = pipeline.vae.decode(frames / pipeline.vae.config.scaling_factor).sample
-    pixels = decoder._pixels(pair.media)
+    pixels = denoising.scaled(decoder.preparation().prepare(pair.media))
     assert decoded.shape == pixels.shape
     assert (decoded - pixels).abs().mean() < 0.1
     assert decoder.latents([pair.media])[0].equal(latents)
@@ -166,10 +169,11 @@ def test_media_are_fitted(tmp_path):
     Image.fromarray(picture).save(tmp_path / "a.png")
     pixels = denoising.pictures(Media(Modality.IMAGE, tmp_path / "a.png"), 8, 8, 1)
     assert pixels.shape == (1, 3, 8, 8)
-    assert pixels.min() > 0.9
+    assert denoising.scaled(pixels).min() > 0.9
     frames = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1) * np.ones((1, 8, 8, 3), np.uint8)
     video = denoising.pictures(Media(Modality.VIDEO, lambda: frames), 8, 8, 3)
-    assert ((video[:, 0, 0, 0] + 1) * 127.5).round().tolist() == [0, 2, 4]
+    assert video[:, 0, 0, 0].tolist() == [0, 2, 4]
+    assert denoising.scaled(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1, 1]
     sound = Media(Modality.AUDIO, lambda: np.ones(8000, np.float32), sample_rate=16000)
     assert denoising.waveform(sound, 1.0).sum() == 8000
     assert denoising.waveform(sound, 0.25).shape == (4000,)
@@ -188,6 +192,20 @@ def test_log_mel_rises_with_a_tones_pitch():
 def test_decoders_without_a_network_say_so():
     with pytest.raises(UserError, match="PrecomputedEmbeddings has no network to be trained through"):
         PrecomputedEmbeddings([4]).latents([])
+    with pytest.raises(UserError, match="PrecomputedEmbeddings has no network to be trained through"):
+        PrecomputedEmbeddings([4]).preparation()
+
+
+@pytest.mark.parametrize("modality", list(GENERATED))
+def test_media_that_a_worker_has_read_are_not_read_again(modality):
+    decoder, pair = pocket_decoder(modality), captioned_pair("train", modality, 3)
+    preparation = pickle.loads(pickle.dumps(decoder.preparation()))  # as in a spawned worker
+    inputs = preparation(pair.media)
+    assert inputs.dtype == (torch.float32 if modality is Modality.AUDIO else torch.uint8)
+    missing = Media(modality, Path("missing"))
+    (latents,) = decoder.latents([missing], [inputs])
+    assert latents.equal(decoder.latents([pair.media])[0])
+    assert decoder.preparation()(missing) is None  # its latents are in memory
 
 
 @pytest.mark.parametrize("embedded", [torch.float32, torch.float16])
