@@ -95,16 +95,25 @@ def test_media_that_cannot_be_read_are_skipped_counted_and_reported(media_folder
 
 
 def test_runs_with_and_without_workers_are_equal_and_nothing_is_read_in_the_training_thread(
-    media_folder, tiny_models, tmp_path
+    media_folder, tiny_models, tmp_path, monkeypatch
 ):
     plain = _fit(_stage(tiny_models), _pairs(media_folder), tmp_path)
     stage = _stage(tiny_models)
+    prepare, process = type(stage.network.encoder).prepare, os.getpid()
+
+    def in_workers_only(encoder, medium):
+        assert os.getpid() != process
+        return prepare(encoder, medium)
+
+    monkeypatch.setattr(type(stage.network.encoder), "prepare", in_workers_only)
     data = _pairs(media_folder, num_workers=2)
     batches = _Batches()
     assert _fit(stage, data, tmp_path, callbacks=[batches]) == plain
     slots = [slot for batch in batches.seen for slots in batch.slots.values() for _, slot in slots]
     assert len(slots) == 30
-    assert all(slot.inputs is not None for slot in slots)
+    first = {slot.media: slot for slot in reversed(slots[:15])}
+    assert all(slot.inputs is not None for slot in first.values())
+    assert all(slot.inputs is None for slot in slots[15:])  # in the second epoch, all features are in memory
 
 
 @pytest.mark.parametrize("workers", [0, 1])
