@@ -190,17 +190,15 @@ class Connection:
             answer = raw.parse()
             choice = answer.choices[0]
             text, refusal, end = choice.message.content or "", choice.message.refusal, choice.finish_reason
-            usage = answer.usage
+            if not isinstance(text, str):
+                raise TypeError(f"the content is {text!r:.80}")
+            tokens_in, tokens_out, estimated = _tokens(answer.usage, plan, text)
         except (AttributeError, IndexError, TypeError, ValueError) as error:
             raise UserError(
                 f"endpoint {self.endpoint.base_url}: no chat completion in the response ({error})"
             ) from error
         fault = REFUSED if refusal or end == "content_filter" else CUT if end == "length" else None
-        counts = getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)
-        estimated = None in counts
-        if estimated:
-            counts = prompt_tokens(plan), len(text) // CHARACTERS_PER_TOKEN + 1
-        return Reply(text, fault, int(counts[0] or 0), int(counts[1] or 0), raw.retries_taken, estimated)
+        return Reply(text, fault, tokens_in, tokens_out, raw.retries_taken, estimated)
 
     def _hidden(self, message: str) -> str:
         return (message.replace(self._key, _HIDDEN) if self._key else message)[:500]
@@ -217,6 +215,14 @@ def chat_messages(plan: Plan) -> list[dict[str, str]]:
 def prompt_tokens(plan: Plan) -> int:
     """An estimate of the number of prompt tokens."""
     return sum(len(message["content"]) for message in chat_messages(plan)) // CHARACTERS_PER_TOKEN + 1
+
+
+def _tokens(usage: Any, plan: Plan, text: str) -> tuple[int, int, bool]:
+    """Tokens of the prompt and of the reply, and whether they are estimated since the endpoint does not give them."""
+    tokens_in, tokens_out = (getattr(usage, f"{name}_tokens", None) for name in ("prompt", "completion"))
+    if tokens_in is None or tokens_out is None:
+        return prompt_tokens(plan), len(text) // CHARACTERS_PER_TOKEN + 1, True
+    return int(tokens_in), int(tokens_out), False
 
 
 def _check_address(url: str) -> None:

@@ -55,6 +55,7 @@ class DialogueRecord:
         dropped: reason for which it is dropped; ``None`` if it is kept.
         detail: what is wrong with it.
         media: number of its media per origin, such as ``image drawn``.
+        refused: number of media that a check refused, or that could not be read, before these were found.
 
     """
 
@@ -63,6 +64,7 @@ class DialogueRecord:
     dropped: str | None = None
     detail: str = ""
     media: dict[str, int] = field(default_factory=dict)
+    refused: int = 0
 
 
 Record = ReplyRecord | DialogueRecord

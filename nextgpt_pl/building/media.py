@@ -176,10 +176,12 @@ class Draw(MediaSource):
             if not missing:
                 break
             seeds = [seed_of(wanted[i].seed, number) for i in missing]
-            for index, array in zip(missing, self.decoder.generate(embeddings[missing], seed=seeds), strict=True):
-                medium = self._medium(array, wanted[index].modality)
-                if self._fits(medium, array, wanted[index].caption):
-                    found[index] = Found(medium, wanted[index].caption, "drawn", number)
+            arrays = self.decoder.generate(embeddings[missing], seed=seeds)
+            varied = [(i, a) for i, a in zip(missing, arrays, strict=True) if not constant(a)]
+            drawn = {index: self._medium(array, wanted[index].modality) for index, array in varied}
+            for index, fits in zip(drawn, self._fit(drawn, wanted), strict=True):
+                if fits:
+                    found[index] = Found(drawn[index], wanted[index].caption, "drawn", number)
         return found
 
     def _medium(self, array: np.ndarray, modality: Modality) -> Media:
@@ -187,5 +189,8 @@ class Draw(MediaSource):
         sample_rate = int(rate) if rate and modality is Modality.AUDIO else None
         return Media(modality, lambda: array, sample_rate, rate if modality is Modality.VIDEO else None)
 
-    def _fits(self, medium: Media, array: np.ndarray, caption: str) -> bool:
-        return not constant(array) and (self.check is None or self.check.accepts([medium], [caption])[0])
+    def _fit(self, drawn: Mapping[int, Media], wanted: Sequence[Wanted]) -> list[bool]:
+        """Whether each medium fits the caption with its index."""
+        if self.check is None or not drawn:
+            return [True] * len(drawn)
+        return self.check.accepts(list(drawn.values()), [wanted[index].caption for index in drawn])

@@ -65,13 +65,13 @@ class Run:
         self.totals, self.seen = Totals(), SeenTexts(settings.duplicates)
         self.replies: dict[int, list[ReplyRecord]] = {}  # of dialogues that are not decided yet
         self._lock = threading.Lock()
-        self.workers = Workers(self._written, settings.endpoint.concurrency)
         for record in records(folder):
             self.totals.count(record)
             if isinstance(record, ReplyRecord):
                 self.replies.setdefault(record.number, []).append(record)
             else:
                 self._decided(record)
+        self.workers = Workers(self._written, settings.endpoint.concurrency)
 
     def go(self, goal: int) -> None:
         """Add dialogues until ``goal`` are kept."""
@@ -159,7 +159,8 @@ class Run:
             return DialogueRecord(plan.number, dropped=f"no {missing.modality} found", detail=missing.caption)
         row = rows.write_row(plan, messages, complete, self.folder)
         origins = [f"{w.modality} {result.origin}" for w, result in zip(wanted, complete, strict=True)]
-        return DialogueRecord(plan.number, row, media={origin: origins.count(origin) for origin in origins})
+        media = {origin: origins.count(origin) for origin in origins}
+        return DialogueRecord(plan.number, row, media=media, refused=sum(result.tries - 1 for result in complete))
 
     def _cost(self) -> str:
         totals, endpoint = self.totals, self.settings.endpoint

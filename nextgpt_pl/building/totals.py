@@ -20,7 +20,8 @@ class Totals:
         dropped: number of dropped dialogues per reason.
         replies: number of usable replies.
         rejected: number of rejected replies per reason.
-        media: number of media per origin.
+        media: number of media per origin, of kept dialogues.
+        refused: number of media that were refused before these were found.
         tokens_in: tokens of all prompts.
         tokens_out: tokens of all replies.
         repeats: number of repeated requests.
@@ -33,6 +34,7 @@ class Totals:
     replies: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     media: Counter[str] = field(default_factory=Counter)
+    refused: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
     repeats: int = 0
@@ -49,6 +51,7 @@ class Totals:
             if record.dropped is None:
                 self.kept += 1
                 self.media.update(record.media)
+                self.refused += record.refused
             else:
                 self.dropped[record.dropped] += 1
             return
@@ -78,7 +81,7 @@ class Totals:
             f"{self.kept} of {count} dialogues",
             f"dropped: {_listed(self.dropped)}",
             f"rejected replies: {_listed(self.rejected)}; repeated requests: {self.repeats}",
-            f"media: {_listed(self.media)}",
+            f"media: {_listed(self.media)}; refused before: {self.refused}",
             f"cost: {self.cost(endpoint):.4f} for {tokens}{estimates}; "
             f"projected for {count} dialogues: {self.projected(endpoint, count):.4f}",
         ]

@@ -80,7 +80,17 @@ def test_an_endpoint_that_is_not_there_is_named():
         ask("http://127.0.0.1:9/v1", repeats=0)
 
 
-@pytest.mark.parametrize("body", [{}, {"choices": []}, {"choices": [{"finish_reason": "stop"}]}, [1]])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"choices": []},
+        {"choices": [{"finish_reason": "stop"}]},
+        [1],
+        {**completion("x", "y"), "choices": [{"message": {"content": [{"type": "text"}]}}]},
+        {**completion("x", "y"), "usage": {"prompt_tokens": "many", "completion_tokens": 1}},
+    ],
+)
 def test_a_response_that_is_no_completion_is_named(body):
     with serving(lambda request: Response(200, body)) as url, pytest.raises(UserError, match="no chat completion"):
         ask(url)
