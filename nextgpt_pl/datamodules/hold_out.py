@@ -13,6 +13,13 @@ import numpy as np
 from nextgpt_pl.modality import MODALITIES
 
 _BYTES = 8
+# columns that name media, input media first
+_MEDIUM_KEYS = (
+    *(key for m in MODALITIES for key in (f"input_{m}", m.value)),
+    *(f"{m}_name" for m in MODALITIES),
+    *("file", "file_name"),
+    *(f"output_{m}" for m in MODALITIES),
+)
 
 
 def in_val(numbers: np.ndarray, fraction: float) -> np.ndarray:
@@ -42,15 +49,11 @@ def row_key(row: Any) -> str:
     Rows about the same medium are in the same split. The key contains neither the row number nor the file's path.
     """
     if isinstance(row, Mapping):
-        for name in _medium_keys():
-            value = row.get(name)
+        for name in _MEDIUM_KEYS:
+            if name not in row:
+                continue
+            value = row[name]
             value = value[0] if isinstance(value, list) and value else value
             if isinstance(value, str) and value:
                 return value
     return json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
-
-
-def _medium_keys() -> list[str]:
-    """Names of the columns that name media, input media first."""
-    shown = [key for m in MODALITIES for key in (f"input_{m}", m.value)]
-    return [*shown, *(f"{m}_name" for m in MODALITIES), "file", "file_name", *(f"output_{m}" for m in MODALITIES)]

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 VERSION = 1  # raise it when a source's rows give other items
 _BLOCK = 1 << 16  # bytes at each end of a data file that identify its content
 _MEMORY = 1 << 24  # bytes of data files below which the index stays in memory
+_SHOWN = 1000  # rows after which the progress bar moves
 _ENTRIES = 50_000  # files in a folder above which its index is on disk
+
+_ENCODE = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
 
 def indexed(source: FileSource) -> RowIndex:
@@ -92,24 +95,35 @@ def _entries(source: FileSource, files: Sequence[Path]) -> Iterator[Entry]:
         for number, file in enumerate(files):
             name = source.file_name(file)
             for position, row in enumerate(source.rows(file)):
-                bar.update()
+                if position % _SHOWN == 0:
+                    bar.update(_SHOWN)
                 yield _entry(source, file, number, row, position, f"{name}, row {position}")
 
 
 def _entry(source: FileSource, file: Path, number: int, row: Any, position: int, where: str) -> Entry:
     if isinstance(row, UserError):
         return Entry(None, number, position, 0, (), str(row))
-    text = json.dumps(row, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass")
+    text, half_characters = _encoded(row)
     hold = hold_number(row_key(row))
     try:
         items = source.items(file, row, where)
         for item in items:
             check_answer(item)
-            check_texts(item)
+            if half_characters:
+                check_texts(item)
     except UserError as error:
         missing = error.path if isinstance(error, MissingFileError) else None
         return Entry(text, number, position, hold, (), str(error).encode("utf-8", "replace").decode(), missing)
     return Entry(text, number, position, hold, [kind_code(item) for item in items])
+
+
+def _encoded(row: Any) -> tuple[bytes, bool]:
+    """The row as JSON, and whether a text in it has half of a character."""
+    text = _ENCODE(row)
+    try:
+        return text.encode(), False
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass"), True
 
 
 class IndexedItems(Sequence["Item"]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import stat
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -14,7 +15,7 @@ from nextgpt_pl.errors import UserError, nearest
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _CHOICE = re.compile(r"\{([^{}]*,[^{}]*)\}")
 _MAX_FILES = 1_000_000
-_MAX_NAME = 255  # bytes of a file name, on all usual file systems
+_MAX_NAME = 255  # characters of a file name, on all usual file systems
 _HIDDEN_FOLDERS = {"__MACOSX", ".ipynb_checkpoints", ".git", "@eaDir"}
 
 
@@ -97,20 +98,40 @@ def inside(folder: Path, name: str, roots: Sequence[Path] = ()) -> Path:
         UserError: the path leaves the folders.
 
     """
-    path = os.path.join(folder, name)  # noqa: PTH118 - this runs for each row
+    return Path(located(str(folder), name, tuple(map(str, roots)))[0])
+
+
+def located(folder: str, name: str, roots: Sequence[str] = ()) -> tuple[str, bool]:
+    """The real path of :func:`inside`, and whether it is a file; fast, since it runs for every row of a data set.
+
+    Raises:
+        UserError: the path leaves the folders.
+
+    """
+    path = f"{folder}/{name}" if not name.startswith("/") else name
+    parent, _, last = path.rpartition("/")
     try:
-        if "\0" in name or len(os.fsencode(path.rpartition("/")[2])) > _MAX_NAME:
-            raise ValueError(f"a zero byte, or more than {_MAX_NAME} bytes")
-        # links are resolved for the folder once, and for the file only if it is one
-        parent, last = os.path.split(path)
-        real = os.path.join(_real(parent), last) if last not in ("", "..", ".") else os.path.realpath(path)  # noqa: PTH118
-        if os.path.islink(real):  # noqa: PTH114
+        if len(last) > _MAX_NAME or "\0" in name:
+            raise ValueError(f"a zero byte, or more than {_MAX_NAME} characters")
+        # links are resolved for the parent once, and for the file only if it is one
+        real = f"{_real(parent)}/{last}" if last not in {"", ".", ".."} else os.path.realpath(path)
+        mode = _mode(real)
+        if stat.S_ISLNK(mode):
             real = os.path.realpath(real)
+            mode = _mode(real)
     except (OSError, ValueError) as error:  # the name is too long or contains a zero byte
         raise UserError(f"{name!r:.80} is not a file name ({error})") from error
     for allowed in (folder, *roots):
-        base = _real(str(allowed))
-        if real.startswith(base.rstrip(os.sep) + os.sep) or real == base:
-            return Path(real)
-    more = "; media_roots may name further folders" if not roots else f" and media_roots {[str(r) for r in roots]}"
+        base = _real(allowed)
+        if real.startswith(f"{base}/") or base in {real, "/"}:
+            return real, stat.S_ISREG(mode)
+    more = "; media_roots may name further folders" if not roots else f" and media_roots {list(roots)}"
     raise UserError(f"{name!r} leaves its folder {folder}{more}")
+
+
+def _mode(path: str) -> int:
+    """Kind of what is at a path, 0 if nothing is there."""
+    try:
+        return os.lstat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0

@@ -130,9 +130,12 @@ def _is_json_object(head: bytes) -> bool:
     return _text(head).startswith("{")
 
 
+_DECODE = json.JSONDecoder().decode
+
+
 def _value(text: str | bytes, where: str) -> Any:
     try:
-        return json.loads(text)
+        return _DECODE(text if isinstance(text, str) else text.decode())
     except UnicodeDecodeError as error:
         return UserError(f"{where}: byte 0x{error.object[error.start]:02x} is not UTF-8; data files are UTF-8")
     except (ValueError, RecursionError) as error:  # numbers of 5,000 digits and deep nesting are refused too

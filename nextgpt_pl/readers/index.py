@@ -61,22 +61,21 @@ class _Table:
 
         self._pa, self._schema = pa, schema
         self._writer = pa.ipc.new_file(sink, schema)
-        self._columns: list[list[Any]] = [[] for _ in schema]
+        self._rows: list[tuple[Any, ...]] = []
 
     def add(self, *values: Any) -> None:
-        for column, value in zip(self._columns, values, strict=True):
-            column.append(value)
-        if len(self._columns[0]) >= _BATCH:
+        self._rows.append(values)
+        if len(self._rows) >= _BATCH:
             self._write()
 
     def _write(self) -> None:
-        arrays = [self._pa.array(c, f.type) for c, f in zip(self._columns, self._schema, strict=True)]
+        columns = zip(*self._rows, strict=True)
+        arrays = [self._pa.array(c, f.type) for c, f in zip(columns, self._schema, strict=True)]
         self._writer.write_batch(self._pa.record_batch(arrays, schema=self._schema))
-        for column in self._columns:
-            column.clear()
+        self._rows.clear()
 
     def close(self) -> None:
-        if self._columns[0]:
+        if self._rows:
             self._write()
         self._writer.close()
 

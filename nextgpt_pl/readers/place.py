@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from nextgpt_pl.errors import MissingFileError, UserError
 from nextgpt_pl.modality import MODALITIES, Modality, modality_of_file
-from nextgpt_pl.readers.files import inside
+from nextgpt_pl.readers.files import located
 from nextgpt_pl.readers.stored import Inline, is_reference, stored
 from nextgpt_pl.samples import Media
 
@@ -57,14 +58,19 @@ class Place:
             return self._of_struct(modality, value, needed)
         if not isinstance(value, str) or not value:
             raise UserError(f"{value!r:.80} is no {modality or 'medium'}: a path is expected")
+        if value.startswith(("data:", "http:", "https:", "file:")):
+            return self._of_url(modality, value, needed)
+        kind = modality or modality_of_file(value)
+        return Media(kind, self.path(kind, value, needed=needed))
+
+    def _of_url(self, modality: Modality | None, value: str, needed: bool | None) -> Media:
         match = _DATA_URL.match(value)
         if match is not None:
             kind = modality or _of_mime_type(match["type"] or "")
             return Media(kind, Inline(value[match.end() :], f"{kind} within the row"))
-        if re.match(r"https?://", value):
+        if not value.startswith("file://"):
             raise UserError(f"{value!r:.80}: media are not fetched from the net; download the data set first")
-        kind = modality or modality_of_file(value)
-        return Media(kind, self.path(kind, value.removeprefix("file://"), needed=needed))
+        return self.media(modality, value.removeprefix("file://"), needed=needed)
 
     def optional_media(self, modality: Modality, value: Any) -> Media | None:
         """The medium that a value means, or ``None`` if its file does not exist: only the denoising loss needs it."""
@@ -104,24 +110,31 @@ class Place:
 
         """
         needed = self.need_media if needed is None else needed
-        first = None
-        for base in self._bases(modality):
+        first, outside = None, None
+        for base in self._bases[modality]:
             try:
-                path = inside(base, name, self.media_roots)
-            except UserError:
-                if base == self.root and first is None:
-                    raise
+                path, exists = located(base, name, self._roots)
+            except UserError as error:
+                outside = outside or error
                 continue
-            if not needed or path.is_file():
-                return path
+            if exists or not needed:
+                return Path(path)
             first = first or path
         if first is None:
-            inside(self.root, name, self.media_roots)
-        raise MissingFileError(f"missing {modality} file {first}", str(first))
+            assert outside is not None
+            raise outside
+        raise MissingFileError(f"missing {modality} file {first}", first)
 
-    def _bases(self, modality: Modality) -> Sequence[Path]:
-        folder = self.file.parent
-        return list(dict.fromkeys((folder / self.folders[modality], folder, self.root, *self.media_roots)))
+    @cached_property
+    def _roots(self) -> tuple[str, ...]:
+        return tuple(map(str, self.media_roots))
+
+    @cached_property
+    def _bases(self) -> dict[Modality, list[str]]:
+        """Per modality, the folders in which media are looked for."""
+        folder, further = self.file.parent, (self.root, *self.media_roots)
+        bases = {m: (folder / name, folder, *further) for m, name in self.folders.items()}
+        return {m: list(dict.fromkeys(map(str, folders))) for m, folders in bases.items()}
 
     def embedding(self, names: Sequence[str], index: int) -> Path | None:
         """A caption embedding; ``None`` if the row names none. Its shape is checked when it is read.
@@ -135,10 +148,10 @@ class Place:
             return None
         if index >= len(names):
             raise UserError(f"caption embedding {index} is missing, there are {len(names)}")
-        path = inside(self.embeddings, names[index])
-        if not path.is_file():
-            raise MissingFileError(f"missing caption embedding {path}", str(path))
-        return path
+        path, exists = located(str(self.embeddings), names[index])
+        if not exists:
+            raise MissingFileError(f"missing caption embedding {path}", path)
+        return Path(path)
 
 
 def _of_mime_type(text: str) -> Modality:

@@ -13,35 +13,46 @@ from nextgpt_pl.readers.turns import in_order, placeholders, role_of, text_of, t
 from nextgpt_pl.readers.values import take
 from nextgpt_pl.samples import MediaPart, Message
 
+# the columns that name media: modality and kind of each, in the order in which they are read
+_COLUMNS = {
+    key: (modality, kind)
+    for modality in MODALITIES
+    for kind, key in (
+        ("output", f"output_{modality}"),
+        ("input", f"input_{modality}"),
+        ("name", f"{modality}_name"),
+    )
+}
+_ORDER = {key: position for position, key in enumerate(_COLUMNS)}
+
 
 def pairs(row: dict[str, Any], place: Place) -> list[Captioned]:
     """``*_generation.json``, ``*_comprehension.json`` and ``{caption, X_name}`` lists: one record per medium."""
     instruction, answer = _exchange(row)
-    records = []
-    for modality in MODALITIES:
-        for kind in ("output", "input", "name"):
-            key = f"{modality}_name" if kind == "name" else f"{kind}_{modality}"
-            names = take(row, key, optional=True)
-            if not names:
-                continue
-            captions = _captions(row, modality, kind, answer)
-            if len(captions) != len(names):
-                raise UserError(f"{len(names)} files in {key}, but {len(captions)} captions")
-            vectors = take(row, f"{modality}_caption_embeddings", optional=True) if kind == "output" else []
-            if kind == "name" and place.plain_embeddings:
-                vectors = [f"{name}.npy" for name in names]
-            for index, (name, caption) in enumerate(zip(names, captions, strict=True)):
-                record = Captioned(
-                    modality,
-                    name,
-                    (caption,),
-                    place.media(modality, name),
-                    embeddings=(place.embedding(vectors, index),),
-                    instruction=instruction if kind == "output" else None,
-                    question=instruction if kind == "input" else None,
-                    response=answer if kind == "output" and len(names) == 1 else None,
-                )
-                records.append(record)
+    records: list[Captioned] = []
+    for key in sorted(_COLUMNS.keys() & row.keys(), key=_ORDER.__getitem__):
+        modality, kind = _COLUMNS[key]
+        names = take(row, key, optional=True)
+        if not names:
+            continue
+        captions = _captions(row, modality, kind, answer)
+        if len(captions) != len(names):
+            raise UserError(f"{len(names)} files in {key}, but {len(captions)} captions")
+        vectors = take(row, f"{modality}_caption_embeddings", optional=True) if kind == "output" else []
+        if kind == "name" and place.plain_embeddings:
+            vectors = [f"{name}.npy" for name in names]
+        for index, (name, caption) in enumerate(zip(names, captions, strict=True)):
+            record = Captioned(
+                modality,
+                name,
+                (caption,),
+                place.media(modality, name),
+                embeddings=(place.embedding(vectors, index),),
+                instruction=instruction if kind == "output" else None,
+                question=instruction if kind == "input" else None,
+                response=answer if kind == "output" and len(names) == 1 else None,
+            )
+            records.append(record)
     if not records:
         raise UserError(f"no medium: keys are {sorted(row)}, one of output_X, input_X, X_name is expected")
     return records
