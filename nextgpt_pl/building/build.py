@@ -7,8 +7,9 @@ from contextlib import closing
 from pathlib import Path
 
 from nextgpt_pl.building import rows
+from nextgpt_pl.building.connection import chat_messages, prompt_tokens
 from nextgpt_pl.building.duplicates import NearDuplicates
-from nextgpt_pl.building.endpoint import Endpoint, chat_messages, prompt_tokens
+from nextgpt_pl.building.endpoint import Endpoint
 from nextgpt_pl.building.journal import Journal
 from nextgpt_pl.building.media import MediaSource
 from nextgpt_pl.building.plans import Prompts

@@ -1,45 +1,18 @@
-"""An LLM behind an endpoint that speaks OpenAI's chat completions protocol."""
+"""Address and settings of an LLM behind OpenAI's chat completions protocol."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from nextgpt_pl.building.answers import CUT, FORMAT, REFUSED, schema
-from nextgpt_pl.building.plans import Plan
+from nextgpt_pl.building.connection import Connection
 from nextgpt_pl.errors import UserError, at_least
 
 #: ``base_url`` of the server that writes dialogues of the pocket world, started for the time of the command
 POCKET = "pocket:"
-CHARACTERS_PER_TOKEN = 4  # of English, roughly; for estimates
-_HIDDEN = "***"
-
-
-@dataclass(frozen=True)
-class Reply:
-    """One reply of the LLM.
-
-    Attributes:
-        text: the text; empty if there is none.
-        fault: why the reply is incomplete, one of the reasons in :mod:`nextgpt_pl.building.answers`; ``None`` if it is
-            complete.
-        tokens_in: tokens of the prompt.
-        tokens_out: tokens of the reply.
-        repeats: how often the request was repeated after status 408, 409, 429 or 5xx, a time-out or a lost connection.
-        estimated: whether the endpoint gave no numbers of tokens, so that they are estimated from the texts.
-
-    """
-
-    text: str
-    fault: str | None
-    tokens_in: int
-    tokens_out: int
-    repeats: int = 0
-    estimated: bool = False
 
 
 class Endpoint:
@@ -112,7 +85,10 @@ class Endpoint:
                 api_key=key or "none", base_url=address, timeout=self.timeout, max_retries=self.repeats
             ) as client,
         ):
-            yield Connection(self, client, key)
+            arguments: dict[str, Any] = {"model": self.model, self.max_tokens_name: self.max_tokens}
+            if self.temperature is not None:
+                arguments["temperature"] = self.temperature
+            yield Connection(client, self.base_url, arguments, self.structured, key)
 
     def _key(self) -> str | None:
         if self.key_variable is None:
@@ -126,111 +102,16 @@ class Endpoint:
         return key
 
 
-class Connection:
-    """A connection to an endpoint; several threads may use it.
-
-    Args:
-        endpoint: the settings.
-        client: client of the package ``openai``.
-        key: API key, which is removed from error messages.
-
-    """
-
-    def __init__(self, endpoint: Endpoint, client: Any, key: str | None) -> None:
-        self.endpoint, self._client, self._key = endpoint, client, key
-        self._structured = endpoint.structured
-
-    def ask(self, plan: Plan, seed: int) -> Reply:
-        """Request one dialogue.
-
-        Raises:
-            UserError: the endpoint refuses the request, or still fails after all repetitions.
-
-        """
-        import openai
-
-        try:
-            return self._reply(plan, seed)
-        except openai.APIStatusError as error:
-            raise UserError(
-                f"endpoint {self.endpoint.base_url}: status {error.status_code}: {self._hidden(error.message)}"
-            ) from None  # the cause holds the request's headers
-        except openai.OpenAIError as error:
-            raise UserError(f"endpoint {self.endpoint.base_url}: {self._hidden(str(error))}") from None
-
-    def _reply(self, plan: Plan, seed: int) -> Reply:
-        import openai
-
-        structured = self._structured
-        try:
-            raw = self._client.chat.completions.with_raw_response.create(**self._arguments(plan, seed, structured))
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            if not structured or not any(name in str(error) for name in ("response_format", "json_schema")):
-                raise
-            self._structured = False
-            return self._reply(plan, seed)
-        return self._read(raw, plan)
-
-    def _arguments(self, plan: Plan, seed: int, structured: bool) -> dict[str, Any]:
-        arguments: dict[str, Any] = {
-            "model": self.endpoint.model,
-            "messages": chat_messages(plan),
-            "seed": seed,
-            self.endpoint.max_tokens_name: self.endpoint.max_tokens,
-        }
-        if self.endpoint.temperature is not None:
-            arguments["temperature"] = self.endpoint.temperature
-        if structured:
-            format_schema = {"name": "dialogue", "strict": True, "schema": schema()}
-            arguments["response_format"] = {"type": "json_schema", "json_schema": format_schema}
-        return arguments
-
-    def _read(self, raw: Any, plan: Plan) -> Reply:
-        try:
-            answer = raw.parse()
-            choice = answer.choices[0]
-            text, refusal, end = choice.message.content or "", choice.message.refusal, choice.finish_reason
-            if not isinstance(text, str):
-                raise TypeError(f"the content is {text!r:.80}")
-            tokens_in, tokens_out, estimated = _tokens(answer.usage, plan, text)
-        except (AttributeError, IndexError, TypeError, ValueError) as error:
-            raise UserError(
-                f"endpoint {self.endpoint.base_url}: no chat completion in the response ({error})"
-            ) from error
-        fault = REFUSED if refusal or end == "content_filter" else CUT if end == "length" else None
-        return Reply(text, fault, tokens_in, tokens_out, raw.retries_taken, estimated)
-
-    def _hidden(self, message: str) -> str:
-        return (message.replace(self._key, _HIDDEN) if self._key else message)[:500]
-
-
-def chat_messages(plan: Plan) -> list[dict[str, str]]:
-    """System message and request of a plan; the former ends with the description of the JSON."""
-    return [
-        {"role": "system", "content": f"{plan.system}\n\n{FORMAT}".strip()},
-        {"role": "user", "content": plan.user},
-    ]
-
-
-def prompt_tokens(plan: Plan) -> int:
-    """An estimate of the number of prompt tokens."""
-    return sum(len(message["content"]) for message in chat_messages(plan)) // CHARACTERS_PER_TOKEN + 1
-
-
-def _tokens(usage: Any, plan: Plan, text: str) -> tuple[int, int, bool]:
-    """Tokens of the prompt and of the reply, and whether they are estimated since the endpoint does not give them."""
-    tokens_in, tokens_out = (getattr(usage, f"{name}_tokens", None) for name in ("prompt", "completion"))
-    if tokens_in is None or tokens_out is None:
-        return prompt_tokens(plan), len(text) // CHARACTERS_PER_TOKEN + 1, True
-    return int(tokens_in), int(tokens_out), False
-
-
 def _check_address(url: str) -> None:
     if url == POCKET:
         return
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"endpoint.base_url={url!r:.80}: an address such as http://localhost:8000/v1 is expected")
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets or a port that are none
+        known = False
+    if not known:
+        raise UserError("endpoint.base_url: an address such as http://localhost:8000/v1 is expected")
     if parts.username or parts.password or parts.query:
         raise UserError(
             "endpoint.base_url: a user, a password or a query in it would be stored; "

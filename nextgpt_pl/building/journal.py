@@ -54,6 +54,8 @@ class DialogueRecord:
         row: its row of the data set; ``None`` if it is dropped.
         dropped: reason for which it is dropped; ``None`` if it is kept.
         detail: what is wrong with it.
+        topic: its topic.
+        captions: captions of all its media, in the order of the numbers in their files' names.
         media: number of its media per origin, such as ``image drawn``.
         refused: number of media that a check refused, or that could not be read, before these were found.
 
@@ -63,6 +65,8 @@ class DialogueRecord:
     row: dict[str, Any] | None = None
     dropped: str | None = None
     detail: str = ""
+    topic: str = ""
+    captions: list[str] = field(default_factory=list)
     media: dict[str, int] = field(default_factory=dict)
     refused: int = 0
 

@@ -62,12 +62,12 @@ def write_row(plan: Plan, messages: Sequence[Message], found: Sequence[Found], f
         folder: folder of the data set, with its :func:`scratch_folder`.
 
     """
-    row: dict[str, Any] = {"id": plan.number, "topic": plan.topic, "conversations": turns_of(messages)}
+    row: dict[str, Any] = {"id": plan.number, "conversations": turns_of(messages)}
     for index, ((role, part), result) in enumerate(zip(media_of(messages), found, strict=True)):
         name = _write_medium(result, folder, f"{plan.number:06}_{index}")
-        side, captions = ("input", "input_{}_captions") if role == "user" else ("output", "{}_captions")
-        row.setdefault(f"{side}_{part.modality}", []).append(name)
-        row.setdefault(captions.format(part.modality), []).append(result.caption)
+        row.setdefault(f"{'input' if role == 'user' else 'output'}_{part.modality}", []).append(name)
+        if role == "assistant":
+            row.setdefault(f"{part.modality}_captions", []).append(result.caption)
     return row
 
 

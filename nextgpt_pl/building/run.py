@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,9 @@ from tqdm import tqdm
 
 from nextgpt_pl.building import rows
 from nextgpt_pl.building.answers import Rejected, decoded, encoded, parse
+from nextgpt_pl.building.connection import Connection, Reply
 from nextgpt_pl.building.duplicates import NearDuplicates, SeenTexts
-from nextgpt_pl.building.endpoint import Connection, Endpoint, Reply
+from nextgpt_pl.building.endpoint import Endpoint
 from nextgpt_pl.building.journal import DialogueRecord, Journal, Record, ReplyRecord, records
 from nextgpt_pl.building.media import MediaSource, Wanted, find_all
 from nextgpt_pl.building.plans import Plan, Prompts, seed_of
@@ -157,10 +159,14 @@ class Run:
         if len(complete) < len(found):
             missing = wanted[found.index(None)]
             return DialogueRecord(plan.number, dropped=f"no {missing.modality} found", detail=missing.caption)
-        row = rows.write_row(plan, messages, complete, self.folder)
-        origins = [f"{w.modality} {result.origin}" for w, result in zip(wanted, complete, strict=True)]
-        media = {origin: origins.count(origin) for origin in origins}
-        return DialogueRecord(plan.number, row, media=media, refused=sum(result.tries - 1 for result in complete))
+        return DialogueRecord(
+            plan.number,
+            rows.write_row(plan, messages, complete, self.folder),
+            topic=plan.topic,
+            captions=[result.caption for result in complete],
+            media=dict(Counter(f"{w.modality} {result.origin}" for w, result in zip(wanted, complete, strict=True))),
+            refused=sum(result.tries - 1 for result in complete),
+        )
 
     def _cost(self) -> str:
         totals, endpoint = self.totals, self.settings.endpoint

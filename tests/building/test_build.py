@@ -1,12 +1,13 @@
 """Builds against a server with planted faults: what is kept, dropped and counted, and what an interruption loses."""
 
 import json
+import threading
 
 import pytest
 from building_parts import Faulty, Rendered, build, endpoint, prompts, same_kinds, scenes_agree
 
-from nextgpt_pl.building import Build, NearDuplicates
-from nextgpt_pl.building.pocket_server import Response, serving
+from nextgpt_pl.building import Build, NearDuplicates, workers
+from nextgpt_pl.building.pocket_server import Response, asked, serving
 from nextgpt_pl.datamodules import OfficialDialogues
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.samples import MediaPart
@@ -27,7 +28,7 @@ def test_a_data_set_has_as_many_dialogues_as_wanted_and_its_media_agree(tmp_path
         totals = build(url, 20).run(tmp_path)
     rows = rows_of(tmp_path)
     assert totals.kept == len(rows) == 20
-    assert all(all(scenes_agree(row, tmp_path)) and scenes_agree(row, tmp_path) for row in rows)
+    assert all(agreeing and all(agreeing) for agreeing in scenes_agree(tmp_path).values())
     assert {f.name for f in tmp_path.iterdir()} == {FILE, "journal.jsonl", "lock", "images", "videos", "audios"}
     items = OfficialDialogues(tmp_path, [FILE]).read("train")
     assert len(items) == 20
@@ -180,6 +181,28 @@ def test_an_endpoint_that_fails_ends_the_build_and_keeps_what_is_there(tmp_path)
         build(url, 8).run(tmp_path)
     assert len(rows_of(tmp_path)) == 8
     assert max(server.numbers.values()) == 1
+
+
+def test_a_second_interrupt_does_not_wait_for_the_replies_under_way(tmp_path, monkeypatch):
+    def respond(request):
+        if asked(request).number > 0:
+            late.wait(30)
+        return server(request)
+
+    def interrupted(futures):
+        assert len(list(futures)) == 3
+        raise KeyboardInterrupt
+
+    server, late = Faulty(), threading.Event()
+    monkeypatch.setattr(workers, "wait", interrupted)
+    with serving(respond) as url:
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                build(url, 4, Rendered(interrupt_at=0)).run(tmp_path)
+            assert [record["number"] for record in journal_of(tmp_path)] == [0]
+            assert rows_of(tmp_path) == []
+        finally:
+            late.set()
 
 
 def test_near_duplicates_can_be_allowed(tmp_path):

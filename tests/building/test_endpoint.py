@@ -119,6 +119,8 @@ def test_the_pocket_server_names_what_a_prompt_lacks():
     [
         ({"base_url": "api.openai.com"}, "an address such as"),
         ({"base_url": "file:///etc/passwd"}, "an address such as"),
+        ({"base_url": "http://[::1"}, "an address such as"),
+        ({"base_url": "http://secret:99999/v1"}, "an address such as"),
         ({"base_url": "https://me:secret@host/v1"}, "would be stored"),
         ({"base_url": "https://host/v1?key=secret"}, "would be stored"),
         ({"concurrency": 0}, r"endpoint\.concurrency=0"),

@@ -10,12 +10,12 @@ from building_parts import Faulty, scenes_agree
 from nextgpt_pl.__main__ import main
 from nextgpt_pl.building import Draw, PocketJudge
 from nextgpt_pl.building.answers import decoded
-from nextgpt_pl.building.journal import ReplyRecord, records
+from nextgpt_pl.building.journal import DialogueRecord, ReplyRecord, records
 from nextgpt_pl.building.media import Wanted
 from nextgpt_pl.building.pocket_server import serving
 from nextgpt_pl.building.rows import media_of
 from nextgpt_pl.datamodules import OfficialDialogues, PocketWorld
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pocket.judges.text import judge_text
 from nextgpt_pl.pocket.parts import pocket_decoder
 from nextgpt_pl.samples import MediaPart
@@ -45,13 +45,14 @@ def test_a_hundred_dialogues_agree_with_their_media(tmp_path, capsys):
     assert "1 no usable reply" in printed
 
     # the media show what their captions say
-    agree = [scenes_agree(row, tmp_path) for row in rows]
+    agree = list(scenes_agree(tmp_path).values())
+    assert len(agree) == COUNT
     assert all(agree)
     assert sum(map(all, agree)) >= 0.99 * COUNT
     # and the captions say what the LLM wrote
     written = _written(tmp_path)
-    for row in rows:
-        assert _scenes(row) == written[row["id"]]
+    for number, scenes in _kept(tmp_path).items():
+        assert scenes == written[number]
 
     dialogues = OfficialDialogues(tmp_path, [FILE]).read("train", {})
     media = Counter(p.modality for d in dialogues for m in d.messages for p in m.parts if isinstance(p, MediaPart))
@@ -61,19 +62,24 @@ def test_a_hundred_dialogues_agree_with_their_media(tmp_path, capsys):
 
 
 def _written(folder):
-    """The scenes of the LLM's captions per dialogue, as a multiset."""
+    """The scenes of the LLM's captions per dialogue, in order."""
     return {
-        record.number: Counter(
-            (p.modality, judge_text(p.caption, p.modality)) for _, p in media_of(decoded(record.messages))
-        )
+        record.number: [judge_text(p.caption, p.modality) for _, p in media_of(decoded(record.messages))]
         for record in records(folder)
         if isinstance(record, ReplyRecord) and record.messages is not None
     }
 
 
-def _scenes(row):
-    captions = [(m, c) for m in Modality for key in (f"input_{m}_captions", f"{m}_captions") for c in row.get(key, [])]
-    return Counter((modality, judge_text(caption, modality)) for modality, caption in captions)
+def _kept(folder):
+    """The scenes of the media's captions per kept dialogue, in order."""
+    scenes = {}
+    for record in records(folder):
+        if isinstance(record, DialogueRecord) and record.row is not None:
+            kinds = sorted(
+                (n, m) for m in GENERATED for s in ("input", "output") for n in record.row.get(f"{s}_{m}", [])
+            )
+            scenes[record.number] = [judge_text(c, m) for c, (_, m) in zip(record.captions, kinds, strict=True)]
+    return scenes
 
 
 @pytest.mark.slow

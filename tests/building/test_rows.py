@@ -64,7 +64,7 @@ def test_a_row_is_read_as_the_dialogue_that_was_written(row, tmp_path):
 def test_names_of_files_come_from_numbers_only(row, tmp_path):
     assert row["input_image"] == ["000003_0.png", "000003_4.png"]
     assert row["output_audio"] == ["000003_2.wav", "000003_5.wav"]
-    assert row["input_image_captions"] == ["its own caption", "five"]
+    assert row["image_captions"] == ["four"]
     assert row["audio_captions"] == ["three", "six"]
     files = {str(f.relative_to(tmp_path / "out")) for f in (tmp_path / "out").rglob("*") if f.is_file()}
     assert files == {f"images/000003_{i}.png" for i in (0, 3, 4)} | {f"audios/000003_{i}.wav" for i in (1, 2, 5)}

@@ -4,15 +4,20 @@ import json
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 from nextgpt_pl.building import Build, Endpoint, MediaSource, Prompts, Template
 from nextgpt_pl.building.answers import encoded
+from nextgpt_pl.building.journal import DialogueRecord, records
 from nextgpt_pl.building.media import Found
 from nextgpt_pl.building.pocket_server import Asked, Response, asked, completion, respond, written
+from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.modality import GENERATED, Modality
+from nextgpt_pl.pocket.judges.media import judge, matches
 from nextgpt_pl.pocket.judges.text import judge_text
 from nextgpt_pl.pocket.world.dialogues import SceneRenderer
 from nextgpt_pl.pocket.world.items import rendered
+from nextgpt_pl.samples import Media
 
 LINES = "Dialogue: {{ number }}\nKinds: {{ kinds | join(', ') }}\nExchanges: {{ exchanges }}"
 
@@ -132,16 +137,15 @@ def same_kinds(count, seed=0):
     return pairs
 
 
-def scenes_agree(row, folder):
-    """Whether each medium of a row shows what its caption says, by the exact judges; one Boolean per medium."""
-    from nextgpt_pl.media.reading import array_of
-    from nextgpt_pl.pocket.judges.media import judge, matches
-    from nextgpt_pl.samples import Media
+def scenes_agree(folder):
+    """Per kept dialogue of a build, whether each medium shows what its caption says, by the exact judges."""
+    return {r.number: list(_agreeing(r, folder)) for r in records(folder) if isinstance(r, DialogueRecord) and r.row}
 
-    agree = []
-    for m in GENERATED:
-        for side, captions in ((f"input_{m}", f"input_{m}_captions"), (f"output_{m}", f"{m}_captions")):
-            for name, caption in zip(row.get(side, []), row.get(captions, []), strict=True):
-                array, _ = array_of(Media(m, folder / f"{m}s" / name))
-                agree.append(all(matches(judge(array, m), judge_text(caption, m)).values()))
-    return agree
+
+def _agreeing(record, folder):
+    names = [(m, n) for m in GENERATED for side in ("input", "output") for n in record.row.get(f"{side}_{m}", [])]
+    assert len(names) == len(record.captions)
+    for m, name in names:
+        caption = record.captions[int(name.removesuffix(Path(name).suffix).split("_")[1])]
+        array, _ = array_of(Media(m, folder / f"{m}s" / name))
+        yield all(matches(judge(array, m), judge_text(caption, m)).values())

@@ -89,8 +89,9 @@ def test_mistakes_are_named(tmp_path, capsys):
         (["data", "make"], "expected check or build"),
         ([*command, "--limit=-1"], "--limit=-1"),
         ([*command, "--count=0"], "count=0"),
-        ([*command, "--endpoint.base_url=nowhere"], "endpoint.base_url='nowhere'"),
+        ([*command, "--endpoint.base_url=nowhere"], "endpoint.base_url: an address such as"),
         ([*command, "--endpoint.temprature=1"], "did you mean 'endpoint.temperature'"),
+        ([*command, "--nope=1"], "nope"),
         ([*command, "--prompts.kinds=[smell]"], "prompts.kinds: 'smell'"),
         ([*command, "--endpoint.key_variable=NO_SUCH_KEY", f"--out={tmp_path}/o"], "NO_SUCH_KEY"),
     ):
