@@ -42,6 +42,8 @@ class Media:
             the accelerometer's and the gyroscope's three axes over five seconds.
         sample_rate: sample rate of audio arrays in hertz; files have their own.
         fps: frames per second of video arrays; files have their own.
+        start: seconds at which a clip of the file begins; ``None``: its beginning.
+        end: seconds at which the clip ends; ``None``: the file's end.
 
     """
 
@@ -49,6 +51,8 @@ class Media:
     source: Path | StoredMedia | Callable[[], np.ndarray]
     sample_rate: int | None = None
     fps: float | None = None
+    start: float | None = None
+    end: float | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from nextgpt_pl.readers.layouts.base import Layout, layout_of, without_unknown_k
 from nextgpt_pl.readers.layouts.table import BY_NAME, LAYOUTS
 from nextgpt_pl.readers.model import Row, items_of
 from nextgpt_pl.readers.place import Place
+from nextgpt_pl.readers.tars import media_members
 
 _REMEMBERED = 1000  # sets of keys whose layout is remembered
 
@@ -29,7 +30,7 @@ class DataFiles(FileSource):
     Args:
         root: folder of all files.
         files: names of the data files, relative to it; globs and ranges such as ``{00000..00331}.tar`` are expanded.
-        layout: name of the layout of all rows; ``None``: recognised row by row.
+        layout: name of the layout of all rows, or several names; ``None``: recognised row by row among all.
         media: folders of the media per modality, relative to the data file's folder (``images``, ``videos``,
             ``audios``); other files are looked for in the data file's folder, the root and ``media_roots``.
         media_roots: further folders that media may lie in, also by absolute paths or links.
@@ -46,7 +47,7 @@ class DataFiles(FileSource):
         self,
         root: Path,
         files: list[str],
-        layout: str | None = None,
+        layout: str | tuple[str, ...] | None = None,
         media: dict[str, str] | None = None,
         media_roots: list[Path] | None = None,
         embeddings: str = "embed",
@@ -59,8 +60,10 @@ class DataFiles(FileSource):
         index_folder: Path = Path("outputs/rows"),
     ) -> None:
         super().__init__(root, on_error, val_fraction, index_folder)
-        if layout is not None and layout not in BY_NAME:
-            raise UserError(f"layout={layout!r}: no such layout{nearest(layout, BY_NAME)}")
+        self.layouts = (layout,) if isinstance(layout, str) else tuple(layout or BY_NAME)
+        for name_of_layout in self.layouts:
+            if name_of_layout not in BY_NAME:
+                raise UserError(f"layout={name_of_layout!r}: no such layout{nearest(name_of_layout, BY_NAME)}")
         for folder in media_roots or ():
             if not folder.is_dir():
                 raise UserError(f"media_roots: {folder}: no such folder")
@@ -69,7 +72,6 @@ class DataFiles(FileSource):
             if modality not in known:
                 raise UserError(f"media: {modality!r} is no modality{nearest(modality, known)}")
         self.files, self.ignore = list(files), tuple(ignore or ())
-        self.layouts = (BY_NAME[layout],) if layout else LAYOUTS
         self.name = name or (files[0] if files else "")
         self.place = Place(
             file=self.root,
@@ -79,6 +81,7 @@ class DataFiles(FileSource):
             embeddings=None if embeddings == "compute" else self.root / embeddings,
             plain_embeddings=plain_embeddings,
             need_media=need_media,
+            ignore=self.ignore,
         )
         self._places: dict[Path, Place] = {}
         self._layouts: dict[tuple[str, ...], Layout] = {}
@@ -115,8 +118,20 @@ class DataFiles(FileSource):
             self._places[file] = replace(self.place, file=file)
         layout = self._layouts.get(tuple(row))
         if layout is None:
-            layout = self.layouts[0] if len(self.layouts) == 1 else layout_of(row, self.layouts)
-            without_unknown_keys(row, layout.known, self.ignore)
+            choices = [BY_NAME[name] for name in self.layouts]
+            layout = choices[0] if len(choices) == 1 else layout_of(row, choices)
+            self._check_keys(row, layout)
             if len(self._layouts) < _REMEMBERED:
                 self._layouts[tuple(row)] = layout
         return layout.read(row, self._places[file])
+
+    def _check_keys(self, row: dict[str, Any], layout: Layout) -> None:
+        """Refuse unknown keys; the message names another layout that reads all keys, if there is one."""
+        known = layout.known.union(media_members(row)) if layout.members else layout.known
+        try:
+            without_unknown_keys(row, known, self.ignore)
+        except UserError as error:
+            others = (other for other in LAYOUTS if other.fits(row) and row.keys() <= other.known)
+            other = next(others, None)
+            hint = f"; layout {other.name!r} reads all keys of the row" if other else ""
+            raise UserError(f"{error}{hint}") from None

@@ -63,7 +63,7 @@ class _Dialogues(DataFiles):
 
     """
 
-    layout_name: str
+    layout_name: str | tuple[str, ...]
 
     def __init__(
         self,
@@ -90,15 +90,15 @@ class _Dialogues(DataFiles):
 
 
 class OfficialDialogues(_Dialogues):
-    """The official instruction data (T+X to T, T to T+X, MosIT), see :mod:`nextgpt_pl.readers.layouts.official`."""
+    """The official instruction data (T+X to T, T to T+X, MosIT), as published or prepared by the official code."""
 
-    layout_name = "official_dialogues"
+    layout_name = ("conversations", "nextgpt_raw")
 
 
 class LLaVA(_Dialogues):
     """LLaVA's instruction data: ``image`` and ``conversations``; media are in the folder ``images``."""
 
-    layout_name = "official_dialogues"
+    layout_name = "conversations"
 
     def __init__(
         self,

@@ -30,6 +30,7 @@ class Place:
         embeddings: folder of the caption embeddings; ``None``: embeddings are computed, and their files are ignored.
         plain_embeddings: whether the embedding ``<media name>.npy`` is used where a row names none.
         need_media: whether media files must exist.
+        ignore: keys of a row's objects, such as its turns, that hold nothing to learn.
 
     """
 
@@ -40,6 +41,7 @@ class Place:
     embeddings: Path | None = None
     plain_embeddings: bool = False
     need_media: bool = True
+    ignore: tuple[str, ...] = ()
 
     def media(self, modality: Modality | None, value: Any, *, needed: bool | None = None) -> Media:
         """The medium that a row's value means: a path, a ``data:`` URL, bytes in the data file, or a struct of these.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.modality import Modality, modality_of_file
 from nextgpt_pl.readers.files import is_hidden
-from nextgpt_pl.readers.stored import reference
+from nextgpt_pl.readers.stored import is_reference, reference
 
 _TEXT = (".txt", ".text", ".transcript", ".cls", ".caption")
 _MAX_TEXT = 1 << 24  # bytes of a member that is read into a row
@@ -51,6 +53,17 @@ def samples(path: Path) -> Iterator[Any]:
         return
     if row:
         yield _complete(row)
+
+
+def media_members(row: dict[str, Any]) -> dict[str, Modality]:
+    """The keys of a sample's row that are media members, in order, with their modalities; empty for other rows."""
+    found = {}
+    if "__key__" in row:
+        for key, value in row.items():
+            if is_reference(value):
+                with suppress(ValueError):
+                    found[key] = modality_of_file(f".{key}")
+    return found
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Any:

@@ -2,20 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+import re
+from typing import Any, NamedTuple, TypeGuard, get_args
 
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.samples import MediaPart, Role
 
 _ROLES: dict[str, Role] = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "system": "system",
+    **dict.fromkeys(("human", "user"), "user"),
+    **dict.fromkeys(("gpt", "assistant", "chatgpt", "bing", "bard", "model"), "assistant"),
+    **dict.fromkeys(("system", "developer"), "system"),
 }
 assert set(_ROLES.values()) == set(get_args(Role))
+
+_PLACEHOLDER = re.compile("(" + "|".join(re.escape(spec.placeholder) for spec in MODALITIES.values()) + ")")
+_BY_PLACEHOLDER = {spec.placeholder: spec.modality for spec in MODALITIES.values()}
+
+#: a text, the place of a medium that the row lists, or a medium that the turn itself gives
+Piece = str | Modality | MediaPart
+
+
+class Turn(NamedTuple):
+    """One turn of a conversation.
+
+    Attributes:
+        role: who speaks.
+        content: texts and media in order.
+        captions: of the media that the turn places, for media of the assistant.
+
+    """
+
+    role: Role
+    content: tuple[Piece, ...]
+    captions: tuple[str, ...] = ()
+
+    @property
+    def modalities(self) -> list[Modality]:
+        """The modalities of its media, in order."""
+        return [piece if isinstance(piece, Modality) else piece.modality for piece in self.content if is_medium(piece)]
+
+
+def is_medium(piece: Piece) -> TypeGuard[Modality | MediaPart]:
+    """Whether a piece is no text; a :class:`Modality` is a ``str`` too."""
+    return isinstance(piece, Modality | MediaPart)
 
 
 def turns_of(row: Any, key: str) -> list[Any]:
@@ -33,66 +63,32 @@ def turns_of(row: Any, key: str) -> list[Any]:
     return turns
 
 
-def role_of(turn: Any) -> Role:
-    """The role of a turn's ``from``.
+def role_of(turn: Any, key: str) -> Role:
+    """The role of a turn, from the name of its speaker.
+
+    Args:
+        turn: an object.
+        key: of the name, ``from`` or ``role``.
 
     Raises:
-        UserError: the speaker is unknown.
+        UserError: the turn is no object, or the speaker is unknown.
 
     """
-    name = turn.get("from") if isinstance(turn, dict) else None
-    if not isinstance(name, str) or name not in _ROLES:
-        raise UserError(f"a turn from {name!r:.80}: known are {', '.join(_ROLES)}")
-    return _ROLES[name]
+    name = turn.get(key) if isinstance(turn, dict) else None
+    role = _ROLES.get(name) if isinstance(name, str) else None
+    if role is None:
+        what = f"a turn from {name!r:.80}" if isinstance(turn, dict) else f"a turn is {turn!r:.80}"
+        raise UserError(f"{what}: an object with the key {key!r} is expected; known speakers are {', '.join(_ROLES)}")
+    return role
 
 
-def text_of(turn: dict[str, Any]) -> str:
-    """The text of a turn's ``value``.
+def pieces(text: str) -> tuple[str | Modality, ...]:
+    """Split a text at its placeholders, such as ``<image>``.
 
-    Raises:
-        UserError: the value is not a text.
+    >>> [str(piece) for piece in pieces("<image> What is it?")]
+    ['image', ' What is it?']
 
     """
-    value = turn.get("value")
-    if not isinstance(value, str):
-        raise UserError(f"a turn's value is {value!r:.80}: a text is expected")
-    return value
-
-
-def placeholders(text: str) -> list[Modality]:
-    """The modalities of a text's placeholders, in order."""
-    positions = [(i, m) for m, spec in MODALITIES.items() for i in _positions(text, spec.placeholder)]
-    return [m for _, m in sorted(positions)]
-
-
-def _positions(text: str, needle: str) -> list[int]:
-    return [i for i in range(len(text)) if text.startswith(needle, i)]
-
-
-def in_order(parts: list[MediaPart], row: dict[str, Any], role: Role) -> list[MediaPart]:
-    """Sort media, which a row lists by modality, into the order of the placeholders in the role's turns."""
-    remaining = list(parts)
-    ordered = []
-    for turn in turns_of(row, "conversations"):
-        if role_of(turn) != role:
-            continue
-        for modality in placeholders(text_of(turn)):
-            match = next((p for p in remaining if p.modality is modality), None)
-            if match is None:
-                raise UserError(f"a turn has {MODALITIES[modality].placeholder}, but the row gives no such medium")
-            remaining.remove(match)
-            ordered.append(match)
-    return ordered + remaining
-
-
-def with_placeholder(
-    turns: list[tuple[Role, str]], role: Role, media: list[MediaPart], *, first: bool
-) -> list[tuple[Role, str]]:
-    """Insert the placeholder of a single medium if the role's turns have none."""
-    role_turns = [i for i, (r, _) in enumerate(turns) if r == role]
-    if len(media) != 1 or not role_turns or any(placeholders(turns[i][1]) for i in role_turns):
-        return turns
-    index = role_turns[0] if first else role_turns[-1]
-    text, placeholder = turns[index][1], MODALITIES[media[0].modality].placeholder
-    changed = f"{placeholder}\n{text}" if first else f"{text} {placeholder}"
-    return [*turns[:index], (role, changed), *turns[index + 1 :]]
+    if "<" not in text:
+        return (text,) if text else ()
+    return tuple(_BY_PLACEHOLDER.get(piece, piece) for piece in _PLACEHOLDER.split(text) if piece)

@@ -19,8 +19,9 @@ class Layout:
         name: its name in YAML and messages.
         needs: alternatives of keys that a row of it has; the first row of a file is compared with all layouts.
         keys: further keys that it reads.
-        metadata: keys that its published files have and that say nothing to learn.
         read: the row model of a row.
+        metadata: keys that its published files have and that say nothing to learn.
+        members: whether it reads the media members of a tar sample.
 
     """
 
@@ -29,6 +30,7 @@ class Layout:
     keys: frozenset[str]
     read: Callable[[dict[str, Any], Place], Sequence[Row]]
     metadata: frozenset[str] = frozenset()
+    members: bool = False
     known: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from nextgpt_pl.modality import MODALITIES
-from nextgpt_pl.readers.layouts import captions, official, text
+from nextgpt_pl.readers.layouts import captions, conversations, messages, nextgpt_raw, official, text, videos
 from nextgpt_pl.readers.layouts.base import Layout, keys, needs
 
-_OFFICIAL = frozenset(
-    key
-    for m in MODALITIES
-    for key in (f"input_{m}", f"output_{m}", f"{m}_captions", f"{m}_caption_embeddings", f"{m}_name", m.value)
-)
 _NAMES = tuple(keys(f"{m}_name caption") for m in MODALITIES)
-_OFFICIAL_METADATA = keys("id source_data data_source output_modality")
+_METADATA = keys("id model source_data data_source output_modality __key__")
+_REQUEST = conversations.KEYS | {"history"}
 
 #: from the most special to the most general
 LAYOUTS = (
-    Layout("official_pairs", _NAMES, _OFFICIAL | keys("conversations"), official.pairs, _OFFICIAL_METADATA),
-    Layout("official_dialogues", needs("conversations"), _OFFICIAL, official.dialogue, _OFFICIAL_METADATA),
-    Layout("videochat", needs("video QA"), keys(""), text.videochat),
-    Layout("alpaca", needs("instruction output"), keys("input"), text.alpaca, keys("text id")),
+    Layout("official_pairs", _NAMES, official.KEYS, official.pairs, official.METADATA),
+    Layout("nextgpt_raw", needs("conversation"), nextgpt_raw.KEYS, nextgpt_raw.raw, nextgpt_raw.METADATA),
+    Layout(
+        "conversations",
+        needs("conversations", "items"),
+        conversations.KEYS,
+        conversations.conversations,
+        _METADATA,
+        members=True,
+    ),
+    Layout("messages", needs("messages"), conversations.KEYS, messages.messages, _METADATA, members=True),
+    Layout("query", needs("query response"), _REQUEST, text.query, _METADATA),
+    Layout("videochat", needs("video QA", "image QA"), keys("start end"), videos.videochat, keys("id")),
+    Layout("video_chatgpt", needs("video_id q a"), keys(""), videos.video_chatgpt, keys("id")),
+    Layout("alpaca", needs("instruction output"), _REQUEST | {"input"}, text.alpaca, keys("text id")),
     Layout(
         "manifest",
         needs("file_name text", "file caption", "file captions"),

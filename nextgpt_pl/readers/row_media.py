@@ -1,0 +1,216 @@
+"""Media that a row lists beside its turns. They are assigned to the placeholders of the turns in order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.modality import MODALITIES, Modality
+from nextgpt_pl.readers.place import Place
+from nextgpt_pl.readers.stored import stored
+from nextgpt_pl.readers.tars import media_members
+from nextgpt_pl.readers.turns import Turn, is_medium
+from nextgpt_pl.readers.values import take
+from nextgpt_pl.samples import Media, MediaPart, Part, Role, TextPart
+
+Use = Literal["shown", "made", "either", "captions", "embeddings"]
+
+# shown by the user, made by the assistant, or of the speaker whose placeholder is next
+_USES: dict[str, tuple[Modality, Use]] = {}
+for _m in MODALITIES:
+    _USES |= {f"input_{_m}": (_m, "shown"), f"output_{_m}": (_m, "made"), _m.value: (_m, "either")}
+    _USES |= {f"{_m}s": (_m, "either"), f"{_m}_captions": (_m, "captions")}
+    _USES |= {f"{_m}_caption_embeddings": (_m, "embeddings")}
+
+#: keys of a row that list media
+MEDIA_KEYS = frozenset(_USES)
+
+
+class RowMedia:
+    """The media of one row.
+
+    Args:
+        row: the row. ``input_X`` lists media of the user, ``output_X`` media of the assistant, ``X`` and ``Xs`` media
+            of both; ``X_captions`` and ``X_caption_embeddings`` belong to the assistant's. Each is a value or a list.
+        place: where files are.
+
+    Raises:
+        UserError: the numbers of files and captions differ.
+
+    """
+
+    def __init__(self, row: dict[str, Any], place: Place) -> None:
+        self._place = place
+        self._lists: dict[tuple[Modality, Use], list[Any]] = {}
+        for key, value in row.items():
+            use = _USES.get(key)
+            if use is not None and value is not None:
+                self.add(
+                    *use, *(take(row, key, optional=True) if use[1] in ("captions", "embeddings") else _list(value))
+                )
+        self._members: dict[str, tuple[Modality, Media]] = {}
+        if "__key__" in row:
+            self._add_members(row)
+        self._embeddings = {m: values for (m, use), values in self._lists.items() if use == "embeddings"}
+        self._described = dict.fromkeys(MODALITIES, 0)
+        for modality in MODALITIES:
+            files, captions = self._lists.get((modality, "made")), self._lists.get((modality, "captions"), [])
+            if files and len(files) != len(captions):
+                raise UserError(f"{len(files)} files in output_{modality}, but {len(captions)} captions")
+        # LLaVA-Video writes <image> where the row gives a video
+        given = {m for (m, use), values in self._lists.items() if values and use in ("shown", "either")}
+        self._stands_for = {Modality.IMAGE: Modality.VIDEO} if given == {Modality.VIDEO} else {}
+
+    def add(self, modality: Modality, use: Use, *values: Any) -> None:
+        """Add media, captions or embeddings."""
+        self._lists.setdefault((modality, use), []).extend(values)
+
+    def _add_members(self, row: dict[str, Any]) -> None:
+        """Media members of a tar sample: for the names that the row lists, or all in order if it lists none."""
+        for ending, modality in media_members(row).items():
+            name = f"{row['__key__']}.{ending}"
+            media = Media(modality, stored(self._place.file, row[ending], name))
+            if any((modality, use) in self._lists for use in ("shown", "made", "either")):
+                self._members[PurePosixPath(name).name] = modality, media
+            else:
+                self.add(modality, "either", media)
+
+    def turns(self, turns: Sequence[Turn]) -> list[Turn]:
+        """The turns; a single medium without a placeholder gets its usual place.
+
+        One that the user shows is put before the first question, one that the assistant makes after the last answer.
+        """
+        turns = list(turns)
+        if not self._lists:
+            return turns
+        placed = {(turn.role, modality) for turn in turns for modality in turn.modalities}
+        roles = {role for role, _ in placed}
+        shown = [(m, use) for (m, use), values in self._lists.items() if use in ("shown", "either") for _ in values]
+        made = [m for (m, use), values in self._lists.items() if use == "captions" for _ in values]
+        if len(shown) == 1 and "user" not in roles:
+            ((modality, use),) = shown
+            # without a placeholder it cannot be told whether the assistant makes it
+            if use == "shown" or (("assistant", modality) not in placed and modality not in made):
+                _change(turns, "user", lambda turn: _with_medium_before(turn, modality), first=True)
+        if len(made) == 1 and "assistant" not in roles and (made[0], "either") not in shown:
+            _change(turns, "assistant", lambda turn: with_medium_behind(turn, made[0]), first=False)
+        return turns
+
+    def parts(self, turn: Turn) -> tuple[Part, ...]:
+        """The parts of a turn's message.
+
+        Raises:
+            UserError: a placeholder has no medium, or a medium of the assistant no caption.
+
+        """
+        captions = list(turn.captions)
+        parts: list[Part] = []
+        for piece in turn.content:
+            if isinstance(piece, Modality):
+                parts.append(self._made(piece, captions) if turn.role == "assistant" else self._shown(piece))
+            else:
+                parts.append(TextPart(piece) if isinstance(piece, str) else piece)
+        return tuple(parts)
+
+    def _next(self, modality: Modality, *uses: Use) -> Any:
+        return next((v.pop(0) for use in uses if (v := self._lists.get((modality, use)))), None)
+
+    def _shown(self, modality: Modality) -> MediaPart:
+        modality = self._stands_for.get(modality, modality)
+        value = self._next(modality, "shown", "either")
+        if value is None:
+            raise UserError(f"a turn has {MODALITIES[modality].placeholder}, but the row gives no such medium")
+        return MediaPart(modality, self._member(value) or self._place.media(modality, value))
+
+    def _made(self, modality: Modality, of_turn: list[str]) -> MediaPart:
+        caption = self._next(modality, "captions") or (of_turn.pop(0) if of_turn else None)
+        value = self._next(modality, "made", "either")
+        media = None if value is None else self._member(value) or self._place.optional_media(modality, value)
+        index = self._described[modality]
+        self._described[modality] += 1
+        return reply_medium(modality, media, caption, self._place, self._embeddings.get(modality, ()), index)
+
+    def _member(self, value: Any) -> Media | None:
+        """The medium of the tar sample that a value names, if it names one."""
+        if isinstance(value, Media):
+            return value
+        if not self._members or not isinstance(value, str):
+            return None
+        return self._members.pop(PurePosixPath(value).name, (None, None))[1]
+
+    def check_used(self) -> None:
+        """Refuse media that no turn places.
+
+        Raises:
+            UserError: there are some.
+
+        """
+        counts = Counter({key: len(values) for key, values in self._lists.items()})
+        modalities = {modality for modality, _ in counts}
+        inputs = sum(counts[m, "shown"] + counts[m, "either"] for m in modalities)
+        outputs = sum(max(counts[m, "made"], counts[m, "captions"]) for m in modalities)
+        if inputs or outputs:
+            raise UserError(f"{inputs} input and {outputs} output media have no placeholder in a turn")
+        if self._members:
+            raise UserError(f"no key names {', '.join(self._members)} of the sample")
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _change(turns: list[Turn], role: Role, change: Callable[[Turn], Turn], *, first: bool) -> None:
+    """Change the first or last turn of a role, if there is one."""
+    numbers = [i for i, turn in enumerate(turns) if turn.role == role]
+    if numbers:
+        number = numbers[0 if first else -1]
+        turns[number] = change(turns[number])
+
+
+def _with_medium_before(turn: Turn, modality: Modality) -> Turn:
+    text, *behind = turn.content or ("",)
+    return turn._replace(content=(modality, f"\n{text}", *behind))
+
+
+def with_medium_behind(turn: Turn, piece: Modality | MediaPart) -> Turn:
+    """A turn with a medium at its end."""
+    if not turn.content or is_medium(turn.content[-1]):
+        return turn._replace(content=(*turn.content, piece))
+    return turn._replace(content=(*turn.content[:-1], f"{turn.content[-1]} ", piece))
+
+
+def reply_medium(
+    modality: Modality,
+    media: Media | None,
+    caption: Any,
+    place: Place,
+    embeddings: Sequence[str] = (),
+    index: int = 0,
+) -> MediaPart:
+    """A medium that the assistant makes.
+
+    Args:
+        modality: of the medium.
+        media: the medium, if it exists; only the denoising loss needs it.
+        caption: what it shows.
+        place: where files are.
+        embeddings: names of caption embeddings.
+        index: which of them is of this medium.
+
+    Raises:
+        UserError: there is no caption.
+
+    """
+    if caption is None:
+        raise UserError(
+            f"the assistant's {modality} has no caption, which is what it learns to make: a list {modality}_captions"
+            f" in the row gives one for each {modality} of the assistant, or 'caption' in its turn or part"
+        )
+    if not isinstance(caption, str):
+        raise UserError(f"caption={caption!r:.80}: a text is expected")
+    if not caption.strip():
+        raise UserError("the caption is empty: there is nothing to learn")
+    return MediaPart(modality, media, caption, place.embedding(embeddings, index))
