@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media import reading
+from nextgpt_pl.media.clips import clip_name
 from nextgpt_pl.media.reading import check_readable
 from nextgpt_pl.samples import Media
 
@@ -21,7 +22,7 @@ class OpenedFile:
 
     Attributes:
         path: path of the file.
-        kind: modality as which it was read.
+        kind: modality as which it was read, and the part of the file if it was not the whole.
         size: size in bytes; -1 if the file is missing.
         changed: modification time in nanoseconds.
         fault: why it cannot be read; ``None`` if it can.
@@ -76,7 +77,7 @@ class CheckedMedia:
     def open(self, medium: Media) -> OpenedFile:
         """Open a media file, unless the database has a result for the same size and modification time."""
         assert isinstance(medium.source, Path)
-        path, kind = str(medium.source), medium.modality.value
+        path, kind = str(medium.source), " ".join(filter(None, (medium.modality.value, clip_name(medium))))
         try:
             status = medium.source.stat()
             size, changed = status.st_size, status.st_mtime_ns

@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.media.clips import clip_name, is_clip
 from nextgpt_pl.media.files import existing
 from nextgpt_pl.samples import Media, StoredMedia
 
@@ -121,7 +122,7 @@ def media_key(media: Media) -> bytes:
         UserError: the file is missing or cannot be read.
 
     """
-    rates = f"{media.modality}:{media.sample_rate}:{media.fps}"
+    rates = _rates(media)
     if isinstance(media.source, Path):
         try:
             return digest("content", content_sha256(existing(media.source)), rates)
@@ -138,7 +139,7 @@ def media_name(media: Media) -> bytes:
 
     The key holds no reference to the medium.
     """
-    rates = f"{media.modality}:{media.sample_rate}:{media.fps}"
+    rates = _rates(media)
     if isinstance(media.source, StoredMedia):
         return digest("stored", repr(media.source), rates)
     if not isinstance(media.source, Path):
@@ -148,6 +149,11 @@ def media_name(media: Media) -> bytes:
     except (OSError, ValueError):  # the reader of the file reports the error
         return digest("path", str(media.source), rates)
     return digest("path", state.path, f"{state.size}:{state.changed}:{state.inode}", rates)
+
+
+def _rates(media: Media) -> str:
+    rates = (media.modality, media.sample_rate, media.fps)
+    return ":".join(map(str, (*rates, clip_name(media)) if is_clip(media) else rates))
 
 
 def _source_key(source: Callable[[], np.ndarray], rates: str) -> bytes:

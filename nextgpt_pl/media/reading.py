@@ -6,6 +6,7 @@ Arrays: image ``(H, W, 3)`` uint8, video ``(T, H, W, 3)`` uint8, audio ``(sample
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media.arrays import ARRAYS, finite, readings
+from nextgpt_pl.media.clips import cut, is_clip
 from nextgpt_pl.media.files import MAX_PIXELS, existing, unreadable
 from nextgpt_pl.media.images import load_image, rgb
 from nextgpt_pl.media.sound import load_audio
@@ -53,6 +55,9 @@ def array_of(media: Media) -> tuple[np.ndarray, float | None]:
         UserError: the file is missing, unreadable or too large, or a value is not finite.
 
     """
+    if is_clip(media) and not _is_video_file(media):
+        array, rate = array_of(replace(media, start=None, end=None))
+        return cut(array, rate, media), rate
     if isinstance(media.source, StoredMedia):
         return as_array(media.source.read(), media.modality, str(media.source))
     if not isinstance(media.source, Path):
@@ -62,7 +67,18 @@ def array_of(media: Media) -> tuple[np.ndarray, float | None]:
         return load_image(media.source), None
     if media.modality in ARRAYS:
         return load_array(media.source, media.modality), None
-    return load_video(media.source) if media.modality is Modality.VIDEO else load_audio(media.source)
+    return _load_video(media, media.source) if media.modality is Modality.VIDEO else load_audio(media.source)
+
+
+def _is_video_file(media: Media) -> bool:
+    return media.modality is Modality.VIDEO and isinstance(media.source, Path)
+
+
+def _load_video(
+    media: Media, path: Path, count: int | None = None, transform: Transform | None = None, *, repeat: bool = True
+) -> tuple[np.ndarray, float]:
+    """Read a video, or the clip of it that ``media`` is; see :func:`load_video`."""
+    return load_video(path, count, transform, repeat=repeat, start=media.start or 0.0, end=media.end)
 
 
 def frames_of(media: Media, count: int, transform: Transform | None = None, *, repeat: bool = True) -> np.ndarray:
@@ -79,7 +95,7 @@ def frames_of(media: Media, count: int, transform: Transform | None = None, *, r
 
     """
     if isinstance(media.source, Path):
-        return load_video(media.source, count, transform, repeat=repeat)[0]
+        return _load_video(media, media.source, count, transform, repeat=repeat)[0]
     array, _ = array_of(media)
     chosen = array[spread(len(array), count if repeat else min(count, len(array)))]
     return chosen if transform is None else np.stack([transform(frame) for frame in chosen])
@@ -92,8 +108,8 @@ def check_readable(media: Media) -> None:
         UserError: the file is missing, unreadable or too large, or a value is not finite.
 
     """
-    if media.modality is Modality.VIDEO and isinstance(media.source, Path):
-        load_video(media.source, transform=_nothing)
+    if isinstance(media.source, Path) and media.modality is Modality.VIDEO:
+        _load_video(media, media.source, transform=_nothing)
     else:
         array_of(media)
 

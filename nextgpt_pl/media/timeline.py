@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+_ROUNDING = 1e-4  # seconds
 _SLACK = 10.0  # seconds that packets may be out of order
 
 
@@ -96,6 +97,27 @@ def spread(length: int, count: int) -> np.ndarray:
 
     """
     return np.linspace(0, length - 1, count).round().astype(int)
+
+
+def clip_frames(seconds: np.ndarray, start: float, end: float | None) -> tuple[int, int]:
+    """Numbers of the first frame of a clip and of the frame behind its last; the clip has a frame at least.
+
+    Args:
+        seconds: when each frame is shown, ``(T,)``, ascending from 0.
+        start: seconds at which the clip begins.
+        end: seconds before which its frames are shown; ``None``: all that follow.
+
+    Returns:
+        ``(T, T)`` if all frames are shown before the clip begins.
+
+    >>> clip_frames(np.arange(10) / 10, 0.3, 0.5)
+    (3, 5)
+
+    """
+    # times of frames are rounded
+    first = int(np.searchsorted(seconds, start - _ROUNDING))
+    stop = len(seconds) if end is None else int(np.searchsorted(seconds, end - _ROUNDING))
+    return first, min(len(seconds), max(stop, first + 1))
 
 
 def chosen_frames(seconds: np.ndarray, count: int | None) -> np.ndarray:

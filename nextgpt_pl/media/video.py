@@ -16,7 +16,7 @@ from PIL import Image
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media.files import MAX_PIXELS, MAX_SECONDS, existing, unreadable
 from nextgpt_pl.media.frames import THREADS, MissingFrameError, Orientation, decode_at, decode_in_order
-from nextgpt_pl.media.timeline import chosen_frames, read_timeline
+from nextgpt_pl.media.timeline import chosen_frames, clip_frames, read_timeline
 
 #: a function of a frame ``(H, W, 3)`` uint8, applied when the frame is decoded
 Transform = Callable[[np.ndarray], np.ndarray]
@@ -31,6 +31,8 @@ def load_video(
     max_pixels: int = MAX_PIXELS,
     max_seconds: float = MAX_SECONDS,
     repeat: bool = True,
+    start: float = 0.0,
+    end: float | None = None,
 ) -> tuple[np.ndarray, float]:
     """Read a video's frames ``(T, H, W, 3)`` uint8 and its frames per second.
 
@@ -45,14 +47,16 @@ def load_video(
         max_pixels: maximum number of pixels per frame.
         max_seconds: maximum duration.
         repeat: repeat frames of a video that has fewer than ``count``; otherwise there are fewer.
+        start: seconds at which a clip of the file begins; its frames are as if the file had no others.
+        end: seconds at which the clip ends; ``None``: the end of the file.
 
     Raises:
-        UserError: the file is missing, unreadable or too large.
+        UserError: the file is missing, unreadable or too large, or ends before the clip begins.
 
     """
     from av.error import FFmpegError
 
-    request = _Request(path, count, transform, max_pixels, max_seconds, repeat)
+    request = _Request(path, count, transform, max_pixels, max_seconds, repeat, start, end)
     try:
         with suppress(MissingFrameError, FFmpegError):
             return _load_by_seeking(request)
@@ -73,15 +77,35 @@ class _Request:
     max_pixels: int
     max_seconds: float
     repeat: bool
+    start: float
+    end: float | None
 
-    def number_of_frames(self, length: int) -> int | None:
-        """Number of frames to return of a video of ``length`` frames; ``None``: all."""
-        return self.count if self.count is None or self.repeat else min(self.count, length)
+    @property
+    def last_second(self) -> float:
+        """Where reading may stop: the end of the clip, or where it is too long."""
+        longest = self.start + self.max_seconds
+        return longest if self.end is None else min(self.end, longest)
 
-    def check_duration(self, seconds: float) -> None:
-        """Refuse a video that is too long."""
-        if seconds > self.max_seconds:
+    def numbers(self, seconds: np.ndarray, fps: float) -> np.ndarray:
+        """Numbers of the frames to return, ascending.
+
+        Args:
+            seconds: when each frame of the file is shown, ``(T,)``, ascending from 0.
+            fps: frames per second.
+
+        Raises:
+            UserError: the clip is too long, or begins behind the end of the file.
+
+        """
+        first, stop = clip_frames(seconds, self.start, self.end)
+        if first == len(seconds):
+            length = seconds[-1] + 1 / fps
+            raise UserError(f"{self.path}: a clip begins at {self.start:g} s, but the file has {length:g} s")
+        seconds = seconds[first:stop]
+        if seconds[-1] - seconds[0] > self.max_seconds:
             raise UserError(f"{self.path}: longer than {self.max_seconds:g} seconds")
+        count = self.count if self.count is None or self.repeat else min(self.count, len(seconds))
+        return first + chosen_frames(seconds, count)
 
     def check_pixels(self, frame: Any) -> None:
         """Refuse a frame that is too large."""
@@ -114,11 +138,10 @@ def _load_by_seeking(request: _Request) -> tuple[np.ndarray, float]:
 
     """
     with _opened(request) as (container, stream, fps):
-        timeline = read_timeline(container, stream, request.max_seconds)
+        timeline = read_timeline(container, stream, request.last_second)
         if timeline is None:
             raise MissingFrameError("unknown times")
-        request.check_duration(float(timeline.seconds[-1] - timeline.seconds[0]))
-        numbers = chosen_frames(timeline.seconds, request.number_of_frames(len(timeline.seconds)))
+        numbers = request.numbers(timeline.seconds - timeline.seconds[0], fps)
         frames = decode_at(container, stream, timeline, np.unique(numbers).tolist())
         return _collected(request, frames, numbers), fps
 
@@ -129,10 +152,11 @@ def _load_in_order(request: _Request) -> tuple[np.ndarray, float]:
     with _opened(request) as (container, stream, fps):
         for _ in container.decode(stream):
             length += 1
-            request.check_duration((length - 1) / fps)
+            if (length - 1) / fps > request.last_second:
+                break
     if not length:
         raise UserError(f"{request.path}: holds no frame")
-    numbers = chosen_frames(np.arange(length) / fps, request.number_of_frames(length))
+    numbers = request.numbers(np.arange(length) / fps, fps)
     with _opened(request) as (container, stream, fps):
         frames = decode_in_order(container, stream, np.unique(numbers).tolist())
         return _collected(request, frames, numbers), fps
