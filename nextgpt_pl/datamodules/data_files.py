@@ -30,7 +30,7 @@ class DataFiles(FileSource):
     Args:
         root: folder of all files.
         files: names of the data files, relative to it; globs and ranges such as ``{00000..00331}.tar`` are expanded.
-        layout: name of the layout of all rows, or several names; ``None``: recognised row by row among all.
+        layout: name of the layout of all rows; ``None``: recognised row by row.
         media: folders of the media per modality, relative to the data file's folder (``images``, ``videos``,
             ``audios``); other files are looked for in the data file's folder, the root and ``media_roots``.
         media_roots: further folders that media may lie in, also by absolute paths or links.
@@ -47,7 +47,7 @@ class DataFiles(FileSource):
         self,
         root: Path,
         files: list[str],
-        layout: str | tuple[str, ...] | None = None,
+        layout: str | None = None,
         media: dict[str, str] | None = None,
         media_roots: list[Path] | None = None,
         embeddings: str = "embed",
@@ -60,10 +60,8 @@ class DataFiles(FileSource):
         index_folder: Path = Path("outputs/rows"),
     ) -> None:
         super().__init__(root, on_error, val_fraction, index_folder)
-        self.layouts = (layout,) if isinstance(layout, str) else tuple(layout or BY_NAME)
-        for name_of_layout in self.layouts:
-            if name_of_layout not in BY_NAME:
-                raise UserError(f"layout={name_of_layout!r}: no such layout{nearest(name_of_layout, BY_NAME)}")
+        if layout is not None and layout not in BY_NAME:
+            raise UserError(f"layout={layout!r}: no such layout{nearest(layout, BY_NAME)}")
         for folder in media_roots or ():
             if not folder.is_dir():
                 raise UserError(f"media_roots: {folder}: no such folder")
@@ -72,6 +70,7 @@ class DataFiles(FileSource):
             if modality not in known:
                 raise UserError(f"media: {modality!r} is no modality{nearest(modality, known)}")
         self.files, self.ignore = list(files), tuple(ignore or ())
+        self.layouts = (BY_NAME[layout],) if layout else LAYOUTS
         self.name = name or (files[0] if files else "")
         self.place = Place(
             file=self.root,
@@ -118,20 +117,9 @@ class DataFiles(FileSource):
             self._places[file] = replace(self.place, file=file)
         layout = self._layouts.get(tuple(row))
         if layout is None:
-            choices = [BY_NAME[name] for name in self.layouts]
-            layout = choices[0] if len(choices) == 1 else layout_of(row, choices)
-            self._check_keys(row, layout)
+            layout = self.layouts[0] if len(self.layouts) == 1 else layout_of(row, self.layouts)
+            known = layout.known.union(media_members(row)) if layout.members else layout.known
+            without_unknown_keys(row, known, self.ignore, readers=LAYOUTS)
             if len(self._layouts) < _REMEMBERED:
                 self._layouts[tuple(row)] = layout
         return layout.read(row, self._places[file])
-
-    def _check_keys(self, row: dict[str, Any], layout: Layout) -> None:
-        """Refuse unknown keys; the message names another layout that reads all keys, if there is one."""
-        known = layout.known.union(media_members(row)) if layout.members else layout.known
-        try:
-            without_unknown_keys(row, known, self.ignore)
-        except UserError as error:
-            others = (other for other in LAYOUTS if other.fits(row) and row.keys() <= other.known)
-            other = next(others, None)
-            hint = f"; layout {other.name!r} reads all keys of the row" if other else ""
-            raise UserError(f"{error}{hint}") from None

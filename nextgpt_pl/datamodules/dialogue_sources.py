@@ -58,12 +58,12 @@ class _Dialogues(DataFiles):
     """Data files of one layout.
 
     Args:
-        root, files, media, embeddings, need_media, on_error, val_fraction: see :class:`DataFiles`.
+        root, files, media, embeddings, need_media, on_error, val_fraction, media_roots, ignore: see :class:`DataFiles`.
         name: name of the data set, for its weight.
 
     """
 
-    layout_name: str | tuple[str, ...]
+    layout_name: str | None
 
     def __init__(
         self,
@@ -75,24 +75,28 @@ class _Dialogues(DataFiles):
         on_error: OnError = "raise",
         val_fraction: float = 0.0,
         name: str | None = None,
+        media_roots: list[Path] | None = None,
+        ignore: list[str] | None = None,
     ) -> None:
         super().__init__(
             root,
             files,
             self.layout_name,
             media,
+            media_roots,
             embeddings=embeddings,
             need_media=need_media,
             on_error=on_error,
             val_fraction=val_fraction,
             name=name,
+            ignore=ignore,
         )
 
 
 class OfficialDialogues(_Dialogues):
     """The official instruction data (T+X to T, T to T+X, MosIT), as published or prepared by the official code."""
 
-    layout_name = ("conversations", "nextgpt_raw")
+    layout_name = None  # recognised: the published and the prepared files have different keys
 
 
 class LLaVA(_Dialogues):
@@ -109,8 +113,11 @@ class LLaVA(_Dialogues):
         on_error: OnError = "raise",
         val_fraction: float = 0.0,
         name: str = "llava",
+        media_roots: list[Path] | None = None,
+        ignore: list[str] | None = None,
     ) -> None:
-        super().__init__(root, files, {"image": images}, "embed", need_media, on_error, val_fraction, name)
+        folders = {"image": images}
+        super().__init__(root, files, folders, "embed", need_media, on_error, val_fraction, name, media_roots, ignore)
 
 
 class Alpaca(_Dialogues):
@@ -143,5 +150,8 @@ class VideoChat(_Dialogues):
         on_error: OnError = "raise",
         val_fraction: float = 0.0,
         name: str = "videochat",
+        media_roots: list[Path] | None = None,
+        ignore: list[str] | None = None,
     ) -> None:
-        super().__init__(root, files, {"video": videos}, "embed", need_media, on_error, val_fraction, name)
+        folders = {"video": videos}
+        super().__init__(root, files, folders, "embed", need_media, on_error, val_fraction, name, media_roots, ignore)

@@ -15,9 +15,9 @@ from nextgpt_pl.modality import MODALITIES
 _BYTES = 8
 # columns that name media, input media first
 _MEDIUM_KEYS = (
-    *(key for m in MODALITIES for key in (f"input_{m}", m.value)),
+    *(key for m in MODALITIES for key in (f"input_{m}", m.value, f"{m}s")),
     *(f"{m}_name" for m in MODALITIES),
-    *("file", "file_name"),
+    *("file", "file_name", "video_id"),
     *(f"output_{m}" for m in MODALITIES),
 )
 
@@ -50,10 +50,35 @@ def row_key(row: Any) -> str:
     """
     if isinstance(row, Mapping):
         for name in _MEDIUM_KEYS:
-            if name not in row:
-                continue
-            value = row[name]
-            value = value[0] if isinstance(value, list) and value else value
-            if isinstance(value, str) and value:
-                return value
+            if name in row:
+                key = _name(row[name])
+                if key:
+                    return key
+        messages = row.get("messages")
+        for message in messages if isinstance(messages, list) else ():
+            key = _first_of_parts(message)
+            if key:
+                return key
     return json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
+
+
+def _name(value: Any) -> str | None:
+    """The name of a medium: a path or URL, or that of a struct; of a list, the first."""
+    if isinstance(value, list) and value:
+        value = value[0]
+    if isinstance(value, Mapping):
+        value = value.get("path") or value.get("url") or value.get("base64") or value.get("data")
+    return value if isinstance(value, str) and value else None
+
+
+def _first_of_parts(message: Any) -> str | None:
+    """The first medium among the parts of a message."""
+    content = message.get("content") if isinstance(message, Mapping) else None
+    for part in content if isinstance(content, list) else ():
+        if isinstance(part, Mapping) and part.get("text") is None:
+            for key, value in part.items():
+                if key not in ("type", "text"):
+                    name = _name(value)
+                    if name:
+                        return name
+    return None

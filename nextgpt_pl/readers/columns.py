@@ -69,14 +69,22 @@ def _with_references(row: dict[str, Any], schema: Any, group: int, number: int) 
 def _referring(value: Any, kind: Any, group: int, row: int, place: tuple[str | int, ...]) -> Any:
     import pyarrow as pa
 
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+    if _is_bytes(kind):
         return reference("cell", group, row, list(place))
     if pa.types.is_struct(kind):
+        if value is None and any(not _is_bytes(field.type) for field in kind):
+            return None
         fields = value or {}
         return {f.name: _referring(fields.get(f.name), f.type, group, row, (*place, f.name)) for f in kind}
     if isinstance(value, list) and (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
         return [_referring(v, kind.value_type, group, row, (*place, i)) for i, v in enumerate(value)]
     return value
+
+
+def _is_bytes(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 @lru_cache(2)

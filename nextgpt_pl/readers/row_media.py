@@ -46,22 +46,22 @@ class RowMedia:
         self._place = place
         self._lists: dict[tuple[Modality, Use], list[Any]] = {}
         for key, value in row.items():
-            use = _USES.get(key)
-            if use is not None and value is not None:
-                self.add(
-                    *use, *(take(row, key, optional=True) if use[1] in ("captions", "embeddings") else _list(value))
-                )
-        self._members: dict[str, tuple[Modality, Media]] = {}
+            known = _USES.get(key)
+            if known is not None and value is not None:
+                values = take(row, key, optional=True) if known[1] == "embeddings" else value
+                self.add(*known, *(values if isinstance(values, list) else [values]))
+        self._members: dict[str, Media] = {}
         if "__key__" in row:
             self._add_members(row)
-        self._embeddings = {m: values for (m, use), values in self._lists.items() if use == "embeddings"}
-        self._described = dict.fromkeys(MODALITIES, 0)
-        for modality in MODALITIES:
-            files, captions = self._lists.get((modality, "made")), self._lists.get((modality, "captions"), [])
-            if files and len(files) != len(captions):
-                raise UserError(f"{len(files)} files in output_{modality}, but {len(captions)} captions")
+        self._described: Counter[Modality] = Counter()
+        given = set()
+        for (modality, use), values in self._lists.items():
+            captions = self._lists.get((modality, "captions"), ())
+            if use == "made" and values and len(values) != len(captions):
+                raise UserError(f"{len(values)} files in output_{modality}, but {len(captions)} captions")
+            if use in ("shown", "either") and values:
+                given.add(modality)
         # LLaVA-Video writes <image> where the row gives a video
-        given = {m for (m, use), values in self._lists.items() if values and use in ("shown", "either")}
         self._stands_for = {Modality.IMAGE: Modality.VIDEO} if given == {Modality.VIDEO} else {}
 
     def add(self, modality: Modality, use: Use, *values: Any) -> None:
@@ -70,11 +70,12 @@ class RowMedia:
 
     def _add_members(self, row: dict[str, Any]) -> None:
         """Media members of a tar sample: for the names that the row lists, or all in order if it lists none."""
+        named = {modality for modality, use in self._lists if use in ("shown", "made", "either")}
         for ending, modality in media_members(row).items():
             name = f"{row['__key__']}.{ending}"
             media = Media(modality, stored(self._place.file, row[ending], name))
-            if any((modality, use) in self._lists for use in ("shown", "made", "either")):
-                self._members[PurePosixPath(name).name] = modality, media
+            if modality in named:
+                self._members[PurePosixPath(name).name] = media
             else:
                 self.add(modality, "either", media)
 
@@ -126,12 +127,15 @@ class RowMedia:
         return MediaPart(modality, self._member(value) or self._place.media(modality, value))
 
     def _made(self, modality: Modality, of_turn: list[str]) -> MediaPart:
-        caption = self._next(modality, "captions") or (of_turn.pop(0) if of_turn else None)
+        caption = self._next(modality, "captions")
+        if caption is None and of_turn:
+            caption = of_turn.pop(0)
         value = self._next(modality, "made", "either")
         media = None if value is None else self._member(value) or self._place.optional_media(modality, value)
         index = self._described[modality]
         self._described[modality] += 1
-        return reply_medium(modality, media, caption, self._place, self._embeddings.get(modality, ()), index)
+        embeddings = self._lists.get((modality, "embeddings"), ())
+        return reply_medium(modality, media, caption, self._place, embeddings, index)
 
     def _member(self, value: Any) -> Media | None:
         """The medium of the tar sample that a value names, if it names one."""
@@ -139,7 +143,7 @@ class RowMedia:
             return value
         if not self._members or not isinstance(value, str):
             return None
-        return self._members.pop(PurePosixPath(value).name, (None, None))[1]
+        return self._members.pop(PurePosixPath(value).name, None)
 
     def check_used(self) -> None:
         """Refuse media that no turn places.
@@ -148,6 +152,8 @@ class RowMedia:
             UserError: there are some.
 
         """
+        if not self._lists:
+            return
         counts = Counter({key: len(values) for key, values in self._lists.items()})
         modalities = {modality for modality, _ in counts}
         inputs = sum(counts[m, "shown"] + counts[m, "either"] for m in modalities)
@@ -156,10 +162,6 @@ class RowMedia:
             raise UserError(f"{inputs} input and {outputs} output media have no placeholder in a turn")
         if self._members:
             raise UserError(f"no key names {', '.join(self._members)} of the sample")
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def _change(turns: list[Turn], role: Role, change: Callable[[Turn], Turn], *, first: bool) -> None:

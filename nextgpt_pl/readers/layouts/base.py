@@ -77,7 +77,11 @@ def _alternatives(layout: Layout) -> str:
 
 
 def without_unknown_keys(
-    row: Mapping[str, Any], known: Collection[str], ignored: Collection[str], where: str = ""
+    row: Mapping[str, Any],
+    known: Collection[str],
+    ignored: Collection[str],
+    where: str = "",
+    readers: Sequence[Layout] = (),
 ) -> None:
     """Refuse a row with a key that neither its layout nor the list ``ignore`` knows.
 
@@ -86,6 +90,7 @@ def without_unknown_keys(
         known: keys of the layout.
         ignored: keys in the YAML's ``ignore``; ``*`` stands for all.
         where: which object of the row it is, for the message.
+        readers: layouts; the message names one that reads all keys.
 
     Raises:
         UserError: there is such a key; the message names the nearest known one.
@@ -96,4 +101,6 @@ def without_unknown_keys(
     for key in row:
         if key not in known and key not in ignored:
             advice = f"ignore: [{key}] if it holds nothing to learn"
-            raise UserError(f"{where}key {key!r} would not be read{nearest(str(key), known)}; {advice}")
+            other = next((r.name for r in readers if r.fits(row) and row.keys() <= r.known), None)
+            hint = f"; layout {other!r} reads all keys of the row" if other else ""
+            raise UserError(f"{where}key {key!r} would not be read{nearest(str(key), known)}; {advice}{hint}")
