@@ -68,8 +68,11 @@ def save_models(folder: Path, llm: str) -> None:
     save_file(dict(ImageBindModel(encoder).state_dict()), folder / "encoder" / "model.safetensors")
 
 
-def build_stage(name: str, folder: Path, cache: FeatureCache | None = None) -> Stage:
-    """A stage of ours on the random models; in stage 2 the signal rows are frozen, so that states can be remembered."""
+def build_stage(name: str, folder: Path, cache: FeatureCache | None = None, denoising: float = 0.0) -> Stage:
+    """A stage of ours on the random models; in stage 2 the signal rows are frozen, so that states can be remembered.
+
+    ``denoising`` is the weight of stage 2's denoising error.
+    """
     torch.manual_seed(0)
     network = NextGPT(
         llm=CausalLM(str(folder / "llm")),
@@ -85,7 +88,8 @@ def build_stage(name: str, folder: Path, cache: FeatureCache | None = None) -> S
     if name == "enc_align":
         stage = EncoderAlignment(network, captions=0)
     elif name == "dec_align":
-        stage = DecoderAlignment(network, samples=0, train_signal_rows=False)
+        weights = {m.value: denoising for m in GENERATED}
+        stage = DecoderAlignment(network, samples=0, train_signal_rows=False, denoising_weights=weights)
     else:
         stage = InstructionTuning(network, lora=LoRA(r=16, alpha=16, dropout=0.0), samples=0)
     stage.configure_model()

@@ -29,8 +29,8 @@ IMU_STEPS = 2000  # five seconds at 400 hertz
 
 def picture(array: np.ndarray, size: int) -> Tensor:
     """``(H, W, 3)`` uint8 to ``(3, size, size)``: short side resized (bicubic), centre crop, normalised."""
-    pixels = square(array, size)
-    return (torch.from_numpy(pixels).permute(2, 0, 1).float() / 255 - _PIXEL_MEAN) / _PIXEL_STD
+    pixels = torch.from_numpy(square(array, size)).permute(2, 0, 1).float()
+    return pixels.div_(255).sub_(_PIXEL_MEAN).div_(_PIXEL_STD)
 
 
 def square(array: np.ndarray, size: int) -> np.ndarray:

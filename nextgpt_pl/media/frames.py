@@ -10,7 +10,8 @@ import numpy as np
 
 from nextgpt_pl.media.timeline import Timeline
 
-THREADS = 2  # of a decoder; each keeps frames in memory, and data-loader workers run beside each other
+# of a decoder: frame threads keep frames in memory, and data-loader workers run beside each other
+THREADS = 1
 
 
 class MissingFrameError(Exception):

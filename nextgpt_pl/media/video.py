@@ -125,7 +125,6 @@ def _opened(request: _Request) -> Iterator[tuple[Any, Any, float]]:
             raise UserError(f"{request.path}: holds no video")
         stream = container.streams.video[0]
         request.check_pixels(stream)
-        stream.thread_type = "AUTO"
         stream.codec_context.thread_count = THREADS
         yield container, stream, float(stream.average_rate or 0) or 1.0
 
