@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -122,9 +123,9 @@ class Place:
             if exists or not needed:
                 return Path(path)
             first = first or path
-        if first is None:
-            assert outside is not None
+        if outside is not None and (first is None or _is_there(self._bases[modality], name)):
             raise outside
+        assert first is not None
         raise MissingFileError(f"missing {modality} file {first}", first)
 
     @cached_property
@@ -154,6 +155,11 @@ class Place:
         if not exists:
             raise MissingFileError(f"missing caption embedding {path}", path)
         return Path(path)
+
+
+def _is_there(folders: Sequence[str], name: str) -> bool:
+    """Whether one of the folders has the name, maybe as a link that leaves it."""
+    return any(os.path.lexists(f"{folder}/{name}") for folder in folders)
 
 
 def _of_mime_type(text: str) -> Modality:
