@@ -12,6 +12,7 @@ from typing import Any
 from nextgpt_pl.building.journal import DialogueRecord, records
 from nextgpt_pl.building.media import Found
 from nextgpt_pl.building.plans import Plan
+from nextgpt_pl.media.clips import is_clip
 from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.media.writing import save_exactly
 from nextgpt_pl.modality import MODALITIES
@@ -77,11 +78,11 @@ def _value(message: Message) -> str:
 
 
 def _write_medium(found: Found, folder: Path, stem: str) -> str:
-    """Write a medium below ``folder``, without loss if it is no file yet; returns the file's name."""
+    """Copy a medium's file, or write what is no file of its own without loss; returns the name below ``folder``."""
     # encoders choose a format by the file ending, so the temporary file has the final name, in a temporary folder
     scratch, target = folder / SCRATCH, folder / f"{found.medium.modality}s"
     target.mkdir(exist_ok=True)
-    if isinstance(found.medium.source, Path):
+    if isinstance(found.medium.source, Path) and not is_clip(found.medium):
         file = scratch / f"{stem}{found.medium.source.suffix.lower()}"
         shutil.copyfile(found.medium.source, file)
     else:

@@ -54,7 +54,7 @@ def test_a_hundred_dialogues_agree_with_their_media(tmp_path, capsys):
     for number, scenes in _kept(tmp_path).items():
         assert scenes == written[number]
 
-    dialogues = OfficialDialogues(tmp_path, [FILE]).read("train", {})
+    dialogues = OfficialDialogues(tmp_path, [FILE]).read("train")
     media = Counter(p.modality for d in dialogues for m in d.messages for p in m.parts if isinstance(p, MediaPart))
     assert min(media[m] for m in (Modality.IMAGE, Modality.VIDEO, Modality.AUDIO)) > 30
     assert sum(media.values()) == sum(map(len, agree))
@@ -85,7 +85,7 @@ def _kept(folder):
 @pytest.mark.slow
 def test_drawing_again_makes_held_out_sounds_right():
     """The decoder alone makes 95% of them right."""
-    items = PocketWorld(0, 60, ["audio"]).read("val", {})
+    items = PocketWorld(0, 60, ["audio"]).read("val")
     wanted = [Wanted(Modality.AUDIO, item.caption, number) for number, item in enumerate(items)]
     draw = Draw(pocket_decoder(Modality.AUDIO), PocketJudge(), tries=6, device="cpu")
     found = draw.find(wanted)

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from nextgpt_pl.building.journal import DialogueRecord, Journal, ReplyRecord, records
@@ -69,6 +70,17 @@ def test_names_of_files_come_from_numbers_only(row, tmp_path):
     files = {str(f.relative_to(tmp_path / "out")) for f in (tmp_path / "out").rglob("*") if f.is_file()}
     assert files == {f"images/000003_{i}.png" for i in (0, 3, 4)} | {f"audios/000003_{i}.wav" for i in (1, 2, 5)}
     assert user_text(row["conversations"]) == "<image> And <audio> ?\nMore. <image>"
+
+
+def test_of_a_clip_only_its_part_of_the_file_is_written(tmp_path):
+    soundfile.write(tmp_path / "long.wav", np.linspace(0, 0.9, 16_000, dtype=np.float32), 16_000)
+    medium = Media(AUDIO, tmp_path / "long.wav", start=0.25, end=0.75)
+    messages = (Message("user", (MediaPart(AUDIO, caption="a slope"),)), Message("assistant", (TextPart("Yes."),)))
+    with scratch_folder(tmp_path):
+        row = write_row(PLAN, messages, [Found(medium, "a slope", "retrieved", 1)], tmp_path)
+    written, rate = array_of(Media(AUDIO, tmp_path / "audios" / row["input_audio"][0]))
+    assert (len(written), rate) == (8000, 16_000)
+    assert written[0] == pytest.approx(0.225, abs=1e-3)
 
 
 def test_the_json_has_the_rows_of_the_journal_in_order(tmp_path):
