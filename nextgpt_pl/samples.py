@@ -17,7 +17,14 @@ Split = Literal["train", "val"]
 
 
 class StoredMedia(ABC):
-    """A media file inside another file, such as a member of a tar shard."""
+    """A media file inside another file, such as a member of a tar shard.
+
+    Attributes:
+        path: the file that it is in; ``None``: it is in memory.
+
+    """
+
+    path: Path | None
 
     @abstractmethod
     def read(self) -> bytes:
@@ -36,10 +43,9 @@ class Media:
     Attributes:
         modality: modality of the medium.
         source: a file, one inside another file, or a function that returns the array (the pocket world renders on
-            demand).
-            Arrays are: image ``(H, W, 3)`` uint8; video ``(T, H, W, 3)`` uint8; audio ``(samples,)`` float32; depth
-            ``(H, W)`` float32, a disparity in metres; thermal ``(H, W)`` float32 from 0 to 1; IMU ``(6, n)`` float32,
-            the accelerometer's and the gyroscope's three axes over five seconds.
+            demand). Arrays are: image ``(H, W, 3)`` uint8; video ``(T, H, W, 3)`` uint8; audio ``(samples,)`` float32;
+            depth ``(H, W)`` float32, a disparity in metres; thermal ``(H, W)`` float32 from 0 to 1; IMU ``(6, n)``
+            float32, the accelerometer's and the gyroscope's three axes over five seconds.
         sample_rate: sample rate of audio arrays in hertz; files have their own.
         fps: frames per second of video arrays; files have their own.
         start: seconds at which a clip of the file begins; ``None``: its beginning.
@@ -53,6 +59,11 @@ class Media:
     fps: float | None = None
     start: float | None = None
     end: float | None = None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file, or inside one, and is read by data-loader workers; else it is made on demand."""
+        return isinstance(self.source, (Path, StoredMedia))
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def files_of(item: Item) -> list[Media]:
         media = [item.media]
     else:
         media = [p.media for message in item.messages for p in message.parts if isinstance(p, MediaPart)]
-    return list(dict.fromkeys(m for m in media if m is not None and isinstance(m.source, Path)))
+    return list(dict.fromkeys(m for m in media if m is not None and m.is_file))
 
 
 class _Checks(Dataset[Checked]):

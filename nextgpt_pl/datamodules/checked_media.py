@@ -11,7 +11,7 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.media import reading
 from nextgpt_pl.media.clips import clip_name
 from nextgpt_pl.media.reading import check_readable
-from nextgpt_pl.samples import Media
+from nextgpt_pl.samples import Media, StoredMedia
 
 _SECONDS = 60.0  # timeout of a reader that waits for the writer
 
@@ -23,7 +23,7 @@ class OpenedFile:
     Attributes:
         path: path of the file.
         kind: modality as which it was read, and the part of the file if it was not the whole.
-        size: size in bytes; -1 if the file is missing.
+        size: size in bytes; -1 if the file is missing or the medium is within a row.
         changed: modification time in nanoseconds.
         fault: why it cannot be read; ``None`` if it can.
         anew: whether the file was opened in this call; otherwise the result is from the database.
@@ -76,10 +76,12 @@ class CheckedMedia:
 
     def open(self, medium: Media) -> OpenedFile:
         """Open a media file, unless the database has a result for the same size and modification time."""
-        assert isinstance(medium.source, Path)
         path, kind = str(medium.source), " ".join(filter(None, (medium.modality.value, clip_name(medium))))
+        file = medium.source.path if isinstance(medium.source, StoredMedia) else medium.source
+        if not isinstance(file, Path):  # it is within a row, and nothing tells it from others
+            return OpenedFile(path, kind, -1, 0, _fault(medium))
         try:
-            status = medium.source.stat()
+            status = file.stat()
             size, changed = status.st_size, status.st_mtime_ns
         except OSError as error:
             return OpenedFile(path, kind, -1, 0, f"{path}: {error.strerror}")
@@ -93,11 +95,7 @@ class CheckedMedia:
         )
         if row is not None:
             return OpenedFile(path, kind, size, changed, row[0], anew=False)
-        try:
-            check_readable(medium)
-        except UserError as error:
-            return OpenedFile(path, kind, size, changed, str(error))
-        return OpenedFile(path, kind, size, changed, None)
+        return OpenedFile(path, kind, size, changed, _fault(medium))
 
     def add(self, files: Iterable[OpenedFile]) -> None:
         """Add the results of files that were opened, and commit."""
@@ -105,3 +103,12 @@ class CheckedMedia:
         if rows:
             with self._open() as database:
                 database.executemany("INSERT OR REPLACE INTO opened VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+
+def _fault(medium: Media) -> str | None:
+    """Why a medium cannot be read; ``None`` if it can."""
+    try:
+        check_readable(medium)
+    except UserError as error:
+        return str(error)
+    return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from nextgpt_pl.batches import MediaSlot, Rendered, SignalSpan
 from nextgpt_pl.encoders.base import Encoder
@@ -45,7 +44,7 @@ class MediaReader:
     def files(self, row: Rendered) -> list[Media]:
         """The media files of a row that this stage reads."""
         compared = [span.media for span in row.spans if span.media is not None and span.modality in self.compared]
-        return [m for m in [*(slot.media for slot in row.slots), *compared] if isinstance(m.source, Path)]
+        return [m for m in [*(slot.media for slot in row.slots), *compared] if m.is_file]
 
     def open_stores(self) -> None:
         """Open the stores, before data-loader workers are started."""
@@ -55,12 +54,12 @@ class MediaReader:
             preparation.memory.share()
 
     def _prepared(self, slot: MediaSlot) -> MediaSlot:
-        if self.encoder is None or not isinstance(slot.media.source, Path) or self._kept(slot.media):
+        if self.encoder is None or not slot.media.is_file or self._kept(slot.media):
             return slot
         return replace(slot, inputs=self.encoder.prepare(slot.media))
 
     def _compared(self, span: SignalSpan) -> SignalSpan:
-        if span.media is None or span.modality not in self.compared or not isinstance(span.media.source, Path):
+        if span.media is None or span.modality not in self.compared or not span.media.is_file:
             return span
         return replace(span, inputs=self.compared[span.modality](span.media))
 

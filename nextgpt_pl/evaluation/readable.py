@@ -22,7 +22,7 @@ def shown(item: Item) -> Iterator[Media]:
         content = message["content"]
         for part in content if isinstance(content, (list, tuple)) else ():
             medium = part.get(part["type"])
-            if isinstance(medium, Media) and isinstance(medium.source, Path):
+            if isinstance(medium, Media) and medium.is_file:
                 yield medium
 
 

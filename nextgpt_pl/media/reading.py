@@ -6,6 +6,9 @@ Arrays: image ``(H, W, 3)`` uint8, video ``(T, H, W, 3)`` uint8, audio ``(sample
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +62,7 @@ def array_of(media: Media) -> tuple[np.ndarray, float | None]:
         array, rate = array_of(replace(media, start=None, end=None))
         return cut(array, rate, media), rate
     if isinstance(media.source, StoredMedia):
-        return as_array(media.source.read(), media.modality, str(media.source))
+        return _from_bytes(media.source.read(), media.modality, str(media.source))
     if not isinstance(media.source, Path):
         where = f"{media.modality} made by {getattr(media.source, '__qualname__', media.source)}"
         return finite(media.source(), media.modality, where), media.sample_rate or media.fps
@@ -94,6 +97,9 @@ def frames_of(media: Media, count: int, transform: Transform | None = None, *, r
         UserError: the file is missing, unreadable or too large.
 
     """
+    if isinstance(media.source, StoredMedia):
+        with _file_with(media.source.read(), str(media.source)) as file:
+            return _load_video(media, file, count, transform, repeat=repeat)[0]
     if isinstance(media.source, Path):
         return _load_video(media, media.source, count, transform, repeat=repeat)[0]
     array, _ = array_of(media)
@@ -108,7 +114,10 @@ def check_readable(media: Media) -> None:
         UserError: the file is missing, unreadable or too large, or a value is not finite.
 
     """
-    if isinstance(media.source, Path) and media.modality is Modality.VIDEO:
+    if isinstance(media.source, StoredMedia):
+        with _file_with(media.source.read(), str(media.source)) as file:
+            check_readable(replace(media, source=file))
+    elif media.modality is Modality.VIDEO and isinstance(media.source, Path):
         _load_video(media, media.source, transform=_nothing)
     else:
         array_of(media)
@@ -150,13 +159,22 @@ def as_array(source: Any, modality: Modality, where: str = "") -> tuple[np.ndarr
 
 
 def _from_bytes(data: bytes, modality: Modality, where: str) -> tuple[np.ndarray, float | None]:
-    import tempfile
+    with _file_with(data, where or f"bytes of {modality}") as file:
+        return array_of(Media(modality, file))
 
-    # video and audio libraries read files and ignore the file name's extension
+
+@contextmanager
+def _file_with(data: bytes, where: str) -> Iterator[Path]:
+    """A temporary file: video and audio libraries read files, and ignore the file name's extension.
+
+    Raises:
+        UserError: the error of the block, which names ``where`` instead of the temporary file.
+
+    """
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
         file.flush()
         try:
-            return array_of(Media(modality, Path(file.name)))
-        except UserError as error:  # name the argument instead of the temporary file
-            raise UserError(str(error).replace(file.name, where or f"bytes of {modality}")) from None
+            yield Path(file.name)
+        except UserError as error:
+            raise UserError(str(error).replace(file.name, where)) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import stat
@@ -35,7 +34,7 @@ def braces(pattern: str) -> list[str]:
         UserError: the range is descending, or gives too many names.
 
     """
-    match = _RANGE.search(pattern) or _CHOICE.search(pattern)
+    match = min(filter(None, (_RANGE.search(pattern), _CHOICE.search(pattern))), key=lambda m: m.start(), default=None)
     if match is None:
         return [pattern]
     if match.re is _RANGE:
@@ -45,8 +44,8 @@ def braces(pattern: str) -> list[str]:
         names = [str(n).zfill(len(first)) for n in range(int(first), int(last) + 1)]
     else:
         names = match[1].split(",")
-    rests = braces(pattern[match.end() :])
-    return [f"{pattern[: match.start()]}{name}{rest}" for name, rest in itertools.product(names, rests)]
+    start, rest = pattern[: match.start()], pattern[match.end() :]
+    return [expanded_name for name in names for expanded_name in braces(f"{start}{name}{rest}")]
 
 
 def expanded(root: Path, patterns: Sequence[str]) -> list[Path]:

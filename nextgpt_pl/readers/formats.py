@@ -203,11 +203,11 @@ def table(path: Path) -> Iterator[Any]:
         first = lines.readline()
         delimiter = _delimiter(first)
         # the TSV files of captions have no quoting: a quote is a character of the caption
-        dialect: dict[str, Any] = {"delimiter": delimiter}
+        dialect: dict[str, Any] = {"delimiter": delimiter, "skipinitialspace": delimiter != "\t"}
         if delimiter == "\t":
             dialect["quoting"] = csv.QUOTE_NONE
         reader = csv.reader(itertools.chain([first], lines), **dialect)
-        names = next(reader)
+        names = [name.strip() for name in next(reader)]
         if not is_header(names):
             yield {str(i): value for i, value in enumerate(names)}
             names = [str(i) for i in range(len(names))]

@@ -104,11 +104,13 @@ class Inline(StoredMedia):
     Attributes:
         text: the base64 text.
         name: name of the medium.
+        path: always ``None``.
 
     """
 
     text: str
     name: str
+    path: Path | None = None
 
     def __str__(self) -> str:
         return self.name

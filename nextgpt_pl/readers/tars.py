@@ -30,6 +30,7 @@ def samples(path: Path) -> Iterator[Any]:
     of the row as well, except those that are endings. Media are references to the shard's bytes.
     """
     row: dict[str, Any] = {}
+    end = path.stat().st_size
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
@@ -41,6 +42,9 @@ def samples(path: Path) -> Iterator[Any]:
                 if row and row["__key__"] != key:
                     yield _complete(row)
                     row = {}
+                if member.offset_data + member.size > end:
+                    row = {}  # the sample lacks this member
+                    raise tarfile.ReadError(f"it ends within {member.name}")
                 row.setdefault("__key__", key)
                 if ending in row:
                     yield UserError(f"sample {key}: two members end in .{ending}")
