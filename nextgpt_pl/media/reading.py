@@ -58,11 +58,12 @@ def array_of(media: Media) -> tuple[np.ndarray, float | None]:
         UserError: the file is missing, unreadable or too large, or a value is not finite.
 
     """
+    if isinstance(media.source, StoredMedia):
+        with _file_with(media.source.read(), str(media.source)) as file:
+            return array_of(replace(media, source=file))
     if is_clip(media) and not _is_video_file(media):
         array, rate = array_of(replace(media, start=None, end=None))
         return cut(array, rate, media), rate
-    if isinstance(media.source, StoredMedia):
-        return _from_bytes(media.source.read(), media.modality, str(media.source))
     if not isinstance(media.source, Path):
         where = f"{media.modality} made by {getattr(media.source, '__qualname__', media.source)}"
         return finite(media.source(), media.modality, where), media.sample_rate or media.fps

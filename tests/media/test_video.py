@@ -11,7 +11,7 @@ from nextgpt_pl.media import reading, video
 from nextgpt_pl.media.frames import _runs
 from nextgpt_pl.media.timeline import Packet, Timeline, chosen_frames, spread
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.samples import Media
+from nextgpt_pl.samples import Media, StoredMedia
 
 
 def equal(ours, theirs):
@@ -175,3 +175,30 @@ def test_a_video_is_checked_without_being_kept(tmp_path, monkeypatch):
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(UserError, match=r"a\.mp4: not a readable video"):
         reading.check_readable(Media(Modality.VIDEO, path))
+
+
+def test_chosen_frames_of_a_video_inside_another_file_are_decoded_alone(tmp_path):
+    path = write_video(tmp_path / "a.mp4", numbered_frames(30))
+
+    class Member(StoredMedia):
+        def read(self):
+            return path.read_bytes()
+
+        def __str__(self):
+            return "shard.tar: a.mp4"
+
+    shapes = []
+
+    def seen(frame):
+        shapes.append(frame.shape)
+        return frame
+
+    whole = all_frames(path)
+    medium = Media(Modality.VIDEO, Member())
+    assert equal(reading.frames_of(medium, 4, seen), [whole[i] for i in spread(30, 4)])
+    assert len(shapes) == 4
+    clip = Media(Modality.VIDEO, Member(), start=1.0, end=1.3)
+    assert equal(reading.array_of(clip)[0], whole[10:13])
+    path.write_bytes(b"no video" * 9)
+    with pytest.raises(UserError, match=r"^shard\.tar: a\.mp4: not a readable video"):
+        reading.frames_of(medium, 4)
