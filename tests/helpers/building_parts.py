@@ -58,6 +58,12 @@ class Faulty:
     def __init__(self, faults=None, delay=0.0):
         self.faults = {number: list(names) for number, names in (faults or {}).items()}
         self.delay, self.requests, self.lock = delay, [], threading.Lock()
+        self.held, self.gate = None, threading.Event()
+
+    def hold_from(self, number):
+        """Let the requests wait that are for dialogues from a number on; those that waited before go on."""
+        self.gate.set()
+        self.held, self.gate = number, threading.Event()
 
     @property
     def numbers(self):
@@ -68,6 +74,10 @@ class Faulty:
         wanted = asked(request)
         with self.lock:
             self.requests.append(request)
+            gate = self.gate if self.held is not None and wanted.number >= self.held else None
+        if gate is not None:
+            gate.wait(60)
+        with self.lock:
             names = self.faults.get(wanted.number, [])
             fault = names.pop(0) if names else None
         time.sleep(self.delay)
