@@ -45,8 +45,8 @@ def _array(modality):
     return generator.integers(0, 256, shape, dtype=np.uint8)
 
 
-def _turns(question, answer):
-    return [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+def _turns(*texts):
+    return [{"from": ("human", "gpt")[i % 2], "value": text} for i, text in enumerate(texts)]
 
 
 def _write(path, rows):
@@ -56,47 +56,63 @@ def _write(path, rows):
 
 @pytest.fixture(scope="session")
 def official_data(tmp_path_factory) -> Path:
-    """The official folders with one row in each file that the paper's experiments read."""
+    """The folders that the official preparation leaves, with one row in each file that the paper's experiments read."""
     root = tmp_path_factory.mktemp("data")
     tuning = root / "IT_data"
     for modality, (dataset, folder, name, rate) in MEDIA.items():
-        pairs = root / "T-X_pair_data" / dataset
+        pairs = root / "T_X_pair_data" / dataset
         (pairs / folder).mkdir(parents=True)
         save(_array(modality), modality, pairs / folder / name, rate)
-        _write(pairs / f"{dataset}.json", [{"caption": "a red circle", f"{modality}_name": name}])
-        row = {f"{modality}_captions": "a red circle", f"output_{modality}": name}
-        row["conversations"] = _turns("Show me a red circle.", f"Here it is. <{modality}>")
-        _write(tuning / "T-T+X_data" / f"{modality}_t2x.json", [row])
-        (tuning / "T-T+X_data" / folder).mkdir()
-        save(_array(modality), modality, tuning / "T-T+X_data" / folder / name, rate)
-    for target, modality in (("llava", Modality.IMAGE), ("videochat", Modality.VIDEO)):
-        _, folder, name, rate = MEDIA[modality]
-        place = tuning / "T+X-T_data" / target / folder
-        place.mkdir(parents=True)
-        save(_array(modality), modality, place / name, rate)
+        identity = {"audio_id": 91139} if modality is Modality.AUDIO else {"id": "a"}
+        _write(pairs / f"{dataset}.json", [{**identity, f"{modality}_name": name, "caption": "a red circle"}])
+        _write(tuning / "T-T+X_data" / f"{modality}_instruction_tuning.json", [_request(modality)])
+    for target, modality, place in (("llava", Modality.IMAGE, "images"), ("videochat", Modality.VIDEO, "video")):
+        _, _, name, rate = MEDIA[modality]
+        path = tuning / "T+X-T_data" / target / place / name
+        path.parent.mkdir(parents=True)
+        save(_array(modality), modality, path, rate)
     _write(
-        tuning / "T+X-T_data" / "llava" / "llava.json",
-        [{"image": "a.png", "conversations": _turns("<image>\nWhat is it?", "A red circle.")}],
+        tuning / "T+X-T_data" / "llava" / "preprocessed_llava.json",
+        [
+            {
+                "input_image": ["a.png", "a.png"],
+                "conversations": _turns("<image>\nWhat is it?", "A red circle.", "Sure?\n<image>", "Yes."),
+            }
+        ],
     )
     _write(
         tuning / "T+X-T_data" / "videochat" / "videochat.json",
-        [{"video": "a.mp4", "QA": [{"q": "What moves?", "a": "A red circle."}]}],
+        [{"video": "a.mp4", "QA": [{"i": "", "q": "What moves?", "a": "A red circle."}]}],
     )
     _write(
         tuning / "T+X-T_data" / "alpaca" / "alpaca.json",
         [{"instruction": "Name a shape.", "input": "", "output": "A circle."}],
     )
     _write(
-        tuning / "MosIT_data" / "mosit.json",
+        tuning / "MosIT_data" / "mosit_instruction_tuning.json",
         [
             {
-                "image_captions": "a red circle",
-                "output_image": "a.png",
-                "conversations": [
-                    *_turns("Draw a circle.", "Of course. <image>"),
-                    *_turns("What is it?", "A circle."),
-                ],
-            }
+                "image_captions": ["a red circle"],
+                "image_caption_embeddings": ["mosit_i_0_00.jpg.npy"],
+                "conversations": _turns("Draw a circle.", "Of course. <image>", "What is it?", "A circle."),
+            },
+            {
+                "image_captions": [],
+                "image_caption_embeddings": [],
+                "conversations": _turns("Which shape is this?", "A circle."),
+            },
         ],
     )
     return root
+
+
+def _request(modality):
+    turns = _turns("Show me a red circle.", f"Here it is. <{modality}>")
+    turns[0]["input_modality"] = "text"
+    turns[1] |= {"caption": "a red circle", "output_modality": modality.value}
+    return {
+        f"{modality}_captions": ["a red circle"],
+        f"{modality}_caption_embeddings": [f"it_{modality}_0.npy"],
+        "conversations": turns,
+        "source_data": {"audiocap_id": 1, "caption": "a red circle"},
+    }

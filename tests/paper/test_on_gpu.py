@@ -34,7 +34,8 @@ CASES = {
     "dec_align": ("dec_align", ["--model.samples=0"]),
     "null signals": ("dec_align", ["--model.samples=0", *_NULL_SIGNALS]),
     "cached states": ("dec_align", ["--model.samples=0", "--model.train_signal_rows=false"]),
-    "instruct": ("instruct", ["--model.samples=0"]),
+    # all rows in a batch, so that the first step reads the weights of every modality
+    "instruct": ("instruct", ["--model.samples=0", "--data.batch_size=8"]),
 }
 
 
@@ -115,7 +116,7 @@ def test_decoders_draw_on_the_gpu_with_embeddings_from_files(tiny, official_data
     (tmp_path / "embed").mkdir()
     for modality, decoder in stage.network.decoders.items():
         np.save(tmp_path / "embed" / f"{MEDIA[modality][2]}.npy", np.ones(decoder.embedding_shape, np.float32))
-    shutil.copytree(official_data / "T-X_pair_data", tmp_path / "pairs")
+    shutil.copytree(official_data / "T_X_pair_data", tmp_path / "pairs")
     files = [f"pairs/{MEDIA[m][0]}/{MEDIA[m][0]}.json" for m in GENERATED]
     data = CaptionedPairs([OfficialJSON(tmp_path, files, plain_embeddings=True)], batch_size=4, max_length=512)
     drawn_on = []
