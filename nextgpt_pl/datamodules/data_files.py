@@ -12,27 +12,28 @@ from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.modality import MODALITIES
 from nextgpt_pl.readers.files import expanded
 from nextgpt_pl.readers.formats import rows_of
-from nextgpt_pl.readers.layouts.base import Layout, layout_of, without_unknown_keys
-from nextgpt_pl.readers.layouts.table import BY_NAME, LAYOUTS
+from nextgpt_pl.readers.joins import joined
+from nextgpt_pl.readers.layouts.choice import LayoutChoice
 from nextgpt_pl.readers.model import Row, items_of
+from nextgpt_pl.readers.names import NamePattern
+from nextgpt_pl.readers.packed import unpacked
 from nextgpt_pl.readers.place import Place
-from nextgpt_pl.readers.tars import media_members
-
-_REMEMBERED = 1000  # sets of keys whose layout is remembered
+from nextgpt_pl.readers.splits import SetSplit, splits_of
 
 
 class DataFiles(FileSource):
     """Rows of data files: JSON, JSON Lines, CSV, TSV, Parquet, Arrow, tar shards; also compressed.
 
     The format of a file is recognised by its content, the layout of a row by its keys; the layouts are listed in
-    :data:`nextgpt_pl.readers.layouts.LAYOUTS`.
+    :data:`nextgpt_pl.readers.layouts.LAYOUTS`. A JSON object that holds lists of a published data set, such as COCO's
+    images and annotations, gives their rows.
 
     Args:
         root: folder of all files.
         files: names of the data files, relative to it; globs and ranges such as ``{00000..00331}.tar`` are expanded.
         layout: name of the layout of all rows; ``None``: recognised row by row.
-        media: folders of the media per modality, relative to the data file's folder (``images``, ``videos``,
-            ``audios``); other files are looked for in the data file's folder, the root and ``media_roots``.
+        media: folders of the media per modality, relative to the data file's folder or to the root (``images``,
+            ``videos``, ``audios``); other files are looked for in the data file's folder, the root and ``media_roots``.
         media_roots: further folders that media may lie in, also by absolute paths or links.
         embeddings: folder of the caption embeddings, relative to ``root``; ``compute``: precomputed ones are ignored.
         plain_embeddings: use the embedding ``<media name>.npy`` where a row names none.
@@ -40,6 +41,15 @@ class DataFiles(FileSource):
         ignore: keys of rows that hold nothing to learn, ``*`` for all unknown ones; other unknown keys are errors.
         on_error, val_fraction, index_folder: see :class:`~nextgpt_pl.datamodules.sources.FileSource`.
         name: name of the data set, for its weight; by default the first file.
+        columns: which column means what, for rows of no known layout: ``image``, ``video``, ``audio`` or ``file`` (a
+            column, or a pattern such as ``"{page_dir}/{videoid}.mp4"``), ``caption`` and ``answer`` (a column or a
+            list), ``question`` and ``key``. Columns that are not named are listed in the report.
+        media_name: name of a row's medium as a pattern of its columns, where it is not that of the published files.
+        split: which value of a column means which split, such as
+            ``{column: split, train: [train, restval], val: [val], test: [test]}``; rows with other values are left out
+            and counted. By default the column ``split`` of published data sets counts.
+        joins: further files whose rows have a key in common with the rows of ``files``, by that key:
+            ``{question_id: annotations.json}``.
 
     """
 
@@ -58,10 +68,12 @@ class DataFiles(FileSource):
         val_fraction: float = 0.0,
         name: str | None = None,
         index_folder: Path = Path("outputs/rows"),
+        columns: dict[str, str | list[str]] | None = None,
+        media_name: str | None = None,
+        split: dict[str, str | list[str]] | None = None,
+        joins: dict[str, str] | None = None,
     ) -> None:
         super().__init__(root, on_error, val_fraction, index_folder)
-        if layout is not None and layout not in BY_NAME:
-            raise UserError(f"layout={layout!r}: no such layout{nearest(layout, BY_NAME)}")
         for folder in media_roots or ():
             if not folder.is_dir():
                 raise UserError(f"media_roots: {folder}: no such folder")
@@ -69,8 +81,9 @@ class DataFiles(FileSource):
         for modality in media or ():
             if modality not in known:
                 raise UserError(f"media: {modality!r} is no modality{nearest(modality, known)}")
-        self.files, self.ignore = list(files), tuple(ignore or ())
-        self.layouts = (BY_NAME[layout],) if layout else LAYOUTS
+        self.files, self.joins = list(files), dict(joins or {})
+        self.layouts = LayoutChoice(layout, columns, ignore or ())
+        self.splits = splits_of(split) if split is not None else None
         self.name = name or (files[0] if files else "")
         self.place = Place(
             file=self.root,
@@ -80,46 +93,107 @@ class DataFiles(FileSource):
             embeddings=None if embeddings == "compute" else self.root / embeddings,
             plain_embeddings=plain_embeddings,
             need_media=need_media,
-            ignore=self.ignore,
+            ignore=self.layouts.ignore,
+            media_name=NamePattern(media_name) if media_name is not None else None,
         )
-        self._places: dict[Path, Place] = {}
-        self._layouts: dict[tuple[str, ...], Layout] = {}
+        self._places: dict[tuple[Path, bool], Place] = {}
         if on_error == "raise":
-            expanded(self.root, self.files)  # a missing file is named before any weights are read
+            # a missing file is named before any weights are read
+            self.row_files()
+            self.further_files()
 
     def row_files(self) -> list[Path]:
         """The files, with patterns expanded.
 
         Raises:
-            UserError: one is missing, also if broken rows are skipped.
+            UserError: one is missing, also if broken rows are skipped, or there are several beside ``joins``.
 
         """
-        return expanded(self.root, self.files)
+        files = expanded(self.root, self.files)
+        if self.joins and len(files) != 1:
+            raise UserError(
+                f"joins: with it, files names one file, but these are {len(files)}; give each its own source"
+            )
+        return files
+
+    def further_files(self) -> list[Path]:
+        """The files of ``joins``.
+
+        Raises:
+            UserError: one is missing.
+
+        """
+        return list(self._partners().values())
+
+    def _partners(self) -> dict[str, Path]:
+        return {key: expanded(self.root, [name])[0] for key, name in self.joins.items()}
 
     def rows(self, file: Path) -> Iterator[Any]:
-        """The rows of a file."""
-        return rows_of(file)
+        """The rows of a file, joined with those of other files."""
+        rows = self._rows(file)
+        return joined(rows, self._partners(), self._rows) if self.joins else rows
+
+    def _rows(self, file: Path) -> Iterator[Any]:
+        rows = rows_of(file)
+        first = next(rows, None)
+        try:
+            of_object = unpacked(first, self.layouts.ignore)
+        except UserError as error:
+            yield error
+            return
+        if of_object is not None:
+            yield from of_object
+        elif first is not None:
+            yield first
+        yield from rows
 
     def items(self, file: Path, row: Any, where: str) -> Sequence[Item]:
         """The training items of a row."""
         return items_of(self.records(file, row), where)
 
-    def records(self, file: Path, row: Any) -> Sequence[Row]:
+    def records(self, file: Path, row: Any, *, need_media: bool | None = None) -> Sequence[Row]:
         """The row model of a row.
+
+        Args:
+            file: its file.
+            row: the row.
+            need_media: whether its media files must exist; by default as configured.
 
         Raises:
             UserError: the row is broken, or has an unknown key.
+            LeftOut: the row is not used on purpose.
 
         """
-        if not isinstance(row, dict):
-            raise UserError(f"an object is expected, got {row!r:.80}")
-        if file not in self._places:
-            self._places[file] = replace(self.place, file=file)
-        layout = self._layouts.get(tuple(row))
-        if layout is None:
-            layout = self.layouts[0] if len(self.layouts) == 1 else layout_of(row, self.layouts)
-            known = layout.known.union(media_members(row)) if layout.members else layout.known
-            without_unknown_keys(row, known, self.ignore, readers=LAYOUTS)
-            if len(self._layouts) < _REMEMBERED:
-                self._layouts[tuple(row)] = layout
-        return layout.read(row, self._places[file])
+        layout = self.layouts.of(row)
+        need_media = self.place.need_media if need_media is None else need_media
+        place = self._places.get((file, need_media))
+        if place is None:
+            place = self._places[file, need_media] = replace(self.place, file=file, need_media=need_media)
+        if place.media_name is not None and not layout.renames:
+            raise UserError(f"media_name: rows of the layout {layout.name} name their media themselves")
+        return layout.read(row, place)
+
+    def hold_key(self, row: Any) -> str:
+        """Name of the row's medium."""
+        try:
+            medium = self.layouts.of(row).medium
+            name = medium(row) if medium else ""
+        except UserError:  # the row is broken
+            name = ""
+        return name or super().hold_key(row)
+
+    def split_of(self, row: Any) -> SetSplit | None:
+        """The split that a column of the row tells.
+
+        Raises:
+            UserError: the row lacks the column of ``split``.
+            LeftOut: the column's value means no split.
+
+        """
+        splits = self.splits or self.layouts.of(row).splits
+        return splits.of(row) if splits else None
+
+    def remark(self, row: Any) -> str | None:
+        """Names the columns that are not read."""
+        unread = self.layouts.unread(row)
+        return f"have columns that are not read: {', '.join(unread)}" if unread else None

@@ -21,6 +21,23 @@ _MEDIUM_KEYS = (
     *(f"output_{m}" for m in MODALITIES),
 )
 
+#: codes of the splits that a data set gives to its rows; 0: the row's number decides
+SIDES = {None: 0, "train": 1, "val": 2}
+
+
+def on_side(numbers: np.ndarray, sides: np.ndarray, split: str, fraction: float) -> np.ndarray:
+    """Which rows are in a split, ``(n,)`` bool.
+
+    Args:
+        numbers: of :func:`hold_number`, ``(n,)``.
+        sides: code of the split that the data set gives to each row, ``(n,)``.
+        split: ``train`` or ``val``.
+        fraction: expected fraction of the other rows in the validation split; 0: they are in both.
+
+    """
+    chosen = in_val(numbers.astype(np.uint64), fraction) == (split == "val") if fraction else np.True_
+    return np.where(sides == SIDES[None], chosen, sides == SIDES[split])
+
 
 def in_val(numbers: np.ndarray, fraction: float) -> np.ndarray:
     """Which rows are in the validation split, ``(n,)`` bool, from their numbers ``(n,)`` uint64.

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from tqdm import tqdm
 
-from nextgpt_pl.datamodules.hold_out import hold_number, row_key
+from nextgpt_pl.datamodules.hold_out import SIDES, hold_number
 from nextgpt_pl.datamodules.kinds import kind_code
 from nextgpt_pl.datamodules.rows import check_answer, check_texts
 from nextgpt_pl.errors import MissingFileError, UserError
 from nextgpt_pl.readers import formats, index
 from nextgpt_pl.readers.index import Entry, RowIndex
+from nextgpt_pl.readers.model import LeftOut
 
 if TYPE_CHECKING:
     from nextgpt_pl.datamodules.sources import FileSource, Item
@@ -37,7 +38,7 @@ def indexed(source: FileSource) -> RowIndex:
     """The index of all rows of a source; on disk where the source is large."""
     files = source.row_files()
     entries = lambda: _entries(source, files)  # noqa: E731 - on_disk reads rows only without a valid index
-    states = [_state(file) for file in files]
+    states = [_state(file) for file in (*files, *source.further_files())]
     if sum(size for size, _ in states) < _MEMORY:
         return index.in_memory(entries())
     arguments = {k: v for k, v in vars(source).items() if not k.startswith("_") and k not in ("report", "on_error")}
@@ -103,18 +104,31 @@ def _entries(source: FileSource, files: Sequence[Path]) -> Iterator[Entry]:
 def _entry(source: FileSource, file: Path, number: int, row: Any, position: int, where: str) -> Entry:
     if isinstance(row, UserError):
         return Entry(None, number, position, 0, (), str(row))
+    if isinstance(row, LeftOut):
+        return Entry(None, number, position, 0, (), remark=_left_out(row))
     text, half_characters = _encoded(row)
-    hold = hold_number(row_key(row))
+    hold, side = hold_number(source.hold_key(row)), SIDES[None]
     try:
+        split = source.split_of(row)
+        if split not in SIDES:
+            raise LeftOut(f"they are for {split}")
+        side = SIDES[split]
         items = source.items(file, row, where)
         for item in items:
             check_answer(item)
             if half_characters:
                 check_texts(item)
+    except LeftOut as reason:
+        return Entry(None, number, position, hold, (), remark=_left_out(reason))
     except UserError as error:
         missing = error.path if isinstance(error, MissingFileError) else None
-        return Entry(text, number, position, hold, (), str(error).encode("utf-8", "replace").decode(), missing)
-    return Entry(text, number, position, hold, [kind_code(item) for item in items])
+        fault = str(error).encode("utf-8", "replace").decode()
+        return Entry(text, number, position, hold, (), fault, missing, side)
+    return Entry(text, number, position, hold, [kind_code(i) for i in items], None, None, side, source.remark(row))
+
+
+def _left_out(reason: LeftOut) -> str:
+    return f"are left out: {reason}"
 
 
 def _encoded(row: Any) -> tuple[bytes, bool]:

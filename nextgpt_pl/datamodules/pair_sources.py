@@ -8,16 +8,12 @@ from typing import Any
 
 from nextgpt_pl.datamodules.data_files import DataFiles
 from nextgpt_pl.datamodules.rows import RowReport
-from nextgpt_pl.datamodules.sources import FileSource, Item, OnError, Source, Split
+from nextgpt_pl.datamodules.sources import OnError, Source, Split
 from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.modality import GENERATED, MODALITIES, has_media_ending
 from nextgpt_pl.pocket.world import items
 from nextgpt_pl.pocket.world import scenes as world
-from nextgpt_pl.readers.files import inside, is_hidden
-from nextgpt_pl.readers.formats import rows_of
-from nextgpt_pl.readers.layouts.captions import manifest
-from nextgpt_pl.readers.model import items_of
-from nextgpt_pl.readers.place import Place
+from nextgpt_pl.readers.files import is_hidden
 from nextgpt_pl.samples import CaptionedPair
 
 
@@ -83,13 +79,13 @@ class OfficialJSON(DataFiles):
         )
 
 
-class CaptionFolder(FileSource):
+class CaptionFolder(DataFiles):
     """Any folder of media: captions in ``name.txt`` beside ``name.jpg``, or in a JSONL of file and caption.
 
     Args:
         root: the folder.
-        manifest: a JSONL file in it with ``file`` (or ``file_name``) and ``caption`` (or ``text``) per line; without
-            one, side files are used.
+        manifest: a JSONL file or table in it with ``file`` (or ``file_name``) and ``caption`` (or ``text``) per line;
+            without one, side files are used.
         on_error: ``raise`` an error that lists all broken rows, or ``skip`` and count them.
         val_fraction: fraction of each file's rows in the held-out split; see :class:`FileSource`; 0: validate
             on the training rows.
@@ -99,31 +95,29 @@ class CaptionFolder(FileSource):
     def __init__(
         self, root: Path, manifest: str | None = None, on_error: OnError = "raise", val_fraction: float = 0.1
     ) -> None:
-        super().__init__(root, on_error, val_fraction)
         self.manifest = manifest
+        super().__init__(
+            root,
+            [manifest] if manifest else [],
+            media=dict.fromkeys((m.value for m in MODALITIES), "."),
+            on_error=on_error,
+            val_fraction=val_fraction,
+            name="",
+        )
 
     def row_files(self) -> list[Path]:
         """The manifest, or the folder itself."""
-        return [inside(self.root, self.manifest) if self.manifest else self.root]
+        return super().row_files() if self.manifest else [self.root]
 
     def rows(self, file: Path) -> Iterator[Any]:
         """Lines of the manifest, or media files with their side files."""
-        if not self.manifest:
-            for medium in sorted(p for p in file.rglob("*") if has_media_ending(str(p.relative_to(file)))):
-                name = str(medium.relative_to(self.root))
-                if not is_hidden(name):
-                    yield _with_side_file(name, medium.with_suffix(".txt"))
+        if self.manifest:
+            yield from super().rows(file)
             return
-        if not file.is_file():
-            yield UserError("no such file")
-            return
-        yield from rows_of(file)
-
-    def items(self, file: Path, row: Any, where: str) -> Sequence[Item]:
-        """One pair per caption."""
-        if not isinstance(row, dict):
-            raise UserError(f"an object is expected, got {row!r:.80}")
-        return items_of(manifest(row, Place(file, self.root, dict.fromkeys(MODALITIES, "."))), where)
+        for medium in sorted(p for p in file.rglob("*") if has_media_ending(str(p.relative_to(file)))):
+            name = str(medium.relative_to(self.root))
+            if not is_hidden(name):
+                yield _with_side_file(name, medium.with_suffix(".txt"))
 
 
 def _with_side_file(name: str, side: Path) -> dict[str, str] | UserError:

@@ -67,7 +67,7 @@ def check_answer(item: CaptionedPair | Dialogue) -> None:
         return
     answers = [message for message in item.messages if message.role == "assistant"]
     if not answers:
-        raise UserError("no turn of the assistant: there is nothing to learn")
+        raise UserError("no turn of the assistant: there is nothing to learn; a test set without answers is for test")
     if not any(isinstance(p, MediaPart) or p.text.strip() for message in answers for p in message.parts):
         raise UserError("every answer is empty: there is nothing to learn")
 

@@ -10,13 +10,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nextgpt_pl.datamodules.hold_out import in_val
+from nextgpt_pl.datamodules.hold_out import on_side, row_key
 from nextgpt_pl.datamodules.indexed_items import Faults, IndexedItems, indexed
 from nextgpt_pl.datamodules.rows import RowReport
 from nextgpt_pl.errors import MissingFileError, UserError
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.readers.files import inside
 from nextgpt_pl.readers.index import RowIndex
+from nextgpt_pl.readers.splits import SetSplit
 from nextgpt_pl.samples import CaptionedPair, Dialogue, ItemSource, Media, Split
 
 log = logging.getLogger(__name__)
@@ -86,20 +87,17 @@ class FileSource(Source):
         names = [self.file_name(file) for file in files]
         self.report = RowReport(str(self.root), broken=Faults(rows, names))
         first = rows.column("item") == 0
-        inside_split = self._in_split(rows.column("hold"), split)
+        inside_split = on_side(rows.column("hold"), rows.column("side"), split, self.val_fraction)
         self.report.used = int(first.sum())
-        broken_in_split = self._in_split(rows.broken("hold"), split) | ~rows.broken("read").astype(bool)
+        broken = on_side(rows.broken("hold"), rows.broken("side"), split, self.val_fraction)
+        broken_in_split = broken | ~rows.broken("read").astype(bool)
         self.report.of_split = int((first & inside_split).sum()), int(broken_in_split.sum())
+        self.report.notes += [f"{count} rows {remark}" for remark, count in rows.remarks.items()]
         self._note_empty_files(names, rows.column("file")[first], inside_split[first], split)
         if self.report.broken and (self.on_error == "raise" or not self.report.used):
             raise UserError(self.report.message())
         log.info(self.report.message())
         return IndexedItems(self, files, rows, np.flatnonzero(inside_split))
-
-    def _in_split(self, numbers: np.ndarray, split: Split) -> np.ndarray:
-        if not self.val_fraction:
-            return np.ones(len(numbers), bool)
-        return in_val(numbers.astype(np.uint64), self.val_fraction) == (split == "val")
 
     def _note_empty_files(self, names: Sequence[str], of_row: np.ndarray, used: np.ndarray, split: Split) -> None:
         """Note the files of which no row is in the split."""
@@ -108,16 +106,25 @@ class FileSource(Source):
         side = "validation" if split == "val" else "training"
         for i in np.flatnonzero((total > 0) & (of_split == 0)).tolist():
             self.report.notes.append(
-                f"{names[i]}: none of its {total[i]} rows is for {side}: val_fraction={self.val_fraction}"
+                f"{names[i]}: none of its {total[i]} rows is for {side}: val_fraction={self.val_fraction}, which "
+                "divides only rows whose data set gives no split"
             )
 
     @abstractmethod
     def row_files(self) -> list[Path]:
         """The files with rows."""
 
+    def further_files(self) -> list[Path]:
+        """Other files that the rows are made of."""
+        return []
+
     @abstractmethod
     def rows(self, file: Path) -> Iterator[Any]:
-        """The rows of a file, as plain data; a :class:`UserError` in place of what cannot be read."""
+        """The rows of a file, as plain data.
+
+        In place of a row there may be a :class:`UserError` that says why it cannot be read, or a
+        :class:`~nextgpt_pl.readers.model.LeftOut`.
+        """
 
     @abstractmethod
     def items(self, file: Path, row: Any, where: str) -> Sequence[Item]:
@@ -125,8 +132,21 @@ class FileSource(Source):
 
         Raises:
             UserError: the row is broken.
+            LeftOut: the row is not used on purpose.
 
         """
+
+    def hold_key(self, row: Any) -> str:
+        """Name of what a row is about; rows with equal names are in the same split."""
+        return row_key(row)
+
+    def split_of(self, row: Any) -> SetSplit | None:
+        """The split that the data set gives to a row; ``None``: ``val_fraction`` decides."""
+        return None
+
+    def remark(self, row: Any) -> str | None:
+        """A remark on a row that is used, which is counted in the report."""
+        return None
 
     def media_file(self, folder: Path, modality: Modality, name: str, *, needed: bool = True) -> Media:
         """A medium in ``folder``; if ``needed``, its file must exist."""

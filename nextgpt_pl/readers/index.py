@@ -1,14 +1,16 @@
 """An index of a source's items in Arrow: made once, memory-mapped by all processes; items are built when asked for.
 
 One entry per item: its row as JSON, the place of the row, the item's number within the row, its kind, and a number that
-decides on which side of a held-out split it is. Rows that cannot be used have entries in a second table.
+decides on which side of a held-out split it is. Rows that cannot be used have entries in a second table; remarks, such
+as on rows that are left out on purpose, are counted.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +19,7 @@ import numpy as np
 from nextgpt_pl.utils.atomic import atomic_folder
 
 VERSION = 1  # raise it when the tables change
-ITEMS, BROKEN, META = "items.arrow", "broken.arrow", "index.json"
+ITEMS, BROKEN, REMARKS, META = "items.arrow", "broken.arrow", "remarks.json", "index.json"
 _BATCH = 16_384  # entries per record batch
 
 
@@ -32,6 +34,8 @@ class Entry(NamedTuple):
         kinds: kind of each of its items.
         fault: why it cannot be used; ``None`` if it can.
         missing: path of a file that it lacks, if that is the fault.
+        side: code of the split that the data set gives; 0: ``hold`` decides.
+        remark: a text that is counted; equal remarks of rows are one remark.
 
     """
 
@@ -42,12 +46,14 @@ class Entry(NamedTuple):
     kinds: Sequence[int]
     fault: str | None = None
     missing: str | None = None
+    side: int = 0
+    remark: str | None = None
 
 
 def _schemas() -> tuple[Any, Any]:
     import pyarrow as pa
 
-    place = [("file", pa.int32()), ("number", pa.int64()), ("hold", pa.uint64())]
+    place = [("file", pa.int32()), ("number", pa.int64()), ("hold", pa.uint64()), ("side", pa.int8())]
     items = pa.schema([("row", pa.binary()), *place, ("item", pa.int16()), ("kind", pa.int8())])
     broken = pa.schema([*place, ("read", pa.bool_()), ("fault", pa.string()), ("missing", pa.string())])
     return items, broken
@@ -80,12 +86,20 @@ class _Table:
         self._writer.close()
 
 
-def write(entries: Iterable[Entry], items: Any, broken: Any) -> None:
-    """Write entries to two sinks: paths, or Arrow streams."""
+def write(entries: Iterable[Entry], items: Any, broken: Any) -> dict[str, int]:
+    """Write entries to two sinks: paths, or Arrow streams.
+
+    Returns:
+        Number of rows of each remark.
+
+    """
+    remarks = Counter[str]()
     item_schema, broken_schema = _schemas()
     item_table, broken_table = _Table(items, item_schema), _Table(broken, broken_schema)
     for entry in entries:
-        place = (entry.file, entry.number, entry.hold)
+        place = (entry.file, entry.number, entry.hold, entry.side)
+        if entry.remark is not None:
+            remarks[entry.remark] += 1
         if entry.fault is not None:
             broken_table.add(*place, entry.row is not None, entry.fault, entry.missing)
             continue
@@ -94,6 +108,7 @@ def write(entries: Iterable[Entry], items: Any, broken: Any) -> None:
             item_table.add(entry.row if item == 0 else None, *place, item, kind)
     item_table.close()
     broken_table.close()
+    return dict(remarks)
 
 
 @dataclass
@@ -103,11 +118,13 @@ class RowIndex:
     Args:
         folder: folder of the files, which are memory-mapped; ``None``: the tables are in ``buffers``.
         buffers: both tables in memory, for small sources.
+        remarks: number of rows of each remark.
 
     """
 
     folder: Path | None
     buffers: tuple[bytes, bytes] | None = None
+    remarks: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._open()
@@ -128,7 +145,7 @@ class RowIndex:
         return [reader.get_batch(i) for i in range(reader.num_record_batches)]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "buffers": self.buffers}
+        return {"folder": self.folder, "buffers": self.buffers, "remarks": self.remarks}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -174,8 +191,8 @@ def in_memory(entries: Iterable[Entry]) -> RowIndex:
     import pyarrow as pa
 
     sinks = pa.BufferOutputStream(), pa.BufferOutputStream()
-    write(entries, *sinks)
-    return RowIndex(None, tuple(sink.getvalue().to_pybytes() for sink in sinks))
+    remarks = write(entries, *sinks)
+    return RowIndex(None, tuple(sink.getvalue().to_pybytes() for sink in sinks), remarks)
 
 
 def on_disk(folder: Path, key: dict[str, Any], entries: Callable[[], Iterable[Entry]]) -> RowIndex:
@@ -193,9 +210,10 @@ def on_disk(folder: Path, key: dict[str, Any], entries: Callable[[], Iterable[En
     with FileLock(folder.with_suffix(".lock")):
         if _key_of(folder) != key or _now_there(folder):
             with atomic_folder(folder) as new:
-                write(entries(), str(new / ITEMS), str(new / BROKEN))
+                remarks = write(entries(), str(new / ITEMS), str(new / BROKEN))
+                (new / REMARKS).write_text(json.dumps(remarks), encoding="utf-8")
                 (new / META).write_text(json.dumps(key, sort_keys=True), encoding="utf-8")
-    return RowIndex(folder)
+    return RowIndex(folder, remarks=json.loads((folder / REMARKS).read_text(encoding="utf-8")))
 
 
 def _key_of(folder: Path) -> Any:

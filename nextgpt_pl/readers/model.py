@@ -10,6 +10,10 @@ from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import CaptionedPair, Dialogue, Media, MediaPart, Message, TextPart
 
 
+class LeftOut(Exception):  # noqa: N818 - it is no error
+    """A row that is not used on purpose: it is counted under the text of this exception, and stops nothing."""
+
+
 @dataclass(frozen=True)
 class Captioned:
     """A medium and its captions.
@@ -23,6 +27,7 @@ class Captioned:
         instruction: the user's request for this medium.
         question: the user's request for its description.
         response: the assistant's text around the medium.
+        identity: number or name of the medium in the data set, if that is not its file name.
 
     """
 
@@ -34,6 +39,7 @@ class Captioned:
     instruction: str | None = None
     question: str | None = None
     response: str | None = None
+    identity: str = ""
 
     def items(self, key: str) -> list[CaptionedPair]:
         """One pair per caption."""

@@ -13,6 +13,7 @@ from typing import Any
 from nextgpt_pl.errors import MissingFileError, UserError
 from nextgpt_pl.modality import MODALITIES, Modality, modality_of_file
 from nextgpt_pl.readers.files import located
+from nextgpt_pl.readers.names import NamePattern
 from nextgpt_pl.readers.stored import Inline, is_reference, stored
 from nextgpt_pl.samples import Media
 
@@ -26,12 +27,13 @@ class Place:
     Args:
         file: the data file.
         root: folder of the data set.
-        folders: folder of each modality's media, relative to the data file's folder.
+        folders: folder of each modality's media, relative to the data file's folder or to ``root``.
         media_roots: further folders that media may lie in, also as absolute paths or by links.
         embeddings: folder of the caption embeddings; ``None``: embeddings are computed, and their files are ignored.
         plain_embeddings: whether the embedding ``<media name>.npy`` is used where a row names none.
         need_media: whether media files must exist.
         ignore: keys of a row's objects, such as its turns, that hold nothing to learn.
+        media_name: name of a row's medium, from its columns; ``None``: as the data set is published.
 
     """
 
@@ -43,6 +45,7 @@ class Place:
     plain_embeddings: bool = False
     need_media: bool = True
     ignore: tuple[str, ...] = ()
+    media_name: NamePattern | None = None
 
     def media(self, modality: Modality | None, value: Any, *, needed: bool | None = None) -> Media:
         """The medium that a row's value means: a path, a ``data:`` URL, bytes in the data file, or a struct of these.
@@ -104,6 +107,33 @@ class Place:
             return False
         return True
 
+    def named(self, modality: Modality, row: Mapping[str, Any], names: Sequence[str]) -> tuple[str, Media]:
+        """Name and medium of a row whose data set names its media by a rule.
+
+        Args:
+            modality: of the medium.
+            row: the row, for ``media_name``.
+            names: names under which the medium is known to be stored; the first that exists is used.
+
+        Raises:
+            MissingFileError: there is none of them.
+            UserError: a path leaves the folders, or ``media_name`` does not fit the row.
+
+        """
+        if self.media_name is not None:
+            names = [self.media_name.fill(row)]
+        if len(names) > 1:
+            for name in names:
+                try:
+                    return name, self.media(modality, name, needed=True)
+                except MissingFileError:
+                    continue
+        try:
+            return names[0], self.media(modality, names[0])
+        except MissingFileError as error:
+            others = f", nor is there {' or '.join(names[1:])}" if names[1:] else ""
+            raise MissingFileError(f"{error}{others}", error.path) from error
+
     def path(self, modality: Modality, name: str, *, needed: bool | None = None) -> Path:
         """The file of a medium: below its modality's folder, the data file's folder, the root or a media root.
 
@@ -120,12 +150,14 @@ class Place:
             except UserError as error:
                 outside = outside or error
                 continue
-            if exists or not needed:
+            if exists:
                 return Path(path)
             first = first or path
         if outside is not None and (first is None or _is_there(self._bases[modality], name)):
             raise outside
         assert first is not None
+        if not needed:
+            return Path(first)
         raise MissingFileError(f"missing {modality} file {first}", first)
 
     @cached_property
@@ -134,10 +166,10 @@ class Place:
 
     @cached_property
     def _bases(self) -> dict[Modality, list[str]]:
-        """Per modality, the folders in which media are looked for."""
+        """Per modality, the folders in which media are looked for; those that do not exist come last."""
         folder, further = self.file.parent, (self.root, *self.media_roots)
-        bases = {m: (folder / name, folder, *further) for m, name in self.folders.items()}
-        return {m: list(dict.fromkeys(map(str, folders))) for m, folders in bases.items()}
+        bases = {m: dict.fromkeys((folder / n, self.root / n, folder, *further)) for m, n in self.folders.items()}
+        return {m: [str(f) for f in sorted(folders, key=lambda f: not f.is_dir())] for m, folders in bases.items()}
 
     def embedding(self, names: Sequence[str], index: int) -> Path | None:
         """A caption embedding; ``None`` if the row names none. Its shape is checked when it is read.

@@ -129,7 +129,10 @@ def _turns(*texts):
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        (_turns("Hello?"), "no turn of the assistant: there is nothing to learn"),
+        (
+            _turns("Hello?"),
+            "no turn of the assistant: there is nothing to learn; a test set without answers is for test",
+        ),
         (_turns("Hello?", "", "Still there?", "  \n"), "every answer is empty: there is nothing to learn"),
     ],
 )

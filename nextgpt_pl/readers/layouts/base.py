@@ -9,6 +9,23 @@ from typing import Any
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.readers.model import Row
 from nextgpt_pl.readers.place import Place
+from nextgpt_pl.readers.splits import Splits
+
+
+@dataclass(frozen=True)
+class By:
+    """Names a row's medium by the first of some columns that has a value.
+
+    Attributes:
+        columns: the columns.
+
+    """
+
+    columns: tuple[str, ...]
+
+    def __call__(self, row: Mapping[str, Any]) -> str:
+        """The value as text; empty if there is none."""
+        return next((str(row[column]) for column in self.columns if row.get(column) not in (None, "")), "")
 
 
 @dataclass(frozen=True)
@@ -22,6 +39,11 @@ class Layout:
         read: the row model of a row.
         metadata: keys that its published files have and that say nothing to learn.
         members: whether it reads the media members of a tar sample.
+        medium: names the row's medium, so that all rows about it are in the same split; ``None`` or an empty name: see
+            :func:`nextgpt_pl.datamodules.hold_out.row_key`.
+        renames: whether the names of its media can be changed by ``media_name``.
+        splits: the column of its rows that tells their split.
+        open: whether other keys are counted instead of refused.
 
     """
 
@@ -31,10 +53,15 @@ class Layout:
     read: Callable[[dict[str, Any], Place], Sequence[Row]]
     metadata: frozenset[str] = frozenset()
     members: bool = False
+    medium: Callable[[Mapping[str, Any]], str] | None = None
+    renames: bool = False
+    splits: Splits | None = None
+    open: bool = False
     known: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "known", self.keys.union(self.metadata, *self.needs))
+        split = {self.splits.column} if self.splits else set()
+        object.__setattr__(self, "known", self.keys.union(self.metadata, split, *self.needs))
 
     def fits(self, keys: Collection[str]) -> bool:
         """Whether a row with these keys may be of this layout."""

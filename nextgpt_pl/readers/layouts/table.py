@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from nextgpt_pl.modality import MODALITIES
-from nextgpt_pl.readers.layouts import captions, conversations, messages, nextgpt_raw, official, text, videos
+from nextgpt_pl.readers.layouts import conversations, messages, nextgpt_raw, official, text, videos
 from nextgpt_pl.readers.layouts.base import Layout, keys, needs
+from nextgpt_pl.readers.layouts.captioned_table import CAPTIONED
 
 _NAMES = tuple(keys(f"{m}_name caption") for m in MODALITIES)
 _METADATA = keys("id model source_data data_source output_modality __key__")
@@ -27,11 +28,6 @@ LAYOUTS = (
     Layout("videochat", needs("video QA", "image QA"), keys("start end"), videos.videochat, keys("id")),
     Layout("video_chatgpt", needs("video_id q a"), keys(""), videos.video_chatgpt, keys("id")),
     Layout("alpaca", needs("instruction output"), _REQUEST | {"input"}, text.alpaca, keys("text id")),
-    Layout(
-        "manifest",
-        needs("file_name text", "file caption", "file captions"),
-        keys("caption text file_name"),
-        captions.manifest,
-    ),
+    *CAPTIONED,
 )
 BY_NAME = {layout.name: layout for layout in LAYOUTS}
