@@ -211,6 +211,7 @@ def table(path: Path) -> Iterator[Any]:
         if not is_header(names):
             yield {str(i): value for i, value in enumerate(names)}
             names = [str(i) for i in range(len(names))]
+        names = [name.strip() for name in names]
         for values in reader:
             if not values:
                 continue

@@ -47,7 +47,9 @@ class Partners:
         self._joined.add(value)
         for key in row.keys() & partner.keys():
             if row[key] != partner[key]:
-                return UserError(f"{key}={row[key]!r:.80}, but {self.file.name} has {partner[key]!r:.80}")
+                return UserError(
+                    f"{self.key}={value!r:.80}: {key}={row[key]!r:.80}, but {self.file.name} has {partner[key]!r:.80}"
+                )
         return {**row, **partner}
 
     def without_row(self) -> Iterator[LeftOut]:

@@ -89,18 +89,16 @@ def layout_of(row: Mapping[str, Any], layouts: Sequence[Layout]) -> Layout:
         if layout.fits(row):
             return layout
 
-    def common(layout: Layout) -> int:
-        return len(layout.known & set(row))
-
-    best = max(layouts, key=common)
-    hint = f"; nearest is {best.name}, which needs {_alternatives(best)}" if common(best) else ""
+    present = set(row)
+    share, _, name, need = max(
+        (len(need & present) / len(need), len(layout.known & present), layout.name, sorted(need))
+        for layout in layouts
+        for need in layout.needs
+    )
+    hint = f"; nearest is {name}, which needs {' and '.join(need)}" if share else ""
     raise UserError(
         f"no known layout has the keys {sorted(map(str, row))}{hint}; columns: in the YAML says which column means what"
     )
-
-
-def _alternatives(layout: Layout) -> str:
-    return " or ".join(" and ".join(sorted(need)) for need in layout.needs)
 
 
 def without_unknown_keys(
