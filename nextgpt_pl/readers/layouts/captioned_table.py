@@ -19,7 +19,7 @@ def _named(
 ) -> Layout:
     """The layout of a published set that names its media by a rule."""
     by = By((medium,)) if isinstance(medium, str) else medium
-    return Layout(name, needs(needed), keys(more), read, metadata, by, renames=True, splits=PUBLISHED)
+    return Layout(name, needs(needed), keys(more), read, metadata, medium=by, renames=True, splits=PUBLISHED)
 
 
 #: captions and questions
@@ -45,7 +45,7 @@ CAPTIONED = (
         questions.QUESTION_KEYS | set(captions.MEDIUM_KEYS) | set(questions.IDENTITIES),
         questions.question,
         questions.QUESTION_METADATA,
-        questions.medium_name,
+        medium=questions.medium_name,
         renames=True,
         splits=PUBLISHED,
     ),
