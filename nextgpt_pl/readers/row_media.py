@@ -53,7 +53,7 @@ class RowMedia:
         self._members: dict[str, Media] = {}
         if "__key__" in row:
             self._add_members(row)
-        self._described: Counter[Modality] = Counter()
+        self._described: dict[Modality, int] = {}
         given = set()
         for (modality, use), values in self._lists.items():
             captions = self._lists.get((modality, "captions"), ())
@@ -87,10 +87,12 @@ class RowMedia:
         turns = list(turns)
         if not self._lists:
             return turns
-        placed = {(turn.role, modality) for turn in turns for modality in turn.modalities}
-        roles = {role for role, _ in placed}
         shown = [(m, use) for (m, use), values in self._lists.items() if use in ("shown", "either") for _ in values]
         made = [m for (m, use), values in self._lists.items() if use == "captions" for _ in values]
+        if 1 not in (len(shown), len(made)):
+            return turns
+        placed = {(turn.role, modality) for turn in turns for modality in turn.modalities}
+        roles = {role for role, _ in placed}
         if len(shown) == 1 and "user" not in roles:
             ((modality, use),) = shown
             # without a placeholder it cannot be told whether the assistant makes it
@@ -132,8 +134,8 @@ class RowMedia:
             caption = of_turn.pop(0)
         value = self._next(modality, "made", "either")
         media = None if value is None else self._member(value) or self._place.optional_media(modality, value)
-        index = self._described[modality]
-        self._described[modality] += 1
+        index = self._described.get(modality, 0)
+        self._described[modality] = index + 1
         embeddings = self._lists.get((modality, "embeddings"), ())
         return reply_medium(modality, media, caption, self._place, embeddings, index)
 
@@ -152,7 +154,7 @@ class RowMedia:
             UserError: there are some.
 
         """
-        if not self._lists:
+        if not self._members and not any(self._lists.values()):
             return
         counts = Counter({key: len(values) for key, values in self._lists.items()})
         modalities = {modality for modality, _ in counts}
