@@ -5,7 +5,9 @@ import re
 import pytest
 import tiny
 from published import in_json, in_lines, media
-from published_talks import TALKS, exchange, messages, turns
+from published_messages import MESSAGES
+from published_talks import TALKS
+from published_turns import exchange, messages, turns
 
 from nextgpt_pl.datamodules import Dialogues, LLaVA
 from nextgpt_pl.datamodules.data_files import DataFiles
@@ -14,16 +16,17 @@ from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.samples import MediaPart
 from nextgpt_pl.verbs.inspect import lines_of
 
-TEXTS = sorted(name for name in TALKS if name not in ("trl", "onevision", "shard"))
+FORMS = {**TALKS, **MESSAGES}
+TEXTS = sorted(name for name in FORMS if name not in ("trl", "onevision", "shard"))
 
 
 def _source(folder, written, **options):
     return DataFiles(folder, written.files, embeddings="compute", **{**written.options, **options})
 
 
-@pytest.mark.parametrize("name", TALKS)
+@pytest.mark.parametrize("name", FORMS)
 def test_turns_and_media_of_a_published_set(tmp_path, name):
-    written = TALKS[name](tmp_path)
+    written = FORMS[name](tmp_path)
     source = _source(tmp_path, written)
     dialogues = source.read("train")
     assert [turns(dialogue) for dialogue in dialogues] == written.texts
@@ -35,7 +38,7 @@ def test_turns_and_media_of_a_published_set(tmp_path, name):
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_unknown_keys_are_refused_unless_they_are_ignored(tmp_path, name):
-    written = TALKS[name](tmp_path)
+    written = FORMS[name](tmp_path)
     file = tmp_path / written.files[0]
     lines = file.suffix == ".jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()] if lines else json.loads(file.read_text())
@@ -54,9 +57,9 @@ def stage(tiny_models):
     return tiny.stage_and_data("InstructionTuning", tiny_models, 2)[0]
 
 
-@pytest.mark.parametrize("name", TALKS)
+@pytest.mark.parametrize("name", FORMS)
 def test_a_batch_of_a_published_set_is_trained_on_and_printed(tmp_path, stage, name):
-    data = Dialogues([_source(tmp_path, TALKS[name](tmp_path))], batch_size=8)
+    data = Dialogues([_source(tmp_path, FORMS[name](tmp_path))], batch_size=8)
     trainer = tiny.quiet_trainer(tmp_path, max_steps=1, limit_val_batches=0, log_every_n_steps=1)
     trainer.fit(stage, datamodule=data)
     assert trainer.global_step == 1
