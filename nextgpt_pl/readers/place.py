@@ -60,7 +60,7 @@ class Place:
             UserError: the value names no medium, or its path leaves the folders.
 
         """
-        if isinstance(value, Mapping):
+        if not isinstance(value, str) and isinstance(value, Mapping):
             return self._of_struct(modality, value, needed)
         if not isinstance(value, str) or not value:
             raise UserError(f"{value!r:.80} is no {modality or 'medium'}: a path is expected")

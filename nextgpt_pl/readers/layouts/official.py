@@ -35,7 +35,7 @@ def pairs(row: dict[str, Any], place: Place) -> list[Captioned]:
     """``*_generation.json``, ``*_comprehension.json`` and ``{caption, X_name}`` lists: one record per medium."""
     instruction, answer = _exchange(row)
     records: list[Captioned] = []
-    for key in sorted(_COLUMNS.keys() & row.keys(), key=_ORDER.__getitem__):
+    for key in sorted((key for key in row if key in _COLUMNS), key=_ORDER.__getitem__):
         modality, kind = _COLUMNS[key]
         names = take(row, key, optional=True)
         if not names:
