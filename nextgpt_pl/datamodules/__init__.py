@@ -6,6 +6,7 @@ from nextgpt_pl.datamodules.dialogue_sources import Alpaca, LLaVA, OfficialDialo
 from nextgpt_pl.datamodules.dialogues import Dialogues
 from nextgpt_pl.datamodules.pair_sources import CaptionFolder, OfficialJSON, PocketWorld
 from nextgpt_pl.datamodules.sources import Source
+from nextgpt_pl.datamodules.streamed_shards import StreamedShards
 
 __all__ = [
     "Alpaca",
@@ -19,5 +20,6 @@ __all__ = [
     "PocketDialogues",
     "PocketWorld",
     "Source",
+    "StreamedShards",
     "VideoChat",
 ]

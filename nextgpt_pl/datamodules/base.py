@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import math
 from abc import abstractmethod
-from bisect import bisect_right
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, TypeVar, cast, overload
+from typing import Any, cast
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
@@ -16,17 +15,18 @@ from torch.utils.data import ConcatDataset
 
 from nextgpt_pl.batches import Batch, Rendered
 from nextgpt_pl.datamodules.collate import Collator
+from nextgpt_pl.datamodules.concatenated import Concatenated
 from nextgpt_pl.datamodules.kinds import KINDS, Groups, Kind, kind_codes
 from nextgpt_pl.datamodules.row_notes import RowNotes, listed
 from nextgpt_pl.datamodules.samplers import InOrder, MixedSampler, ResumableLoader, RowLoader
 from nextgpt_pl.datamodules.sources import Item, OnError, Source, Split
+from nextgpt_pl.datamodules.stream_order import Stream
+from nextgpt_pl.datamodules.streamed_shards import StreamedItems
 from nextgpt_pl.datamodules.usable import RowMaker, UsableRow, UsableRows
 from nextgpt_pl.dialogue.conversation import Conversation
 from nextgpt_pl.encoders.media_reader import MediaReader
 from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.utils.parents import start_worker
-
-T = TypeVar("T")
 
 
 class ItemData(LightningDataModule):
@@ -67,6 +67,7 @@ class ItemData(LightningDataModule):
         self._items: dict[str, Concatenated[Item]] = {}
         self._groups: dict[str, Groups] = {}
         self._starts: dict[str, list[tuple[int, OnError]]] = {}  # per source: index of its first item, and its policy
+        self._streams: dict[str, list[Stream]] = {}
         self._rows: dict[str, dict[str, int]] = {}  # per split that was read: used and skipped rows
         self._notes = RowNotes()
 
@@ -142,6 +143,11 @@ class ItemData(LightningDataModule):
             self._items[split], self._groups[split] = items, self._grouped(sources)
             policies = (source.on_error for source in self.sources)
             self._starts[split] = list(zip(items.starts, policies, strict=True))
+            self._streams[split] = [
+                Stream(start, part.ends, part.buffer)
+                for start, part in zip(items.starts, sources, strict=True)
+                if isinstance(part, StreamedItems)
+            ]
             reports = [source.report for source in self.sources]
             used, skipped = (sum(report.split_counts[i] for report in reports) for i in (0, 1))
             self._rows[split] = {"used": used, "skipped": skipped}
@@ -195,7 +201,7 @@ class ItemData(LightningDataModule):
         items = self.items(split)
         conversation = self.conversation()
         make = RowMaker(conversation, self.max_length, self.media_reader(), conversation.embedding_shapes)
-        rows = UsableRows(items, self._groups[split], self._starts[split], make, split)
+        rows = UsableRows(items, self._groups[split], self._starts[split], make, split, self._streams[split])
         rows.check_embeddings()
         return rows
 
@@ -213,7 +219,13 @@ class ItemData(LightningDataModule):
         rows = self.rows("train")
         rank, world_size = self._rank_and_world_size()
         sampler = MixedSampler(
-            rows.groups, self.batch_size, self.shares(list(rows.groups.sizes())), self.seed, rank, world_size
+            rows.groups,
+            self.batch_size,
+            self.shares(list(rows.groups.sizes())),
+            self.seed,
+            rank,
+            world_size,
+            rows.streams,
         )
         return ResumableLoader(rows, batch_sampler=sampler, **self._loader_arguments())
 
@@ -256,34 +268,3 @@ def interleaved(groups: Groups) -> np.ndarray:
     turn = np.empty(len(groups), np.int64)
     turn[by_group] = np.arange(len(groups)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return np.lexsort((groups.codes, turn))
-
-
-class Concatenated(Sequence[T]):
-    """The items of several sequences, one after the other.
-
-    Attributes:
-        starts: position of the first item of each sequence.
-
-    """
-
-    def __init__(self, parts: Sequence[Sequence[T]]) -> None:
-        self._parts = list(parts)
-        ends = np.cumsum([len(part) for part in parts]).tolist()
-        self.starts = [0, *ends[:-1]]
-        self._length = ends[-1] if ends else 0
-
-    def __len__(self) -> int:
-        return self._length
-
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[T]: ...
-    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
-        """One item, or the items of a slice."""
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not 0 <= index < self._length:
-            raise IndexError(index)
-        part = bisect_right(self.starts, index) - 1
-        return self._parts[part][index - self.starts[part]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from nextgpt_pl.datamodules.kinds import Groups
+from nextgpt_pl.datamodules.stream_order import Stream, placed
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.utils.parents import starting_workers
 
@@ -32,6 +33,8 @@ class MixedSampler(Sampler[list[int]]):
         rank: index of this process.
         world_size: number of processes. They get equal numbers of items; without weights these are disjoint, except for
             at most ``world_size - 1`` repeated ones.
+        streams: runs of items that are in shards. They occur as often as other items, but in an order that keeps items
+            of one shard near one another, and each rank reads shards of its own.
 
     """
 
@@ -43,9 +46,10 @@ class MixedSampler(Sampler[list[int]]):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        streams: Sequence[Stream] = (),
     ) -> None:
         self.groups, self.batch_size, self.weights = groups, batch_size, weights
-        self.seed, self.rank, self.world_size = seed, rank, world_size
+        self.seed, self.rank, self.world_size, self.streams = seed, rank, world_size, list(streams)
         self.epoch = 0
         self.start = 0  # number of batches of this epoch to skip after a resume
 
@@ -74,7 +78,7 @@ class MixedSampler(Sampler[list[int]]):
         return order
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = self._order()
+        order = placed(self._order(), self.streams, self.world_size, (self.seed, self.epoch))
         # all ranks must take the same number of steps, so the first items fill up the last ones
         mine = np.concatenate([order, order[: -len(order) % self.world_size]])[self.rank :: self.world_size]
         first, self.start = self.start, 0

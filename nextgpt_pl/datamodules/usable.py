@@ -18,6 +18,7 @@ from nextgpt_pl.batches import Rendered, RowNote, SignalSpan
 from nextgpt_pl.datamodules.kinds import Groups
 from nextgpt_pl.datamodules.rows import load_embedding
 from nextgpt_pl.datamodules.sources import Item, OnError, Split
+from nextgpt_pl.datamodules.stream_order import Stream
 from nextgpt_pl.dialogue.context import shortened
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
@@ -119,6 +120,7 @@ class UsableRows(Dataset[UsableRow]):
         policies: per source, the index of its first item and its policy for unusable items, in ascending order.
         make: converts an item to a row.
         split: name of the split, for notes.
+        streams: runs of items that are in shards; one of them is replaced by one of its shard.
 
     """
 
@@ -129,7 +131,9 @@ class UsableRows(Dataset[UsableRow]):
         policies: Sequence[tuple[int, OnError]],
         make: RowMaker,
         split: Split,
+        streams: Sequence[Stream] = (),
     ) -> None:
+        self.streams = list(streams)
         self.items, self.groups, self.make, self.split = items, groups, make, split
         self._starts = [start for start, _ in policies]
         self._skips = [policy == "skip" for _, policy in policies]
@@ -184,6 +188,9 @@ class UsableRows(Dataset[UsableRow]):
 
     def _substitute(self, index: int, attempt: int) -> int:
         """Index of another item of the group, drawn with the item's index as seed; neighbours often fail together."""
+        for stream in self.streams:
+            if 0 <= index - stream.start < len(stream):
+                return stream.substitute(index, attempt)
         group = int(self.groups.codes[index])
         if group not in self._members:
             self._members[group] = self.groups.members(index)
