@@ -51,6 +51,7 @@ class MixedSampler(Sampler[list[int]]):
         self.groups, self.batch_size, self.weights = groups, batch_size, weights
         self.seed, self.rank, self.world_size, self.streams = seed, rank, world_size, list(streams)
         self.epoch = 0
+        self.sampler = self  # Lightning sets the epoch of a batch sampler's sampler, not of the batch sampler
         self.start = 0  # number of batches of this epoch to skip after a resume
 
     def __len__(self) -> int:

@@ -1,6 +1,8 @@
 from collections import Counter
 
 import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
 
 from nextgpt_pl.datamodules.kinds import Groups
 from nextgpt_pl.datamodules.samplers import MixedSampler, ResumableLoader
@@ -50,3 +52,35 @@ def test_a_loader_resumes_in_mid_epoch_with_any_number_of_workers(before, after)
     second.load_state_dict(state)
     assert used + list(second) == whole
     assert list(second) == whole
+
+
+class _Seen(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.weight, self.seen = torch.nn.Parameter(torch.zeros(())), []
+
+    def training_step(self, batch, _):
+        self.seen.append(batch)
+        return self.weight * 1.0
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def test_in_training_each_epoch_has_an_order_of_its_own(tmp_path):
+    module = _Seen()
+    Trainer(
+        accelerator="cpu",
+        max_epochs=3,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=tmp_path,
+    ).fit(module, _loader())
+    epochs = [module.seen[i : i + 10] for i in (0, 10, 20)]
+    for number, epoch in enumerate(epochs):
+        sampler = MixedSampler(GROUPS, 4)
+        sampler.set_epoch(number)
+        assert epoch == list(sampler)
