@@ -9,7 +9,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nextgpt_pl.datamodules import Alpaca, OfficialDialogues, OfficialJSON
+from nextgpt_pl.datamodules import Alpaca, DataFiles, OfficialDialogues, OfficialJSON
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.saved_network import network_of
 from nextgpt_pl.training.cli import build
@@ -155,23 +155,36 @@ ROWS = [
     {"output_image": ["a.png"], "image_captions": ["a star"], "conversations": TURNS},
     {"output_image": "a.png", "image_captions": "a star", "image_caption_embeddings": "a.npy", "conversations": TURNS},
     {"instruction": "Say hello.", "input": "loudly", "output": "Hello!"},
+    {
+        "messages": [
+            {"role": "user", "content": [{"type": "image", "image": "a.png"}, {"type": "text", "text": "What is it?"}]},
+            {"role": "assistant", "content": "A circle."},
+        ]
+    },
+    {
+        "messages": [{"role": "user", "content": "<image>What?"}, {"role": "assistant", "content": "It."}],
+        "images": ["a.png"],
+    },
+    {"file_name": "a.png", "caption_1": "one", "caption_2": "two"},
+    {"question": "What is it?", "answer": "a circle", "image": "a.png"},
+    {"filename": "a.png", "sentences": [{"raw": "A circle."}], "split": "train"},
 ]
 ROW_VALUES = st.one_of(
     VALUES, st.sampled_from(["human", "gpt", "<image>", "<image><video>", "../x.png", "x" * 300, "a\0.png", "a.npy"])
 )
 
 
-@settings(BOUNDED, max_examples=100)
+@settings(BOUNDED, max_examples=150)
 @given(
     rows=st.one_of(st.lists(mutated(ROWS, ROW_VALUES), max_size=3), VALUES),
-    source=st.sampled_from([OfficialJSON, OfficialDialogues, Alpaca]),
+    source=st.sampled_from([DataFiles, OfficialJSON, OfficialDialogues, Alpaca]),
 )
 def test_a_row_is_used_or_named(rows, source, tmp_path):
     (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
     (tmp_path / "images").mkdir(exist_ok=True)
     (tmp_path / "images" / "a.png").touch()
     for on_error in ("raise", "skip"):
-        said = _refusal(source(tmp_path, ["rows.json"], on_error=on_error).read, "train", {})
+        said = _refusal(source(tmp_path, ["rows.json"], on_error=on_error).read, "train")
         assert not said or "rows.json" in said or "used 0 of 0" in said
 
 
