@@ -70,6 +70,8 @@ class ItemData(LightningDataModule):
         self._streams: dict[str, list[Stream]] = {}
         self._rows: dict[str, dict[str, int]] = {}  # per split that was read: used and skipped rows
         self._notes = RowNotes()
+        self._loader: ResumableLoader | None = None
+        self._resumed: dict[str, int] | None = None
 
     @abstractmethod
     def group(self, kind: Kind, origin: str) -> Hashable:
@@ -227,7 +229,23 @@ class ItemData(LightningDataModule):
             world_size,
             rows.streams,
         )
-        return ResumableLoader(rows, batch_sampler=sampler, **self._loader_arguments())
+        self._loader = ResumableLoader(rows, batch_sampler=sampler, **self._loader_arguments())
+        if self._resumed is not None:
+            self._loader.load_state_dict(self._resumed)
+            self._resumed = None
+        return self._loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """Lightning's hook: position in the training order.
+
+        Lightning also saves it with its loops, but does not restore it where the number of steps is counted from the
+        data loader, which is then made before the loops are restored.
+        """
+        return {} if self._loader is None else {"train": self._loader.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Lightning's hook: the training order continues at the saved position."""
+        self._resumed = state_dict.get("train")
 
     def val_dataloader(self) -> RowLoader:
         """In order, sharded over ranks; some items repeat if the number of ranks does not divide their number."""
