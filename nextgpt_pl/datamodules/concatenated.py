@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import TypeVar, overload
+from typing import TypeVar
 
 import numpy as np
+
+from nextgpt_pl.utils.lazy_sequence import LazySequence
 
 T = TypeVar("T")
 
 
-class Concatenated(Sequence[T]):
+class Concatenated(LazySequence[T]):
     """The items of several sequences, one after the other.
 
     Attributes:
@@ -28,15 +30,7 @@ class Concatenated(Sequence[T]):
     def __len__(self) -> int:
         return self._length
 
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[T]: ...
-    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
-        """One item, or the items of a slice."""
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not 0 <= index < self._length:
-            raise IndexError(index)
+    def item(self, index: int) -> T:
+        """The item of the sequence that has the position."""
         part = bisect_right(self.starts, index) - 1
         return self._parts[part][index - self.starts[part]]

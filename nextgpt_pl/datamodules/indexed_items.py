@@ -9,18 +9,19 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
 from nextgpt_pl.datamodules.hold_out import SIDES, hold_number
 from nextgpt_pl.datamodules.kinds import kind_code
-from nextgpt_pl.datamodules.rows import check_answer, check_texts
+from nextgpt_pl.datamodules.rows import checked
 from nextgpt_pl.errors import MissingFileError, UserError
 from nextgpt_pl.readers import formats, index
 from nextgpt_pl.readers.index import Entry, RowIndex
 from nextgpt_pl.readers.model import LeftOut
+from nextgpt_pl.utils.lazy_sequence import LazySequence
 
 if TYPE_CHECKING:
     from nextgpt_pl.datamodules.sources import FileSource, Item
@@ -34,9 +35,8 @@ _ENTRIES = 50_000  # files in a folder above which its index is on disk
 _ENCODE = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
 
-def indexed(source: FileSource) -> RowIndex:
-    """The index of all rows of a source; on disk where the source is large."""
-    files = source.row_files()
+def indexed(source: FileSource, files: Sequence[Path]) -> RowIndex:
+    """The index of all rows of a source's files; on disk where the source is large."""
     entries = lambda: _entries(source, files)  # noqa: E731 - on_disk reads rows only without a valid index
     states = [_state(file) for file in (*files, *source.further_files())]
     if sum(size for size, _ in states) < _MEMORY:
@@ -113,11 +113,7 @@ def _entry(source: FileSource, file: Path, number: int, row: Any, position: int,
         if split not in SIDES:
             raise LeftOut(f"they are for {split}")
         side = SIDES[split]
-        items = source.items(file, row, where)
-        for item in items:
-            check_answer(item)
-            if half_characters:
-                check_texts(item)
+        items = checked(source.items(file, row, where), texts=half_characters)
     except LeftOut as reason:
         return Entry(None, number, position, hold, (), remark=_left_out(reason))
     except UserError as error:
@@ -140,7 +136,7 @@ def _encoded(row: Any) -> tuple[bytes, bool]:
         return text.encode("utf-8", "surrogatepass"), True
 
 
-class IndexedItems(Sequence["Item"]):
+class IndexedItems(LazySequence["Item"]):
     """Items of one split; each is built from its row when it is asked for.
 
     Args:
@@ -161,32 +157,24 @@ class IndexedItems(Sequence["Item"]):
     def __len__(self) -> int:
         return len(self._positions)
 
-    @overload
-    def __getitem__(self, index: int) -> Item: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Item]: ...
-    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
-        """One item, or the items of a slice.
+    def item(self, index: int) -> Item:
+        """The item, built from its row.
 
         Raises:
             UserError: a file of the row does not exist any more.
 
         """
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        row, file, number, item = self._rows.row(int(self._positions[index]))
+        row, file, number, of_row = self._rows.row(int(self._positions[index]))
         path = self._files[file]
         where = f"{self._source.file_name(path)}, row {number}"
         try:
-            return self._source.items(path, row, where)[item]
+            return self._source.items(path, row, where)[of_row]
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
 
 
 @dataclass(frozen=True)
-class Faults(Sequence[str]):
+class Faults(LazySequence[str]):
     """Messages for the broken rows of an index, read when asked for."""
 
     rows: RowIndex
@@ -195,13 +183,7 @@ class Faults(Sequence[str]):
     def __len__(self) -> int:
         return len(self.rows.broken("file"))
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[str]: ...
-    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
-        """The message of one broken row, or of a slice of them."""
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        file, number, read, fault = self.rows.fault(index if index >= 0 else len(self) + index)
+    def item(self, index: int) -> str:
+        """The message of one broken row."""
+        file, number, read, fault = self.rows.fault(index)
         return f"{self.names[file]}, row {number}: {fault}" if read else f"{self.names[file]}: {fault}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -52,6 +53,27 @@ class RowReport:
                 lines.append(f"  and {len(self.broken) - _LISTED} more")
         lines += [f"  {note}" for note in self.notes]
         return "\n".join(lines)
+
+
+Items = TypeVar("Items", bound=Sequence[CaptionedPair | Dialogue])
+
+
+def checked(items: Items, *, texts: bool = True) -> Items:
+    """The items of a row, each with something to learn.
+
+    Args:
+        items: the items.
+        texts: whether their texts may be such that no tokenizer accepts them.
+
+    Raises:
+        UserError: an item has no training target, or a text with half of a character.
+
+    """
+    for item in items:
+        check_answer(item)
+        if texts:
+            check_texts(item)
+    return items
 
 
 def check_answer(item: CaptionedPair | Dialogue) -> None:

@@ -15,7 +15,7 @@ from nextgpt_pl.datamodules.indexed_items import Faults, IndexedItems, indexed
 from nextgpt_pl.datamodules.rows import RowReport
 from nextgpt_pl.errors import MissingFileError, UserError
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.readers.files import inside
+from nextgpt_pl.readers.files import located
 from nextgpt_pl.readers.index import RowIndex
 from nextgpt_pl.readers.splits import SetSplit
 from nextgpt_pl.samples import CaptionedPair, Dialogue, ItemSource, Media, Split
@@ -68,7 +68,7 @@ class FileSource(Source):
             raise UserError(f"val_fraction={val_fraction}: it is a share of the rows, from 0 to below 1")
         self.root, self.on_error, self.val_fraction = root.resolve(), on_error, val_fraction
         self.index_folder = index_folder
-        self._index: RowIndex | None = None
+        self._indexed: tuple[list[Path], RowIndex] | None = None
 
     def file_name(self, file: Path) -> str:
         """Name of a file in messages and keys: relative to the root, if it is there."""
@@ -81,9 +81,11 @@ class FileSource(Source):
             UserError: broken rows and ``on_error`` is ``raise``; the message lists them.
 
         """
-        if self._index is None:
-            self._index = indexed(self)
-        files, rows = self.row_files(), self._index
+        if self._indexed is None:
+            # the index counts files, so they are listed once
+            listed = self.row_files()
+            self._indexed = listed, indexed(self, listed)
+        files, rows = self._indexed
         names = [self.file_name(file) for file in files]
         self.report = RowReport(str(self.root), broken=Faults(rows, names))
         first = rows.column("item") == 0
@@ -150,18 +152,7 @@ class FileSource(Source):
 
     def media_file(self, folder: Path, modality: Modality, name: str, *, needed: bool = True) -> Media:
         """A medium in ``folder``; if ``needed``, its file must exist."""
-        path = inside(folder, name)
-        if needed and not path.is_file():
-            raise MissingFileError(f"missing {modality} file {path}", str(path))
-        return Media(modality, path)
-
-    def embedding_file(self, folder: Path, names: list[str], index: int) -> Path | None:
-        """A caption embedding; ``None`` if the row names none. Its shape is checked when it is read."""
-        if not names:
-            return None
-        if index >= len(names):
-            raise UserError(f"caption embedding {index} is missing, there are {len(names)}")
-        path = inside(folder, names[index])
-        if not path.is_file():
-            raise MissingFileError(f"missing caption embedding {path}", str(path))
-        return path
+        path, exists = located(str(folder), name)
+        if needed and not exists:
+            raise MissingFileError(f"missing {modality} file {path}", path)
+        return Media(modality, Path(path))

@@ -9,18 +9,19 @@ from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
 from nextgpt_pl.datamodules.data_files import DataFiles
 from nextgpt_pl.datamodules.kinds import kind_code
-from nextgpt_pl.datamodules.rows import RowReport, check_answer, check_texts
+from nextgpt_pl.datamodules.rows import RowReport, checked
 from nextgpt_pl.datamodules.shard_counts import ShardCount, counted
 from nextgpt_pl.datamodules.sources import Item, OnError, Source, Split
 from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.readers.model import LeftOut
 from nextgpt_pl.readers.remote import ShardFolder, shard_names
+from nextgpt_pl.utils.lazy_sequence import LazySequence
 
 _LISTED = 20  # faults of one shard that are kept
 _MORE_OPEN = 4  # shards that a worker remembers beyond those within the shuffle buffer
@@ -142,11 +143,7 @@ class Shard:
 def _items(reader: DataFiles, path: Path, row: Any, where: str) -> Sequence[Item]:
     if isinstance(row, UserError | LeftOut):
         raise row
-    items = reader.items(path, row, where)
-    for item in items:
-        check_answer(item)
-        check_texts(item)
-    return items
+    return checked(reader.items(path, row, where))
 
 
 def _report(name: str, counts: Sequence[ShardCount]) -> RowReport:
@@ -162,7 +159,7 @@ def _report(name: str, counts: Sequence[ShardCount]) -> RowReport:
     return report
 
 
-class StreamedItems(Sequence[Item]):
+class StreamedItems(LazySequence[Item]):
     """Items of shards; an item's shard is fetched when the item is asked for.
 
     Args:
@@ -188,22 +185,13 @@ class StreamedItems(Sequence[Item]):
     def __len__(self) -> int:
         return int(self.ends[-1])
 
-    @overload
-    def __getitem__(self, index: int) -> Item: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Item]: ...
-    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
-        """One item, or the items of a slice.
+    def item(self, index: int) -> Item:
+        """The item of its shard.
 
         Raises:
             UserError: the shard cannot be fetched, or has changed since it was counted.
 
         """
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        index %= len(self)
         shard = int(np.searchsorted(self.ends, index, side="right"))
         items = self._items_of(shard)
         if isinstance(items, UserError):
