@@ -6,6 +6,7 @@ import copy
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -19,7 +20,7 @@ from nextgpt_pl.datamodules.concatenated import Concatenated
 from nextgpt_pl.datamodules.kinds import KINDS, Groups, Kind, kind_codes
 from nextgpt_pl.datamodules.row_notes import RowNotes, listed
 from nextgpt_pl.datamodules.samplers import InOrder, MixedSampler, ResumableLoader, RowLoader
-from nextgpt_pl.datamodules.sources import Item, OnError, Source, Split
+from nextgpt_pl.datamodules.sources import Item, Source, Split
 from nextgpt_pl.datamodules.stream_order import Stream
 from nextgpt_pl.datamodules.streamed_shards import StreamedItems
 from nextgpt_pl.datamodules.usable import RowMaker, UsableRow, UsableRows
@@ -27,6 +28,26 @@ from nextgpt_pl.dialogue.conversation import Conversation
 from nextgpt_pl.encoders.media_reader import MediaReader
 from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.utils.parents import start_worker
+
+
+@dataclass(frozen=True)
+class _SplitItems:
+    """What the sources gave for a split.
+
+    Attributes:
+        items: the items of all sources.
+        groups: the group of each item.
+        streams: runs of items that are in shards.
+        used: number of rows that were used.
+        skipped: number of rows that were not.
+
+    """
+
+    items: Concatenated[Item]
+    groups: Groups
+    streams: list[Stream]
+    used: int
+    skipped: int
 
 
 class ItemData(LightningDataModule):
@@ -64,11 +85,7 @@ class ItemData(LightningDataModule):
         self._start_empty()
 
     def _start_empty(self) -> None:
-        self._items: dict[str, Concatenated[Item]] = {}
-        self._groups: dict[str, Groups] = {}
-        self._starts: dict[str, list[tuple[int, OnError]]] = {}  # per source: index of its first item, and its policy
-        self._streams: dict[str, list[Stream]] = {}
-        self._rows: dict[str, dict[str, int]] = {}  # per split that was read: used and skipped rows
+        self._splits: dict[str, _SplitItems] = {}  # those that were read
         self._notes = RowNotes()
         self._loader: ResumableLoader | None = None
         self._resumed: dict[str, int] | None = None
@@ -137,27 +154,27 @@ class ItemData(LightningDataModule):
             UserError: a row is broken, or no item is left.
 
         """
-        if split not in self._items:
+        return self._split(split).items
+
+    def _split(self, split: Split) -> _SplitItems:
+        if split not in self._splits:
             sources = [source.read(split) for source in self.sources]
             items = Concatenated(sources)
             if not len(items):
                 raise UserError(_no_items(split, self.sources))
-            self._items[split], self._groups[split] = items, self._grouped(sources)
-            policies = (source.on_error for source in self.sources)
-            self._starts[split] = list(zip(items.starts, policies, strict=True))
-            self._streams[split] = [
+            groups, reports = self._grouped(sources), [source.report for source in self.sources]
+            streams = [
                 Stream(start, part.ends, part.buffer)
                 for start, part in zip(items.starts, sources, strict=True)
                 if isinstance(part, StreamedItems)
             ]
-            reports = [source.report for source in self.sources]
             used, skipped = (sum(report.split_counts[i] for report in reports) for i in (0, 1))
-            self._rows[split] = {"used": used, "skipped": skipped}
+            self._splits[split] = _SplitItems(items, groups, streams, used, skipped)
             for report in reports:
                 rank_zero_info(f"{split}: {report.message()}")
-            counts = sorted((str(name), n) for name, n in self._groups[split].sizes().items())
+            counts = sorted((str(name), n) for name, n in groups.sizes().items())
             rank_zero_info(f"{split}: {', '.join(f'{n} {name}' for name, n in counts)}")
-        return self._items[split]
+        return self._splits[split]
 
     def _grouped(self, sources: Sequence[Sequence[Item]]) -> Groups:
         """The group of each item of all sources; groups in the order of their first items."""
@@ -179,10 +196,10 @@ class ItemData(LightningDataModule):
         """
         counts = self._notes.counts()
         numbers = {}
-        for split, rows in self._rows.items():
+        for split, read in self._splits.items():
             skipped, shortened = counts[split, "skipped"], counts[split, "shortened"]
-            numbers[f"{split}_rows_used"] = rows["used"] - skipped
-            numbers[f"{split}_rows_skipped"] = rows["skipped"] + skipped
+            numbers[f"{split}_rows_used"] = read.used - skipped
+            numbers[f"{split}_rows_skipped"] = read.skipped + skipped
             numbers[f"{split}_rows_shortened"] = shortened
         return numbers
 
@@ -199,11 +216,12 @@ class ItemData(LightningDataModule):
 
     def rows(self, split: Split) -> UsableRows:
         """A dataset of the rows of a split."""
-        self.check_length(self.conversation().context_length)
-        items = self.items(split)
         conversation = self.conversation()
+        self.check_length(conversation.context_length)
+        read = self._split(split)
+        policies = list(zip(read.items.starts, (source.on_error for source in self.sources), strict=True))
         make = RowMaker(conversation, self.max_length, self.media_reader(), conversation.embedding_shapes)
-        rows = UsableRows(items, self._groups[split], self._starts[split], make, split, self._streams[split])
+        rows = UsableRows(read.items, read.groups, policies, make, split, read.streams)
         rows.check_embeddings()
         return rows
 
@@ -251,7 +269,7 @@ class ItemData(LightningDataModule):
         """In order, sharded over ranks; some items repeat if the number of ranks does not divide their number."""
         rows = self.rows("val")
         # interleaved, so that a run limited to a few validation batches still sees every group
-        order = interleaved(rows.groups)
+        order = rows.groups.interleaved()
         rank, world_size = self._rank_and_world_size()
         mine = order[(rank + world_size * np.arange(math.ceil(len(order) / world_size))) % len(order)]
         return RowLoader(rows, batch_size=self.val_batch_size, sampler=InOrder(mine), **self._loader_arguments())
@@ -277,12 +295,3 @@ def not_negative(key: str, weights: Mapping[str, float]) -> None:
     for name, weight in weights.items():
         if not 0 <= weight < math.inf:
             raise UserError(f"data.{key}.{name}={weight}: expected a finite number, at least 0")
-
-
-def interleaved(groups: Groups) -> np.ndarray:
-    """Positions of all items, ``(n,)`` int64: one of each group in turn, in the order in which groups occur."""
-    by_group = np.argsort(groups.codes, kind="stable")
-    sizes = np.bincount(groups.codes, minlength=len(groups.names))
-    turn = np.empty(len(groups), np.int64)
-    turn[by_group] = np.arange(len(groups)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return np.lexsort((groups.codes, turn))

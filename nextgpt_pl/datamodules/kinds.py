@@ -63,12 +63,6 @@ class Groups:
     codes: np.ndarray
     names: Sequence[Hashable]
 
-    @classmethod
-    def of(cls, names: Sequence[Hashable]) -> Groups:
-        """From the group of each item."""
-        distinct = {name: code for code, name in enumerate(dict.fromkeys(names))}
-        return cls(np.fromiter((distinct[name] for name in names), np.int32, len(names)), tuple(distinct))
-
     def __len__(self) -> int:
         return len(self.codes)
 
@@ -83,3 +77,11 @@ class Groups:
     def members(self, index: int) -> np.ndarray:
         """Positions of the items of an item's group."""
         return np.flatnonzero(self.codes == self.codes[index])
+
+    def interleaved(self) -> np.ndarray:
+        """Positions of all items, ``(n,)`` int64: one of each group in turn, in the order in which groups occur."""
+        by_group = np.argsort(self.codes, kind="stable")
+        sizes = np.bincount(self.codes, minlength=len(self.names))
+        turn = np.empty(len(self), np.int64)
+        turn[by_group] = np.arange(len(self)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        return np.lexsort((self.codes, turn))

@@ -14,6 +14,7 @@ from nextgpt_pl.modality import GENERATED, MODALITIES, has_media_ending
 from nextgpt_pl.pocket.world import items
 from nextgpt_pl.pocket.world import scenes as world
 from nextgpt_pl.readers.files import is_hidden
+from nextgpt_pl.readers.formats import foreign_byte
 from nextgpt_pl.samples import CaptionedPair
 
 
@@ -124,5 +125,5 @@ def _with_side_file(name: str, side: Path) -> dict[str, str] | UserError:
     try:
         caption = side.read_text(encoding="utf-8-sig").strip() if side.is_file() else ""
     except UnicodeDecodeError as error:
-        return UserError(f"{side.name}: byte 0x{error.object[error.start]:02x} is not UTF-8; captions are UTF-8")
+        return UserError(f"{side.name}: {foreign_byte(error)}; captions are UTF-8")
     return {"file": name, "caption": caption} if caption else UserError(f"{name} has no caption in {side.name}")

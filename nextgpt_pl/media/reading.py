@@ -100,7 +100,7 @@ def frames_of(media: Media, count: int, transform: Transform | None = None, *, r
     """
     if isinstance(media.source, StoredMedia):
         with _file_with(media.source.read(), str(media.source)) as file:
-            return _load_video(media, file, count, transform, repeat=repeat)[0]
+            return frames_of(replace(media, source=file), count, transform, repeat=repeat)
     if isinstance(media.source, Path):
         return _load_video(media, media.source, count, transform, repeat=repeat)[0]
     array, _ = array_of(media)

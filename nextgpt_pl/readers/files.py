@@ -10,18 +10,20 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from nextgpt_pl.errors import UserError, nearest
+from nextgpt_pl.modality import is_metadata
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _CHOICE = re.compile(r"\{([^{}]*,[^{}]*)\}")
 _MAX_FILES = 1_000_000
 _MAX_NAME = 255  # characters of a file name, on all usual file systems
-_HIDDEN_FOLDERS = {"__MACOSX", ".ipynb_checkpoints", ".git", "@eaDir"}
+_HIDDEN_FOLDERS = {".ipynb_checkpoints", ".git", "@eaDir"}
 
 
 def is_hidden(name: str) -> bool:
     """Whether a path of a folder or archive is no row: AppleDouble files (``._x.jpg``), editors' folders."""
     parts = PurePosixPath(name).parts
-    return bool(parts) and (parts[-1].startswith(".") or not _HIDDEN_FOLDERS.isdisjoint(parts))
+    hidden = bool(parts) and (parts[-1].startswith(".") or not _HIDDEN_FOLDERS.isdisjoint(parts))
+    return hidden or is_metadata(name)
 
 
 def braces(pattern: str) -> list[str]:

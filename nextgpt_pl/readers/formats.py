@@ -95,12 +95,16 @@ def rows_of(path: Path) -> Iterator[Any]:
         yield UserError(f"unreadable ({error})")
 
 
+def foreign_byte(error: UnicodeDecodeError) -> str:
+    """What a text that is not UTF-8 has, for messages."""
+    return f"byte 0x{error.object[error.start]:02x} is not UTF-8"
+
+
 def _not_utf8(path: Path, error: UnicodeDecodeError) -> str:
     with open_bytes(path) as file:
         start = file.read(2)
     encoding = _ENCODINGS.get(start, "")
-    byte = error.object[error.start]
-    what = f"the file is {encoding}" if encoding else f"byte 0x{byte:02x} is not UTF-8"
+    what = f"the file is {encoding}" if encoding else foreign_byte(error)
     source = encoding or "latin1"
     return f"{what}; data files are UTF-8: iconv -f {source} -t utf-8 {path.name}"
 
@@ -137,7 +141,7 @@ def _value(text: str | bytes, where: str) -> Any:
     try:
         return _DECODE(text if isinstance(text, str) else text.decode())
     except UnicodeDecodeError as error:
-        return UserError(f"{where}: byte 0x{error.object[error.start]:02x} is not UTF-8; data files are UTF-8")
+        return UserError(f"{where}: {foreign_byte(error)}; data files are UTF-8")
     except (ValueError, RecursionError) as error:  # numbers of 5,000 digits and deep nesting are refused too
         return UserError(f"{where}: unreadable JSON ({error})")
 

@@ -156,13 +156,11 @@ class RowIndex:
 
     def column(self, name: str) -> np.ndarray:
         """A column of all items, as an array."""
-        parts = [batch.column(name).to_numpy(zero_copy_only=False) for batch in self._items]
-        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+        return _joined(self._items, name)
 
     def broken(self, name: str) -> np.ndarray:
         """A column of all broken rows, as an array."""
-        parts = [batch.column(name).to_numpy(zero_copy_only=False) for batch in self._broken]
-        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+        return _joined(self._broken, name)
 
     def row(self, index: int) -> tuple[Any, int, int, int]:
         """The row of an item as an object, the numbers of its file and row, and the item's number within the row."""
@@ -184,6 +182,11 @@ class RowIndex:
                 return row["file"], row["number"], row["read"], row["fault"]
             index -= batch.num_rows
         raise IndexError(index)
+
+
+def _joined(batches: Sequence[Any], name: str) -> np.ndarray:
+    parts = [batch.column(name).to_numpy(zero_copy_only=False) for batch in batches]
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
 def in_memory(entries: Iterable[Entry]) -> RowIndex:

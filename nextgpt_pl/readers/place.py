@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -90,8 +91,11 @@ class Place:
             kind = modality or Modality.IMAGE
             return Media(kind, stored(self.file, dict(value), f"{kind} of a row"))
         path, content = value.get("path") or value.get("url"), value.get("bytes")
-        if isinstance(path, str) and path and (content is None or self._exists(modality, path)):
-            return self.media(modality, path, needed=needed)
+        if isinstance(path, str) and path:
+            if content is None:
+                return self.media(modality, path, needed=needed)
+            with suppress(ValueError):  # the file does not exist, and the bytes are the medium
+                return self.media(modality, path, needed=True)
         if isinstance(content, Mapping) and is_reference(content):
             kind = modality or modality_of_file(str(path))
             return Media(kind, stored(self.file, dict(content), str(path or f"{kind} of a row")))
@@ -99,13 +103,6 @@ class Place:
         if isinstance(base64_text, str) and modality is not None:
             return Media(modality, Inline(base64_text, f"{modality} within the row"))
         raise UserError(f"{dict(value)!r:.80} is no {modality or 'medium'}: a path, or bytes and path, is expected")
-
-    def _exists(self, modality: Modality | None, path: str) -> bool:
-        try:
-            self.media(modality, path, needed=True)
-        except (UserError, ValueError):
-            return False
-        return True
 
     def named(self, modality: Modality, row: Mapping[str, Any], names: Sequence[str]) -> tuple[str, Media]:
         """Name and medium of a row whose data set names its media by a rule.

@@ -30,4 +30,4 @@ def test_a_data_module_with_a_renderer_is_one_of_its_own(network):
     both = [data.with_renderer(network.conversation(direction)) for direction in ("generation", "comprehension")]
     assert [len(one.items("val")) for one in both] == [6, 6]
     assert [one.conversation().direction for one in both] == ["generation", "comprehension"]
-    assert not data._items
+    assert not data._splits

@@ -181,7 +181,7 @@ def test_replies_name_what_they_show_in_one_wording():
 def test_shares_are_by_data_set_and_by_reply(conversation):
     data = _module(conversation, weights={"a": 3.0}, reply_weights={"text": 0.0, "audio": 2.0})
     loader = data.train_dataloader()
-    items, groups = data.items("train"), data._groups["train"]
+    items, groups = data.items("train"), data.rows("train").groups
     drawn = []
     for epoch in range(20):
         loader.batch_sampler.set_epoch(epoch)

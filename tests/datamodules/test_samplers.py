@@ -2,14 +2,14 @@ from collections import Counter
 
 import pytest
 import torch
+from groups import groups_of
 from lightning.pytorch import LightningModule, Trainer
 
-from nextgpt_pl.datamodules.kinds import Groups
 from nextgpt_pl.datamodules.samplers import MixedSampler, ResumableLoader
 from nextgpt_pl.modality import Modality
 
 ITEMS = [Modality.IMAGE] * 30 + [Modality.AUDIO] * 10
-GROUPS = Groups.of(ITEMS)
+GROUPS = groups_of(ITEMS)
 
 
 def test_an_epoch_shows_each_item_once_in_another_order_each_time():
@@ -23,13 +23,13 @@ def test_an_epoch_shows_each_item_once_in_another_order_each_time():
 
 
 def test_weights_set_the_mixture():
-    sampler = MixedSampler(Groups.of(ITEMS * 50), 8, {Modality.IMAGE: 1.0, Modality.AUDIO: 3.0})
+    sampler = MixedSampler(groups_of(ITEMS * 50), 8, {Modality.IMAGE: 1.0, Modality.AUDIO: 3.0})
     counts = Counter((ITEMS * 50)[i] for batch in sampler for i in batch)
     assert 0.7 < counts[Modality.AUDIO] / counts.total() < 0.8
 
 
 def test_processes_get_disjoint_items_and_equally_many_batches():
-    parts = [[i for b in MixedSampler(Groups.of(ITEMS[:39]), 4, rank=r, world_size=2) for i in b] for r in range(2)]
+    parts = [[i for b in MixedSampler(groups_of(ITEMS[:39]), 4, rank=r, world_size=2) for i in b] for r in range(2)]
     assert len(parts[0]) == len(parts[1]) == 20
     assert set(parts[0]) | set(parts[1]) == set(range(39))
 

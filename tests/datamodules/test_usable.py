@@ -10,13 +10,13 @@ import pytest
 import soundfile
 import tiny
 import torch
+from groups import groups_of
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
 from nextgpt_pl.batches import Rendered
 from nextgpt_pl.datamodules import CaptionedPairs, CaptionFolder, Dialogues, OfficialDialogues, OfficialJSON
 from nextgpt_pl.datamodules.collate import Collator
-from nextgpt_pl.datamodules.kinds import Groups
 from nextgpt_pl.datamodules.row_notes import FILE
 from nextgpt_pl.datamodules.samplers import MixedSampler, ResumableLoader
 from nextgpt_pl.datamodules.usable import RowMaker, UsableRows
@@ -179,7 +179,7 @@ class _Make:
 
 def _rows(broken, policies=((0, "skip"),)):
     items = [*_items(20), *_items(20, Modality.AUDIO)]
-    return UsableRows(items, Groups.of([i.modality for i in items]), policies, _Make(broken), "train")
+    return UsableRows(items, groups_of([i.modality for i in items]), policies, _Make(broken), "train")
 
 
 def test_a_substitute_is_of_the_same_group_and_depends_on_the_item_alone():
