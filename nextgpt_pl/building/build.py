@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from threading import Event
 
 from nextgpt_pl.building import rows
 from nextgpt_pl.building.connection import chat_messages, prompt_tokens
@@ -78,7 +77,7 @@ class Build:
         )
         return "\n".join([*texts, estimate])
 
-    def run(self, folder: Path, limit: int | None = None, interrupted: Event | None = None) -> Totals:
+    def run(self, folder: Path, limit: int | None = None) -> Totals:
         """Build what ``folder`` lacks, and write the JSON of all dialogues that it has.
 
         An interruption loses the replies under way at most. A build that is continued makes the same data set as one
@@ -87,7 +86,6 @@ class Build:
         Args:
             folder: folder of the data set; created if it does not exist.
             limit: highest number of dialogues that are added.
-            interrupted: ends the build when it is set, as an interruption does.
 
         Raises:
             UserError: the endpoint refuses requests or fails, too many dialogues are dropped, or a journal is invalid.
@@ -99,7 +97,7 @@ class Build:
         with locked(folder / "lock"), self.settings.endpoint.connected() as connection:
             delete_abandoned(folder)
             with closing(Journal(folder)) as journal, rows.scratch_folder(folder):
-                run = Run(self.settings, folder, journal, connection, interrupted or Event())
+                run = Run(self.settings, folder, journal, connection)
                 try:
                     run.go(self.settings.count if limit is None else min(self.settings.count, run.totals.kept + limit))
                 finally:

@@ -56,18 +56,14 @@ class Run:
         folder: folder of the data set.
         journal: the folder's journal, open.
         connection: connection to the endpoint.
-        interrupted: ends the call before the next dialogue when it is set.
 
     Attributes:
         totals: counts of the journal and of what is added to it.
 
     """
 
-    def __init__(
-        self, settings: Settings, folder: Path, journal: Journal, connection: Connection, interrupted: threading.Event
-    ) -> None:
+    def __init__(self, settings: Settings, folder: Path, journal: Journal, connection: Connection) -> None:
         self.settings, self.folder, self.journal, self.connection = settings, folder, journal, connection
-        self.interrupted = interrupted
         self.totals, self.seen = Totals(), SeenTexts(settings.duplicates)
         self.replies: dict[int, list[ReplyRecord]] = {}  # of dialogues that are not decided yet
         self._lock = threading.Lock()
@@ -84,8 +80,6 @@ class Run:
         with tqdm(total=self.settings.count, initial=self.totals.kept, unit="dialogue") as bar:
             try:
                 while self.totals.kept < goal:
-                    if self.interrupted.is_set():
-                        raise KeyboardInterrupt
                     self._request(goal - self.totals.kept)
                     number = self.totals.decided
                     record = self._decide(self.settings.plan(number), self.workers.result(number))

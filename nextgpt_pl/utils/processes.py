@@ -35,28 +35,17 @@ def locked(path: Path) -> Iterator[tuple[int, ...]]:
 
 
 @contextmanager
-def terminable() -> Iterator[threading.Event]:
-    """Handle SIGTERM like Ctrl-C.
-
-    Yields:
-        An event that either of them sets. Python drops an exception that is raised in a finalizer or in a callback of
-        a library, so long loops ask the event too.
-
-    """
-    interrupted = threading.Event()
+def terminable() -> Iterator[None]:
+    """Handle SIGTERM like Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
-        yield interrupted
+        yield
         return
 
     def interrupt(*_: object) -> None:
-        interrupted.set()
         raise KeyboardInterrupt
 
-    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, interrupt)}
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else Ctrl-C is handled or ignored already
-        before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
-        yield interrupted
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGTERM, before)

@@ -62,8 +62,8 @@ def build(arguments: Sequence[str]) -> int:
     folder = options.out or Path("outputs/build") / config_files(arguments)[-1].stem
     _pin(_settings(parser, config), folder)
     try:
-        with terminable() as interrupted:
-            made.run(folder, options.limit, interrupted)
+        with terminable():
+            made.run(folder, options.limit)
     except KeyboardInterrupt:
         print("interrupted; the same command continues")
         return 130

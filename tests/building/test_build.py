@@ -230,18 +230,3 @@ def test_invalid_arguments_are_named(options, message):
     media = {m: [Rendered()] for m in ("image", "video", "audio")}
     with pytest.raises(UserError, match=message):
         Build(**{"endpoint": endpoint("pocket:"), "prompts": prompts(), "media": media, "count": 3, **options})
-
-
-def test_an_interruption_that_a_library_dropped_ends_the_build_at_the_next_dialogue(tmp_path):
-    interrupted = threading.Event()
-
-    class Interrupting(Rendered):
-        def find(self, wanted):
-            interrupted.set()
-            return super().find(wanted)
-
-    with serving() as url:
-        with pytest.raises(KeyboardInterrupt):
-            build(url, 6, Interrupting()).run(tmp_path, interrupted=interrupted)
-        assert len(rows_of(tmp_path)) == 1
-        assert build(url, 6).run(tmp_path).kept == 6
