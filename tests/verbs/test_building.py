@@ -129,9 +129,18 @@ DRAWN = {
 }
 
 
+# Ctrl-C works in it also where the tests run in the background, whose processes ignore SIGINT
+PROGRAM = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from nextgpt_pl.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 def _start(command, environment):
     return subprocess.Popen(
-        [sys.executable, "-m", "nextgpt_pl", *command], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", PROGRAM, *command], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
     )
 
 
