@@ -86,7 +86,7 @@ def test_mistakes_are_named(tmp_path, capsys):
     command = write_yaml(tmp_path)
     for arguments, message in (
         (["data", "build"], "give the YAML"),
-        (["data", "make"], "expected check or build"),
+        (["data", "make"], "data make: expected one of"),
         ([*command, "--limit=-1"], "--limit=-1"),
         ([*command, "--count=0"], "count=0"),
         ([*command, "--endpoint.base_url=nowhere"], "endpoint.base_url: an address such as"),
