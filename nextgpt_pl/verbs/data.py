@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
     """
     verb = argv[1] if len(argv) > 1 else ""
     if verb not in VERBS:
-        known = ", ".join(VERBS)
-        raise UserError(f"{' '.join(argv[:2])}: expected one of {known}, such as data check -c experiments/eval/paper.yaml")
+        example = "data check -c experiments/eval/paper.yaml"
+        raise UserError(f"{' '.join(argv[:2])}: expected one of {', '.join(VERBS)}, such as {example}")
     module, _, function = VERBS[verb].partition(":")
     return int(getattr(importlib.import_module(module), function)(list(argv[2:])))
