@@ -78,6 +78,8 @@ class ItemData(LightningDataModule):
             raise UserError("data.sources is empty: give at least one, such as those in nextgpt_pl.datamodules")
         at_least(1, data__batch_size=batch_size, data__val_batch_size=val_batch_size, data__max_length=max_length)
         at_least(0, data__num_workers=num_workers, data__seed=seed)
+        for source in sources:
+            source.check_files()
         self.sources, self.batch_size, self.val_batch_size = sources, batch_size, val_batch_size or batch_size
         self.max_length, self.num_workers, self.seed = max_length, num_workers, seed
         self._renderer: Conversation | None = None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nextgpt_pl.datamodules.sources import FileSource, Item, OnError
-from nextgpt_pl.errors import UserError, nearest
+from nextgpt_pl.errors import MissingFileError, UserError, nearest
 from nextgpt_pl.modality import MODALITIES
 from nextgpt_pl.readers.files import expanded
 from nextgpt_pl.readers.formats import rows_of
@@ -74,14 +74,11 @@ class DataFiles(FileSource):
         joins: dict[str, str] | None = None,
     ) -> None:
         super().__init__(root, on_error, val_fraction, index_folder)
-        for folder in media_roots or ():
-            if not folder.is_dir():
-                raise UserError(f"media_roots: {folder}: no such folder")
         known = [m.value for m in MODALITIES]
         for modality in media or ():
             if modality not in known:
                 raise UserError(f"media: {modality!r} is no modality{nearest(modality, known)}")
-        self.files, self.joins = list(files), dict(joins or {})
+        self.files, self.joins, self.media = list(files), dict(joins or {}), dict(media or {})
         self.layouts = LayoutChoice(layout, columns, ignore or ())
         self.splits = splits_of(split) if split is not None else None
         self.name = name or (files[0] if files else "")
@@ -97,10 +94,31 @@ class DataFiles(FileSource):
             media_name=NamePattern(media_name) if media_name is not None else None,
         )
         self._places: dict[tuple[Path, bool], Place] = {}
-        if on_error == "raise":
-            # a missing file is named before any weights are read
-            self.row_files()
-            self.further_files()
+
+    def missing(self, *, media: bool = False) -> list[str]:
+        """A message for each folder and data file that does not exist.
+
+        Args:
+            media: include the folders that the argument ``media`` names. Training does not need them, since it can run
+                on caption embeddings alone, and skips rows with missing media.
+
+        """
+        missing = super().missing()
+        if missing:
+            return missing
+        missing += [
+            f"media_roots: {folder}: no such folder" for folder in self.place.media_roots if not folder.is_dir()
+        ]
+        folders = [self.root]
+        for name in (*self.files, *self.joins.values()):
+            try:
+                folders += [file.parent for file in expanded(self.root, [name])]
+            except MissingFileError as error:
+                missing.append(str(error))
+        for modality, name in self.media.items() if media else ():
+            if not any((folder / name).is_dir() for folder in dict.fromkeys(folders)):
+                missing.append(f"media: {modality}: {self.root / name}: no such folder")
+        return missing
 
     def row_files(self) -> list[Path]:
         """The files, with patterns expanded.
@@ -192,6 +210,17 @@ class DataFiles(FileSource):
         """
         splits = self.splits or self.layouts.of(row).splits
         return splits.of(row) if splits else None
+
+    def is_test_row(self, row: Any) -> bool:
+        """Whether evaluation uses a row: its data set says that it is for ``test``, or says nothing.
+
+        Raises:
+            UserError: the row lacks the column of ``split``.
+            LeftOut: the column's value means no split.
+
+        """
+        splits = self.splits or self.layouts.of(row).splits
+        return splits is None or splits.named(row) in (None, "test")
 
     def remark(self, row: Any) -> str | None:
         """Names the columns that are not read."""

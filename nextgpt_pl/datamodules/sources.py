@@ -40,6 +40,14 @@ class Source(ItemSource):
     name: str = ""
     on_error: OnError = "raise"
 
+    def check_files(self) -> None:
+        """Refuse missing folders and data files; a data module calls it before any weights are read.
+
+        Raises:
+            UserError: something is missing; the message lists it.
+
+        """
+
 
 class FileSource(Source):
     """A source that reads files; broken rows are listed in one error, or skipped and counted.
@@ -59,11 +67,6 @@ class FileSource(Source):
     def __init__(
         self, root: Path, on_error: OnError, val_fraction: float, index_folder: Path = Path("outputs/rows")
     ) -> None:
-        if not root.is_dir():
-            raise UserError(
-                f"root={str(root)!r}: no such folder; give it in the YAML or by --data.sources.init_args.root=FOLDER"
-                " (the YAML may read it from an environment variable)"
-            )
         if not 0 <= val_fraction < 1:
             raise UserError(f"val_fraction={val_fraction}: it is a share of the rows, from 0 to below 1")
         self.root, self.on_error, self.val_fraction = root.resolve(), on_error, val_fraction
@@ -74,14 +77,30 @@ class FileSource(Source):
         """Name of a file in messages and keys: relative to the root, if it is there."""
         return str(file.relative_to(self.root) if file.is_relative_to(self.root) else file)
 
+    def missing(self) -> list[str]:
+        """A message for each folder and data file that does not exist."""
+        return [] if self.root.is_dir() else [f"root={str(self.root)!r}: no such folder"]
+
+    def check_files(self) -> None:
+        """See :meth:`Source.check_files`; missing files are refused also if broken rows are skipped."""
+        missing = self.missing()
+        if missing:
+            hint = (
+                "; give it in the YAML or by --data.sources.init_args.root=FOLDER (the YAML may read it from an "
+                "environment variable)"
+            )
+            raise UserError("; ".join(missing) + ("" if self.root.is_dir() else hint))
+
     def read(self, split: Split) -> IndexedItems:
         """The items of a split.
 
         Raises:
-            UserError: broken rows and ``on_error`` is ``raise``; the message lists them.
+            UserError: a folder or file is missing, or there are broken rows and ``on_error`` is ``raise``; the message
+                lists them.
 
         """
         if self._indexed is None:
+            self.check_files()
             # the index counts files, so they are listed once
             listed = self.row_files()
             self._indexed = listed, indexed(self, listed)

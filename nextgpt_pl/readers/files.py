@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from nextgpt_pl.errors import UserError, nearest
+from nextgpt_pl.errors import MissingFileError, UserError, nearest
 from nextgpt_pl.modality import is_metadata
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -54,7 +54,8 @@ def expanded(root: Path, patterns: Sequence[str]) -> list[Path]:
     """The files below ``root`` that names, globs and ranges mean; sorted within a glob.
 
     Raises:
-        UserError: a named file does not exist, a glob matches nothing, or a name leaves the folder.
+        MissingFileError: a named file does not exist, or a glob matches nothing.
+        UserError: a name leaves the folder.
 
     """
     files: list[Path] = []
@@ -69,7 +70,7 @@ def _globbed(root: Path, pattern: str) -> list[Path]:
         raise UserError(f"files: {pattern!r} leaves its folder {root}")
     matches = sorted(p for p in root.glob(pattern) if p.is_file() and not is_hidden(str(p.relative_to(root))))
     if not matches:
-        raise UserError(f"files: {pattern!r} matches no file below {root}")
+        raise MissingFileError(f"files: {pattern!r} matches no file below {root}", str(root / pattern))
     return [inside(root, str(p.relative_to(root))) for p in matches]
 
 
@@ -78,7 +79,7 @@ def _named(root: Path, name: str) -> Path:
     if not path.exists():
         # not recursive: the folder may be a whole disk
         known = [str(p.relative_to(root)) for p in path.parent.glob("*") if p.is_file()] if path.parent.is_dir() else []
-        raise UserError(f"files: {name}: no such file{nearest(name, known)}")
+        raise MissingFileError(f"files: {name}: no such file{nearest(name, known)}", str(path))
     return path
 
 

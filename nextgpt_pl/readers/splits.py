@@ -31,7 +31,17 @@ class Splits:
     by_hash: bool = False
 
     def of(self, row: Mapping[str, Any]) -> SetSplit | None:
-        """The split of a row; ``None``: ``val_fraction`` decides.
+        """The split of a row in training; ``None``: ``val_fraction`` decides.
+
+        Raises:
+            LeftOut, UserError: see :meth:`named`.
+
+        """
+        split = self.named(row)
+        return None if split == "train" and self.by_hash else split
+
+    def named(self, row: Mapping[str, Any]) -> SetSplit | None:
+        """The split that a row names; ``None``: it names none.
 
         Raises:
             LeftOut: the value means no split.
@@ -45,7 +55,7 @@ class Splits:
         value = row[self.column]
         for known, split in self.splits:
             if value == known:
-                return None if split == "train" and self.by_hash else split
+                return split
         raise LeftOut(f"{self.column} {value!r:.80}")
 
 

@@ -117,9 +117,9 @@ def test_mistakes_in_the_arguments_are_named(folder):
     with pytest.raises(UserError, match=r"media: 'imgae' is no modality; did you mean 'image'"):
         DataFiles(folder, ["rows.jsonl"], media={"imgae": "x"})
     with pytest.raises(UserError, match=r"media_roots: .*nowhere: no such folder"):
-        DataFiles(folder, ["rows.jsonl"], media_roots=[folder / "nowhere"])
+        DataFiles(folder, ["rows.jsonl"], media_roots=[folder / "nowhere"]).read("train")
     with pytest.raises(UserError, match=r"row\.jsonl: no such file; did you mean 'rows\.jsonl'"):
-        DataFiles(folder, ["row.jsonl"])
+        DataFiles(folder, ["row.jsonl"]).read("train")
     with pytest.raises(UserError, match=r"row\.jsonl: no such file"):
         DataFiles(folder, ["row.jsonl"], on_error="skip").read("train")
 

@@ -108,7 +108,7 @@ def test_unreadable_json_and_missing_files(folder):
     with pytest.raises(UserError, match=r"no such file; did you mean 'set/x\.json'"):
         OfficialJSON(folder, ["set/y.json"]).read("train")
     with pytest.raises(UserError, match="no such folder"):
-        OfficialJSON(folder / "nowhere", ["x.json"])
+        CaptionedPairs([OfficialJSON(folder / "nowhere", ["x.json"])])
 
 
 def test_real_official_samples(shared):

@@ -93,7 +93,7 @@ def test_joined_files_need_a_single_file_of_rows(tmp_path):
     written = published_captions.vqav2(tmp_path)
     published.in_json(tmp_path, "more.json", [])
     with pytest.raises(UserError, match="joins: with it, files names one file, but these are 2"):
-        _source(tmp_path, published.Written([*written.files, "more.json"], [], [], written.options))
+        _source(tmp_path, published.Written([*written.files, "more.json"], [], [], written.options)).read("train")
 
 
 def test_a_changed_joined_file_is_read_again(tmp_path, monkeypatch):
