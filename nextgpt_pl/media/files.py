@@ -7,6 +7,7 @@ from pathlib import Path
 from nextgpt_pl.errors import UserError
 
 MAX_PIXELS = 64_000_000  # of an image, of one video frame, or of a depth, thermal or IMU array
+MAX_RATIO = 200  # of an image's longer side to its shorter one: resizing the shorter side multiplies the longer one
 MAX_SECONDS = 600.0
 _SHOWN = 80  # characters of an invalid file name in a message
 
@@ -38,6 +39,19 @@ def existing(path: Path) -> Path:
     if size == 0:
         raise UserError(f"{path}: the file is empty")
     return path
+
+
+def check_sides(where: str, width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
+    """Refuse an image or frame that is too large or too narrow, before it is decoded.
+
+    Raises:
+        UserError: it has more than ``max_pixels``, or one side is more than ``MAX_RATIO`` times as long as the other.
+
+    """
+    if width * height > max_pixels:
+        raise UserError(f"{where}: {width} x {height} pixels, at most {max_pixels:,} are read")
+    if max(width, height) > MAX_RATIO * min(width, height):
+        raise UserError(f"{where}: {width} x {height} pixels, sides of a ratio up to {MAX_RATIO} are read")
 
 
 def unreadable(path: Path, what: str, error: Exception) -> UserError:

@@ -1,9 +1,11 @@
-"""Decode chosen frames of a video: by seeking if its packets can be trusted, else in order."""
+"""Decode frames: chosen ones of a video by seeking if its packets can be trusted, else all that decode, in order."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,10 +74,48 @@ def _decode_run(
             return
 
 
-def decode_in_order(container: Any, stream: Any, numbers: Sequence[int]) -> Iterator[Any]:
+def decodable_frames(path: Path, container: Any, stream: Any) -> Iterator[Any]:
+    """The frames of a video or sound in order; damaged packets are passed over with a warning.
+
+    Whether a file can be read therefore does not depend on which of its frames are wanted.
+
+    Args:
+        path: the file, for the warning.
+        container: the opened file.
+        stream: its stream.
+
+    Raises:
+        FFmpegError: no packet can be decoded.
+
+    """
+    from av.error import FFmpegError
+
+    packets, found, damaged = container.demux(stream), False, 0
+    first: FFmpegError | None = None
+    while True:
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                break
+            frames = packet.decode()
+        except FFmpegError as error:
+            first, damaged = first or error, damaged + 1
+            continue
+        for frame in frames:
+            found = True
+            yield frame
+    if first is not None and not found:
+        raise first
+    if first is not None:
+        warnings.warn(
+            f"{path}: {damaged} packets cannot be decoded ({first.strerror}): the others are used", stacklevel=2
+        )
+
+
+def decode_in_order(frames: Iterator[Any], numbers: Sequence[int]) -> Iterator[Any]:
     """The frames of ascending, distinct numbers; all frames up to the last one are decoded."""
     wanted = set(numbers)
-    for number, frame in enumerate(container.decode(stream)):
+    for number, frame in enumerate(frames):
         if number in wanted:
             yield frame
         if number >= numbers[-1]:

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media.arrays import finite
-from nextgpt_pl.media.files import MAX_PIXELS, existing, unreadable
+from nextgpt_pl.media.files import MAX_PIXELS, check_sides, existing, unreadable
 from nextgpt_pl.modality import Modality
 
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
@@ -39,12 +39,11 @@ def rgb(image: Image.Image, where: str, max_pixels: int = MAX_PIXELS) -> np.ndar
     Pixels of 16 bits are divided by 257. Floating-point pixels are in [0, 1], or else in [0, 255].
 
     Raises:
-        UserError: the image has more than ``max_pixels``, which is checked before decoding, or a pixel is not finite or
+        UserError: the image is too large or too narrow, which is checked before decoding, or a pixel is not finite or
             out of range.
 
     """
-    if image.width * image.height > max_pixels:
-        raise UserError(f"{where}: {image.width} x {image.height} pixels, at most {max_pixels:,} are read")
+    check_sides(where, image.width, image.height, max_pixels)
     upright = ImageOps.exif_transpose(image)
     if upright.mode in _DEEP_MODES:
         upright = Image.fromarray(_eight_bits(np.asarray(upright), where))

@@ -27,7 +27,7 @@ from nextgpt_pl.media.video import Transform, load_video
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media, StoredMedia
 
-VERSION = 2  # raise it when a file is read differently or other files are refused; see nextgpt_pl.features.keys
+VERSION = 3  # raise it when a file is read differently or other files are refused; see nextgpt_pl.features.keys
 
 
 def load_array(path: Path, modality: Modality) -> np.ndarray:

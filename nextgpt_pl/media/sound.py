@@ -16,10 +16,12 @@ import numpy as np
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media.arrays import finite
 from nextgpt_pl.media.files import MAX_SECONDS, existing, unreadable
+from nextgpt_pl.media.frames import decodable_frames
 from nextgpt_pl.modality import Modality
 
 MAX_SAMPLE_RATE = 768_000
 MAX_SAMPLES = 2**27  # of one file, per channel
+MAX_VALUE = 2.0**31  # of a sample; integers as floating-point numbers are below it, and powers of spectra stay finite
 _BLOCK = 2**18  # samples per channel that are decoded at once
 _FRONT = ("FL", "FR", "FLC", "FRC", "DL", "DR", "WL", "WR")
 _SURROUND = ("BL", "BR", "BC", "SL", "SR", "TFL", "TFC", "TFR", "TBL", "TBC", "TBR", "TC", "TSL", "TSR", "SDL", "SDR")
@@ -58,7 +60,7 @@ def load_audio(path: Path, max_seconds: float = MAX_SECONDS) -> tuple[np.ndarray
 
     Raises:
         UserError: the file is missing, unreadable, empty or too long, its sample rate is impossible, or a sample is not
-            finite.
+            finite or above ``MAX_VALUE``.
 
     """
     import soundfile
@@ -67,15 +69,19 @@ def load_audio(path: Path, max_seconds: float = MAX_SECONDS) -> tuple[np.ndarray
         with soundfile.SoundFile(str(existing(path))) as file:
             rate, channels = int(file.samplerate), int(file.channels)
             _check_size(path, len(file), rate, max_seconds)
-            # libsndfile does not tell the positions of more than two channels
-            samples = _mean_of_channels(file) if channels <= 2 else None
+            # libsndfile does not tell the positions of more than two channels, and gives damaged MP3 files samples of
+            # uninitialised memory
+            samples = _mean_of_channels(file) if channels <= 2 and file.format != "MP3" else None
     except soundfile.LibsndfileError:
         samples = None
     if samples is None:
         samples, rate = _load_stream(path, max_seconds)
     if not samples.size:
         raise UserError(f"{path}: holds no samples")
-    return finite(samples, Modality.AUDIO, str(path)), rate
+    samples = finite(samples, Modality.AUDIO, str(path))
+    if (peak := float(np.abs(samples).max())) > MAX_VALUE:
+        raise UserError(f"{path}: a sample is {peak:g} in magnitude, at most {MAX_VALUE:g} is read")
+    return samples, rate
 
 
 def _check_size(path: Path, samples: int, rate: int, max_seconds: float) -> None:
@@ -97,7 +103,7 @@ def _mean_of_channels(file: Any) -> np.ndarray:
 
 
 def _load_stream(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
-    """Read audio by FFmpeg: containers that libsndfile does not support (m4a, mp4), and more than two channels."""
+    """Read audio by FFmpeg: what libsndfile does not read (m4a, mp4), MP3, and more than two channels."""
     import av
 
     chunks: list[np.ndarray] = []
@@ -108,7 +114,8 @@ def _load_stream(path: Path, max_seconds: float) -> tuple[np.ndarray, int]:
             rate = int(container.streams.audio[0].rate or 0)
             _check_size(path, 0, rate, max_seconds)
             count = 0
-            for mono in _mono_chunks(path, container.decode(audio=0), rate):
+            frames = decodable_frames(path, container, container.streams.audio[0])
+            for mono in _mono_chunks(path, frames, rate):
                 chunks.append(mono)
                 count += len(mono)
                 if count > min(max_seconds * rate, MAX_SAMPLES):

@@ -14,8 +14,15 @@ import numpy as np
 from PIL import Image
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.media.files import MAX_PIXELS, MAX_SECONDS, existing, unreadable
-from nextgpt_pl.media.frames import THREADS, MissingFrameError, Orientation, decode_at, decode_in_order
+from nextgpt_pl.media.files import MAX_PIXELS, MAX_SECONDS, check_sides, existing, unreadable
+from nextgpt_pl.media.frames import (
+    THREADS,
+    MissingFrameError,
+    Orientation,
+    decodable_frames,
+    decode_at,
+    decode_in_order,
+)
 from nextgpt_pl.media.timeline import chosen_frames, clip_frames, read_timeline
 
 #: a function of a frame ``(H, W, 3)`` uint8, applied when the frame is decoded
@@ -107,13 +114,6 @@ class _Request:
         count = self.count if self.count is None or self.repeat else min(self.count, len(seconds))
         return first + chosen_frames(seconds, count)
 
-    def check_pixels(self, frame: Any) -> None:
-        """Refuse a frame that is too large."""
-        if frame.width * frame.height > self.max_pixels:
-            raise UserError(
-                f"{self.path}: frames of {frame.width} x {frame.height}, at most {self.max_pixels:,} pixels are read"
-            )
-
 
 @contextmanager
 def _opened(request: _Request) -> Iterator[tuple[Any, Any, float]]:
@@ -124,7 +124,7 @@ def _opened(request: _Request) -> Iterator[tuple[Any, Any, float]]:
         if not container.streams.video:
             raise UserError(f"{request.path}: holds no video")
         stream = container.streams.video[0]
-        request.check_pixels(stream)
+        check_sides(str(request.path), stream.width, stream.height, request.max_pixels)
         stream.codec_context.thread_count = THREADS
         yield container, stream, float(stream.average_rate or 0) or 1.0
 
@@ -149,7 +149,7 @@ def _load_in_order(request: _Request) -> tuple[np.ndarray, float]:
     """Decode all frames twice: to count them, and to convert the chosen ones; frames are never all in memory."""
     length = 0
     with _opened(request) as (container, stream, fps):
-        for _ in container.decode(stream):
+        for _ in decodable_frames(request.path, container, stream):
             length += 1
             if (length - 1) / fps > request.last_second:
                 break
@@ -157,7 +157,7 @@ def _load_in_order(request: _Request) -> tuple[np.ndarray, float]:
         raise UserError(f"{request.path}: holds no frame")
     numbers = request.numbers(np.arange(length) / fps, fps)
     with _opened(request) as (container, stream, fps):
-        frames = decode_in_order(container, stream, np.unique(numbers).tolist())
+        frames = decode_in_order(decodable_frames(request.path, container, stream), np.unique(numbers).tolist())
         return _collected(request, frames, numbers), fps
 
 
@@ -180,7 +180,7 @@ def _pictures(request: _Request, frames: Iterator[Any]) -> Iterator[np.ndarray]:
     """Frames as they are shown."""
     orientation: Orientation | None = None
     for frame in frames:
-        request.check_pixels(frame)
+        check_sides(str(request.path), frame.width, frame.height, request.max_pixels)
         orientation = orientation or Orientation.of(frame)
         yield orientation.picture(frame)
 

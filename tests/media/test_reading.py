@@ -82,7 +82,7 @@ def test_sizes_are_bounded_before_decoding(tmp_path, clip):
     Image.new("RGB", (100, 100)).save(tmp_path / "big.png")
     with pytest.raises(UserError, match="100 x 100 pixels, at most 5,000"):
         media.load_image(tmp_path / "big.png", max_pixels=5000)
-    with pytest.raises(UserError, match="128 x 128, at most 100 pixels"):
+    with pytest.raises(UserError, match="128 x 128 pixels, at most 100"):
         media.load_video(clip, max_pixels=100)
     with pytest.raises(UserError, match="longer than 1 seconds"):
         media.load_video(clip, max_seconds=1)
