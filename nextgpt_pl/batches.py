@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.samples import Media
+from nextgpt_pl.samples import Media, StoredMedia
 from nextgpt_pl.utils.transfer import upload
 
 IGNORE = -100  # the label of a position without a loss
@@ -32,7 +32,7 @@ class SignalSpan:
     start: int
     stop: int
     caption: str
-    caption_embedding: Path | None = None
+    caption_embedding: Path | StoredMedia | None = None
     media: Media | None = None
     embedding: Tensor | None = field(default=None, compare=False, repr=False)
     inputs: Tensor | None = field(default=None, compare=False, repr=False)

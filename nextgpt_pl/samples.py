@@ -75,8 +75,8 @@ class CaptionedPair:
         modality: medium of the pair.
         caption: the text.
         media: the medium itself; ``None`` in sources of captions alone.
-        caption_embedding: a ``.npy`` file with the diffusion text encoder's embedding of the caption,
-            shape ``(L, D)`` for image and video, ``(D,)`` for audio; ``None``: it is computed.
+        caption_embedding: a ``.npy`` file, or one inside another file, with the diffusion text encoder's embedding of
+            the caption, shape ``(L, D)`` for image and video, ``(D,)`` for audio; ``None``: it is computed.
         instruction: the user's request for this medium, if the source has it.
         question: the user's request for its description, if the source has it.
         response: the assistant's text around the medium, if the source has it.
@@ -89,7 +89,7 @@ class CaptionedPair:
     modality: Modality
     caption: str
     media: Media | None = None
-    caption_embedding: Path | None = None
+    caption_embedding: Path | StoredMedia | None = None
     instruction: str | None = None
     question: str | None = None
     response: str | None = None
@@ -111,7 +111,7 @@ class MediaPart:
     modality: Modality
     media: Media | None = None
     caption: str | None = None
-    caption_embedding: Path | None = None
+    caption_embedding: Path | StoredMedia | None = None
 
 
 Part = TextPart | MediaPart

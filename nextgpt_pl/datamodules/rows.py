@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from nextgpt_pl.dialogue.template_tokens import check_text
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.samples import CaptionedPair, Dialogue, MediaPart
+from nextgpt_pl.samples import CaptionedPair, Dialogue, MediaPart, StoredMedia
 
 _LISTED = 20
 
@@ -110,11 +111,14 @@ def check_texts(item: CaptionedPair | Dialogue) -> None:
         check_text(text or "", name)
 
 
-def _open_array(path: Path) -> np.ndarray:
-    if not path.is_file():
+def _open_array(path: Path | StoredMedia) -> np.ndarray:
+    if isinstance(path, Path) and not path.is_file():
         raise UserError(f"missing caption embedding {path}")
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(path, StoredMedia):
+            array = np.load(BytesIO(path.read()), allow_pickle=False)
+        else:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # a damaged header may raise anything
         raise UserError(f"caption embedding {path} is unreadable, or a pickle, which is refused ({error})") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
@@ -122,11 +126,11 @@ def _open_array(path: Path) -> np.ndarray:
     return array
 
 
-def load_embedding(path: Path, shape: tuple[int, ...] | None = None) -> Tensor:
+def load_embedding(path: Path | StoredMedia, shape: tuple[int, ...] | None = None) -> Tensor:
     """Read a caption embedding as float32.
 
     Args:
-        path: the ``.npy`` file.
+        path: the ``.npy`` file, or one inside another file.
         shape: expected shape; ``None``: any.
 
     Raises:

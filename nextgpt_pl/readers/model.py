@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.samples import CaptionedPair, Dialogue, Media, MediaPart, Message, TextPart
+from nextgpt_pl.samples import CaptionedPair, Dialogue, Media, MediaPart, Message, StoredMedia, TextPart
 
 
 class LeftOut(Exception):  # noqa: N818 - it is no error
@@ -27,6 +27,7 @@ class Captioned:
         instruction: the user's request for this medium.
         question: the user's request for its description.
         response: the assistant's text around the medium.
+        description: the assistant's description of the medium, if it differs from the captions.
         identity: number or name of the medium in the data set, if that is not its file name.
 
     """
@@ -35,10 +36,11 @@ class Captioned:
     name: str
     captions: tuple[str, ...]
     media: Media | None = None
-    embeddings: tuple[Path | None, ...] = ()
+    embeddings: tuple[Path | StoredMedia | None, ...] = ()
     instruction: str | None = None
     question: str | None = None
     response: str | None = None
+    description: str | None = None
     identity: str = ""
 
     def items(self, key: str) -> list[CaptionedPair]:
@@ -53,6 +55,7 @@ class Captioned:
                 instruction=self.instruction,
                 question=self.question,
                 response=self.response,
+                description=self.description,
             )
             for number, caption in enumerate(self.captions)
         ]

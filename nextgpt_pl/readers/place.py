@@ -16,7 +16,7 @@ from nextgpt_pl.modality import MODALITIES, Modality, modality_of_file
 from nextgpt_pl.readers.files import located
 from nextgpt_pl.readers.names import NamePattern
 from nextgpt_pl.readers.stored import Inline, is_reference, stored
-from nextgpt_pl.samples import Media
+from nextgpt_pl.samples import Media, StoredMedia
 
 _DATA_URL = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(;[\w.+-]+=[\w.+-]+)*;base64,")
 
@@ -168,19 +168,30 @@ class Place:
         bases = {m: dict.fromkeys((folder / n, self.root / n, folder, *further)) for m, n in self.folders.items()}
         return {m: [str(f) for f in sorted(folders, key=lambda f: not f.is_dir())] for m, folders in bases.items()}
 
-    def embedding(self, names: Sequence[str], index: int) -> Path | None:
+    def embedding(self, names: Sequence[Any], index: int = 0) -> Path | StoredMedia | None:
         """A caption embedding; ``None`` if the row names none. Its shape is checked when it is read.
+
+        Args:
+            names: of each embedding its file, or its bytes in the data file, maybe in a struct with ``bytes``.
+            index: which of them.
 
         Raises:
             MissingFileError: the file does not exist.
-            UserError: the row names fewer embeddings than captions.
+            UserError: the row names fewer embeddings than captions, or a value is no name.
 
         """
         if not names or self.embeddings is None:
             return None
         if index >= len(names):
             raise UserError(f"caption embedding {index} is missing, there are {len(names)}")
-        path, exists = located(str(self.embeddings), names[index])
+        value = names[index]
+        if isinstance(value, Mapping):
+            value = value.get("bytes", value)
+            if is_reference(value):
+                return stored(self.file, dict(value), "caption embedding of a row")
+        if not isinstance(value, str):
+            raise UserError(f"caption embedding {value!r:.80}: a file name, or bytes in the data file, is expected")
+        path, exists = located(str(self.embeddings), value)
         if not exists:
             raise MissingFileError(f"missing caption embedding {path}", path)
         return Path(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
@@ -36,13 +36,14 @@ class RowMedia:
         row: the row. ``input_X`` lists media of the user, ``output_X`` media of the assistant, ``X`` and ``Xs`` media
             of both; ``X_captions`` and ``X_caption_embeddings`` belong to the assistant's. Each is a value or a list.
         place: where files are.
+        of_parts: names that the parts of the row's messages give; members of a tar sample with these names are theirs.
 
     Raises:
         UserError: the numbers of files and captions differ.
 
     """
 
-    def __init__(self, row: dict[str, Any], place: Place) -> None:
+    def __init__(self, row: dict[str, Any], place: Place, of_parts: Collection[str] = ()) -> None:
         self._place = place
         self._lists: dict[tuple[Modality, Use], list[Any]] = {}
         for key, value in row.items():
@@ -51,8 +52,9 @@ class RowMedia:
                 values = take(row, key, optional=True) if known[1] == "embeddings" else value
                 self.add(*known, *(values if isinstance(values, list) else [values]))
         self._members: dict[str, Media] = {}
+        self._placed: set[str] = set()  # names of members that a turn has
         if "__key__" in row:
-            self._add_members(row)
+            self._add_members(row, of_parts)
         self._described: dict[Modality, int] = {}
         given = set()
         for (modality, use), values in self._lists.items():
@@ -68,14 +70,14 @@ class RowMedia:
         """Add media, captions or embeddings."""
         self._lists.setdefault((modality, use), []).extend(values)
 
-    def _add_members(self, row: dict[str, Any]) -> None:
+    def _add_members(self, row: dict[str, Any], of_parts: Collection[str]) -> None:
         """Media members of a tar sample: for the names that the row lists, or all in order if it lists none."""
         named = {modality for modality, use in self._lists if use in ("shown", "made", "either")}
         for ending, modality in media_members(row).items():
             name = f"{row['__key__']}.{ending}"
-            media = Media(modality, stored(self._place.file, row[ending], name))
-            if modality in named:
-                self._members[PurePosixPath(name).name] = media
+            media, name = Media(modality, stored(self._place.file, row[ending], name)), PurePosixPath(name).name
+            if modality in named or name in of_parts:
+                self._members[name] = media
             else:
                 self.add(modality, "either", media)
 
@@ -126,26 +128,28 @@ class RowMedia:
         value = self._next(modality, "shown", "either")
         if value is None:
             raise UserError(f"a turn has {MODALITIES[modality].placeholder}, but the row gives no such medium")
-        return MediaPart(modality, self._member(value) or self._place.media(modality, value))
+        return MediaPart(modality, self.member(value) or self._place.media(modality, value))
 
     def _made(self, modality: Modality, of_turn: list[str]) -> MediaPart:
         caption = self._next(modality, "captions")
         if caption is None and of_turn:
             caption = of_turn.pop(0)
         value = self._next(modality, "made", "either")
-        media = None if value is None else self._member(value) or self._place.optional_media(modality, value)
+        media = None if value is None else self.member(value) or self._place.optional_media(modality, value)
         index = self._described.get(modality, 0)
         self._described[modality] = index + 1
         embeddings = self._lists.get((modality, "embeddings"), ())
         return reply_medium(modality, media, caption, self._place, embeddings, index)
 
-    def _member(self, value: Any) -> Media | None:
+    def member(self, value: Any) -> Media | None:
         """The medium of the tar sample that a value names, if it names one."""
         if isinstance(value, Media):
             return value
         if not self._members or not isinstance(value, str):
             return None
-        return self._members.pop(PurePosixPath(value).name, None)
+        name = PurePosixPath(value).name
+        self._placed.add(name)
+        return self._members.get(name)
 
     def check_used(self) -> None:
         """Refuse media that no turn places.
@@ -154,7 +158,8 @@ class RowMedia:
             UserError: there are some.
 
         """
-        if not self._members and not any(self._lists.values()):
+        unplaced = [name for name in self._members if name not in self._placed]
+        if not unplaced and not any(self._lists.values()):
             return
         counts = Counter({key: len(values) for key, values in self._lists.items()})
         modalities = {modality for modality, _ in counts}
@@ -162,8 +167,8 @@ class RowMedia:
         outputs = sum(max(counts[m, "made"], counts[m, "captions"]) for m in modalities)
         if inputs or outputs:
             raise UserError(f"{inputs} input and {outputs} output media have no placeholder in a turn")
-        if self._members:
-            raise UserError(f"no key names {', '.join(self._members)} of the sample")
+        if unplaced:
+            raise UserError(f"no key names {', '.join(unplaced)} of the sample")
 
 
 def _change(turns: list[Turn], role: Role, change: Callable[[Turn], Turn], *, first: bool) -> None:
@@ -191,7 +196,7 @@ def reply_medium(
     media: Media | None,
     caption: Any,
     place: Place,
-    embeddings: Sequence[str] = (),
+    embeddings: Sequence[Any] = (),
     index: int = 0,
 ) -> MediaPart:
     """A medium that the assistant makes.
@@ -201,7 +206,7 @@ def reply_medium(
         media: the medium, if it exists; only the denoising loss needs it.
         caption: what it shows.
         place: where files are.
-        embeddings: names of caption embeddings.
+        embeddings: names of caption embeddings; see :meth:`~nextgpt_pl.readers.place.Place.embedding`.
         index: which of them is of this medium.
 
     Raises:

@@ -53,6 +53,8 @@ class Splits:
                 raise UserError(f"split: the row has no column {self.column!r}{nearest(self.column, map(str, row))}")
             return None
         value = row[self.column]
+        if value is None and not self.required:  # Parquet files write all columns in all rows
+            return None
         for known, split in self.splits:
             if value == known:
                 return split

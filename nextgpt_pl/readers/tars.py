@@ -15,7 +15,9 @@ from nextgpt_pl.readers.files import is_hidden
 from nextgpt_pl.readers.stored import is_reference, reference
 
 _TEXT = (".txt", ".text", ".transcript", ".cls", ".caption")
-_MAX_TEXT = 1 << 24  # bytes of a member that is read into a row
+MAX_TEXT = 1 << 24  # bytes of a member that is read into a row
+#: ending of a member that is a caption embedding; in a dialogue behind a number, as in ``KEY.1.embedding.npy``
+EMBEDDING = "embedding.npy"
 
 
 def is_tar(head: bytes) -> bool:
@@ -60,21 +62,39 @@ def samples(path: Path) -> Iterator[Any]:
 
 
 def media_members(row: dict[str, Any]) -> dict[str, Modality]:
-    """The keys of a sample's row that are media members, in order, with their modalities; empty for other rows."""
+    """The keys of a sample's row that are media members, in order, with their modalities; empty for other rows.
+
+    Where the ending is of no known medium, the name before it may be a modality: ``KEY.depth.npy``, ``KEY.image.bin``.
+    """
     found = {}
     if "__key__" in row:
         for key, value in row.items():
             if is_reference(value):
-                with suppress(ValueError):
-                    found[key] = modality_of_file(f".{key}")
+                modality = _modality(key)
+                if modality is not None:
+                    found[key] = modality
     return found
+
+
+def named_members(row: dict[str, Any]) -> set[str]:
+    """The keys of a sample's row that are media or caption embeddings; empty for other rows."""
+    embeddings = {key for key in row if key.endswith(EMBEDDING)} if "__key__" in row else set()
+    return embeddings.union(media_members(row))
+
+
+def _modality(ending: str) -> Modality | None:
+    with suppress(ValueError):
+        return modality_of_file(f".{ending}")
+    with suppress(ValueError):
+        return Modality(".".join(ending.split(".")[-2:-1]))
+    return None
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Any:
     ending = "." + member.name.rpartition(".")[2].lower()
     if ending in _TEXT or ending == ".json":
-        if member.size > _MAX_TEXT:
-            return UserError(f"{member.name}: {member.size:,} bytes of text, at most {_MAX_TEXT:,} are read")
+        if member.size > MAX_TEXT:
+            return UserError(f"{member.name}: {member.size:,} bytes of text, at most {MAX_TEXT:,} are read")
         file = archive.extractfile(member)
         assert file is not None
         try:

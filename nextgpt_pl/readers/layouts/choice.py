@@ -9,7 +9,7 @@ from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.readers.layouts.base import Layout, layout_of, without_unknown_keys
 from nextgpt_pl.readers.layouts.columns_of import layout_of_columns
 from nextgpt_pl.readers.layouts.table import BY_NAME, LAYOUTS
-from nextgpt_pl.readers.tars import media_members
+from nextgpt_pl.readers.tars import named_members
 
 _REMEMBERED = 1000  # sets of keys whose layout is remembered
 
@@ -57,7 +57,7 @@ class LayoutChoice:
         if layout is None:
             layout = self._only or layout_of(row, LAYOUTS)
             if not layout.open:
-                known = layout.known.union(media_members(row)) if layout.members else layout.known
+                known = layout.known.union(named_members(row)) if layout.members else layout.known
                 without_unknown_keys(row, known, self.ignore, readers=LAYOUTS)
             if len(self._known) < _REMEMBERED:
                 self._known[names] = layout

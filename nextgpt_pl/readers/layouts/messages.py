@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import Any
 
 from nextgpt_pl.errors import MissingFileError, UserError, nearest
 from nextgpt_pl.modality import GENERATED, MODALITIES, Modality
 from nextgpt_pl.readers.layouts.base import keys, without_unknown_keys
+from nextgpt_pl.readers.layouts.clips import clipped
 from nextgpt_pl.readers.layouts.conversations import talk
 from nextgpt_pl.readers.model import Talk
 from nextgpt_pl.readers.place import Place
 from nextgpt_pl.readers.row_media import RowMedia, reply_medium
+from nextgpt_pl.readers.tars import EMBEDDING
 from nextgpt_pl.readers.turns import Piece, Turn, pieces, role_of, turns_of
 from nextgpt_pl.readers.values import take, text
 from nextgpt_pl.samples import Media, MediaPart, Role
@@ -20,6 +24,7 @@ _MESSAGE = keys("role content caption name")
 _TEXTS = ("text", "input_text", "output_text")
 _SOURCES = keys("url path base64 bytes")
 _OPENAI = keys("url detail data format")
+_ABOUT = keys("type caption caption_embedding start end detail")  # what a part says about its medium
 
 #: the modality of each type of part, and the keys that hold the medium
 _MEDIA: dict[str, Modality] = {
@@ -29,16 +34,36 @@ _MEDIA: dict[str, Modality] = {
 }
 
 
+@dataclass(frozen=True)
+class _Row:
+    """What the parts of a row's messages refer to: its keys, files, and media."""
+
+    row: dict[str, Any]
+    place: Place
+    media: RowMedia
+
+
 def messages(row: dict[str, Any], place: Place) -> list[Talk]:
     """``messages``, whose content is a text or a list of parts, and the row's media for placeholders.
 
     A part is ``{"type": "text", "text": ...}``; a medium as transformers writes it (``{"type": "image", KEY: ...}``,
     where KEY is ``url``, ``path``, ``base64`` or ``image``) or as OpenAI does (``image_url``, ``video_url``,
-    ``input_audio``); or ``{"type": "image"}`` alone for the next of the row's ``images``. For the keys of the row's
-    media see :class:`~nextgpt_pl.readers.row_media.RowMedia`.
+    ``input_audio``); or ``{"type": "image"}`` alone for the next of the row's ``images``. A value may name a member of
+    the row's tar sample. ``start`` and ``end`` are seconds of the medium; media of the assistant have a ``caption`` and
+    may have its ``caption_embedding``. For the keys of the row's media see
+    :class:`~nextgpt_pl.readers.row_media.RowMedia`.
     """
-    turns = [_turn(message, place) for message in turns_of(row, "messages")]
-    return [talk(turns, RowMedia(row, place), row)]
+    found = turns_of(row, "messages")
+    media = RowMedia(row, place, _texts_of_parts(found) if "__key__" in row else ())
+    given = _Row(row, place, media)
+    return [talk([_turn(message, given) for message in found], media, row)]
+
+
+def _texts_of_parts(found: list[Any]) -> set[str]:
+    """All texts in the parts of messages, among them the names of media."""
+    contents = [message.get("content") for message in found if isinstance(message, dict)]
+    parts = [part for content in contents if isinstance(content, list) for part in content if isinstance(part, dict)]
+    return {value for part in parts for value in part.values() if isinstance(value, str)}
 
 
 def _given(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,49 +71,70 @@ def _given(value: Mapping[str, Any]) -> dict[str, Any]:
     return {key: v for key, v in value.items() if v is not None}
 
 
-def _turn(message: Any, place: Place) -> Turn:
+def _turn(message: Any, of: _Row) -> Turn:
     role = role_of(message, "role")
     message = _given(message)
-    without_unknown_keys(message, _MESSAGE, place.ignore, "a message's ")
-    captions = tuple(take(message, "caption", optional=True))
+    without_unknown_keys(message, _MESSAGE, of.place.ignore, "a message's ")
+    captions = take(message, "caption", optional=True)
     content = message.get("content")
     if isinstance(content, str):
-        return Turn(role, pieces(content), captions)
+        return Turn(role, pieces(content), tuple(captions))
     if not isinstance(content, list):
         raise UserError(f"a message's content is {content!r:.80}: a text or a list of parts is expected")
-    return Turn(role, tuple(piece for part in content for piece in _pieces(part, role, place)), captions)
+    found: list[Piece] = []
+    for part in content:
+        of_part, caption = _pieces(part, role, of)
+        found += of_part
+        captions += caption
+    return Turn(role, tuple(found), tuple(captions))
 
 
-def _pieces(part: Any, role: Role, place: Place) -> tuple[Piece, ...]:
-    """The pieces of one part."""
+def _pieces(part: Any, role: Role, of: _Row) -> tuple[tuple[Piece, ...], list[str]]:
+    """The pieces of one part, and the caption of a medium of the assistant that the part does not hold."""
     if isinstance(part, str):
-        return pieces(part)
+        return pieces(part), []
     if not isinstance(part, Mapping):
         raise UserError(f"a part of a message is {part!r:.80}: an object with 'type' is expected")
     part = _given(part)
     kind = part.get("type")
     if kind in _TEXTS:
-        without_unknown_keys(part, keys("type text"), place.ignore, f"a part of type {kind!r}: ")
-        return pieces(text(part, "text"))
+        without_unknown_keys(part, keys("type text"), of.place.ignore, f"a part of type {kind!r}: ")
+        return pieces(text(part, "text")), []
     modality = _MEDIA.get(kind) if isinstance(kind, str) else None
     if modality is None:
         known = (*_TEXTS, *_MEDIA)
         raise UserError(f"a part of type {kind!r:.60} is not read{nearest(str(kind), known)}")
-    known_keys = _SOURCES | {"type", "caption", str(kind), modality.value, f"{modality}_url", "detail"}
-    without_unknown_keys(part, known_keys, place.ignore, f"a part of type {kind!r}: ")
-    sources = {key: value for key, value in part.items() if key not in ("type", "caption", "detail")}
-    if not sources:
-        return (modality,)
-    if len(sources) != 1:
+    known_keys = _SOURCES | _ABOUT | {str(kind), modality.value, f"{modality}_url"}
+    without_unknown_keys(part, known_keys, of.place.ignore, f"a part of type {kind!r}: ")
+    sources = {key: value for key, value in part.items() if key not in _ABOUT}
+    if len(sources) > 1:
         raise UserError(f"a part of type {kind!r}: one of {', '.join(sources)} is expected")
-    ((key, value),) = sources.items()
-    if role != "assistant":
-        return (MediaPart(modality, _media(modality, key, value, place)),)
-    try:
-        media = _media(modality, key, value, place, needed=True)
-    except MissingFileError:
-        media = None
-    return (reply_medium(modality, media, part.get("caption"), place),)
+    if not sources and "caption_embedding" not in part:
+        return (modality,), take(part, "caption", optional=True) if role == "assistant" else []
+    return (_medium(modality, part, sources, role, of),), []
+
+
+def _medium(modality: Modality, part: dict[str, Any], sources: dict[str, Any], role: Role, of: _Row) -> MediaPart:
+    """The medium of a part; ``sources`` has the key that holds it, if one does."""
+    made, media = role == "assistant", None
+    for key, value in sources.items():
+        try:
+            media = of.media.member(value) or _media(modality, key, value, of.place, needed=True if made else None)
+            media = clipped(replace(media, modality=modality), part)
+        except MissingFileError:
+            if not made:
+                raise
+    if made:
+        return reply_medium(modality, media, part.get("caption"), of.place, _embedding(part, of))
+    return MediaPart(modality, media)
+
+
+def _embedding(part: dict[str, Any], of: _Row) -> list[Any]:
+    """The part's caption embedding: its file's name, or what refers to it in the data file; empty if it has none."""
+    value = part.get("caption_embedding")
+    if isinstance(value, str) and value.endswith(EMBEDDING) and "__key__" in of.row:
+        value = of.row.get(value.removeprefix(f"{PurePosixPath(of.row['__key__']).name}."), value)
+    return [] if value is None else [value]
 
 
 def _media(modality: Modality, key: str, value: Any, place: Place, *, needed: bool | None = None) -> Media:

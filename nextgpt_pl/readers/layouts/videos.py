@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
 from typing import Any
 
 from nextgpt_pl.errors import MissingFileError, UserError
 from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.readers.layouts.base import keys, without_unknown_keys
+from nextgpt_pl.readers.layouts.clips import clipped
 from nextgpt_pl.readers.model import Question, Talk
 from nextgpt_pl.readers.place import Place
 from nextgpt_pl.readers.turns import turns_of
@@ -24,7 +23,7 @@ def videochat(row: dict[str, Any], place: Place) -> list[Talk]:
     ``i`` or ``q`` may be empty; the medium precedes the first question. ``start`` and ``end`` are seconds of the video.
     """
     modality = Modality.VIDEO if row.get("video") is not None else Modality.IMAGE
-    medium = MediaPart(modality, _clip(place.media(modality, row.get(modality.value)), row))
+    medium = MediaPart(modality, clipped(place.media(modality, row.get(modality.value)), row))
     messages: list[Message] = []
     for turn in turns_of(row, "QA"):
         if not isinstance(turn, dict):
@@ -37,31 +36,6 @@ def videochat(row: dict[str, Any], place: Place) -> list[Talk]:
         answer = Message("assistant", (TextPart(text(turn, "a")),))
         messages += [Message("user", (*parts, TextPart(question))), answer]
     return [Talk(tuple(messages))]
-
-
-def _clip(media: Media, row: dict[str, Any]) -> Media:
-    """The part of a video from ``start`` to ``end`` seconds."""
-    start, end = (_seconds(row, key) for key in ("start", "end"))
-    if start is None and end is None:
-        return media
-    if media.modality is not Modality.VIDEO:
-        raise UserError(f"start and end are seconds of a video, but the row has {media.modality}")
-    if end is not None and end <= (start or 0.0):
-        raise UserError(f"start={start or 0:g}, end={end:g}: the end of the clip has to be behind its start")
-    return replace(media, start=start, end=end)
-
-
-def _seconds(row: dict[str, Any], key: str) -> float | None:
-    value = row.get(key)
-    if value is None:
-        return None
-    try:
-        seconds = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise UserError(f"{key}={value!r:.60}: a number of seconds from 0 on is expected")
-    return seconds
 
 
 def video_chatgpt(row: dict[str, Any], place: Place) -> list[Question]:
