@@ -14,6 +14,7 @@ from nextgpt_pl.batches import Batch, MediaSlot, SpanTargets
 from nextgpt_pl.decoders.base import Decoder
 from nextgpt_pl.decoders.embeddings import CaptionEmbeddings
 from nextgpt_pl.dialogue.conversation import Conversation, Direction
+from nextgpt_pl.dialogue.history import MediaInHistory
 from nextgpt_pl.dialogue.reply_media import MediaAs, reply_media
 from nextgpt_pl.encoders.base import Encoder
 from nextgpt_pl.encoders.stores import EncoderStores, MemoryStores
@@ -22,7 +23,7 @@ from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.llm import CausalLM
 from nextgpt_pl.llm.passes import frozen_lengths
 from nextgpt_pl.modality import Modality, ids_behind
-from nextgpt_pl.model_arguments import check_sizes, modality_of, signal_counts, with_separator
+from nextgpt_pl.model_arguments import check_history, check_sizes, modality_of, signal_counts, with_separator
 from nextgpt_pl.projections import InputProjection, OutputProjection, WordInputProjection
 from nextgpt_pl.projections.build import build
 from nextgpt_pl.utils.distributed import full_tensor, zero_for_unused
@@ -54,6 +55,9 @@ class NextGPT(nn.Module):
             negative prompt. Trained by ``model.condition_dropout`` of decoder alignment.
         media_as: ``signals``, or as a baseline ``captions``: the LLM writes a caption between the first and last signal
             token of a medium, which the decoder's own text encoder reads. Then nothing is projected for the decoders.
+        media_in_history: how later turns see the media that the assistant has made: as the ``signals`` that it wrote,
+            as ``features`` of the encoder like the user's media, or as ``both``. Media of modalities that the encoder
+            does not have stay signals.
         cache: feature cache on disk; without it, features of frozen parts are cached in memory only.
         memory: size in bytes of a memory for the features of recent media, and of one for each decoder's caption
             embeddings, without ``cache``; by default larger ones that keep the first features.
@@ -73,6 +77,7 @@ class NextGPT(nn.Module):
         share_input_projection: bool = False,
         null_signals: bool = False,
         media_as: MediaAs = "signals",
+        media_in_history: MediaInHistory = "signals",
         cache: FeatureCache | None = None,
         memory: int | None = None,
         compile_projections: bool = False,
@@ -85,6 +90,7 @@ class NextGPT(nn.Module):
             check_sizes(key, getattr(factory, "keywords", {}))
         self.output_projection_factory, self.input_projection_factory = output_projection, input_projection
         self.reply_media = reply_media(media_as, signal_separator)
+        self.media_in_history = media_in_history
         self.num_signal_tokens = signal_counts(num_signal_tokens or {}, self.reply_media)
         self.signal_separator = signal_separator
         self.share_input_projection = share_input_projection
@@ -99,11 +105,17 @@ class NextGPT(nn.Module):
         self.input_projections = nn.ModuleDict()
         if self.reply_media.projected and self.decoders and output_projection is None:
             raise UserError("network.decoders are given, but no network.output_projection to feed them")
+        check_history(media_in_history, self.decoders, self.shown_modalities)
 
     @property
     def loaded(self) -> bool:
         """Whether :meth:`load` has run."""
         return self.llm.model is not None
+
+    @property
+    def shown_modalities(self) -> tuple[Modality, ...]:
+        """Modalities that the LLM can be shown: those of the encoder, if there is an input projection."""
+        return self.encoder.modalities if self.encoder is not None and self.input_projection_factory is not None else ()
 
     def signal_ids(self) -> dict[Modality, list[int]]:
         """Token ids of the signal tokens: behind the LLM's own rows, in the order of the modality table.
@@ -120,17 +132,15 @@ class NextGPT(nn.Module):
     def conversation(self, direction: Direction = "generation") -> Conversation:
         """The renderer of items as token ids for this model; reads the tokenizer, no weights."""
         signal_ids = self.span_ids()
-        slot_lengths = {}
-        if self.encoder is not None and self.input_projection_factory is not None:
-            slot_lengths = {m: self.slot_length(m) for m in self.encoder.modalities}
         return Conversation(
             tokenizer=self.llm.tokenizer,
             signal_ids={m: signal_ids[m] for m in self.decoders},
-            slot_lengths=slot_lengths,
+            slot_lengths={m: self.slot_length(m) for m in self.shown_modalities},
             embedding_shapes={m: d.embedding_shape for m, d in self.decoders.items()},
             direction=direction,
             reply_media=self.reply_media,
             context_length=self.llm.context_length,
+            media_in_history=self.media_in_history,
         )
 
     def slot_length(self, modality: Modality) -> int:

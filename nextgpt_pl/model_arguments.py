@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import warnings
+from collections.abc import Collection, Mapping
+from typing import Any, get_args
 
+from nextgpt_pl.dialogue.history import MediaInHistory
 from nextgpt_pl.dialogue.reply_media import ReplyMedia
 from nextgpt_pl.errors import UserError, at_least, nearest
 from nextgpt_pl.modality import GENERATED, MODALITIES, Modality
@@ -67,6 +69,24 @@ def check_sizes(key: str, sizes: Mapping[str, Any]) -> None:
                 at_least(1, **{f"network__{key}__{name}": size})
     if "width" in sizes and "heads" in sizes and sizes["width"] % sizes["heads"]:
         raise UserError(f"network.{key}: width={sizes['width']} is not divisible by heads={sizes['heads']}")
+
+
+def check_history(form: MediaInHistory, made: Collection[Modality], shown: Collection[Modality]) -> None:
+    """Check ``media_in_history``; warn of modalities that the LLM makes but cannot be shown.
+
+    Raises:
+        UserError: there is no such form.
+
+    """
+    if form not in get_args(MediaInHistory):
+        raise UserError(f"network.media_in_history={form!r}: one of {', '.join(get_args(MediaInHistory))}")
+    unread = [m.value for m in made if m not in shown]
+    if form != "signals" and unread:
+        warnings.warn(
+            f"network.media_in_history={form}: no encoder reads {', '.join(unread)}; media of earlier replies of this"
+            " modality stay signals",
+            stacklevel=3,
+        )
 
 
 def modality_of(name: str, key: str) -> Modality:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -230,15 +229,17 @@ class AnyToAny:
 
     def _prompt(self, messages: Messages, max_new_tokens: int) -> tuple[Rendered, tuple[int, ...]]:
         """The prompt of a conversation, and the positions of the dropped messages."""
-        render = partial(self.conversation.render, add_generation_prompt=True)
         dialogue = dialogue_of(messages)
         context = self.conversation.context_length
         if context is None:
-            return render(dialogue), ()
+            return self.conversation.prompt(dialogue), ()
         if max_new_tokens >= context:
             raise UserError(f"max_new_tokens={max_new_tokens}: the LLM's context is {context} tokens, prompt included")
         try:
-            return shortened(dialogue, render, context - max_new_tokens)
+            (prompt,), dropped = shortened(
+                dialogue, lambda kept: [self.conversation.prompt(kept)], context - max_new_tokens
+            )
+            return prompt, dropped
         except TooLongError as error:
             raise UserError(
                 f"{error}: the LLM's context is {context} tokens, {max_new_tokens} of them for the reply"

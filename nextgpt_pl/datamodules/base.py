@@ -222,7 +222,7 @@ class ItemData(LightningDataModule):
         self.check_length(conversation.context_length)
         read = self._split(split)
         policies = list(zip(read.items.starts, (source.on_error for source in self.sources), strict=True))
-        make = RowMaker(conversation, self.max_length, self.media_reader(), conversation.embedding_shapes)
+        make = RowMaker(conversation.rows, self.max_length, self.media_reader(), conversation.embedding_shapes)
         rows = UsableRows(read.items, read.groups, policies, make, split, read.streams)
         rows.check_embeddings()
         return rows

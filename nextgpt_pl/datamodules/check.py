@@ -59,21 +59,22 @@ class ItemCheck:
         """Check the row's length, its caption embeddings, and all media files."""
         media = files_of(item)
         try:
-            row, dropped = self.make.rendered(item, shorten=self.skips)
+            rows, dropped = self.make.rendered(item, shorten=self.skips)
         except UserError as error:
             return Checked(item.key, str(error), unread=tuple(map(checked.open, media)))
-        read = self.read(row)
+        read = list(dict.fromkeys(medium for row in rows for medium in self.read(row)))
         result = Checked(
             item.key,
             shortened=dropped,
             files=tuple(map(checked.open, read)),
             unread=tuple(checked.open(m) for m in media if m not in read),
         )
-        return replace(result, fault=self._first_fault(item.key, row, result.files))
+        return replace(result, fault=self._first_fault(item.key, rows, result.files))
 
-    def _first_fault(self, key: str, row: Rendered, files: Sequence[OpenedFile]) -> str | None:
+    def _first_fault(self, key: str, rows: Sequence[Rendered], files: Sequence[OpenedFile]) -> str | None:
         try:
-            self.make.with_embeddings(row)
+            for row in rows:
+                self.make.with_embeddings(row)
         except UserError as error:
             return f"{key}: {error}"
         return next((f"{key}: {file.fault}" for file in files if file.fault), None)

@@ -23,6 +23,6 @@ class Collator:
 
     def __call__(self, rows: Sequence[UsableRow]) -> Batch:
         """Pad the rows; their notes are added to the batch."""
-        batch = pad([usable.row for usable in rows], self.pad_token_id)
+        batch = pad([row for usable in rows for row in usable.rows], self.pad_token_id)
         batch.notes = [note for usable in rows for note in usable.notes]
         return batch

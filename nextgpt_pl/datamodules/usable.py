@@ -19,7 +19,7 @@ from nextgpt_pl.datamodules.kinds import Groups
 from nextgpt_pl.datamodules.rows import load_embedding
 from nextgpt_pl.datamodules.sources import Item, OnError, Split
 from nextgpt_pl.datamodules.stream_order import Stream
-from nextgpt_pl.dialogue.context import shortened
+from nextgpt_pl.dialogue.context import longest, shortened
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import CaptionedPair, Dialogue
@@ -29,37 +29,37 @@ _TRIES = 100
 
 @dataclass
 class RowMaker:
-    """Converts an item to a row.
+    """Converts an item to its rows.
 
     Attributes:
-        render: renders an item as token ids.
+        render: renders an item as token ids, see :meth:`~nextgpt_pl.dialogue.conversation.Conversation.rows`.
         max_length: maximum number of tokens per row.
         read: the stage's reader of a row's media files; ``None``: files are not read.
         embedding_shapes: expected shapes of precomputed caption embeddings, per modality.
 
     """
 
-    render: Callable[[CaptionedPair | Dialogue], Rendered]
+    render: Callable[[CaptionedPair | Dialogue], Sequence[Rendered]]
     max_length: int
     read: Callable[[Rendered], Rendered] | None = None
     embedding_shapes: Mapping[Modality, tuple[int, ...]] = field(default_factory=dict)
 
-    def __call__(self, item: Item, *, shorten: bool) -> tuple[Rendered, int]:
-        """The row, and the number of messages that were dropped.
+    def __call__(self, item: Item, *, shorten: bool) -> tuple[tuple[Rendered, ...], int]:
+        """The rows, and the number of messages that were dropped.
 
         Args:
             item: a pair or a dialogue.
             shorten: drop the oldest exchanges of a dialogue that is too long, instead of raising an error.
 
         Raises:
-            UserError: the row is too long or has no label, or a file is missing, unreadable or not finite; the message
+            UserError: a row is too long or has no label, or a file is missing, unreadable or not finite; the message
                 names the item.
 
         """
-        row, dropped = self.rendered(item, shorten=shorten)
+        rows, dropped = self.rendered(item, shorten=shorten)
         try:
-            row = self.with_embeddings(row)
-            return (row if self.read is None else self.read(row)), dropped
+            rows = tuple(map(self.with_embeddings, rows))
+            return (rows if self.read is None else tuple(map(self.read, rows))), dropped
         except UserError as error:
             raise UserError(f"{item.key}: {error}") from error
 
@@ -71,7 +71,8 @@ class RowMaker:
 
         """
         try:
-            self.with_embeddings(self.render(item))
+            for row in self.render(item):
+                self.with_embeddings(row)
         except UserError as error:
             raise UserError(f"{item.key}: {error}") from error
 
@@ -90,35 +91,36 @@ class RowMaker:
         shape = self.embedding_shapes.get(span.modality)
         return replace(span, embedding=load_embedding(span.caption_embedding, shape))
 
-    def rendered(self, item: Item, *, shorten: bool) -> tuple[Rendered, int]:
-        """The row without its files, and the number of dropped messages."""
-        row, dropped = self.render(item), 0
-        if len(row.input_ids) > self.max_length:
+    def rendered(self, item: Item, *, shorten: bool) -> tuple[tuple[Rendered, ...], int]:
+        """The rows without their files, and the number of dropped messages."""
+        rows, dropped = tuple(self.render(item)), 0
+        length = longest(rows)
+        if length > self.max_length:
             if not shorten or isinstance(item, CaptionedPair):
-                raise UserError(f"{item.key}: {len(row.input_ids)} tokens, data.max_length is {self.max_length}")
-            row, positions = shortened(item, self.render, self.max_length)
+                raise UserError(f"{item.key}: {length} tokens, data.max_length is {self.max_length}")
+            rows, positions = shortened(item, self.render, self.max_length)
             dropped = len(positions)
-        if max(row.labels, default=-1) < 0:
+        if all(max(row.labels, default=-1) < 0 for row in rows):
             raise UserError(f"{item.key}: no token has a label, so there is nothing to learn")
-        return row, dropped
+        return rows, dropped
 
 
 @dataclass(frozen=True)
 class UsableRow:
-    """A row, and notes on the items that were skipped or shortened for it."""
+    """The rows of an item, and notes on the items that were skipped or shortened for them."""
 
-    row: Rendered
+    rows: tuple[Rendered, ...]
     notes: tuple[RowNote, ...] = ()
 
 
 class UsableRows(Dataset[UsableRow]):
-    """One row per item of a split.
+    """The rows of each item of a split, by the item's index.
 
     Args:
         items: items of the split.
         groups: sampling group of each item; an unusable item is replaced by one of the same group.
         policies: per source, the index of its first item and its policy for unusable items, in ascending order.
-        make: converts an item to a row.
+        make: converts an item to its rows.
         split: name of the split, for notes.
         streams: runs of items that are in shards; one of them is replaced by one of its shard.
 
@@ -158,7 +160,7 @@ class UsableRows(Dataset[UsableRow]):
                 self.make.check_embeddings(self.items[index])
 
     def __getitem__(self, index: int) -> UsableRow:
-        """The item's row, or the row of a replacement with notes on the unusable items.
+        """The item's rows, or those of a replacement with notes on the unusable items.
 
         Raises:
             UserError: the item is unusable and its source sets ``raise``, or no replacement was found in 100 draws.
@@ -171,7 +173,7 @@ class UsableRows(Dataset[UsableRow]):
             try:
                 item = self.items[candidate]
                 key = item.key
-                row, dropped = self.make(item, shorten=skips)
+                rows, dropped = self.make(item, shorten=skips)
             except UserError as error:
                 if not skips:
                     raise
@@ -180,7 +182,7 @@ class UsableRows(Dataset[UsableRow]):
             if dropped:
                 reason = f"{item.key}: its oldest {dropped} messages do not fit into {self.make.max_length} tokens"
                 notes.append(RowNote(self.split, "shortened", item.key, reason))
-            return UsableRow(row, tuple(notes))
+            return UsableRow(rows, tuple(notes))
         raise UserError(
             f"{self.split}: none of {_TRIES} rows drawn from {self.groups[index]!s} can be used; the last: "
             + notes[-1].reason

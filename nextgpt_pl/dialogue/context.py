@@ -41,41 +41,46 @@ def exchanges(roles: Sequence[str]) -> list[list[int]]:
     return groups
 
 
+def longest(rows: Sequence[Rendered]) -> int:
+    """Number of tokens of the longest row."""
+    return max(len(row.input_ids) for row in rows)
+
+
 def shortened(
-    dialogue: Dialogue, render: Callable[[Dialogue], Rendered], max_tokens: int
-) -> tuple[Rendered, tuple[int, ...]]:
-    """Render a dialogue and drop its oldest exchanges until it fits; system messages are kept.
+    dialogue: Dialogue, render: Callable[[Dialogue], Sequence[Rendered]], max_tokens: int
+) -> tuple[tuple[Rendered, ...], tuple[int, ...]]:
+    """Render a dialogue and drop its oldest exchanges until its rows fit; system messages are kept.
 
     Args:
         dialogue: a training dialogue, or one that ends with the user's message.
-        render: renders a dialogue as token ids.
-        max_tokens: maximum length of the row.
+        render: renders a dialogue as rows of token ids.
+        max_tokens: maximum length of a row.
 
     Returns:
-        The row, and the positions of the dropped messages, ascending.
+        The rows, and the positions of the dropped messages, ascending.
 
     Raises:
         TooLongError: the last exchange alone is longer; the message names its length and the maximum.
 
     """
-    row = render(dialogue)
-    if len(row.input_ids) <= max_tokens:
-        return row, ()
+    rows = tuple(render(dialogue))
+    if longest(rows) <= max_tokens:
+        return rows, ()
     groups = exchanges([message.role for message in dialogue.messages])
 
-    def without(count: int) -> tuple[Rendered, tuple[int, ...]]:
+    def without(count: int) -> tuple[tuple[Rendered, ...], tuple[int, ...]]:
         dropped = tuple(position for group in groups[:count] for position in group)
         removed = frozenset(dropped)
         kept = tuple(m for position, m in enumerate(dialogue.messages) if position not in removed)
-        return render(replace(dialogue, messages=kept)), dropped
+        return tuple(render(replace(dialogue, messages=kept))), dropped
 
     counts = range(1, len(groups))
-    # each dropped exchange makes the row shorter, so binary search applies
-    fitting = bisect_left(counts, True, key=lambda count: len(without(count)[0].input_ids) <= max_tokens)
+    # each dropped exchange makes the rows shorter, so binary search applies
+    fitting = bisect_left(counts, True, key=lambda count: longest(without(count)[0]) <= max_tokens)
     if fitting == len(counts):
-        alone = without(len(groups) - 1)[0] if len(groups) > 1 else row
+        alone = without(len(groups) - 1)[0] if len(groups) > 1 else rows
         raise TooLongError(
-            f"{dialogue.key}: {len(alone.input_ids)} tokens"
+            f"{dialogue.key}: {longest(alone)} tokens"
             f"{' in the last exchange alone' if len(groups) > 1 else ''}, at most {max_tokens} fit"
         )
     return without(counts[fitting])

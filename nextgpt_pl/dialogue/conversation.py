@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from typing import Any, Literal
 from jinja2 import TemplateError
 
 from nextgpt_pl.batches import Rendered
+from nextgpt_pl.dialogue.history import MediaInHistory, learned_ranges
 from nextgpt_pl.dialogue.reply_media import ReplyMedia, SignalMedia
 from nextgpt_pl.dialogue.row_writer import RowWriter
 from nextgpt_pl.dialogue.template_tokens import (
@@ -116,6 +117,8 @@ class Conversation:
         direction: ``generation`` or ``comprehension`` of captioned pairs.
         reply_media: how the assistant's media are represented.
         context_length: maximum number of tokens of the LLM, reply included; ``None``: unlimited.
+        media_in_history: how later turns see the assistant's media: as ``signals``, as ``features`` of the encoder, or
+            as ``both``. A medium that no encoder reads stands as signals.
 
     """
 
@@ -126,6 +129,7 @@ class Conversation:
     direction: Direction = "generation"
     reply_media: ReplyMedia = field(default_factory=SignalMedia)
     context_length: int | None = None
+    media_in_history: MediaInHistory = "signals"
 
     @property
     def pad_token_id(self) -> int:
@@ -133,24 +137,61 @@ class Conversation:
         return int(self.tokenizer.pad_token_id)
 
     def __call__(self, item: CaptionedPair | Dialogue) -> Rendered:
-        """Render one item.
+        """Render one item as one row, with the assistant's media as it writes them.
 
         Raises:
             UserError: a medium has no decoder or encoder, or the template drops or refuses messages.
 
         """
-        dialogue = pair_to_dialogue(item, self.direction) if isinstance(item, CaptionedPair) else item
-        return self.render(dialogue)
+        return self.render(self._dialogue(item))
+
+    def rows(self, item: CaptionedPair | Dialogue) -> list[Rendered]:
+        """The training rows of an item; each label of the item is in one of them.
+
+        There is one row, unless later turns see media of the assistant in another form than it writes them: then each
+        turn is learned in the context that it has in generation, in a row of its own where contexts differ.
+
+        Raises:
+            UserError: see :meth:`__call__`; or a medium of an earlier turn has no file to be shown.
+
+        """
+        dialogue = self._dialogue(item)
+        return [
+            self.render(replace(dialogue, messages=dialogue.messages[: learned.stop]), earlier=learned.start)
+            for learned in learned_ranges(dialogue, self.shown_in_history)
+        ]
+
+    @cached_property
+    def shown_in_history(self) -> frozenset[Modality]:
+        """Modalities whose media later turns see as features of the encoder."""
+        readable = frozenset(m for m, length in self.slot_lengths.items() if length)
+        return frozenset() if self.media_in_history == "signals" else readable
+
+    def prompt(self, dialogue: Dialogue) -> Rendered:
+        """A conversation that ends with the user, up to where the reply begins; see :meth:`render`."""
+        return self.render(dialogue, add_generation_prompt=True, earlier=len(dialogue.messages))
+
+    def _dialogue(self, item: CaptionedPair | Dialogue) -> Dialogue:
+        return pair_to_dialogue(item, self.direction) if isinstance(item, CaptionedPair) else item
 
     @cached_property
     def _tokens(self) -> TemplateTokens:
         return TemplateTokens(self.tokenizer)
 
-    def render(self, dialogue: Dialogue, *, add_generation_prompt: bool = False) -> Rendered:
-        """Token ids, slots, spans, and labels on the assistant's turns including the token that ends each."""
+    def render(self, dialogue: Dialogue, *, add_generation_prompt: bool = False, earlier: int = 0) -> Rendered:
+        """Token ids, slots, spans, and labels on the assistant's turns including the token that ends each.
+
+        Args:
+            dialogue: the messages.
+            add_generation_prompt: end with the begin of a reply.
+            earlier: number of leading messages whose media are rendered as :attr:`media_in_history` says. If that shows
+                media, these messages have no labels and no spans.
+
+        """
         for part in (part for message in dialogue.messages for part in message.parts):
             check_text((part.text if isinstance(part, TextPart) else part.caption) or "", dialogue.key)
         writer = RowWriter(self, dialogue)
+        earlier = earlier if self.shown_in_history else 0
         media = [p for m in dialogue.messages for p in m.parts if isinstance(p, MediaPart)]
         message = medium = -1
         inside = False
@@ -158,11 +199,12 @@ class Conversation:
             if piece in (OPEN, CLOSE):
                 inside = piece == OPEN
                 message += inside
-                if dialogue.messages[message].role == "assistant":
+                if dialogue.messages[message].role == "assistant" and message >= earlier:
                     writer.border(opens=inside)
             elif piece == MEDIUM:
                 medium += 1
-                writer.medium(media[medium], dialogue.messages[message].role == "assistant")
+                produced = dialogue.messages[message].role == "assistant"
+                writer.medium(media[medium], produced, earlier=message < earlier)
             elif piece:
                 writer.pieces.append(Piece(piece, typed=inside))
         if (message + 1, medium + 1) != (len(dialogue.messages), len(media)):

@@ -22,7 +22,8 @@ class RowWriter:
         self.conversation, self.key = conversation, dialogue.key
         self.pieces: list[Piece] = []
         self.borders: list[int] = []  # piece indices at which replies begin and end, alternating
-        self.media: list[tuple[MediaPart, Sequence[int]]] = []  # with signal ids; empty for input media
+        # with signal ids, none for media that are shown, and whether these are learned
+        self.media: list[tuple[MediaPart, Sequence[int], bool]] = []
 
     def border(self, *, opens: bool) -> None:
         """Mark the begin or end of a reply. The model also learns to write the spaces in front of a reply."""
@@ -42,20 +43,35 @@ class RowWriter:
         self.pieces += [Piece(t, last.typed) for t in (text, " " * blanks * keep) if t]
         return blanks > 0
 
-    def medium(self, part: MediaPart, produced: bool) -> None:
+    def medium(self, part: MediaPart, produced: bool, *, earlier: bool = False) -> None:
         """Add a medium that the assistant produces or the user shows.
+
+        Args:
+            part: the medium.
+            produced: whether the assistant produces it.
+            earlier: whether it is of an earlier turn, which is context and not learned.
 
         Raises:
             UserError: no decoder or encoder handles its modality, or it has no caption or no file.
 
         """
-        if not produced:
-            if not self.conversation.slot_lengths.get(part.modality):
-                raise UserError(f"{self.key}: the user shows {part.modality}, but no encoder reads it")
-            if part.media is None:
-                raise UserError(f"{self.key}: the user shows {part.modality}, but the item has no file of it")
-            self._place(part, ())
-            return
+        shown = not produced or (earlier and part.modality in self.conversation.shown_in_history)
+        if produced and not (shown and self.conversation.media_in_history == "features"):
+            self._produced(part, learned=not earlier)
+        if shown:
+            self._shown(part, "the assistant has made" if produced else "the user shows")
+
+    def _shown(self, part: MediaPart, what: str) -> None:
+        if not self.conversation.slot_lengths.get(part.modality):
+            raise UserError(f"{self.key}: {what} {part.modality}, but no encoder reads it")
+        if part.media is None:
+            raise UserError(
+                f"{self.key}: {what} {part.modality}, but the item has no file of it"
+                + (", which network.media_in_history shows to later turns" if what != "the user shows" else "")
+            )
+        self._place(part)
+
+    def _produced(self, part: MediaPart, learned: bool) -> None:
         signal_ids = self.conversation.signal_ids.get(part.modality)
         if not signal_ids:
             raise UserError(f"{self.key}: the assistant is to produce {part.modality}, but no decoder makes it")
@@ -65,11 +81,11 @@ class RowWriter:
             if isinstance(piece, str):
                 self.pieces.append(Piece(without_marks(piece), typed=True))
             else:
-                self._place(part, piece)
+                self._place(part, piece, learned)
 
-    def _place(self, part: MediaPart, signal_ids: Sequence[int]) -> None:
+    def _place(self, part: MediaPart, signal_ids: Sequence[int] = (), learned: bool = False) -> None:
         self.pieces.append(Piece(MEDIUM))
-        self.media.append((part, signal_ids))
+        self.media.append((part, signal_ids, learned))
 
     def rendered(self, dialogue: Dialogue, tokens: TemplateTokens) -> Rendered:
         """Tokenise the pieces and insert slots and signal spans for the media."""
@@ -93,6 +109,7 @@ class RowWriter:
         self,
         part: MediaPart,
         signal_ids: Sequence[int],
+        learned: bool,
         row: Rendered,
         slots: list[MediaSlot],
         spans: list[SignalSpan],
@@ -100,8 +117,8 @@ class RowWriter:
         start = len(row.input_ids)
         if signal_ids:
             row.input_ids.extend(signal_ids)
-            row.labels.extend(signal_ids)
-            if self.conversation.reply_media.projected:
+            row.labels.extend(signal_ids if learned else [IGNORE] * len(signal_ids))
+            if learned and self.conversation.reply_media.projected:
                 caption = part.caption or ""
                 stop = len(row.input_ids)
                 spans.append(SignalSpan(part.modality, start, stop, caption, part.caption_embedding, part.media))

@@ -33,10 +33,8 @@ def messages_of(dialogue: Dialogue) -> Messages:
             if isinstance(part, TextPart):
                 content.append({"type": "text", "text": part.text})
             else:
-                # earlier replies are in the prompt as signal tokens, so their media are not needed
-                shown = part.media or Media(part.modality, Path("earlier"))
                 name = part.modality.value
-                content.append({"type": name, name: shown, "caption": part.caption})
+                content.append({"type": name, name: part.media, "caption": part.caption})
         messages.append({"role": message.role, "content": content})
     return messages
 

@@ -176,7 +176,7 @@ def _check_source(
 
     skips, conversation = source.on_error == "skip", data.conversation()
     check = ItemCheck(
-        RowMaker(conversation, data.max_length, embedding_shapes=conversation.embedding_shapes),
+        RowMaker(conversation.rows, data.max_length, embedding_shapes=conversation.embedding_shapes),
         skips,
         stage.reader.files,
     )

@@ -78,13 +78,13 @@ def _rows(folder, tokenizer, shape, **options):
 def test_embeddings_of_another_shape_are_refused_before_training_with_both_numbers(folder, pocket_tokenizer):
     with pytest.raises(UserError, match=r"row 0.* is 77x8, the decoder's text encoder gives 77x768"):
         _rows(folder, pocket_tokenizer, (77, 768))
-    assert _rows(folder, pocket_tokenizer, (77, 8))[0].row.spans[0].embedding.shape == (77, 8)
+    assert _rows(folder, pocket_tokenizer, (77, 8))[0].rows[0].spans[0].embedding.shape == (77, 8)
 
 
 def test_only_stages_that_use_embeddings_check_their_shapes(folder, pocket_tokenizer):
     conversation = Conversation(pocket_tokenizer, {}, {Modality.IMAGE: 2}, direction="comprehension")
     data = CaptionedPairs([OfficialJSON(folder, ["set/x.json"])]).with_renderer(conversation)
-    assert not data.rows("train")[0].row.spans
+    assert not data.rows("train")[0].rows[0].spans
 
 
 def test_pickles_are_refused(folder, pocket_tokenizer):

@@ -174,7 +174,7 @@ class _Make:
     def __call__(self, item, *, shorten):
         if item.key in self.broken:
             raise UserError(f"{item.key}: broken")
-        return Rendered([1], [1], key=item.key), 0
+        return (Rendered([1], [1], key=item.key),), 0
 
 
 def _rows(broken, policies=((0, "skip"),)):
@@ -185,8 +185,8 @@ def _rows(broken, policies=((0, "skip"),)):
 def test_a_substitute_is_of_the_same_group_and_depends_on_the_item_alone():
     broken = {f"image {i}" for i in range(10)} | {"audio 3"}
     first, second = _rows(broken), _rows(broken)
-    drawn = [first[i].row.key for i in range(40)]
-    assert [second[i].row.key for i in reversed(range(40))] == drawn[::-1]
+    drawn = [first[i].rows[0].key for i in range(40)]
+    assert [second[i].rows[0].key for i in reversed(range(40))] == drawn[::-1]
     assert [key.split()[0] for key in drawn] == ["image"] * 20 + ["audio"] * 20
     assert not broken & set(drawn)
     # neighbours that are broken alike do not all give way to one item
@@ -212,7 +212,7 @@ def test_a_run_that_is_resumed_gets_the_same_substitutes():
 def test_each_source_has_its_own_policy_and_a_group_without_a_usable_row_is_an_error():
     with pytest.raises(UserError, match="audio 3: broken"):
         _rows({"image 1", "audio 3"}, ((0, "skip"), (20, "raise")))[23]
-    assert _rows({"image 1"}, ((0, "skip"), (20, "raise")))[1].row.key != "image 1"
+    assert _rows({"image 1"}, ((0, "skip"), (20, "raise")))[1].rows[0].key != "image 1"
     with pytest.raises(UserError, match=r"train: none of 100 rows drawn from audio can be used; the last: audio \d+"):
         _rows({f"audio {i}" for i in range(20)})[20]
 
@@ -280,7 +280,7 @@ def test_pairs_that_are_too_long_and_embeddings_that_are_not_finite_are_skipped(
 
 
 def test_a_row_that_teaches_nothing_is_refused(conversation):
-    make = RowMaker(lambda item: Rendered([1, 2], [-100, -100], key=item.key), 9)
+    make = RowMaker(lambda item: [Rendered([1, 2], [-100, -100], key=item.key)], 9)
     with pytest.raises(UserError, match="image 0: no token has a label"):
         make(_items(1)[0], shorten=True)
 

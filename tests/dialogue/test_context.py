@@ -24,6 +24,10 @@ LONG = _dialogue(
 )
 
 
+def _rows(dialogue):
+    return [_render(dialogue)]
+
+
 @pytest.mark.parametrize(
     ("roles", "groups"),
     [
@@ -44,15 +48,15 @@ def test_an_exchange_is_what_the_user_says_and_what_follows(roles, groups):
     [(16, "ssaaaabbbbccddee", ()), (15, "ssccddee", (1, 2)), (8, "ssccddee", (1, 2)), (7, "ssee", (1, 2, 3, 4))],
 )
 def test_no_more_exchanges_are_dropped_than_needed_and_the_system_message_stays(limit, text, dropped):
-    row, gone = shortened(LONG, _render, limit)
+    (row,), gone = shortened(LONG, _rows, limit)
     assert (_text(row), gone) == (text, dropped)
 
 
 def test_a_last_exchange_that_is_too_long_is_an_error_with_both_numbers():
     with pytest.raises(UserError, match="row 7: 4 tokens in the last exchange alone, at most 3 fit"):
-        shortened(LONG, _render, 3)
+        shortened(LONG, _rows, 3)
     with pytest.raises(UserError, match="row 7: 4 tokens, at most 3 fit"):
-        shortened(_dialogue(("user", "aaaa")), _render, 3)
+        shortened(_dialogue(("user", "aaaa")), _rows, 3)
 
 
 def test_few_renderings_find_the_cut_of_a_long_conversation():
@@ -61,9 +65,9 @@ def test_few_renderings_find_the_cut_of_a_long_conversation():
 
     def render(dialogue):
         calls.append(1)
-        return _render(dialogue)
+        return _rows(dialogue)
 
-    row, dropped = shortened(_dialogue(*turns), render, 50)
+    (row,), dropped = shortened(_dialogue(*turns), render, 50)
     rest = [len(_text(_render(_dialogue(*turns[first:])))) for first in (len(dropped) - 2, len(dropped))]
     assert rest[1] == len(row.input_ids) <= 50 < rest[0]
     assert len(calls) < 20

@@ -53,15 +53,16 @@ def quick_decoder(modality: Modality) -> DiffusionDecoder:
     return decoder
 
 
-def network(folder: Path, cache=None, **llm) -> NextGPT:
-    """The tiny network, not loaded; seeds what is initialised when it is."""
+def network(folder: Path, cache=None, media_in_history="signals", modalities=None, **llm) -> NextGPT:
+    """The tiny network, not loaded; seeds what is initialised when it is. ``modalities``: of the encoder."""
     torch.manual_seed(0)
     return NextGPT(
         llm=CausalLM(str(folder / "llm"), **llm),
-        encoder=ImageBindEncoder(str(folder / "encoder"), video_clips=2, audio_clips=1),
+        encoder=ImageBindEncoder(str(folder / "encoder"), modalities=modalities, video_clips=2, audio_clips=1),
         input_projection=partial(WordInputProjection, width=16, expand=2),
         decoders={m.value: quick_decoder(m) for m in GENERATED},
         output_projection=partial(MLPOutputProjection, width=16),
+        media_in_history=media_in_history,
         cache=cache,
     )
 

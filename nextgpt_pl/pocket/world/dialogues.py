@@ -54,7 +54,10 @@ def _shown(scene: Scene, rng: Random) -> MediaPart:
 def _made(scene: Scene, rng: Random, forms: tuple[str, ...] = talk.HERE) -> tuple[Part, ...]:
     """A sentence that describes the assistant's medium, and the medium."""
     caption = grammar.plain_caption(scene)
-    return TextPart(pick(rng, forms).format(caption)), MediaPart(talk.modality_of(scene), caption=caption)
+    sentence = TextPart(pick(rng, forms).format(caption))
+    rendering = Random()
+    rendering.setstate(rng.getstate())  # a copy: the media of replies change no other choice
+    return sentence, MediaPart(talk.modality_of(scene), medium_of(scene, rendering), caption)
 
 
 def _exchange(user_parts: tuple[Part, ...], assistant_parts: tuple[Part, ...]) -> tuple[Message, Message]:
