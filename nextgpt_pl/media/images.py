@@ -24,13 +24,24 @@ def load_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
     """
     try:
-        _prepare_pillow(existing(path))
-        with Image.open(path) as image:
+        with opened_image(existing(path)) as image:
             return rgb(image, str(path), max_pixels)
     except UserError:
         raise
     except Exception as error:  # a decoder may raise anything on damaged data
         raise unreadable(path, "image", error) from error
+
+
+def opened_image(path: Path) -> Image.Image:
+    """Open an image file; its pixels are decoded when they are asked for.
+
+    Raises:
+        UserError: it is HEIC, and pillow-heif is not installed.
+        Exception: Pillow's, if it is no image.
+
+    """
+    _prepare_pillow(path)
+    return Image.open(path)
 
 
 def rgb(image: Image.Image, where: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:

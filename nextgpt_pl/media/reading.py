@@ -59,7 +59,7 @@ def array_of(media: Media) -> tuple[np.ndarray, float | None]:
 
     """
     if isinstance(media.source, StoredMedia):
-        with _file_with(media.source.read(), str(media.source)) as file:
+        with file_with(media.source.read(), str(media.source)) as file:
             return array_of(replace(media, source=file))
     if is_clip(media) and not _is_video_file(media):
         array, rate = array_of(replace(media, start=None, end=None))
@@ -99,7 +99,7 @@ def frames_of(media: Media, count: int, transform: Transform | None = None, *, r
 
     """
     if isinstance(media.source, StoredMedia):
-        with _file_with(media.source.read(), str(media.source)) as file:
+        with file_with(media.source.read(), str(media.source)) as file:
             return frames_of(replace(media, source=file), count, transform, repeat=repeat)
     if isinstance(media.source, Path):
         return _load_video(media, media.source, count, transform, repeat=repeat)[0]
@@ -116,7 +116,7 @@ def check_readable(media: Media) -> None:
 
     """
     if isinstance(media.source, StoredMedia):
-        with _file_with(media.source.read(), str(media.source)) as file:
+        with file_with(media.source.read(), str(media.source)) as file:
             check_readable(replace(media, source=file))
     elif media.modality is Modality.VIDEO and isinstance(media.source, Path):
         _load_video(media, media.source, transform=_nothing)
@@ -160,12 +160,12 @@ def as_array(source: Any, modality: Modality, where: str = "") -> tuple[np.ndarr
 
 
 def _from_bytes(data: bytes, modality: Modality, where: str) -> tuple[np.ndarray, float | None]:
-    with _file_with(data, where or f"bytes of {modality}") as file:
+    with file_with(data, where or f"bytes of {modality}") as file:
         return array_of(Media(modality, file))
 
 
 @contextmanager
-def _file_with(data: bytes, where: str) -> Iterator[Path]:
+def file_with(data: bytes, where: str) -> Iterator[Path]:
     """A temporary file: video and audio libraries read files, and ignore the file name's extension.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Lock of a folder that commands write to, and SIGTERM that is handled like Ctrl-C."""
+"""Lock of a folder that commands write to; SIGTERM that is handled like Ctrl-C; interruptions between steps."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -49,3 +50,25 @@ def terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def noted_interrupts() -> Iterator[threading.Event]:
+    """Yield an event that the first Ctrl-C or SIGTERM sets; a second one has its usual effect."""
+    event = threading.Event()
+    before: dict[int, Any] = {}
+
+    def note(*_: object) -> None:
+        event.set()
+        restore()
+
+    def restore() -> None:
+        while before:
+            signal.signal(*before.popitem())
+
+    if threading.current_thread() is threading.main_thread():
+        before.update({number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)})
+    try:
+        yield event
+    finally:
+        restore()
