@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import mimetypes
 import os
 import shutil
@@ -41,7 +42,10 @@ class Medium:
 
     def html(self, folder: Path | None) -> Markup:
         """An image, or an audio player; without a folder, the data are embedded in the page."""
-        source = _data(self.file) if folder is None else relative(self.file, folder)
+        if folder is None:
+            source = _data(self.file.read_bytes(), mimetypes.guess_type(self.file.name)[0])
+        else:
+            source = relative(self.file, folder)
         if modality_of_file(self.file.name) is Modality.AUDIO:
             return html_blocks().sound(source)
         return html_blocks().picture(source, self.words)
@@ -170,6 +174,12 @@ def relative(file: Path, folder: Path) -> str:
     return Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()
 
 
-def _data(file: Path) -> str:
-    kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-    return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
+def html_figure(figure: Any, words: str) -> Markup:
+    """A figure that is embedded in the page."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return html_blocks().picture(_data(buffer.getvalue(), "image/png"), words)
+
+
+def _data(content: bytes, kind: str | None) -> str:
+    return f"data:{kind or 'application/octet-stream'};base64,{base64.b64encode(content).decode()}"

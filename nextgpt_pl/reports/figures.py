@@ -33,7 +33,7 @@ def run_curves(run: Run, metrics: Sequence[str]) -> Figure:
     for axis, name in zip(axes, names, strict=True):
         curve = run.curve(name)
         axis.plot(curve.index, curve, marker="." if len(curve) < 8 else None)
-        _label(axis, name)
+        label(axis, name)
         axis.set_ylim(bottom=min(0.0, float(curve.min())))
     return figure
 
@@ -50,7 +50,7 @@ def group_curves(groups: Sequence[Group], metrics: Sequence[str]) -> Figure:
             mean, std = curves.mean(axis=1), curves.std(axis=1, ddof=1).fillna(0.0)
             (line,) = axis.plot(mean.index, mean, label=group.label, marker="." if len(mean) < 8 else None)
             axis.fill_between(mean.index, mean - std, mean + std, color=line.get_color(), alpha=0.2, linewidth=0)
-        _label(axis, name)
+        label(axis, name)
     if names and len(groups) > 1:
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(groups)), fontsize=7)
@@ -78,11 +78,11 @@ def error_bars(groups: Sequence[Group], metrics: Sequence[str]) -> Figure:
         if key:
             axis.errorbar(known_positions, means, yerr=bars, marker="o", markersize=4, capsize=3)
             _scale(axis, positions)
-            _label(axis, metric, key)
+            label(axis, metric, key)
         else:
             axis.errorbar(means, known_positions, xerr=bars, fmt="o", markersize=4, capsize=3)
             axis.set_yticks(positions, [group.label for group in groups], fontsize=7)
-            _label(axis, metric, "")
+            label(axis, metric, "")
     return figure
 
 
@@ -102,7 +102,8 @@ def _scale(axis: Any, places: Sequence[float]) -> None:
     axis.set_xticks(places, [f"{place:g}" for place in places])
 
 
-def _label(axis: Any, title: str, x: str = "step") -> None:
+def label(axis: Any, title: str, x: str = "step") -> None:
+    """Set title and horizontal label of a panel."""
     axis.set_title(title, fontsize=9)
     axis.set_xlabel(x, fontsize=8)
     axis.tick_params(labelsize=7)
@@ -124,7 +125,7 @@ def attribute_bars(shares: pd.DataFrame) -> Figure:
         axis.set_yticks(range(len(rows)), list(rows.index), fontsize=8)
         axis.invert_yaxis()
         axis.set_xlim(0, 1.05)
-        _label(axis, str(modality), "share right")
+        label(axis, str(modality), "share right")
     return figure
 
 

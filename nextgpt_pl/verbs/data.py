@@ -10,6 +10,7 @@ from nextgpt_pl.errors import UserError
 # verb -> where its function of the arguments behind the verb is; the function returns the exit code
 VERBS = {
     "check": "nextgpt_pl.verbs.checking:check",
+    "stats": "nextgpt_pl.verbs.stats:stats",
     "build": "nextgpt_pl.verbs.building:build",
 }
 
