@@ -56,4 +56,5 @@ def check_sides(where: str, width: int, height: int, max_pixels: int = MAX_PIXEL
 
 def unreadable(path: Path, what: str, error: Exception) -> UserError:
     """The error for a file that a decoder has refused."""
-    return UserError(f"{path}: not a readable {what} ({error or type(error).__name__})")
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return UserError(f"{path}: not a readable {what} ({reason})")

@@ -171,7 +171,7 @@ def _check_source(
 ) -> Counter[tuple[str, Hashable]]:
     """Check a source's items, and return the number of usable ones per split and group."""
     from nextgpt_pl.datamodules.check import ItemCheck, check_all
-    from nextgpt_pl.datamodules.kinds import KINDS, kind_code
+    from nextgpt_pl.datamodules.kinds import KINDS, kind_codes
     from nextgpt_pl.datamodules.usable import RowMaker
 
     skips, conversation = source.on_error == "skip", data.conversation()
@@ -195,9 +195,10 @@ def _check_source(
             for reason in source.report.broken:
                 tally.note(split, "rows broken", reason.split(": ")[0], reason)
         title = f"{split} {source.name or type(source).__name__}"
-        for item, one in zip(items, check_all(items, check, database, workers, title), strict=True):
+        checked = check_all(items, check, database, workers, title)
+        for kind, one in zip(kind_codes(items), checked, strict=True):
             for side in (split,) if len(splits) > 1 else ("train", "val"):
-                usable[side, data.group(KINDS[kind_code(item)], source.name)] += one.fault is None
+                usable[side, data.group(KINDS[kind], source.name)] += one.fault is None
             tally.files([*one.files, *one.unread])
             if one.fault:
                 tally.note(split, "items that cannot be used", one.key, one.fault)
