@@ -122,8 +122,9 @@ class CaptionFolder(DataFiles):
 
 
 def _with_side_file(name: str, side: Path) -> dict[str, str] | UserError:
+    if not side.is_file():
+        return UserError(f"{name} has no caption: {side.name} does not exist")
     try:
-        caption = side.read_text(encoding="utf-8-sig").strip() if side.is_file() else ""
+        return {"file": name, "caption": side.read_text(encoding="utf-8-sig")}
     except UnicodeDecodeError as error:
         return UserError(f"{side.name}: {foreign_byte(error)}; captions are UTF-8")
-    return {"file": name, "caption": caption} if caption else UserError(f"{name} has no caption in {side.name}")

@@ -13,7 +13,7 @@ from nextgpt_pl.readers.place import Place
 from nextgpt_pl.readers.stored import stored
 from nextgpt_pl.readers.tars import media_members
 from nextgpt_pl.readers.turns import Turn, is_medium
-from nextgpt_pl.readers.values import take
+from nextgpt_pl.readers.values import exact_captions_of, take
 from nextgpt_pl.samples import Media, MediaPart, Part, Role, TextPart
 
 Use = Literal["shown", "made", "either", "captions", "embeddings"]
@@ -24,6 +24,17 @@ for _m in MODALITIES:
     _USES |= {f"input_{_m}": (_m, "shown"), f"output_{_m}": (_m, "made"), _m.value: (_m, "either")}
     _USES |= {f"{_m}s": (_m, "either"), f"{_m}_captions": (_m, "captions")}
     _USES |= {f"{_m}_caption_embeddings": (_m, "embeddings")}
+
+
+def _as_list(row: dict[str, Any], key: str) -> list[Any]:
+    return row[key] if isinstance(row[key], list) else [row[key]]
+
+
+# how the values of some uses are read
+_READ: dict[Use, Callable[[dict[str, Any], str], Sequence[Any]]] = {
+    "captions": lambda row, key: exact_captions_of(row, [key]),
+    "embeddings": take,
+}
 
 #: keys of a row that list media
 MEDIA_KEYS = frozenset(_USES)
@@ -48,9 +59,9 @@ class RowMedia:
         self._lists: dict[tuple[Modality, Use], list[Any]] = {}
         for key, value in row.items():
             known = _USES.get(key)
-            if known is not None and value is not None:
-                values = take(row, key, optional=True) if known[1] == "embeddings" else value
-                self.add(*known, *(values if isinstance(values, list) else [values]))
+            if known is not None and value not in (None, []):
+                values = _READ.get(known[1], _as_list)(row, key)
+                self.add(*known, *values)
         self._members: dict[str, Media] = {}
         self._placed: set[str] = set()  # names of members that a turn has
         if "__key__" in row:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeGuard, get_args
 
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.modality import MODALITIES, Modality
+from nextgpt_pl.readers.values import exact_captions_of
 from nextgpt_pl.samples import MediaPart, Role
 
 _ROLES: dict[str, Role] = {
@@ -41,6 +43,16 @@ class Turn(NamedTuple):
     def modalities(self) -> list[Modality]:
         """The modalities of its media, in order."""
         return [piece if isinstance(piece, Modality) else piece.modality for piece in self.content if is_medium(piece)]
+
+
+def captions_in(turn: Mapping[str, Any]) -> tuple[str, ...]:
+    """The captions of a turn's media; none without the key ``caption``, or with ``null``.
+
+    Raises:
+        UserError: the key holds something else than a text or a list of texts.
+
+    """
+    return exact_captions_of(turn, ["caption"]) if turn.get("caption") is not None else ()
 
 
 def is_medium(piece: Piece) -> TypeGuard[Modality | MediaPart]:

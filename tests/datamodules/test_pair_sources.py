@@ -57,6 +57,7 @@ def test_generation_rows(folder):
         ({"output_image": "../../secret.png"}, "leaves its folder"),
         ({"image_caption_embeddings": "9.npy"}, "missing caption embedding"),
         ({"image_captions": None}, "key 'image_captions' is missing"),
+        ({"image_captions": 5}, "image_captions=5: a text is expected"),
         ({"image_captions": ["a", "b"]}, "1 files in output_image, but 2 captions"),
         ({"conversations": [{"from": "human", "value": "x"}]}, "lacks a turn"),
         ({"output_image": None}, "no medium"),
@@ -129,7 +130,7 @@ def test_caption_folder_by_side_files_and_by_manifest(folder):
     images = folder / "set" / "images"
     for index in range(2):
         (images / f"{index}.txt").write_text(f"a picture {index}\n")
-    with pytest.raises(UserError, match=r"2\.png has no caption in 2\.txt"):
+    with pytest.raises(UserError, match=r"2\.png has no caption: 2\.txt does not exist"):
         CaptionFolder(images).read("train")
     pairs = CaptionFolder(images, on_error="skip", val_fraction=0).read("train")
     assert [p.caption for p in pairs] == ["a picture 0", "a picture 1"]

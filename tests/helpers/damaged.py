@@ -1,4 +1,4 @@
-"""A data set of images, sounds and videos, some of which are damaged in one of many ways; its manifests have broken rows.
+"""A data set of images, sounds and videos, some of which are damaged; its manifests have broken rows.
 
 Everything that the set is made of is small: a file is one of a few whole ones, or one of them with a damage.
 """
@@ -8,7 +8,6 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from itertools import cycle
 from pathlib import Path
 
@@ -140,7 +139,8 @@ def write(folder: Path, count: int, damaged: int, broken_rows: int = 0) -> Damag
         if number in spoiled:
             files.add(name)
         lines[modality].append(json.dumps({"file": name, "captions": [f"a red circle {number}"]}).encode())
-    for of_modality, broken in ((l, cycle(_BROKEN_ROWS)) for l in lines.values()):
+    for of_modality in lines.values():
+        broken = cycle(_BROKEN_ROWS)
         for place in np.linspace(1, len(of_modality), broken_rows).astype(int).tolist():
             of_modality.insert(place, next(broken)(f"0{ENDINGS[Modality.IMAGE][0]}"))
     for modality, of_modality in lines.items():

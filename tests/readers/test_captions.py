@@ -6,6 +6,7 @@ import published
 import published_captions
 import pytest
 from published_captions import BALL, CAPTIONED, LAKE
+from published_turns import exchange
 
 from nextgpt_pl.datamodules import CaptionFolder, DataFiles
 from nextgpt_pl.errors import UserError
@@ -228,12 +229,32 @@ def test_a_name_from_a_column_stays_in_its_folder(tmp_path):
         DataFiles(tmp_path, ["t.csv"]).read("train")
 
 
+def _made(caption):
+    turn = {"from": "gpt", "value": "Here.", "caption": [caption], "output_modality": "image"}
+    return {"image_name": "1.jpg", "conversation": [*exchange("Draw."), turn]}
+
+
 @pytest.mark.parametrize("caption", [None, "", "  "])
 @pytest.mark.parametrize(
-    "rows", [{"file_name": "0.png", "text": 0}, {"youtube_id": "a", "start_time": 1, "caption": 0}]
+    "row_with",
+    [
+        lambda caption: {"file_name": "0.png", "text": caption},
+        lambda caption: {"file_name": "0.png", "captions": [caption]},
+        lambda caption: {"youtube_id": "a", "start_time": 1, "caption": caption},
+        lambda caption: {"file_name": "a.wav", "caption_1": "It hums", "caption_2": caption},
+        lambda caption: {"filename": "a.jpg", "sentences": [{"raw": caption}]},
+        lambda caption: {"image_name": "1.jpg", "caption": caption},
+        lambda caption: {
+            "output_image": "1.jpg",
+            "image_captions": [caption],
+            "conversations": exchange("Draw.", "H."),
+        },
+        lambda caption: {"image_captions": [caption], "conversations": exchange("Draw.", "Here. <image>")},
+        _made,
+    ],
 )
-def test_empty_captions_are_refused_in_the_same_words(tmp_path, caption, rows):
-    row = {key: caption if value == 0 else value for key, value in rows.items()}
+def test_empty_captions_are_refused_in_the_same_words(tmp_path, caption, row_with):
+    row = row_with(caption)
     published.in_lines(tmp_path, "m.jsonl", [row, row])
     with pytest.raises(UserError, match="row 0: the caption is empty: there is nothing to learn"):
         DataFiles(tmp_path, ["m.jsonl"], need_media=False).read("train")

@@ -166,6 +166,10 @@ def test_a_broken_row_is_named_with_what_is_expected(tmp_path, row, message):
         {"instruction": "Hi", "output": ""},
         {"video": "a.mp4", "QA": [{"q": "Q", "a": ""}]},
         {"video_id": "a", "q": "Q", "a": ""},
+        {"conversations": exchange("Hi", None)},
+        {"query": "Hi", "response": None},
+        {"instruction": "Hi", "output": None},
+        {"video": "a.mp4", "QA": [{"q": "Q", "a": None}]},
     ],
 )
 def test_empty_answers_are_refused_in_the_same_words(tmp_path, row):

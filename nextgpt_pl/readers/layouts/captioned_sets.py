@@ -10,9 +10,9 @@ from urllib.parse import unquote, urlsplit
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality, modality_of_file
-from nextgpt_pl.readers.layouts.captions import captions_of
 from nextgpt_pl.readers.model import Captioned
 from nextgpt_pl.readers.place import Place
+from nextgpt_pl.readers.values import captions_of
 
 _URL = re.compile(r"https?://")
 _NUMBERED = re.compile(r"#\d+$")
@@ -135,9 +135,7 @@ def coco(row: dict[str, Any], place: Place) -> list[Captioned]:
 def karpathy(row: dict[str, Any], place: Place) -> list[Captioned]:
     """An image of Karpathy's ``dataset_coco.json`` or ``dataset_flickr30k.json``."""
     name, sentences = text_at(row, "filename"), row["sentences"]
-    if not isinstance(sentences, list) or not all(
-        isinstance(s, dict) and isinstance(s.get("raw"), str) for s in sentences
-    ):
+    if not isinstance(sentences, list) or not all(isinstance(s, dict) and "raw" in s for s in sentences):
         raise UserError(f"sentences={sentences!r:.80}: a list of objects with raw is expected")
     names = [*([f"{row['filepath']}/{name}"] if row.get("filepath") else []), name]
     captions = captions_of({"sentences": [sentence["raw"] for sentence in sentences]}, ["sentences"])

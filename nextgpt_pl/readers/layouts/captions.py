@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from nextgpt_pl.errors import UserError
@@ -11,6 +10,7 @@ from nextgpt_pl.readers.layouts.base import keys
 from nextgpt_pl.readers.model import Captioned, LeftOut
 from nextgpt_pl.readers.place import Place
 from nextgpt_pl.readers.tars import media_members
+from nextgpt_pl.readers.values import captions_of
 
 #: keys of a row's medium, with its modality; ``None``: the file's ending tells it
 MEDIUM_KEYS: dict[str, Modality | None] = {"file": None, "file_name": None, **{m.value: m for m in GENERATED}}
@@ -24,25 +24,6 @@ DOWNLOAD_METADATA = keys(
     "key url status error_message width height original_width original_height exif sha256 md5 "
     "clips yt_meta_dict video_metadata"
 )
-
-
-def captions_of(row: dict[str, Any], names: Sequence[str]) -> tuple[str, ...]:
-    """The captions under the first of some keys: a text, or a list of texts; ``null`` is an empty caption.
-
-    Raises:
-        UserError: the row has no such key, or it holds something else.
-
-    """
-    name = next((name for name in names if name in row), None)
-    if name is None:
-        raise UserError(f"no caption: one of the keys {', '.join(names)} is expected")
-    value = row[name]
-    values = value if isinstance(value, list) and value else [value or ""]
-    for text in values:
-        if not isinstance(text, str | None):
-            raise UserError(f"{name}={text!r:.80}: a text is expected")
-    # an empty caption is refused with all other empty answers, when the row's items are checked
-    return tuple((text or "").strip() for text in values)
 
 
 def modality_by_ending(name: Any) -> Modality:

@@ -9,11 +9,12 @@ from typing import Any
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.readers.layouts.base import Layout
-from nextgpt_pl.readers.layouts.captions import captions_of, modality_by_ending
+from nextgpt_pl.readers.layouts.captions import modality_by_ending
 from nextgpt_pl.readers.layouts.questions import answers_of, question_text
 from nextgpt_pl.readers.model import Captioned, Question
 from nextgpt_pl.readers.names import NamePattern
 from nextgpt_pl.readers.place import Place
+from nextgpt_pl.readers.values import captions_of
 from nextgpt_pl.samples import Media, MediaPart
 
 _FILE = "file"

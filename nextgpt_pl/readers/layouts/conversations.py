@@ -11,8 +11,8 @@ from nextgpt_pl.readers.layouts.base import keys, without_unknown_keys
 from nextgpt_pl.readers.model import Talk
 from nextgpt_pl.readers.place import Place
 from nextgpt_pl.readers.row_media import MEDIA_KEYS, RowMedia, with_medium_behind
-from nextgpt_pl.readers.turns import Turn, pieces, role_of, turns_of
-from nextgpt_pl.readers.values import take, text
+from nextgpt_pl.readers.turns import Turn, captions_in, pieces, role_of, turns_of
+from nextgpt_pl.readers.values import text
 from nextgpt_pl.samples import Message
 
 KEYS = MEDIA_KEYS | {"system"}
@@ -46,7 +46,7 @@ def turn_of(turn: Any, place: Place, makes: Any = None) -> Turn:
     """
     role = role_of(turn, "from")
     without_unknown_keys(turn, _TURN, place.ignore, "a turn's ")
-    found = Turn(role, pieces(text(turn, "value")), tuple(take(turn, "caption", optional=True)))
+    found = Turn(role, pieces(text(turn, "value")), captions_in(turn))
     made = _GENERATED.get(str(turn.get("output_modality") or makes))
     if made is None or not found.captions or role != "assistant" or found.modalities:
         return found

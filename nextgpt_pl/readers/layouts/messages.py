@@ -16,8 +16,8 @@ from nextgpt_pl.readers.model import Talk
 from nextgpt_pl.readers.place import Place
 from nextgpt_pl.readers.row_media import RowMedia, reply_medium
 from nextgpt_pl.readers.tars import EMBEDDING
-from nextgpt_pl.readers.turns import Piece, Turn, pieces, role_of, turns_of
-from nextgpt_pl.readers.values import take, text
+from nextgpt_pl.readers.turns import Piece, Turn, captions_in, pieces, role_of, turns_of
+from nextgpt_pl.readers.values import text
 from nextgpt_pl.samples import Media, MediaPart, Role
 
 _MESSAGE = keys("role content caption name")
@@ -75,7 +75,7 @@ def _turn(message: Any, of: _Row) -> Turn:
     role = role_of(message, "role")
     message = _given(message)
     without_unknown_keys(message, _MESSAGE, of.place.ignore, "a message's ")
-    captions = take(message, "caption", optional=True)
+    captions = list(captions_in(message))
     content = message.get("content")
     if isinstance(content, str):
         return Turn(role, pieces(content), tuple(captions))
@@ -110,7 +110,7 @@ def _pieces(part: Any, role: Role, of: _Row) -> tuple[tuple[Piece, ...], list[st
     if len(sources) > 1:
         raise UserError(f"a part of type {kind!r}: one of {', '.join(sources)} is expected")
     if not sources and "caption_embedding" not in part:
-        return (modality,), take(part, "caption", optional=True) if role == "assistant" else []
+        return (modality,), list(captions_in(part)) if role == "assistant" else []
     return (_medium(modality, part, sources, role, of),), []
 
 

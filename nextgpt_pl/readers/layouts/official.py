@@ -9,7 +9,7 @@ from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.readers.layouts.base import keys
 from nextgpt_pl.readers.model import Captioned
 from nextgpt_pl.readers.place import Place
-from nextgpt_pl.readers.values import take
+from nextgpt_pl.readers.values import exact_captions_of, take
 
 KEYS = frozenset(
     key
@@ -76,12 +76,12 @@ def _exchange(row: dict[str, Any]) -> tuple[str | None, str | None]:
     return str(human), str(answer)
 
 
-def _captions(row: dict[str, Any], modality: Modality, kind: str, answer: str | None) -> list[str]:
+def _captions(row: dict[str, Any], modality: Modality, kind: str, answer: str | None) -> tuple[str, ...]:
     """Captions of a row's media: beside outputs, the answer to a question about an input, or a plain caption."""
     if kind == "output":
-        return take(row, f"{modality}_captions")
+        return exact_captions_of(row, [f"{modality}_captions"])
     if kind == "name":
-        return take(row, "caption")
+        return exact_captions_of(row, ["caption"])
     if answer is None:
         raise UserError(f"input_{modality} without conversations: there is no caption to learn")
-    return [answer]
+    return (answer,)

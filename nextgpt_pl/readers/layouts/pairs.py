@@ -11,7 +11,7 @@ from nextgpt_pl.readers.layouts.clips import clipped
 from nextgpt_pl.readers.model import Captioned
 from nextgpt_pl.readers.place import Place
 from nextgpt_pl.readers.tars import EMBEDDING, media_members
-from nextgpt_pl.readers.values import take, text
+from nextgpt_pl.readers.values import exact_captions_of, text
 from nextgpt_pl.samples import Media
 
 NEEDS = needs("modality captions")
@@ -28,14 +28,14 @@ def pairs(row: dict[str, Any], place: Place) -> list[Captioned]:
     :class:`~nextgpt_pl.samples.CaptionedPair`), ``start`` and ``end`` in seconds, and the embedding of a single
     caption. Without a medium the pair has a caption alone.
     """
-    modality, captions = _modality(row), take(row, "captions")
+    modality, captions = _modality(row), exact_captions_of(row, ["captions"])
     embedding = row.get(EMBEDDING, row.get("caption_embedding"))
     if embedding is not None and len(captions) > 1:
         raise UserError(f"{len(captions)} captions and one caption embedding")
     name, media = _medium(row, modality, place)
     texts = {key: text(row, key) for key in TEXTS if row.get(key) is not None}
     embeddings = () if embedding is None else (place.embedding([embedding]),)
-    return [Captioned(modality, name, tuple(captions), media, embeddings, **texts)]
+    return [Captioned(modality, name, captions, media, embeddings, **texts)]
 
 
 def _modality(row: dict[str, Any]) -> Modality:
