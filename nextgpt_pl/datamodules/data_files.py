@@ -211,8 +211,8 @@ class DataFiles(FileSource):
         splits = self.splits or self.layouts.of(row).splits
         return splits.of(row) if splits else None
 
-    def is_test_row(self, row: Any) -> bool:
-        """Whether evaluation uses a row: its data set says that it is for ``test``, or says nothing.
+    def named_split(self, row: Any) -> SetSplit | None:
+        """The split that a column of the row names, which evaluation goes by; ``None``: it names none.
 
         Raises:
             UserError: the row lacks the column of ``split``.
@@ -220,7 +220,7 @@ class DataFiles(FileSource):
 
         """
         splits = self.splits or self.layouts.of(row).splits
-        return splits is None or splits.named(row) in (None, "test")
+        return splits.named(row) if splits else None
 
     def remark(self, row: Any) -> str | None:
         """Names the columns that are not read."""

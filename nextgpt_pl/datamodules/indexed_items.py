@@ -105,7 +105,7 @@ def _entry(source: FileSource, file: Path, number: int, row: Any, position: int,
     if isinstance(row, UserError):
         return Entry(None, number, position, 0, (), str(row))
     if isinstance(row, LeftOut):
-        return Entry(None, number, position, 0, (), remark=_left_out(row))
+        return Entry(None, number, position, 0, (), remark=row.remark)
     text, half_characters = _encoded(row)
     hold, side = hold_number(source.hold_key(row)), SIDES[None]
     try:
@@ -115,16 +115,12 @@ def _entry(source: FileSource, file: Path, number: int, row: Any, position: int,
         side = SIDES[split]
         items = checked(source.items(file, row, where), texts=half_characters)
     except LeftOut as reason:
-        return Entry(None, number, position, hold, (), remark=_left_out(reason))
+        return Entry(None, number, position, hold, (), remark=reason.remark)
     except UserError as error:
         missing = error.path if isinstance(error, MissingFileError) else None
         fault = str(error).encode("utf-8", "replace").decode()
         return Entry(text, number, position, hold, (), fault, missing, side)
     return Entry(text, number, position, hold, [kind_code(i) for i in items], None, None, side, source.remark(row))
-
-
-def _left_out(reason: LeftOut) -> str:
-    return f"are left out: {reason}"
 
 
 def _encoded(row: Any) -> tuple[bytes, bool]:

@@ -1,7 +1,8 @@
 """Evaluation in two steps: a model writes predictions to a folder; scores are computed from the folder only."""
 
+from nextgpt_pl.evaluation.data_sets import AudioCaps, CaptionManifest, CocoCaptions, MsrVtt
+from nextgpt_pl.evaluation.data_tasks import Captioning, Editing, Generating, QuestionAnswering
 from nextgpt_pl.evaluation.judged import JudgedRight, MalformedSpans
-from nextgpt_pl.evaluation.layouts import AudioCaps, CaptionManifest, CocoCaptions, MsrVtt
 from nextgpt_pl.evaluation.pocket import PocketCaptions, PocketDecoder, PocketReplies, PocketRoute
 from nextgpt_pl.evaluation.scores import (
     CaptionQuality,
@@ -14,7 +15,7 @@ from nextgpt_pl.evaluation.scores import (
     SpiceQuality,
     VqaAccuracy,
 )
-from nextgpt_pl.evaluation.tasks import Captioning, Editing, Generating, QuestionAnswering, Task
+from nextgpt_pl.evaluation.tasks import Task
 
 __all__ = [
     "AudioCaps",

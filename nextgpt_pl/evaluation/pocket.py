@@ -12,7 +12,7 @@ import torch
 
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.evaluation.scores import Score
-from nextgpt_pl.evaluation.tasks import Item, Messages, Task
+from nextgpt_pl.evaluation.tasks import Item, Task, messages_of
 from nextgpt_pl.generation.generate import Decoding
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pipeline import Reply
@@ -20,23 +20,8 @@ from nextgpt_pl.pocket.parts import QUALITY, pocket_decoder
 from nextgpt_pl.pocket.world import dialogues, grammar, talk
 from nextgpt_pl.pocket.world.items import captioned_pair
 from nextgpt_pl.pocket.world.scenes import Answer, attributes, item_rng
-from nextgpt_pl.samples import Dialogue, Media, ReplyPart, TextPart
+from nextgpt_pl.samples import Media, ReplyPart
 from nextgpt_pl.utils.paths import pocket_weights
-
-
-def messages_of(dialogue: Dialogue) -> Messages:
-    """The messages of a dialogue up to its last question, for the pipeline."""
-    messages = []
-    for message in dialogue.messages[:-1]:
-        content: list[dict[str, Any]] = []
-        for part in message.parts:
-            if isinstance(part, TextPart):
-                content.append({"type": "text", "text": part.text})
-            else:
-                name = part.modality.value
-                content.append({"type": name, name: part.media, "caption": part.caption})
-        messages.append({"role": message.role, "content": content})
-    return messages
 
 
 class PocketRoute(Task):
@@ -82,7 +67,7 @@ class PocketRoute(Task):
                 reference = dialogues.medium_of(scene, rng) if expected[0][0] != "text" else None
             yield Item(
                 dialogue.key,
-                messages_of(dialogue),
+                messages_of(dialogue.messages[:-1]),
                 references=captions,
                 reference=reference,
                 expected=tuple((kind, dict(attributes(content))) for kind, content in expected),
@@ -161,7 +146,7 @@ class PocketReplies(Task):
         names = tuple(dialogues.ROUTES)
         for index in range(self.count or 0):
             dialogue = dialogues.dialogue(names[index % len(names)], "heldout", index)
-            yield Item(dialogue.key, messages_of(dialogue))
+            yield Item(dialogue.key, messages_of(dialogue.messages[:-1]))
 
     def answer(self, model: Any, batch: Sequence[tuple[int, Item]], *, temperature: float, seed: int) -> list[Reply]:
         """One text per item; the seed of a batch is ``seed`` plus the index of its first item."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from nextgpt_pl.datamodules.check import Checked
 from nextgpt_pl.datamodules.checked_media import CheckedMedia
@@ -11,8 +10,6 @@ from nextgpt_pl.dialogue.template_tokens import check_text
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation.tasks import Item
 from nextgpt_pl.media.reading import check_readable
-from nextgpt_pl.modality import modality_of_file
-from nextgpt_pl.readers.files import inside
 from nextgpt_pl.samples import Media
 
 
@@ -26,19 +23,10 @@ def shown(item: Item) -> Iterator[Media]:
                 yield medium
 
 
-def reference(item: Item, root: Path | None) -> Iterator[Media]:
-    """The reference medium, if it is a file; ``root`` is the task's data folder.
-
-    Raises:
-        UserError: the file's path leaves the folder, or its suffix is unknown.
-
-    """
-    if isinstance(item.reference, str) and root is not None:
-        path = inside(root, item.reference)
-        try:
-            yield Media(modality_of_file(item.reference), path)
-        except ValueError as error:
-            raise UserError(str(error)) from error
+def reference(item: Item) -> Iterator[Media]:
+    """The reference medium, if it is a file or inside one."""
+    if item.reference is not None and item.reference.is_file:
+        yield item.reference
 
 
 def _check_texts(item: Item) -> None:
@@ -50,29 +38,32 @@ def _check_texts(item: Item) -> None:
         check_text(text, item.key)
 
 
-def fault(item: Item, root: Path | None, *, question: bool = True) -> str | None:
-    """Why an item's files or texts cannot be read; ``None`` if they can.
+def fault(item: Item, *, question: bool = True) -> str | None:
+    """Why an item's row cannot be used, or its files or texts cannot be read; ``None`` if they can.
 
     Args:
         item: item of a task.
-        root: the task's data folder.
         question: read the question's media as well as the reference medium.
 
     """
+    if item.fault is not None:
+        return item.fault
     try:
         _check_texts(item)
-        for medium in [*(shown(item) if question else ()), *reference(item, root)]:
+        for medium in [*(shown(item) if question else ()), *reference(item)]:
             check_readable(medium)
     except UserError as error:
         return str(error)
     return None
 
 
-def check_item(item: Item, checked: CheckedMedia, root: Path | None) -> Checked:
+def check_item(item: Item, checked: CheckedMedia) -> Checked:
     """Open all files of an item for ``data check``."""
     try:
+        if item.fault is not None:
+            raise UserError(item.fault)
         _check_texts(item)
-        files = tuple(checked.open(medium) for medium in [*shown(item), *reference(item, root)])
+        files = tuple(checked.open(medium) for medium in [*shown(item), *reference(item)])
     except UserError as error:
         return Checked(item.key, f"{item.key}: {error}")
     return Checked(item.key, next((f"{item.key}: {f.fault}" for f in files if f.fault), None), files=files)

@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
+from nextgpt_pl.decoders.base import constant
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.media.clips import is_clip
 from nextgpt_pl.media.reading import array_of
+from nextgpt_pl.media.writing import save_exactly
 from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.readers.files import inside
-from nextgpt_pl.samples import Media
+from nextgpt_pl.samples import Media, ReplyPart, StoredMedia
+from nextgpt_pl.utils.atomic import write_atomic
 
 FILE = "predictions.jsonl"
+REMARKS = "remarks.json"
 
 
 @dataclass(frozen=True)
@@ -30,10 +35,11 @@ class Prediction:
         reply: parts in order; a medium's ``file`` is a path below the predictions' folder. Media whose values are all
             equal (a black picture, silence) are marked as ``constant``.
         references: reference texts: captions, or answers of annotators.
-        reference: reference medium, ``{"type": ..., "file": ...}``; its file is in the predictions' folder, or in the
-            task's data folder if it has one.
+        reference: reference medium, ``{"type": ..., "file": ...}``; its file is in the task's data folder if it has
+            one, and in the predictions' folder if it has none or the medium is ``copied``.
         expected: exact content in the pocket world: pairs of a kind and the attributes of a scene.
-        failed: why a file of the item could not be read; the item then has no reply and no score. ``None`` otherwise.
+        failed: why a file or the row of the item could not be read; the item then has no reply and no score. ``None``
+            otherwise.
 
     """
 
@@ -96,6 +102,54 @@ def _lines(file: Path) -> Iterator[Prediction]:
             raise UserError(f"{file}: line {number} is no prediction ({error})") from error
 
 
+def written(part: ReplyPart, folder: Path, name: str) -> dict[str, Any]:
+    """A part as a record; media are written without loss, so that metrics do not measure compression."""
+    if part.type == "text":
+        return {"type": "text", "text": part.text or ""}
+    modality = Modality(part.type)
+    assert part.array is not None
+    path = save_exactly(part.array, modality, folder / "media" / name, part.rate)
+    file = {"type": part.type, "file": str(path.relative_to(folder))}
+    return {**file, "constant": True} if constant(part.array) else file
+
+
+def written_reference(medium: Media | None, data: Path | None, folder: Path, name: str) -> dict[str, Any] | None:
+    """A reference medium as a record; one that is no file in the data folder ``data`` is copied to ``folder``."""
+    if medium is None:
+        return None
+    kind, source = medium.modality, medium.source
+    if is_clip(medium) or not isinstance(source, Path | StoredMedia):
+        array, rate = array_of(medium)
+        return {**written(ReplyPart(kind.value, array=array, rate=rate), folder, name), "copied": True}
+    if isinstance(source, Path) and data is not None and source.is_relative_to(data):
+        return {"type": kind.value, "file": str(source.relative_to(data))}
+    ending = PurePath(str(source)).suffix.lower()
+    path = folder / "media" / f"{name}{ending if ending in MODALITIES[kind].suffixes else ''}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(source.read_bytes() if isinstance(source, Path) else source.read())
+    return {"type": kind.value, "file": str(path.relative_to(folder)), "copied": True}
+
+
+def write_remarks(folder: Path, task: str, remarks: Mapping[str, int]) -> None:
+    """Write the number of rows of each remark of a task to ``remarks.json``, beside those of other tasks."""
+    write_atomic(folder / REMARKS, json.dumps({**read_remarks(folder), task: dict(remarks)}, indent=2) + "\n")
+
+
+def read_remarks(folder: Path) -> dict[str, dict[str, int]]:
+    """The number of rows of each remark, by task; empty in folders of earlier versions.
+
+    Raises:
+        UserError: the file holds something else.
+
+    """
+    file = folder / REMARKS
+    try:
+        content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        return {str(task): {str(text): int(n) for text, n in found.items()} for task, found in content.items()}
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{file}: numbers of rows by task and remark are expected ({error})") from error
+
+
 def load_medium(folder: Path, part: Mapping[str, Any]) -> np.ndarray:
     """A medium of a prediction as array.
 
@@ -104,6 +158,11 @@ def load_medium(folder: Path, part: Mapping[str, Any]) -> np.ndarray:
 
     """
     return array_of(as_media(folder, part))[0]
+
+
+def reference_folder(reference: Mapping[str, Any], folder: Path, data: Path) -> Path:
+    """The folder of a reference medium's file: that of the predictions, or the task's data folder."""
+    return folder if reference.get("copied") else data
 
 
 def as_media(folder: Path, part: Mapping[str, Any]) -> Media:

@@ -37,6 +37,9 @@ def rows(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
         if skipped:
             key, why = next(iter(skipped.items()))
             table_rows.append((task, "items skipped", str(len(skipped)), f"such as {key}: {why}", "", "", ""))
+        if not result.get("items") and not skipped:
+            table_rows.append((task, "items", "0", "the data have nothing to ask about", "", "", ""))
+        table_rows += [(task, "rows", str(n), text, "", "", "") for text, n in result.get("remarks", {}).items()]
     return table_rows
 
 

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from nextgpt_pl.decoders.base import constant
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation import records
 from nextgpt_pl.evaluation.bootstrap import Estimate
 from nextgpt_pl.evaluation.readable import fault
 from nextgpt_pl.evaluation.records import Prediction
 from nextgpt_pl.evaluation.shares import together
-from nextgpt_pl.evaluation.tasks import Item, Task
-from nextgpt_pl.media.reading import array_of
-from nextgpt_pl.media.writing import save_exactly
-from nextgpt_pl.modality import Modality, modality_of_file
-from nextgpt_pl.samples import ReplyPart
+from nextgpt_pl.evaluation.tasks import Item, Remark, Task
 from nextgpt_pl.utils.atomic import delete_abandoned, drop_truncated_line, write_atomic
 from nextgpt_pl.utils.distributed import all_gather_objects, rank, world_size
 
@@ -73,7 +70,10 @@ def predict(
     count, own = (1, 0) if alone else (world_size(), rank())
     with (folder / records.FILE).open("a", encoding="utf-8") if first else nullcontext() as file:
         for task in tasks:
-            items = [(n, item) for n, item in numbered(task) if (task.name, item.key) not in known]
+            all_items, remarks = items_of(task)
+            if first:
+                records.write_remarks(folder, task.name, remarks)
+            items = [(n, item) for n, item in all_items if (task.name, item.key) not in known]
             bar = tqdm(total=len(items), desc=task.name, disable=not first)
             batches = _batches(items)
             for start in range(0, len(batches), count):
@@ -95,14 +95,23 @@ def _begin(folder: Path) -> list[Prediction]:
     return records.read(folder) if (folder / records.FILE).is_file() else []
 
 
-def numbered(task: Task) -> list[tuple[int, Item]]:
-    """The items of a task with their numbers, at most ``count``."""
-    items = []
-    for number, item in enumerate(task.items()):
-        if task.count is not None and number >= task.count:
+def items_of(task: Task) -> tuple[list[tuple[int, Item]], Counter[str]]:
+    """The items of a task with their numbers, at most ``count``, and the number of rows of each remark.
+
+    Of items with the same key, all but the first get their number behind it.
+    """
+    items: list[tuple[int, Item]] = []
+    remarks, keys = Counter[str](), set[str]()
+    for found in task.items():
+        if isinstance(found, Remark):
+            remarks[found.text] += 1
+            continue
+        if task.count is not None and len(items) >= task.count:
             break
-        items.append((number, item))
-    return items
+        item = replace(found, key=f"{found.key} ({len(items)})") if found.key in keys else found
+        keys.add(item.key)
+        items.append((len(items), item))
+    return items, remarks
 
 
 def _batches(items: list[tuple[int, Item]]) -> list[list[tuple[int, Item]]]:
@@ -147,7 +156,7 @@ def _without_faults(
     """Failed predictions for items whose files cannot be read, and the remaining items."""
     failed, readable = [], []
     for number, item in batch:
-        reason = fault(item, task.data_root, question=question)
+        reason = fault(item, question=question)
         if reason is None:
             readable.append((number, item))
         else:
@@ -156,7 +165,7 @@ def _without_faults(
 
 
 def _prompt(item: Item) -> list[dict[str, Any]]:
-    content = item.messages[-1]["content"]
+    content = item.messages[-1]["content"] if item.messages else ()
     return [{k: p[k] for k in ("type", "text") if k in p} for p in content]
 
 
@@ -167,32 +176,11 @@ def _answer(
     predictions = []
     for (number, item), reply in zip(batch, replies, strict=True):
         stem = f"{''.join(c if c.isalnum() else '_' for c in task.name)}/{number:05}"
-        parts = [_written(part, folder, f"{stem}_{i}") for i, part in enumerate(reply)]
-        reference = _reference(item, folder, f"{stem}_reference")
+        parts = [records.written(part, folder, f"{stem}_{i}") for i, part in enumerate(reply)]
+        reference = records.written_reference(item.reference, task.data_root, folder, f"{stem}_reference")
         references, expected = list(item.references), list(item.expected)
         predictions.append(Prediction(task.name, item.key, _prompt(item), parts, references, reference, expected))
     return predictions
-
-
-def _reference(item: Item, folder: Path, name: str) -> dict[str, Any] | None:
-    """The reference medium: a file of the task's data, or a medium that is written to the folder."""
-    if item.reference is None:
-        return None
-    if isinstance(item.reference, str):
-        return {"type": modality_of_file(item.reference).value, "file": item.reference}
-    array, rate = array_of(item.reference)
-    return _written(ReplyPart(item.reference.modality.value, array=array, rate=rate), folder, name)
-
-
-def _written(part: ReplyPart, folder: Path, name: str) -> dict[str, Any]:
-    """A part as a record; media are written without loss, so that metrics do not measure compression."""
-    if part.type == "text":
-        return {"type": "text", "text": part.text or ""}
-    modality = Modality(part.type)
-    assert part.array is not None
-    path = save_exactly(part.array, modality, folder / "media" / name, part.rate)
-    file = {"type": part.type, "file": str(path.relative_to(folder))}
-    return {**file, "constant": True} if constant(part.array) else file
 
 
 def score(tasks: Sequence[Task], folder: Path) -> dict[str, Any]:
@@ -200,12 +188,12 @@ def score(tasks: Sequence[Task], folder: Path) -> dict[str, Any]:
 
     A score that cannot be computed is listed with its reason; items that no score includes are listed too.
     """
-    predictions = records.read(folder)
+    predictions, remarks = records.read(folder), records.read_remarks(folder)
     results: dict[str, Any] = {}
     for task in tasks:
         own = [p for p in predictions if p.task == task.name and p.failed is None]
         skipped = {p.key: p.failed for p in predictions if p.task == task.name and p.failed is not None}
-        if not own and not skipped:
+        if not own and not skipped and task.name not in remarks:
             continue
         numbers, failed = dict[str, Estimate](), dict[str, str]()
         for part in task.scores if own else ():
@@ -219,6 +207,7 @@ def score(tasks: Sequence[Task], folder: Path) -> dict[str, Any]:
             "scores": scores,
             "failed": failed,
             "skipped": skipped,
+            "remarks": remarks.get(task.name, {}),
             "constant": sum(bool(medium.get("constant")) for p in own for medium in p.media),
             "paper": task.paper,
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -14,13 +14,14 @@ from torch import Tensor
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation import bootstrap
 from nextgpt_pl.evaluation.bootstrap import Estimate
-from nextgpt_pl.evaluation.records import Prediction, as_media
+from nextgpt_pl.evaluation.records import Prediction, as_media, reference_folder
 from nextgpt_pl.metrics import captions as caption_metrics
 from nextgpt_pl.metrics import distributions, mel_cepstral, meteor, spice, vqa
 from nextgpt_pl.metrics.extractors import Extractor
 from nextgpt_pl.metrics.tokens import tokenize
 from nextgpt_pl.readers.files import inside
 
+CaptionScore = Literal["CIDEr-D", "ROUGE-L", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"]
 _MOST_CAPTIONS = 2_000  # BLEU of more captions has no interval, since resampling takes too long
 _MOST_FEATURES = 512  # the same for a Frechet distance of wider features
 
@@ -48,28 +49,27 @@ class CaptionQuality(Score):
     """CIDEr-D, BLEU-1 to BLEU-4 and ROUGE-L of the replies' texts.
 
     Args:
-        only: names of the scores to report; by default all.
+        only: names of the scores to compute; by default all.
 
     """
 
-    def __init__(self, only: Sequence[str] | None = None) -> None:
-        self.only = only
+    def __init__(self, only: Sequence[CaptionScore] | None = None) -> None:
+        self.only = get_args(CaptionScore) if only is None else only
 
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
         """As COCO's caption evaluation computes them."""
         candidates, references = _tokens(predictions)
-        scores = {
-            "CIDEr-D": bootstrap.of_mean(caption_metrics.cider_d(candidates, references)),
-            "ROUGE-L": bootstrap.of_mean(caption_metrics.rouge_l(candidates, references)),
-        }
+        means = {"CIDEr-D": caption_metrics.cider_d, "ROUGE-L": caption_metrics.rouge_l}
+        scores = {n: bootstrap.of_mean(mean(candidates, references)) for n, mean in means.items() if n in self.only}
         resamples = 100 if len(candidates) <= _MOST_CAPTIONS else 0
-        for n in range(4):
+        for name in [n for n in self.only if n not in means]:
 
-            def bleu(chosen: np.ndarray, order: int = n) -> float:
-                return caption_metrics.bleu([candidates[i] for i in chosen], [references[i] for i in chosen])[order]
+            def bleu(chosen: np.ndarray, order: int = int(name[-1])) -> float:
+                found = caption_metrics.bleu([candidates[i] for i in chosen], [references[i] for i in chosen])
+                return found[order - 1]
 
-            scores[f"BLEU-{n + 1}"] = bootstrap.of_set(bleu, len(candidates), resamples=resamples)
-        return {name: value for name, value in scores.items() if self.only is None or name in self.only}
+            scores[name] = bootstrap.of_set(bleu, len(candidates), resamples=resamples)
+        return scores
 
 
 class MeteorQuality(Score):
@@ -121,8 +121,9 @@ class _OfFeatures(Score):
         features = self.extractor.media([as_media(folder, medium) for _, medium in generated]).double()
         return features, [p for p, _ in generated]
 
-    def _references(self, predictions: Sequence[Prediction], data: Path) -> Tensor:
-        media = [as_media(data, p.reference) for p in predictions if p.reference is not None]
+    def _references(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> Tensor:
+        references = [p.reference for p in predictions if p.reference is not None]
+        media = [as_media(reference_folder(reference, folder, data), reference) for reference in references]
         if len(media) < 2:
             raise ValueError(
                 f"{self.name}: {len(media)} of {len(predictions)} items have a reference medium; 2 are needed"
@@ -135,7 +136,7 @@ class Frechet(_OfFeatures):
 
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
         """From unbiased covariances."""
-        ours, theirs = self._features(predictions, folder)[0], self._references(predictions, data)
+        ours, theirs = self._features(predictions, folder)[0], self._references(predictions, folder, data)
         for features, which in ((ours, "generated"), (theirs, "reference")):
             distributions.check_moments(len(features), torch.cov(features.T), features.square().sum(1).mean(), which)
         mean, covariance = theirs.mean(0), torch.cov(theirs.T)
@@ -165,7 +166,7 @@ class Kernel(_OfFeatures):
 
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
         """Mean over the subsets, plus and minus 1.96 standard errors; no interval with fewer than 3 items in a set."""
-        ours, theirs = self._features(predictions, folder)[0], self._references(predictions, data)
+        ours, theirs = self._features(predictions, folder)[0], self._references(predictions, folder, data)
         mean = float(distributions.kernel_distance(ours, theirs, self.subsets, self.subset_size)[0])
         error = float(distributions.kernel_error(ours, theirs)) if min(len(ours), len(theirs)) >= 3 else None
         return {self.name: bootstrap.of_error(mean, error, len(ours))}
@@ -217,7 +218,7 @@ class Similarity(_OfFeatures):
             _need_references(with_medium)
             theirs = self.extractor.captions([p.references[0] for p in with_medium]).double()
         else:
-            theirs = self._references(with_medium, data)
+            theirs = self._references(with_medium, folder, data)
         return {self.name: bootstrap.of_mean(distributions.similarity(ours, theirs).numpy())}
 
 
@@ -226,9 +227,9 @@ class MelCepstral(Score):
 
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
         """``MCD`` in decibels; frames are aligned by dynamic time warping."""
-        pairs = [(_first(p, p.reference["type"]), p.reference) for p in predictions if p.reference]
-        files = [(inside(folder, ours["file"]), inside(data, theirs["file"])) for ours, theirs in pairs if ours]
-        ours, theirs = [own for own, _ in files], [reference for _, reference in files]
+        compared = [(o, r) for p in predictions if (r := p.reference) and (o := _first(p, r["type"]))]
+        ours = [inside(folder, own["file"]) for own, _ in compared]
+        theirs = [inside(reference_folder(r, folder, data), r["file"]) for _, r in compared]
         return {"MCD": bootstrap.of_mean(np.array(mel_cepstral.mel_cepstral_distances(ours, theirs)))}
 
 

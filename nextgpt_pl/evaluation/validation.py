@@ -75,6 +75,10 @@ class ValidationTasks(Callback):
     def _values(record: dict[str, Any]) -> dict[str, float]:
         values = {}
         for task, result in record["tasks"].items():
+            if not result["items"]:
+                rank_zero_warn(
+                    f"validation task {task!r} has no item to score: {result['remarks'] or result['skipped']}"
+                )
             for key, reason in result["skipped"].items():
                 rank_zero_warn(f"validation task {task!r}: {key} is skipped: {reason}")
             if result["constant"]:

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -122,9 +121,11 @@ def _check_tasks(arguments: list[str]) -> int:
     with tallied(config_files(arguments)[-1].stem, options.checked) as tally:
         for task in present:
             print(f"{task.name}: there", flush=True)
-            items = [item for _, item in run.numbered(task)]
-            check_one = partial(check_item, root=task.data_root)
-            for one in check_all(items, check_one, options.checked / DATABASE, options.workers, task.name):
+            numbered, remarks = run.items_of(task)
+            for remark, count in remarks.items():
+                print(f"  {count} rows {remark}")
+            items = [item for _, item in numbered]
+            for one in check_all(items, check_item, options.checked / DATABASE, options.workers, task.name):
                 tally.files(one.files)
                 if one.fault:
                     tally.note(task.name, "items that cannot be used", one.key, one.fault)

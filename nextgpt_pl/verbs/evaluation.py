@@ -216,9 +216,9 @@ def _weights(run: Path) -> dict[str, str]:
 
 
 def print_missing(missing: Mapping[str, list[str]]) -> None:
-    """Print the missing files of each task."""
-    for name, files in missing.items():
-        print(f"{name}: not there: {', '.join(files)}")
+    """Print what is missing of each task's data."""
+    for name, messages in missing.items():
+        print(f"{name}: not there: {'; '.join(messages)}")
 
 
 def _score(tasks: Sequence[Any], missing: Mapping[str, list[str]], config: Any, folder: Path) -> dict[str, Any]:

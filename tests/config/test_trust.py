@@ -114,7 +114,7 @@ TASKS = {
     "Task": lambda spec: spec,
     "Score": lambda spec: {"class_path": ROUTE, "init_args": {"route": "brief", "scores": [spec]}},
     "Extractor": lambda spec: TASKS["Score"]({"class_path": FRECHET, "init_args": {"name": "x", "extractor": spec}}),
-    "CaptionLayout": lambda spec: {
+    "DataFiles": lambda spec: {
         "class_path": "nextgpt_pl.evaluation.Captioning",
         "init_args": {"name": "x", "data": spec, "scores": []},
     },

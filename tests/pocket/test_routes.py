@@ -3,7 +3,7 @@ from random import Random
 import pytest
 
 from nextgpt_pl.evaluation.judged import judge_reply
-from nextgpt_pl.evaluation.pocket import messages_of
+from nextgpt_pl.evaluation.tasks import messages_of
 from nextgpt_pl.pocket.world import dialogues
 from nextgpt_pl.pocket.world import scenes as world
 from nextgpt_pl.samples import ReplyPart
@@ -30,7 +30,7 @@ def test_the_true_reply_of_every_route_is_judged_right(route):
         assert _is_right(reply, expected)
         other = dialogues.dialogue(route, "heldout", index + 100).attributes["expected"]
         right += bool(other) and _is_right(reply, other)
-        assert messages_of(dialogue)[-1]["role"] == "user"
+        assert messages_of(dialogue.messages[:-1])[-1]["role"] == "user"
     assert (right == 4) == (route == "beyond")  # whose replies are all the same
 
 
