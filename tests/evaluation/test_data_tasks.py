@@ -273,3 +273,23 @@ def test_a_count_stops_behind_that_many_items(tmp_path):
         (2, "captions.jsonl, row 2"),
         (3, "2.png"),
     ]
+
+
+def test_clips_of_one_file_and_captions_alone_are_items_of_their_own(tmp_path):
+    published.media(tmp_path, "0.mp4")
+    rows = [
+        {"modality": "video", "captions": [f"clip {n}"], "video": "0.mp4", "start": n, "end": n + 1} for n in (0, 1)
+    ]
+    rows += [{"modality": "video", "captions": ["a caption alone"]}] * 2
+    published.in_lines(tmp_path, "pairs.jsonl", rows)
+    items = _items(Generating("make", DataFiles(tmp_path, ["pairs.jsonl"]), [], "Draw {caption}"))
+    assert [item.references for item in items] == [("clip 0",), ("clip 1",), *[("a caption alone",)] * 2]
+    assert [item.reference and (item.reference.start, item.reference.end) for item in items] == [
+        (0, 1),
+        (1, 2),
+        None,
+        None,
+    ]
+    assert len({item.key for item in items}) == 4
+    told = _items(_captioning(DataFiles(tmp_path, ["pairs.jsonl"])))
+    assert [item.fault for item in told] == [None, None, *["the row has a caption and no medium"] * 2]
