@@ -120,6 +120,11 @@ class DataFiles(FileSource):
                 missing.append(f"media: {modality}: {self.root / name}: no such folder")
         return missing
 
+    @property
+    def need_media(self) -> bool:
+        """As given."""
+        return self.place.need_media
+
     def row_files(self) -> list[Path]:
         """The files, with patterns expanded.
 

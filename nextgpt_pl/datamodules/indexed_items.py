@@ -38,7 +38,7 @@ _ENCODE = json.JSONEncoder(ensure_ascii=False, default=str).encode
 def indexed(source: FileSource, files: Sequence[Path]) -> RowIndex:
     """The index of all rows of a source's files; on disk where the source is large."""
     entries = lambda: _entries(source, files)  # noqa: E731 - on_disk reads rows only without a valid index
-    states = [_state(file) for file in (*files, *source.further_files())]
+    states = [state_of(file) for file in (*files, *source.further_files())]
     if sum(size for size, _ in states) < _MEMORY:
         return index.in_memory(entries())
     arguments = {k: v for k, v in vars(source).items() if not k.startswith("_") and k not in ("report", "on_error")}
@@ -62,7 +62,7 @@ def _code(kind: type) -> str:
         return ""
 
 
-def _state(file: Path) -> tuple[int, str]:
+def state_of(file: Path) -> tuple[int, str]:
     """Bytes of a data file, and what tells its content from another's; for a folder those of its files."""
     if not file.exists():
         return 0, f"{file}: missing"
@@ -152,6 +152,20 @@ class IndexedItems(LazySequence["Item"]):
 
     def __len__(self) -> int:
         return len(self._positions)
+
+    def row_starts(self) -> np.ndarray:
+        """Positions in this sequence of the first item of each row, ``(rows,)`` int64."""
+        return np.flatnonzero(self._rows.column("item")[self._positions] == 0)
+
+    def shared_with(self, other: IndexedItems) -> tuple[IndexedItems, IndexedItems, IndexedItems]:
+        """The items that two splits of a source share, those of this split alone, and those of the other one alone."""
+        both = np.intersect1d(self._positions, other._positions, assume_unique=True)
+        alone = [np.setdiff1d(split._positions, both, assume_unique=True) for split in (self, other)]
+        shared, own, others = (self._at(positions) for positions in (both, *alone))
+        return shared, own, others
+
+    def _at(self, positions: np.ndarray) -> IndexedItems:
+        return IndexedItems(self._source, self._files, self._rows, positions)
 
     def item(self, index: int) -> Item:
         """The item, built from its row.

@@ -29,6 +29,7 @@ class RowReport:
         broken: a message for each row that could not be used.
         notes: further messages.
         of_split: how many of ``used`` and of ``broken`` belong to the requested split; ``None``: all of them.
+        left_out: number of rows that are not used on purpose.
 
     """
 
@@ -37,6 +38,7 @@ class RowReport:
     broken: Sequence[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     of_split: tuple[int, int] | None = None
+    left_out: int = 0
 
     @property
     def split_counts(self) -> tuple[int, int]:

@@ -11,12 +11,13 @@ from typing import Any, Literal
 import numpy as np
 
 from nextgpt_pl.datamodules.hold_out import on_side, row_key
-from nextgpt_pl.datamodules.indexed_items import Faults, IndexedItems, indexed
+from nextgpt_pl.datamodules.indexed_items import Faults, IndexedItems, indexed, state_of
 from nextgpt_pl.datamodules.rows import RowReport
 from nextgpt_pl.errors import MissingFileError, UserError
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.readers.files import located
 from nextgpt_pl.readers.index import RowIndex
+from nextgpt_pl.readers.model import LeftOut
 from nextgpt_pl.readers.splits import SetSplit
 from nextgpt_pl.samples import CaptionedPair, Dialogue, ItemSource, Media, Split
 
@@ -39,6 +40,20 @@ class Source(ItemSource):
     report: RowReport
     name: str = ""
     on_error: OnError = "raise"
+
+    @property
+    def need_media(self) -> bool:
+        """Whether the media files of its items must exist."""
+        return True
+
+    @property
+    def held_out(self) -> bool:
+        """Whether validation may have other items than training."""
+        return True
+
+    def states(self) -> dict[str, str]:
+        """What tells the present content of its data files from another, by their names."""
+        return {}
 
     def check_files(self) -> None:
         """Refuse missing folders and data files; a data module calls it before any weights are read.
@@ -91,6 +106,10 @@ class FileSource(Source):
             )
             raise UserError("; ".join(missing) + ("" if self.root.is_dir() else hint))
 
+    def states(self) -> dict[str, str]:
+        """Of all files with rows, or that rows are made of."""
+        return {self.file_name(file): state_of(file)[1] for file in (*self.row_files(), *self.further_files())}
+
     def read(self, split: Split) -> IndexedItems:
         """The items of a split.
 
@@ -114,6 +133,9 @@ class FileSource(Source):
         broken_in_split = broken | ~rows.broken("read").astype(bool)
         self.report.of_split = int((first & inside_split).sum()), int(broken_in_split.sum())
         self.report.notes += [f"{count} rows {remark}" for remark, count in rows.remarks.items()]
+        self.report.left_out = sum(
+            count for remark, count in rows.remarks.items() if remark.startswith(LeftOut.BEGINNING)
+        )
         self._note_empty_files(names, rows.column("file")[first], inside_split[first], split)
         if self.report.broken and (self.on_error == "raise" or not self.report.used):
             raise UserError(self.report.message())

@@ -69,6 +69,15 @@ class StreamedShards(Source):
         self.store = ShardFolder(folder, int(limit_gb * 1e9))
         self._reader: DataFiles | None = None
 
+    @property
+    def held_out(self) -> bool:
+        """Whether there are ``val_shards``."""
+        return bool(self.val_shards)
+
+    def states(self) -> dict[str, str]:
+        """Of all shards that are local files; those behind URLs have none."""
+        return {name: self.store.state(name) for name in shard_names([*self.shards, *self.val_shards])}
+
     def read(self, split: Split) -> StreamedItems:
         """The items of a split; shards that were not counted before are read.
 
@@ -156,6 +165,7 @@ def _report(name: str, counts: Sequence[ShardCount]) -> RowReport:
     for count in counts:
         left_out.update(count.left_out)
     report.notes += [f"{number} rows are left out: {reason}" for reason, number in left_out.items()]
+    report.left_out = left_out.total()
     return report
 
 

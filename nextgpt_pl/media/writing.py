@@ -12,6 +12,7 @@ from PIL import Image
 from nextgpt_pl.modality import MODALITIES, Modality
 
 _SCALE = 2  # enlargement of small videos, for viewing
+_REPRODUCIBLE = {"fflags": "+bitexact"}  # without random identities and versions, so that equal media are equal files
 
 
 def save(array: np.ndarray, modality: Modality, path: Path, rate: float | None = None) -> None:
@@ -56,7 +57,7 @@ def save_video_exactly(frames: np.ndarray, path: Path, fps: float) -> None:
     """Write ``(T, H, W, 3)`` uint8 without loss (FFV1 in a ``.mkv``): for files that metrics read."""
     import av
 
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", container_options=_REPRODUCIBLE) as container:
         stream = container.add_stream("ffv1", rate=Fraction(fps).limit_denominator(1000))
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "bgr0"
@@ -79,6 +80,22 @@ def save_exactly(array: np.ndarray, modality: Modality, stem: Path, rate: float 
         save_video_exactly(array, path, rate or 1.0)
     else:
         save(array, modality, path, rate)
+    return path
+
+
+def save_samples_exactly(samples: np.ndarray, modality: Modality, stem: Path, rate: float | None = None) -> Path:
+    """Write a sound ``(n,)`` float32 as floating-point samples to ``stem.wav``; returns the path."""
+    if not rate:
+        raise ValueError(f"{stem}: {modality} needs a rate to be written")
+    import av
+
+    path = stem.with_name(f"{stem.name}.wav")
+    # soundfile would write the time into such a file
+    with av.open(str(path), "w", container_options=_REPRODUCIBLE) as container:
+        stream = container.add_stream("pcm_f32le", rate=int(rate), layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), format="flt", layout="mono")
+        frame.sample_rate = int(rate)
+        container.mux([*stream.encode(frame), *stream.encode()])
     return path
 
 

@@ -13,10 +13,12 @@ from nextgpt_pl.samples import CaptionedPair, Dialogue, Media, MediaPart, Messag
 class LeftOut(Exception):  # noqa: N818 - it is no error
     """A row that is not used on purpose: it is counted under the text of this exception, and stops nothing."""
 
+    BEGINNING = "are left out"  #: of each such remark
+
     @property
     def remark(self) -> str:
         """The text behind the number of such rows in a report."""
-        return f"are left out: {self}"
+        return f"{self.BEGINNING}: {self}"
 
 
 @dataclass(frozen=True)

@@ -204,10 +204,23 @@ class _ModelOnly(_PartsOnly):
 
     def instantiate_classes(self) -> None:
         """Instantiate the model."""
-        config = self.config.clone()
-        for section in ("data", "trainer"):
-            config.pop(section, None)
-        self.model = self.parser.instantiate(config).model
+        self.model = _section(self, "model")
+
+
+class _DataOnly(_PartsOnly):
+    """Builds the data module only; the model's files need not exist."""
+
+    def instantiate_classes(self) -> None:
+        """Instantiate the data module."""
+        self.datamodule = _section(self, "data")
+
+
+def _section(cli: ExperimentCLI, name: str) -> Any:
+    """The instance of one section of the configuration."""
+    config = cli.config.clone()
+    for section in {"model", "data", "trainer"} - {name}:
+        config.pop(section, None)
+    return cli.parser.instantiate(config)[name]
 
 
 def build_model(argv: list[str], options: type | None = None) -> tuple[Any, Namespace]:
@@ -220,6 +233,12 @@ def build_model(argv: list[str], options: type | None = None) -> tuple[Any, Name
     """
     cli = parsed(argv, cli_class=_with_options(_ModelOnly, options), run=False)
     return cli.model, cli.config
+
+
+def build_data(argv: list[str], options: type) -> tuple[Any, Namespace]:
+    """The data module of ``-c FILE ...``, not loaded, and the complete configuration; see :func:`build_model`."""
+    cli = parsed(argv, cli_class=_with_options(_DataOnly, options), run=False)
+    return cli.datamodule, cli.config
 
 
 def build(argv: list[str]) -> tuple[Any, Any]:

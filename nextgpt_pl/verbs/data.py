@@ -11,6 +11,7 @@ from nextgpt_pl.errors import UserError
 VERBS = {
     "check": "nextgpt_pl.verbs.checking:check",
     "stats": "nextgpt_pl.verbs.stats:stats",
+    "convert": "nextgpt_pl.verbs.converting:convert",
     "build": "nextgpt_pl.verbs.building:build",
 }
 
