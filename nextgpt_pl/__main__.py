@@ -27,7 +27,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "data": (
         "nextgpt_pl.verbs.data:main",
         "open every file and report missing, broken and too long items:  data check -c FILE [--workers N];"
-        " what is in the data:  data stats -c FILE; dialogues by an LLM:  data build -c FILE",
+        " what is in the data:  data stats -c FILE; any data as shards:  data convert -c FILE;"
+        " dialogues by an LLM:  data build -c FILE",
     ),
     "summary": (
         "nextgpt_pl.verbs.summary:main",

@@ -12,7 +12,7 @@ from nextgpt_pl.datamodules.indexed_items import IndexedItems
 from nextgpt_pl.datamodules.kinds import KINDS, Kind, kind_codes
 from nextgpt_pl.datamodules.sources import Item, Source
 
-_LONG = 100  # mean number of rows between changes of kind from which on shards begin at these
+_LONG = 50  # mean number of rows between changes of kind from which on shards begin at these
 
 #: folder of the items of both splits, beside folders of the splits
 BOTH = "both"

@@ -90,31 +90,32 @@ def test_shards_are_bounded_and_the_same_whatever_the_number_of_workers(tmp_path
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
 
 
-class _Interrupted:
-    """Interrupts a conversion after a number of rows."""
+@pytest.fixture
+def calls(monkeypatch):
+    """A list of how often a conversion looks whether it is interrupted before it is."""
+    left, real = [0], ChunkWriter.write
 
-    def __init__(self, monkeypatch):
-        self.real, self.left = ChunkWriter.write, 0
-        monkeypatch.setattr(ChunkWriter, "write", lambda *a: self.write(*a))
-
-    def write(self, writer, chunk, advance):
+    def write(self, chunk, advance):
         def counted(rows):
-            self.left -= 1
-            if self.left < 0:
+            left[0] -= 1
+            if left[0] < 0:
                 raise KeyboardInterrupt
             advance(rows)
 
-        self.real(writer, chunk, counted)
+        real(self, chunk, counted)
+
+    monkeypatch.setattr(ChunkWriter, "write", write)
+    return left
 
 
 @both_formats
-def test_an_interrupted_conversion_ends_as_one_that_is_not(tmp_path, to, monkeypatch):
+def test_an_interrupted_conversion_ends_as_one_that_is_not(tmp_path, to, calls):
     options = {"rows": 10, "shard_size": 16_000 if to == "tar" else 500}
     source = folder_of(tmp_path / "m", 43, broken={3, 17, 18}, on_error="skip")
+    calls[0], times = 1000, 0
     totals = convert(source, tmp_path / "whole", to, **options)
-    interrupted, times = _Interrupted(monkeypatch), 0
     while True:
-        interrupted.left = 8
+        calls[0] = 8
         try:
             assert convert(source, tmp_path / "again", to, **options) == totals
             break
@@ -146,15 +147,14 @@ def test_a_conversion_that_is_killed_while_it_numbers_the_shards_goes_on(tmp_pat
     assert contents(tmp_path / "again") == contents(tmp_path / "whole")
 
 
-def test_other_data_and_options_are_refused_and_a_finished_conversion_is_left_alone(tmp_path, monkeypatch):
+def test_other_data_and_options_are_refused_and_a_finished_conversion_is_left_alone(tmp_path, calls, monkeypatch):
     source = folder_of(tmp_path / "m", 12)
-    interrupted = _Interrupted(monkeypatch)
-    interrupted.left = 7
+    calls[0] = 4
     with pytest.raises(KeyboardInterrupt):
         convert(source, tmp_path / "out", rows=3)
     with pytest.raises(UserError, match=r"a conversion of other data or with other options \(rows\); give another"):
         convert(source, tmp_path / "out", rows=4)
-    interrupted.left = 100
+    calls[0] = 100
     totals = convert(source, tmp_path / "out", rows=3)
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("*")}
     monkeypatch.setattr(course, "parts_of", lambda source: pytest.fail("it is converted again"))
