@@ -86,7 +86,7 @@ def _wait_for_shards(folder, count, process):
 @pytest.mark.slow
 def test_a_conversion_that_is_killed_and_interrupted_ends_as_one_that_is_not(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    command = ["data", "convert", *write_data(tmp_path, 3000), "--workers=2", "--rows=100"]
+    command = ["data", "convert", *write_data(tmp_path, 1200), "--workers=2", "--rows=40"]
     killed = _start([*command, "--output=again"])
     _wait_for_shards(tmp_path / "again", 3, killed)
     killed.kill()
