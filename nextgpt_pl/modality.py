@@ -21,8 +21,9 @@ class Modality(str, Enum):
     THERMAL = "thermal"
     IMU = "imu"
 
-    def __str__(self) -> str:
-        return self.value
+    # those of enum are written in Python, and a row of a data set needs several
+    __str__ = str.__str__
+    __format__ = str.__format__
 
 
 @dataclass(frozen=True)

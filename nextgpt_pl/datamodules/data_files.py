@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from nextgpt_pl.readers.files import expanded
 from nextgpt_pl.readers.formats import rows_of
 from nextgpt_pl.readers.joins import joined
 from nextgpt_pl.readers.layouts.choice import LayoutChoice
+from nextgpt_pl.readers.listings import Listings
 from nextgpt_pl.readers.model import Row, items_of
 from nextgpt_pl.readers.names import NamePattern
 from nextgpt_pl.readers.packed import unpacked
@@ -169,6 +171,12 @@ class DataFiles(FileSource):
         elif first is not None:
             yield first
         yield from rows
+
+    def for_indexing(self) -> DataFiles:
+        """A copy that lists folders of media instead of looking for each file."""
+        source = copy(self)
+        source.place, source._places = replace(self.place, listings=Listings()), {}
+        return source
 
     def items(self, file: Path, row: Any, where: str) -> Sequence[Item]:
         """The training items of a row."""

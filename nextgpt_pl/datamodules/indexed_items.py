@@ -92,6 +92,7 @@ def _entries(source: FileSource, files: Sequence[Path]) -> Iterator[Entry]:
     bar = tqdm(
         desc=f"indexing {source.name or source.root.name}", unit=" rows", unit_scale=True, delay=2, mininterval=1
     )
+    source = source.for_indexing()
     with bar:
         for number, file in enumerate(files):
             name = source.file_name(file)

@@ -179,6 +179,10 @@ class FileSource(Source):
 
         """
 
+    def for_indexing(self) -> FileSource:
+        """The source, or a copy that reads all its rows in a row faster."""
+        return self
+
     def hold_key(self, row: Any) -> str:
         """Name of what a row is about; rows with equal names are in the same split."""
         return row_key(row)

@@ -11,6 +11,8 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,33 +61,6 @@ def _schemas() -> tuple[Any, Any]:
     return items, broken
 
 
-class _Table:
-    """Collects rows of a table and writes them in batches to a sink."""
-
-    def __init__(self, sink: Any, schema: Any) -> None:
-        import pyarrow as pa
-
-        self._pa, self._schema = pa, schema
-        self._writer = pa.ipc.new_file(sink, schema)
-        self._rows: list[tuple[Any, ...]] = []
-
-    def add(self, *values: Any) -> None:
-        self._rows.append(values)
-        if len(self._rows) >= _BATCH:
-            self._write()
-
-    def _write(self) -> None:
-        columns = zip(*self._rows, strict=True)
-        arrays = [self._pa.array(c, f.type) for c, f in zip(columns, self._schema, strict=True)]
-        self._writer.write_batch(self._pa.record_batch(arrays, schema=self._schema))
-        self._rows.clear()
-
-    def close(self) -> None:
-        if self._rows:
-            self._write()
-        self._writer.close()
-
-
 def write(entries: Iterable[Entry], items: Any, broken: Any) -> dict[str, int]:
     """Write entries to two sinks: paths, or Arrow streams.
 
@@ -93,22 +68,49 @@ def write(entries: Iterable[Entry], items: Any, broken: Any) -> dict[str, int]:
         Number of rows of each remark.
 
     """
+    import pyarrow as pa
+
     remarks = Counter[str]()
     item_schema, broken_schema = _schemas()
-    item_table, broken_table = _Table(items, item_schema), _Table(broken, broken_schema)
-    for entry in entries:
-        place = (entry.file, entry.number, entry.hold, entry.side)
-        if entry.remark is not None:
-            remarks[entry.remark] += 1
-        if entry.fault is not None:
-            broken_table.add(*place, entry.row is not None, entry.fault, entry.missing)
-            continue
-        for item, kind in enumerate(entry.kinds):
-            # the row is stored once, with its first item
-            item_table.add(entry.row if item == 0 else None, *place, item, kind)
-    item_table.close()
-    broken_table.close()
+    entries = iter(entries)
+    with pa.ipc.new_file(items, item_schema) as item_table, pa.ipc.new_file(broken, broken_schema) as broken_table:
+        while batch := list(islice(entries, _BATCH)):
+            remarks.update(entry.remark for entry in batch if entry.remark is not None)
+            if used := [entry for entry in batch if entry.kinds and entry.fault is None]:
+                item_table.write_batch(_record_batch(_item_columns(used), item_schema))
+            if faulty := [entry for entry in batch if entry.fault is not None]:
+                broken_table.write_batch(_record_batch(_broken_columns(faulty), broken_schema))
     return dict(remarks)
+
+
+def _record_batch(columns: Mapping[str, Any], schema: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.record_batch([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
+
+
+def _places(entries: Sequence[Entry]) -> dict[str, np.ndarray]:
+    """The columns of both tables, one value per entry."""
+    types = {"file": np.int32, "number": np.int64, "hold": np.uint64, "side": np.int8}
+    return {name: np.array(list(map(attrgetter(name), entries)), dtype) for name, dtype in types.items()}
+
+
+def _item_columns(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Columns of the items of used rows."""
+    kinds = [entry.kinds for entry in entries]
+    counts = np.fromiter(map(len, kinds), np.int64, len(kinds))
+    of_entry = np.arange(len(entries)).repeat(counts)
+    item = np.arange(len(of_entry)) - (counts.cumsum() - counts)[of_entry]
+    rows = np.array([entry.row for entry in entries], object)[of_entry]
+    rows[item > 0] = None  # a row is stored once, with its first item
+    places = {name: values[of_entry] for name, values in _places(entries).items()}
+    return {**places, "row": rows, "item": item, "kind": list(chain.from_iterable(kinds))}
+
+
+def _broken_columns(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Columns of the rows that cannot be used."""
+    texts = {name: [getattr(entry, name) for entry in entries] for name in ("fault", "missing")}
+    return {**_places(entries), "read": [entry.row is not None for entry in entries], **texts}
 
 
 @dataclass

@@ -14,6 +14,7 @@ from typing import Any
 from nextgpt_pl.errors import MissingFileError, UserError
 from nextgpt_pl.modality import MODALITIES, Modality, modality_of_file
 from nextgpt_pl.readers.files import located
+from nextgpt_pl.readers.listings import Listings
 from nextgpt_pl.readers.names import NamePattern
 from nextgpt_pl.readers.stored import Inline, is_reference, stored
 from nextgpt_pl.samples import Media, StoredMedia
@@ -35,6 +36,7 @@ class Place:
         need_media: whether media files must exist.
         ignore: keys of a row's objects, such as its turns, that hold nothing to learn.
         media_name: name of a row's medium, from its columns; ``None``: as the data set is published.
+        listings: tell which files exist, where many rows are read in a row.
 
     """
 
@@ -47,6 +49,7 @@ class Place:
     need_media: bool = True
     ignore: tuple[str, ...] = ()
     media_name: NamePattern | None = None
+    listings: Listings | None = field(default=None, repr=False)
 
     def media(self, modality: Modality | None, value: Any, *, needed: bool | None = None) -> Media:
         """The medium that a row's value means: a path, a ``data:`` URL, bytes in the data file, or a struct of these.
@@ -143,7 +146,7 @@ class Place:
         first, outside = None, None
         for base in self._bases[modality]:
             try:
-                path, exists = located(base, name, self._roots)
+                path, exists = located(base, name, self._roots, self.listings)
             except UserError as error:
                 outside = outside or error
                 continue
@@ -156,6 +159,10 @@ class Place:
         if not needed:
             return Path(first)
         raise MissingFileError(f"missing {modality} file {first}", first)
+
+    @cached_property
+    def _embeddings(self) -> str:
+        return str(self.embeddings)
 
     @cached_property
     def _roots(self) -> tuple[str, ...]:
@@ -191,7 +198,7 @@ class Place:
                 return stored(self.file, dict(value), "caption embedding of a row")
         if not isinstance(value, str):
             raise UserError(f"caption embedding {value!r:.80}: a file name, or bytes in the data file, is expected")
-        path, exists = located(str(self.embeddings), value)
+        path, exists = located(self._embeddings, value, (), self.listings)
         if not exists:
             raise MissingFileError(f"missing caption embedding {path}", path)
         return Path(path)
