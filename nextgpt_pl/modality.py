@@ -23,7 +23,7 @@ class Modality(str, Enum):
 
     # those of enum are written in Python, and a row of a data set needs several
     __str__ = str.__str__
-    __format__ = str.__format__
+    __format__ = str.__format__  # type: ignore[assignment]  # the same, but for the name of an argument
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,8 @@ MODALITIES: dict[Modality, ModalitySpec] = {
     )
 }
 
+_BY_SUFFIX = {suffix: spec.modality for spec in MODALITIES.values() for suffix in spec.suffixes}
+
 #: modalities that the model can generate
 GENERATED = tuple(modality for modality, spec in MODALITIES.items() if spec.num_signal_tokens)
 
@@ -102,6 +104,8 @@ def is_metadata(name: str) -> bool:
     (True, True, False)
 
     """
+    if "._" not in name and "__MACOSX" not in name:  # the usual case, fast
+        return False
     parts = PurePath(name).parts
     return "__MACOSX" in parts or (bool(parts) and parts[-1].startswith("._"))
 
@@ -129,9 +133,8 @@ def modality_of_file(name: str) -> Modality:
     """
     if is_metadata(name):
         raise ValueError(f"{name!r}: not a medium, but metadata that macOS adds beside it")
-    lowered = name.lower()
-    for spec in MODALITIES.values():
-        if lowered.endswith(spec.suffixes):
-            return spec.modality
+    modality = _BY_SUFFIX.get(f".{name.rpartition('.')[2].lower()}")
+    if modality is not None:
+        return modality
     known = " ".join(suffix for spec in MODALITIES.values() for suffix in spec.suffixes)
     raise ValueError(f"{name!r}: the file ending is of no known medium; known endings: {known}")

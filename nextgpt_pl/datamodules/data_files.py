@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nextgpt_pl.datamodules.kinds import PAIR_CODES, kind_code
+from nextgpt_pl.datamodules.rows import check_caption, checked
 from nextgpt_pl.datamodules.sources import FileSource, Item, OnError
 from nextgpt_pl.errors import MissingFileError, UserError, nearest
 from nextgpt_pl.modality import MODALITIES
@@ -16,7 +18,7 @@ from nextgpt_pl.readers.formats import rows_of
 from nextgpt_pl.readers.joins import joined
 from nextgpt_pl.readers.layouts.choice import LayoutChoice
 from nextgpt_pl.readers.listings import Listings
-from nextgpt_pl.readers.model import Row, items_of
+from nextgpt_pl.readers.model import Captioned, Row, items_of
 from nextgpt_pl.readers.names import NamePattern
 from nextgpt_pl.readers.packed import unpacked
 from nextgpt_pl.readers.place import Place
@@ -173,10 +175,24 @@ class DataFiles(FileSource):
         yield from rows
 
     def for_indexing(self) -> DataFiles:
-        """A copy that lists folders of media instead of looking for each file."""
+        """A copy that checks files and makes no path of them."""
         source = copy(self)
-        source.place, source._places = replace(self.place, listings=Listings()), {}
+        source.place, source._places = replace(self.place, only_checks=Listings()), {}
         return source
+
+    def kinds(self, file: Path, row: Any, where: str, *, texts: bool) -> Sequence[int]:
+        """See :meth:`FileSource.kinds`; no pairs are made of captions."""
+        if type(self).items is not DataFiles.items:  # of a class of the user
+            return super().kinds(file, row, where, texts=texts)
+        kinds: list[int] = []
+        for record in self.records(file, row):
+            if isinstance(record, Captioned) and not texts:
+                for caption in record.captions:
+                    check_caption(caption)
+                    kinds.append(PAIR_CODES[record.modality])
+            else:
+                kinds += map(kind_code, checked(record.items(where), texts=texts))
+        return kinds
 
     def items(self, file: Path, row: Any, where: str) -> Sequence[Item]:
         """The training items of a row."""

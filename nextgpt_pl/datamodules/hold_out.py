@@ -21,6 +21,8 @@ _MEDIUM_KEYS = (
     *(f"output_{m}" for m in MODALITIES),
 )
 
+_RANKS = {name: rank for rank, name in enumerate(_MEDIUM_KEYS)}
+
 #: codes of the splits that a data set gives to its rows; 0: the row's number decides
 SIDES = {None: 0, "train": 1, "val": 2}
 
@@ -66,11 +68,11 @@ def row_key(row: Any) -> str:
     Rows about the same medium are in the same split. The key contains neither the row number nor the file's path.
     """
     if isinstance(row, Mapping):
-        for name in _MEDIUM_KEYS:
-            if name in row:
-                key = _name(row[name])
-                if key:
-                    return key
+        names = [name for name in row if name in _RANKS]
+        for name in sorted(names, key=_RANKS.__getitem__) if len(names) > 1 else names:
+            key = _name(row[name])
+            if key:
+                return key
         messages = row.get("messages")
         for message in messages if isinstance(messages, list) else ():
             key = _first_of_parts(message)

@@ -15,8 +15,6 @@ import numpy as np
 from tqdm import tqdm
 
 from nextgpt_pl.datamodules.hold_out import SIDES, hold_number
-from nextgpt_pl.datamodules.kinds import kind_code
-from nextgpt_pl.datamodules.rows import checked
 from nextgpt_pl.errors import MissingFileError, UserError
 from nextgpt_pl.readers import formats, index
 from nextgpt_pl.readers.index import Entry, RowIndex
@@ -32,7 +30,7 @@ _MEMORY = 1 << 24  # bytes of data files below which the index stays in memory
 _SHOWN = 1000  # rows after which the progress bar moves
 _ENTRIES = 50_000  # files in a folder above which its index is on disk
 
-_ENCODE = json.JSONEncoder(ensure_ascii=False, default=str).encode
+_ENCODE = json.JSONEncoder(ensure_ascii=False, check_circular=False, default=str).encode
 
 
 def indexed(source: FileSource, files: Sequence[Path]) -> RowIndex:
@@ -114,14 +112,14 @@ def _entry(source: FileSource, file: Path, number: int, row: Any, position: int,
         if split not in SIDES:
             raise LeftOut(f"they are for {split}")
         side = SIDES[split]
-        items = checked(source.items(file, row, where), texts=half_characters)
+        kinds = source.kinds(file, row, where, texts=half_characters)
     except LeftOut as reason:
         return Entry(None, number, position, hold, (), remark=reason.remark)
     except UserError as error:
         missing = error.path if isinstance(error, MissingFileError) else None
         fault = str(error).encode("utf-8", "replace").decode()
         return Entry(text, number, position, hold, (), fault, missing, side)
-    return Entry(text, number, position, hold, [kind_code(i) for i in items], None, None, side, source.remark(row))
+    return Entry(text, number, position, hold, kinds, None, None, side, source.remark(row))
 
 
 def _encoded(row: Any) -> tuple[bytes, bool]:

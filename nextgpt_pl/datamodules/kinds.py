@@ -30,17 +30,20 @@ class Kind(NamedTuple):
 #: all kinds; an item's code is its kind's position
 KINDS = (*(Kind(True, m.value) for m in MODALITIES), *(Kind(False, name) for name in (TEXT, *map(str, MODALITIES))))
 _CODES = {kind: code for code, kind in enumerate(KINDS)}
+#: code of a pair's kind
+PAIR_CODES = {m: _CODES[Kind(True, m.value)] for m in MODALITIES}
+_DIALOGUE_CODES = {m: _CODES[Kind(False, m.value)] for m in MODALITIES}
 
 
 def kind_code(item: CaptionedPair | Dialogue) -> int:
     """The code of an item's kind."""
     if isinstance(item, CaptionedPair):
-        return _CODES[Kind(True, item.modality.value)]
+        return PAIR_CODES[item.modality]
     for message in item.messages:
         if message.role == "assistant":
             for part in message.parts:
                 if isinstance(part, MediaPart):
-                    return _CODES[Kind(False, part.modality.value)]
+                    return _DIALOGUE_CODES[part.modality]
     return _CODES[Kind(False, TEXT)]
 
 

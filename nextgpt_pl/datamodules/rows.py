@@ -87,14 +87,24 @@ def check_answer(item: CaptionedPair | Dialogue) -> None:
 
     """
     if isinstance(item, CaptionedPair):
-        if not item.caption.strip():
-            raise UserError("the caption is empty: there is nothing to learn")
+        check_caption(item.caption)
         return
     answers = [message for message in item.messages if message.role == "assistant"]
     if not answers:
         raise UserError("no turn of the assistant: there is nothing to learn; a test set without answers is for test")
     if not any(isinstance(p, MediaPart) or p.text.strip() for message in answers for p in message.parts):
         raise UserError("every answer is empty: there is nothing to learn")
+
+
+def check_caption(caption: str) -> None:
+    """Refuse an empty caption.
+
+    Raises:
+        UserError: it is empty.
+
+    """
+    if not caption.strip():
+        raise UserError("the caption is empty: there is nothing to learn")
 
 
 def check_texts(item: CaptionedPair | Dialogue) -> None:

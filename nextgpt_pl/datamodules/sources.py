@@ -12,7 +12,8 @@ import numpy as np
 
 from nextgpt_pl.datamodules.hold_out import on_side, row_key
 from nextgpt_pl.datamodules.indexed_items import Faults, IndexedItems, indexed, state_of
-from nextgpt_pl.datamodules.rows import RowReport
+from nextgpt_pl.datamodules.kinds import kind_code
+from nextgpt_pl.datamodules.rows import RowReport, checked
 from nextgpt_pl.errors import MissingFileError, UserError
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.readers.files import located
@@ -180,8 +181,22 @@ class FileSource(Source):
         """
 
     def for_indexing(self) -> FileSource:
-        """The source, or a copy that reads all its rows in a row faster."""
+        """The source, or a copy that checks rows faster, of which only :meth:`kinds` and what tells splits is used."""
         return self
+
+    def kinds(self, file: Path, row: Any, where: str, *, texts: bool) -> Sequence[int]:
+        """Codes of the kinds of a row's items, which are checked.
+
+        Args:
+            file, row, where: see :meth:`items`.
+            texts: whether the row's texts may be such that no tokenizer accepts them.
+
+        Raises:
+            UserError: the row is broken, or an item has nothing to learn.
+            LeftOut: the row is not used on purpose.
+
+        """
+        return [kind_code(item) for item in checked(self.items(file, row, where), texts=texts)]
 
     def hold_key(self, row: Any) -> str:
         """Name of what a row is about; rows with equal names are in the same split."""

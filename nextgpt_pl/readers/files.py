@@ -115,9 +115,7 @@ def inside(folder: Path, name: str, roots: Sequence[Path] = ()) -> Path:
     return Path(located(str(folder), name, tuple(map(str, roots)))[0])
 
 
-def located(
-    folder: str, name: str, roots: tuple[str, ...] = (), listings: Listings | None = None
-) -> tuple[str, bool]:
+def located(folder: str, name: str, roots: tuple[str, ...] = (), listings: Listings | None = None) -> tuple[str, bool]:
     """The real path of :func:`inside`, and whether it is a file; fast, since it runs for every row of a data set.
 
     Args:

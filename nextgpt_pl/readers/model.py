@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import CaptionedPair, Dialogue, Media, MediaPart, Message, StoredMedia, TextPart
@@ -21,8 +21,7 @@ class LeftOut(Exception):  # noqa: N818 - it is no error
         return f"{self.BEGINNING}: {self}"
 
 
-@dataclass(frozen=True)
-class Captioned:
+class Captioned(NamedTuple):
     """A medium and its captions.
 
     Attributes:
@@ -68,8 +67,7 @@ class Captioned:
         ]
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """A question about media, with one or more answers.
 
     Attributes:
@@ -95,8 +93,7 @@ class Question:
         return [Dialogue(key, tuple(messages))]
 
 
-@dataclass(frozen=True)
-class Talk:
+class Talk(NamedTuple):
     """A conversation."""
 
     messages: tuple[Message, ...]

@@ -36,7 +36,9 @@ class Place:
         need_media: whether media files must exist.
         ignore: keys of a row's objects, such as its turns, that hold nothing to learn.
         media_name: name of a row's medium, from its columns; ``None``: as the data set is published.
-        listings: tell which files exist, where many rows are read in a row.
+        only_checks: given where all rows of a data set are checked and nothing is read: tells which files exist. Media
+            and embeddings have the path of the data file instead of their own, since making a path takes longer than
+            all checks of it.
 
     """
 
@@ -49,7 +51,7 @@ class Place:
     need_media: bool = True
     ignore: tuple[str, ...] = ()
     media_name: NamePattern | None = None
-    listings: Listings | None = field(default=None, repr=False)
+    only_checks: Listings | None = field(default=None, repr=False)
 
     def media(self, modality: Modality | None, value: Any, *, needed: bool | None = None) -> Media:
         """The medium that a row's value means: a path, a ``data:`` URL, bytes in the data file, or a struct of these.
@@ -146,18 +148,18 @@ class Place:
         first, outside = None, None
         for base in self._bases[modality]:
             try:
-                path, exists = located(base, name, self._roots, self.listings)
+                path, exists = located(base, name, self._roots, self.only_checks)
             except UserError as error:
                 outside = outside or error
                 continue
             if exists:
-                return Path(path)
+                return self._path(path)
             first = first or path
         if outside is not None and (first is None or _is_there(self._bases[modality], name)):
             raise outside
         assert first is not None
         if not needed:
-            return Path(first)
+            return self._path(first)
         raise MissingFileError(f"missing {modality} file {first}", first)
 
     @cached_property
@@ -198,10 +200,13 @@ class Place:
                 return stored(self.file, dict(value), "caption embedding of a row")
         if not isinstance(value, str):
             raise UserError(f"caption embedding {value!r:.80}: a file name, or bytes in the data file, is expected")
-        path, exists = located(self._embeddings, value, (), self.listings)
+        path, exists = located(self._embeddings, value, (), self.only_checks)
         if not exists:
             raise MissingFileError(f"missing caption embedding {path}", path)
-        return Path(path)
+        return self._path(path)
+
+    def _path(self, path: str) -> Path:
+        return Path(path) if self.only_checks is None else self.file
 
 
 def _is_there(folders: Sequence[str], name: str) -> bool:

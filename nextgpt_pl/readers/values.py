@@ -21,6 +21,8 @@ def take(row: dict[str, Any], key: str, *, optional: bool = False) -> list[str]:
 
     """
     value = row.get(key)
+    if value and isinstance(value, str):
+        return [value]
     if optional and (value is None or value == []):
         return []
     if key not in row:
@@ -62,8 +64,10 @@ def exact_captions_of(row: Mapping[str, Any], names: Sequence[str]) -> tuple[str
         UserError: the row has no such key, or it holds something else.
 
     """
-    name = next((name for name in names if name in row), None)
-    if name is None:
+    for name in names:
+        if name in row:
+            break
+    else:
         if len(names) == 1:
             raise _missing(row, names[0])
         raise UserError(f"no caption: one of the keys {', '.join(names)} is expected")
@@ -72,9 +76,11 @@ def exact_captions_of(row: Mapping[str, Any], names: Sequence[str]) -> tuple[str
 
 
 def _text(value: Any, key: str) -> str:
-    if not isinstance(value, str | None):
+    if isinstance(value, str):
+        return value
+    if value is not None:
         raise UserError(f"{key}={value!r:.80}: a text is expected")
-    return value or ""
+    return ""
 
 
 def _missing(row: Mapping[str, Any], key: str) -> UserError:

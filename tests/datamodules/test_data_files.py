@@ -141,3 +141,14 @@ def test_training_order_and_groups_know_nothing_of_the_rows(source, pocket_token
     assert rows.groups.sizes() == {Modality.IMAGE: len(rows)}
     batches = list(data.train_dataloader())
     assert sum(len(batch) for batch in batches) == len(rows)
+
+
+class _Doubled(DataFiles):
+    def items(self, file, row, where):
+        return [*super().items(file, row, where)] * 2
+
+
+def test_items_of_a_class_of_the_user_are_those_that_are_indexed(folder):
+    source = _Doubled(folder, ["rows.jsonl"], on_error="skip")
+    assert len(source.read("train")) == 200
+    assert source.report.used == 50

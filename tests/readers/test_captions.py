@@ -9,6 +9,7 @@ from published_captions import BALL, CAPTIONED, LAKE
 from published_turns import exchange
 
 from nextgpt_pl.datamodules import CaptionFolder, DataFiles
+from nextgpt_pl.datamodules.kinds import kind_code
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media.reading import array_of
 
@@ -29,6 +30,7 @@ def test_captions_and_media_of_a_published_set(tmp_path, name):
     written = CAPTIONED[name](tmp_path)
     pairs = _source(tmp_path, written).read("train")
     assert [pair.caption for pair in pairs] == written.texts
+    assert pairs.kinds.tolist() == [kind_code(pair) for pair in pairs]
     for pair, expected in zip(pairs, written.media, strict=True):
         assert array_of(pair.media)[0].size
         if isinstance(pair.media.source, Path):

@@ -11,6 +11,7 @@ from published_turns import exchange, messages, turns
 
 from nextgpt_pl.datamodules import Dialogues, LLaVA
 from nextgpt_pl.datamodules.data_files import DataFiles
+from nextgpt_pl.datamodules.kinds import kind_code
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.samples import MediaPart
@@ -30,6 +31,7 @@ def test_turns_and_media_of_a_published_set(tmp_path, name):
     source = _source(tmp_path, written)
     dialogues = source.read("train")
     assert [turns(dialogue) for dialogue in dialogues] == written.texts
+    assert dialogues.kinds.tolist() == [kind_code(dialogue) for dialogue in dialogues]
     for dialogue in dialogues:
         for part in (part for message in dialogue.messages for part in message.parts):
             if isinstance(part, MediaPart) and part.media is not None:

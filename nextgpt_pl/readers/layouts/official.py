@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from nextgpt_pl.errors import UserError
@@ -19,24 +20,28 @@ KEYS = frozenset(
 METADATA = keys("id audio_id source_data data_source output_modality")
 
 # the columns that name media: modality and kind of each, in the order in which they are read
-_COLUMNS = {
-    key: (modality, kind)
+_COLUMNS = tuple(
+    (key, modality, kind)
     for modality in MODALITIES
     for kind, key in (
         ("output", f"output_{modality}"),
         ("input", f"input_{modality}"),
         ("name", f"{modality}_name"),
     )
-}
-_ORDER = {key: position for position, key in enumerate(_COLUMNS)}
+)
+
+
+@lru_cache(1000)
+def _columns(keys: tuple[str, ...]) -> tuple[tuple[str, Modality, str], ...]:
+    """The columns of media that a row with these keys has; rows of a file have the same keys."""
+    return tuple(column for column in _COLUMNS if column[0] in keys)
 
 
 def pairs(row: dict[str, Any], place: Place) -> list[Captioned]:
     """``*_generation.json``, ``*_comprehension.json`` and ``{caption, X_name}`` lists: one record per medium."""
     instruction, answer = _exchange(row)
     records: list[Captioned] = []
-    for key in sorted((key for key in row if key in _COLUMNS), key=_ORDER.__getitem__):
-        modality, kind = _COLUMNS[key]
+    for key, modality, kind in _columns(tuple(row)):
         names = take(row, key, optional=True)
         if not names:
             continue
