@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +69,7 @@ def _add(media: dict[Hashable, tuple[str, Captioned] | Item], where: str, record
         known = media.get(medium)
         if isinstance(known, tuple):
             key, before = known
-            media[medium] = key, replace(before, captions=(*before.captions, *record.captions))
+            media[medium] = key, before._replace(captions=(*before.captions, *record.captions))
         else:
             media[medium] = _key(record, where), record
 
