@@ -11,7 +11,7 @@ from nextgpt_pl.readers.splits import PUBLISHED
 _WEBVID = keys("contentUrl duration page_idx")
 _WAVCAPS = keys("title description author href tags download_link category file_name")
 _MSRVTT = keys("category url id") | {"start time", "end time"}
-_COCO = keys("license coco_url height width date_captured flickr_url open_images_id split")
+_COCO = keys("license coco_url height width date_captured flickr_url open_images_id domain split")
 
 
 def _named(
