@@ -12,7 +12,8 @@ import numpy as np
 
 from nextgpt_pl.media.timeline import Timeline
 
-# of a decoder: frame threads keep frames in memory, and data-loader workers run beside each other
+# of a decoder: data-loader workers run beside each other; and with frame threads, which do not conceal errors, the
+# frames of a damaged H.264 video differ from one reading to the next
 THREADS = 1
 
 
@@ -146,9 +147,15 @@ class Orientation:
             return cls(True, mirrored_x=c < 0, mirrored_y=b < 0)
         return cls(False, mirrored_x=a < 0, mirrored_y=d < 0)
 
-    def picture(self, frame: Any) -> np.ndarray:
-        """A frame as it is shown, ``(H, W, 3)`` uint8."""
-        array: np.ndarray = frame.to_ndarray(format="rgb24")
+    def picture(self, frame: Any, reformatter: Any) -> np.ndarray:
+        """A frame as it is shown, ``(H, W, 3)`` uint8.
+
+        Args:
+            frame: the frame.
+            reformatter: of the whole video; a new one for each frame takes longer.
+
+        """
+        array: np.ndarray = reformatter.reformat(frame, format="rgb24").to_ndarray()
         if self.transposed:
             array = array.transpose(1, 0, 2)
         return array[:: -1 if self.mirrored_y else 1, :: -1 if self.mirrored_x else 1]

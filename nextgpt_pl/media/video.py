@@ -178,11 +178,14 @@ def _collected(request: _Request, frames: Iterator[Any], numbers: np.ndarray) ->
 
 def _pictures(request: _Request, frames: Iterator[Any]) -> Iterator[np.ndarray]:
     """Frames as they are shown."""
+    from av.video.reformatter import VideoReformatter
+
     orientation: Orientation | None = None
+    reformatter = VideoReformatter()
     for frame in frames:
         check_sides(str(request.path), frame.width, frame.height, request.max_pixels)
         orientation = orientation or Orientation.of(frame)
-        yield orientation.picture(frame)
+        yield orientation.picture(frame, reformatter)
 
 
 def _fitting(path: Path, first: np.ndarray, count: int) -> Transform:
