@@ -34,6 +34,7 @@ _NO_CLASS = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
 _UNRECOGNISED = re.compile(
     r"(?:[Uu]nrecognized arguments:|Key not expected:|does not accept nested key) *'?-*([\w.-]+)"
 )
+_REQUIRED = re.compile(r"arguments are required: ((?:fit\.|validate\.)?(?:data|model|tasks)\b.*)")
 _BOILERPLATE = re.compile(
     r"^\s*-?\s*(Does not validate against any|Subtypes:|Errors:|Expected a <class 'NoneType'>|Given value)"
 )
@@ -75,7 +76,7 @@ def explain(message: str, known_keys: Sequence[str] = ()) -> str:
     """
     keys = [key for key in _KEY.findall(message) if key != "config"]
     path = ".".join(keys)
-    if match := _UNKNOWN.search(message):
+    if path and (match := _UNKNOWN.search(message)):
         classes = _CALLABLE.findall(message) or _CLASS.findall(message)
         close = nearest(match[1], _parameters(classes[-1])) if classes else ""
         return f"{path}.{match[1]}: no such key{_with_prefix(close, path)}{_value(message)}"
@@ -83,10 +84,23 @@ def explain(message: str, known_keys: Sequence[str] = ()) -> str:
         return f"{path}.class_path: no {match[2]!r} in {match[1]}{nearest(match[2], _public(match[1]))}"
     if about_value := _about_value(message, path):
         return about_value
-    if match := _UNRECOGNISED.search(message):
-        return f"{match[1]}: no such key{nearest(match[1], known_keys)}"
+    if about_arguments := _about_arguments(message, known_keys):
+        return about_arguments
     lines = [line.strip(" -") for line in message.splitlines() if line.strip() and not _BOILERPLATE.match(line)]
     return "\n  ".join(lines)
+
+
+def _about_arguments(message: str, known: Sequence[str]) -> str:
+    """The key of no part of the configuration, or what is not given; empty if the report is about something else."""
+    if match := _UNRECOGNISED.search(message) or _UNKNOWN.search(message):
+        key, close = match[1], nearest(match[1], known)
+        if "did you mean" not in close:
+            close = nearest(key, [other for other in known if other.count(".") == key.count(".")])
+        return f"{key}: no such key{close}"
+    if match := _REQUIRED.search(message):
+        names = [name.rpartition(".")[2] for name in match[1].split(", ")]
+        return f"{' and '.join(names)}: not given; the YAML gives what a verb needs: -c FILE"
+    return ""
 
 
 def _about_value(message: str, path: str) -> str:

@@ -14,7 +14,7 @@ from nextgpt_pl.modality import GENERATED, MODALITIES, has_media_ending
 from nextgpt_pl.pocket.world import items
 from nextgpt_pl.pocket.world import scenes as world
 from nextgpt_pl.readers.files import is_hidden
-from nextgpt_pl.readers.formats import foreign_byte
+from nextgpt_pl.readers.formats import not_utf8
 from nextgpt_pl.samples import CaptionedPair
 
 
@@ -127,4 +127,4 @@ def _with_side_file(name: str, side: Path) -> dict[str, str] | UserError:
     try:
         return {"file": name, "caption": side.read_text(encoding="utf-8-sig")}
     except UnicodeDecodeError as error:
-        return UserError(f"{side.name}: {foreign_byte(error)}; captions are UTF-8")
+        return UserError(f"{side.name}: {not_utf8(side, error)}")

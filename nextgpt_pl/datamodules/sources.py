@@ -90,8 +90,9 @@ class FileSource(Source):
         self._indexed: tuple[list[Path], RowIndex] | None = None
 
     def file_name(self, file: Path) -> str:
-        """Name of a file in messages and keys: relative to the root, if it is there."""
-        return str(file.relative_to(self.root) if file.is_relative_to(self.root) else file)
+        """Name of a file in messages and keys: relative to the root, if it is there; of the root itself its name."""
+        inside = file.is_relative_to(self.root) and file != self.root
+        return str(file.relative_to(self.root)) if inside else file.name if file == self.root else str(file)
 
     def missing(self) -> list[str]:
         """A message for each folder and data file that does not exist."""

@@ -90,23 +90,19 @@ def rows_of(path: Path) -> Iterator[Any]:
     except UserError as error:
         yield error
     except UnicodeDecodeError as error:
-        yield UserError(_not_utf8(path, error))
+        yield UserError(not_utf8(path, error))
     except (OSError, EOFError, ValueError, RecursionError) as error:  # damaged compressed data may raise any of these
         yield UserError(f"unreadable ({error})")
 
 
-def foreign_byte(error: UnicodeDecodeError) -> str:
-    """What a text that is not UTF-8 has, for messages."""
-    return f"byte 0x{error.object[error.start]:02x} is not UTF-8"
-
-
-def _not_utf8(path: Path, error: UnicodeDecodeError) -> str:
+def not_utf8(path: Path, error: UnicodeDecodeError) -> str:
+    """The message for a text that is not UTF-8: its encoding, as far as it can be told, and how to convert it."""
     with open_bytes(path) as file:
         start = file.read(2)
     encoding = _ENCODINGS.get(start, "")
-    what = f"the file is {encoding}" if encoding else foreign_byte(error)
+    what = f"the file is {encoding}" if encoding else f"byte 0x{error.object[error.start]:02x} is not UTF-8"
     source = encoding or "latin1"
-    return f"{what}; data files are UTF-8: iconv -f {source} -t utf-8 {path.name}"
+    return f"{what}; texts are UTF-8: iconv -f {source} -t utf-8 {path.name}"
 
 
 def _text(head: bytes) -> str:
@@ -137,11 +133,11 @@ def _is_json_object(head: bytes) -> bool:
 _DECODE = json.JSONDecoder().decode
 
 
-def _value(text: str | bytes, where: str) -> Any:
+def _value(path: Path, text: str | bytes, where: str) -> Any:
     try:
         return _DECODE(text if isinstance(text, str) else text.decode())
     except UnicodeDecodeError as error:
-        return UserError(f"{where}: {foreign_byte(error)}; data files are UTF-8")
+        return UserError(f"{where}: {not_utf8(path, error)}")
     except (ValueError, RecursionError) as error:  # numbers of 5,000 digits and deep nesting are refused too
         return UserError(f"{where}: unreadable JSON ({error})")
 
@@ -152,7 +148,7 @@ def json_lines(path: Path) -> Iterator[Any]:
         for number, line in enumerate(file, 1):
             text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
             if text.strip():
-                yield _value(text, f"line {number}")
+                yield _value(path, text, f"line {number}")
 
 
 def json_list(path: Path) -> Iterator[Any]:
@@ -191,7 +187,7 @@ def _skip(text: str, position: int, characters: str) -> int:
 def json_object(path: Path) -> Iterator[Any]:
     """The object of a file, as one row."""
     with open_bytes(path) as file:
-        yield _value(file.read().decode("utf-8-sig"), "the file")
+        yield _value(path, file.read().decode("utf-8-sig"), "the file")
 
 
 def _delimiter(header: str) -> str:

@@ -202,7 +202,8 @@ class Place:
             raise UserError(f"caption embedding {value!r:.80}: a file name, or bytes in the data file, is expected")
         path, exists = located(self._embeddings, value, (), self.only_checks)
         if not exists:
-            raise MissingFileError(f"missing caption embedding {path}", path)
+            message = f"missing caption embedding {path}; embeddings: compute makes it from the caption"
+            raise MissingFileError(message, path)
         return self._path(path)
 
     def _path(self, path: str) -> Path:

@@ -126,6 +126,20 @@ def test_real_official_samples(shared):
     assert asked[0].caption == "Roses on the garden in the afternoon"
 
 
+def test_captions_in_another_encoding_are_named_with_how_to_convert_them(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("une balle bleut\xe9e", encoding="latin1")
+    (tmp_path / "m.jsonl").write_text('{"file": "a.png", "caption": "bleut\xe9e"}\n', encoding="latin1")
+    hint = r"byte 0xe9 is not UTF-8; texts are UTF-8: iconv -f latin1 -t utf-8 "
+    with pytest.raises(UserError, match=rf"{tmp_path.name}: a\.txt: {hint}a\.txt"):
+        CaptionFolder(tmp_path).read("train")
+    with pytest.raises(UserError, match=rf"m\.jsonl: line 1: {hint}m\.jsonl"):
+        CaptionFolder(tmp_path, "m.jsonl").read("train")
+    (tmp_path / "a.txt").write_text("une balle bleut\xe9e", encoding="utf-16")
+    with pytest.raises(UserError, match=r"the file is UTF-16; texts are UTF-8: iconv -f UTF-16 -t utf-8 a\.txt"):
+        CaptionFolder(tmp_path).read("train")
+
+
 def test_caption_folder_by_side_files_and_by_manifest(folder):
     images = folder / "set" / "images"
     for index in range(2):

@@ -20,6 +20,14 @@ def test_a_batch_is_printed_as_a_person_reads_it(capsys, monkeypatch):
     assert "\033[32m" in printed
 
 
-def test_mistakes_end_with_one_message(capsys):
+def test_mistakes_end_with_one_message(capsys, tmp_path):
+    assert main(["inspect"]) == 2
+    assert capsys.readouterr().err == "error: data and model: not given; the YAML gives what a verb needs: -c FILE\n"
+    (tmp_path / "more.yaml").write_text("nope: 1")
+    assert main(["inspect", "-c", "experiments/instruct.yaml", "-c", str(tmp_path / "more.yaml")]) == 2
+    message = "error: nope: no such key; known: ckpt_path, config, data, model, run, seed_everything, trainer\n"
+    assert capsys.readouterr().err == message
+    assert main(["inspect", "-c", "experiments/instruct.yaml", "--max_steps=3"]) == 2
+    assert "max_steps: no such key; did you mean 'trainer.max_steps'?" in capsys.readouterr().err
     assert main(["inspect", "-c", "experiments/instruct.yaml", "--data.batchsize=3"]) == 2
     assert "batchsize: no such key" in capsys.readouterr().err
