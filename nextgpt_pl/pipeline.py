@@ -8,27 +8,27 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nextgpt_pl.adapter import load_adapter
-from nextgpt_pl.batches import IGNORE, Rendered
-from nextgpt_pl.config.yaml_files import read_yaml
+from nextgpt_pl.batches import Rendered
 from nextgpt_pl.dialogue.context import ContextWarning, TooLongError, dropped_note, shortened
 from nextgpt_pl.dialogue.messages import Messages, dialogue_of
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.generation.generate import Decoding, caption_embeddings, check_seed, generate, spans_of
+from nextgpt_pl.generation.decoding import Decoding, check_count, check_seed
+from nextgpt_pl.generation.drawing import draw, draw_one
+from nextgpt_pl.generation.generate import Generated, generate
 from nextgpt_pl.generation.options import reply_options
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.generation.replies import Reply, medium_of, replies_of
+from nextgpt_pl.generation.signals import Written, written
+from nextgpt_pl.generation.streaming import Stop, StoppedError, pieces
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import ReplyPart
-from nextgpt_pl.saved_network import network_of
+from nextgpt_pl.saved_network import loaded_network, local_folder
 from nextgpt_pl.utils.distributed import broadcast_object
-
-Reply = list[ReplyPart]
 
 
 class AnyToAny:
@@ -76,14 +76,7 @@ class AnyToAny:
             UserError: the folder is not a run, names code that is not trusted, or its adapter does not fit.
 
         """
-        folder = Path(run)
-        config = folder / "config.yaml"
-        if not config.is_file() or not (folder / "adapter").is_dir():
-            raise UserError(f"run={str(run)!r}: no config.yaml and adapter/ in it; give a run folder of outputs/")
-        network = network_of(read_yaml(config), trust)
-        network.load()
-        load_adapter(folder / "adapter", network)
-        return cls(network, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return cls(loaded_network(Path(run), trust), device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     @classmethod
     def from_pretrained(
@@ -105,17 +98,7 @@ class AnyToAny:
             UserError: there is no such folder or repository, or it is not a run.
 
         """
-        folder = Path(name)
-        if not folder.is_dir():
-            from huggingface_hub import snapshot_download
-
-            try:
-                patterns = ["config.yaml", "adapter/*"]
-                folder = Path(snapshot_download(str(name), revision=revision, allow_patterns=patterns))
-            except (OSError, ValueError) as error:
-                reason = str(error).splitlines()[0]
-                raise UserError(f"{str(name)!r}: no such folder, and its download failed: {reason}") from error
-        return cls.from_run(folder, device, trust)
+        return cls.from_run(local_folder(name, revision), device, trust)
 
     def __call__(self, messages: Messages | Sequence[Messages], **options: Any) -> Reply | list[Reply]:
         """The reply to one conversation, or the replies to several.
@@ -131,25 +114,47 @@ class AnyToAny:
             return self.batch([messages], **options)[0]  # type: ignore[list-item]
         return self.batch(messages, **options)  # type: ignore[arg-type]
 
-    def stream(self, messages: Messages, **options: Any) -> Iterator[ReplyPart]:
-        """Yield the parts of the reply; each medium as soon as it is generated.
+    @torch.no_grad()
+    def stream(
+        self, messages: Messages, *, stop: Stop | None = None, previews: int = 0, **options: Any
+    ) -> Iterator[ReplyPart]:
+        """Yield the reply while it is generated: pieces of text as they are written, each medium when it is drawn.
+
+        Consecutive text parts are pieces of one text; :func:`~nextgpt_pl.generation.streaming.joined` joins them. A
+        consumer that closes the iterator ends the generation of text and media. With sharded weights, the parts come
+        when the whole reply is generated.
 
         Args:
             messages: the conversation.
+            stop: called for each token and each denoising step, maybe by another thread; when it returns true, the
+                iterator ends.
+            previews: number of denoising steps between previews of an image or video, which are parts with a ``step``;
+                0: no previews.
             options: ``modalities`` (media that the reply contains, each at least once and no others; ``[]``: no media),
                 ``max_new_tokens``, ``temperature``, ``top_p``, ``seed`` (medium k of the reply is generated with
                 ``seed + k``); and per modality a dictionary of sampling arguments of its decoder, such as
                 ``image={"guidance_scale": 5.0}``.
 
         """
+        check_count(previews, "previews")
+        if self.network.llm.collective:
+            yield from self.batch([messages], **options)[0]
+            return
         decoding, sampling = reply_options(options, self.network.decoders)
-        (written,) = self.write([messages], decoding)
-        embeddings = caption_embeddings(self.network, [written])[0]
-        for part, span in self._pieces(written):
-            if span is None:
-                yield part
-            else:
-                yield self._draw(part, [embeddings[span]], [decoding.seed + span], sampling)[0]
+        (prompt,) = self._prompts([messages], decoding.max_new_tokens)
+        number = 0
+        try:
+            for piece in pieces(self.network, prompt, decoding, stop):
+                if isinstance(piece, str):
+                    yield ReplyPart("text", text=piece)
+                    continue
+                span, embedding = piece
+                part, seed = medium_of(span), decoding.seed + number
+                drawn = partial(draw, self.network, [part], [embedding], [seed], sampling)
+                yield from draw_one(drawn, part, stop, previews)
+                number += 1
+        except StoppedError:
+            return
 
     def batch(self, conversations: Sequence[Messages], **options: Any) -> list[Reply]:
         """The replies to several conversations; their media are generated in batches per modality.
@@ -169,24 +174,7 @@ class AnyToAny:
             check_seed(seed, f"seeds[{number}]")
         if not conversations:
             return []
-        written = self.write(conversations, decoding)
-        embeddings = caption_embeddings(self.network, written)
-        replies: list[Reply] = []
-        requests: dict[Modality, list[tuple[int, int, int]]] = {}
-        for index, row in enumerate(written):
-            reply: Reply = []
-            for part, span in self._pieces(row):
-                if span is not None:
-                    requests.setdefault(Modality(part.type), []).append((index, len(reply), span))
-                reply.append(part)
-            replies.append(reply)
-        for entries in requests.values():
-            empty = replies[entries[0][0]][entries[0][1]]
-            span_embeddings = [embeddings[index][span] for index, _, span in entries]
-            media = self._draw(empty, span_embeddings, [seeds[index] + span for index, _, span in entries], sampling)
-            for (index, position, _), part in zip(entries, media, strict=True):
-                replies[index][position] = part
-        return replies
+        return replies_of(self.network, self._written(conversations, decoding), seeds, sampling)
 
     def write(self, conversations: Sequence[Messages], decoding: Decoding | None = None) -> list[Rendered]:
         """Prompts with the LLM's replies, signal spans included; no media are generated.
@@ -198,24 +186,28 @@ class AnyToAny:
             UserError: the last exchange alone does not fit.
 
         """
-        decoding = decoding or Decoding()
-        prompts = []
-        for number, messages in enumerate(conversations):
-            prompt, dropped = self._prompt(messages, decoding.max_new_tokens)
-            prompts.append(prompt)
-            if dropped:
-                which = f"conversation {number}: " if len(conversations) > 1 else ""
-                warnings.warn(which + dropped_note(len(dropped)), ContextWarning, stacklevel=2)
+        return [reply.row for reply in self._written(conversations, decoding or Decoding())]
+
+    def _written(self, conversations: Sequence[Messages], decoding: Decoding) -> list[Written]:
+        prompts = self._prompts(conversations, decoding.max_new_tokens)
         replies = generate(self.network, prompts, decoding)
         if self.network.llm.collective:
             # rounding may differ between ranks and change a token; with sharded weights all ranks need equal replies
-            replies = broadcast_object(replies)
-        written = []
-        for prompt, ids in zip(prompts, replies, strict=True):
-            spans = spans_of(self.network, ids, len(prompt.input_ids))
-            labels = [IGNORE] * len(prompt.input_ids) + ids
-            written.append(replace(prompt, input_ids=[*prompt.input_ids, *ids], labels=labels, spans=tuple(spans)))
-        return written
+            device = replies[0].states.device
+            sent = broadcast_object([Generated(reply.ids, reply.states.cpu()) for reply in replies])
+            replies = [Generated(reply.ids, reply.states.to(device)) for reply in sent]
+        return [written(self.network, prompt, reply) for prompt, reply in zip(prompts, replies, strict=True)]
+
+    def _prompts(self, conversations: Sequence[Messages], max_new_tokens: int) -> list[Rendered]:
+        """The prompts, with a warning for each conversation that is shortened."""
+        prompts = []
+        for number, messages in enumerate(conversations):
+            prompt, dropped = self._prompt(messages, max_new_tokens)
+            prompts.append(prompt)
+            if dropped:
+                which = f"conversation {number}: " if len(conversations) > 1 else ""
+                warnings.warn(which + dropped_note(len(dropped)), ContextWarning, stacklevel=4)
+        return prompts
 
     def within_context(self, messages: Messages, max_new_tokens: int = Decoding.max_new_tokens) -> Messages:
         """The messages without the oldest exchanges that leave no room for a reply in the LLM's context.
@@ -245,32 +237,3 @@ class AnyToAny:
                 f"{error}: the LLM's context is {context} tokens, {max_new_tokens} of them for the reply"
                 " (max_new_tokens)"
             ) from None
-
-    def _pieces(self, row: Rendered) -> Iterator[tuple[ReplyPart, int | None]]:
-        """The reply's parts in order; media are placeholders with the index of their span."""
-        position = next((i for i, label in enumerate(row.labels) if label >= 0), len(row.labels))
-        for number, span in enumerate(row.spans):
-            yield from self._text(row.input_ids[position : span.start])
-            yield ReplyPart(span.modality.value, caption=span.caption or None), number
-            position = span.stop
-        yield from self._text(row.input_ids[position:])
-
-    def _text(self, ids: list[int]) -> Iterator[tuple[ReplyPart, None]]:
-        text = self.network.llm.tokenizer.decode(ids, skip_special_tokens=True).strip()
-        if text:
-            yield ReplyPart("text", text=text), None
-
-    def _draw(
-        self,
-        part: ReplyPart,
-        embeddings: list[torch.Tensor],
-        seeds: list[int],
-        sampling: Mapping[Modality, dict[str, Any]],
-    ) -> list[ReplyPart]:
-        modality = Modality(part.type)
-        decoder = self.network.decoders[modality]
-        negative = self.network.null_signal(modality)
-        if negative is None:
-            negative = self.network.caption_embeddings.negative_prompt(modality)
-        arrays = decoder.generate(torch.stack(embeddings), seed=seeds, negative=negative, **sampling[modality])
-        return [replace(part, array=array, rate=decoder.rate) for array in arrays]

@@ -144,7 +144,7 @@ class ItemSource(ABC):
 
 @dataclass(frozen=True)
 class ReplyPart:
-    """One part of a reply: text, or a generated medium.
+    """One part of a reply: text, or a generated medium; of a streamed reply also a piece of text, or a preview.
 
     Attributes:
         type: ``text``, or a modality.
@@ -152,6 +152,7 @@ class ReplyPart:
         array: array of the medium, as in :class:`Media`.
         rate: frames per second of a video, sample rate of audio.
         caption: caption that the LLM wrote for the medium, if media are represented by captions.
+        step: of a preview, the number of finished denoising steps and of all steps.
 
     """
 
@@ -160,3 +161,4 @@ class ReplyPart:
     array: np.ndarray | None = None
     rate: float | None = None
     caption: str | None = None
+    step: tuple[int, int] | None = None

@@ -1,15 +1,61 @@
-"""The network of a saved run, without weights, from its configuration: to reply, not to train."""
+"""The network of a saved run, from its folder or a hub repository: to reply, not to train."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from nextgpt_pl.adapter import load_adapter
 from nextgpt_pl.config.trust import instantiate
+from nextgpt_pl.config.yaml_files import read_yaml
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.model import NextGPT
 
 _MEMORY_BYTES = 4 * 2**20  # per memory of features; a process that replies may run for long
+
+
+def loaded_network(folder: Path, trust: Sequence[str] = ()) -> NextGPT:
+    """The network of a run's folder, with its weights and adapter.
+
+    Args:
+        folder: has ``config.yaml`` and ``adapter/``.
+        trust: see :func:`network_of`.
+
+    Raises:
+        UserError: the folder is not a run, names code that is not trusted, or its adapter does not fit.
+
+    """
+    config = folder / "config.yaml"
+    if not config.is_file() or not (folder / "adapter").is_dir():
+        raise UserError(f"run={str(folder)!r}: no config.yaml and adapter/ in it; give a run folder of outputs/")
+    network = network_of(read_yaml(config), trust)
+    network.load()
+    load_adapter(folder / "adapter", network)
+    return network
+
+
+def local_folder(name: str | Path, revision: str | None = None) -> Path:
+    """A run's folder, or the downloaded files of a hub repository.
+
+    Args:
+        name: a folder, or ``user/name`` on the hub.
+        revision: of the hub repository.
+
+    Raises:
+        UserError: there is no such folder, and the download failed.
+
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+
+    try:
+        patterns = ["config.yaml", "adapter/*"]
+        return Path(snapshot_download(str(name), revision=revision, allow_patterns=patterns))
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{str(name)!r}: no such folder, and its download failed: {reason}") from error
 
 
 def network_of(config: Mapping[str, Any], trust: Sequence[str] = ()) -> NextGPT:

@@ -15,7 +15,9 @@ from nextgpt_pl.dialogue.context import ContextWarning
 from nextgpt_pl.dialogue.messages import dialogue_of
 from nextgpt_pl.encoders import ImageBindEncoder
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.generation.generate import Decoding, generate
+from nextgpt_pl.generation.decoding import Decoding
+from nextgpt_pl.generation.generate import generate
+from nextgpt_pl.generation.streaming import joined
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.projections import MLPInputProjection
@@ -51,7 +53,7 @@ def test_a_reply_is_text_and_media_in_the_order_of_the_spans(model):
 
 def test_streamed_parts_are_those_of_the_reply(model):
     messages = _ask("Hello!")
-    streamed = list(model.stream(messages, modalities=["image"], **QUICK))
+    streamed = joined(model.stream(messages, modalities=["image"], **QUICK))
     whole = model(messages, modalities=["image"], **QUICK)
     assert [p.type for p in streamed] == [p.type for p in whole]
     for one, other in zip(streamed, whole, strict=True):
@@ -250,8 +252,8 @@ def test_no_reply_goes_beyond_the_context(model):
         return replace(prompt, input_ids=(prompt.input_ids * 9)[:count], labels=[-100] * count)
 
     full = of_length(509)
-    (ids,) = generate(model.network, [full], Decoding(modalities=[]))
-    assert len(ids) <= 3
+    (reply,) = generate(model.network, [full], Decoding(modalities=[]))
+    assert len(reply.ids) <= 3
     with pytest.raises(UserError, match="a prompt of 512 tokens, the LLM's context is 512"):
         generate(model.network, [of_length(512)])
 

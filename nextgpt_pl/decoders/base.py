@@ -6,7 +6,8 @@ Decoders are not modules, so their weights are not in state dicts, optimizers or
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,26 @@ from nextgpt_pl.decoders.captions import CaptionEncoder
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import Preparation
 from nextgpt_pl.samples import Media
+
+
+@dataclass(frozen=True)
+class DrawingStep:
+    """A finished denoising step.
+
+    Attributes:
+        number: number of finished steps.
+        of: number of all steps.
+        preview: decodes small media from the present latents, as the arrays of :class:`samples.Media`; none if the
+            decoder has no previews.
+
+    """
+
+    number: int
+    of: int
+    preview: Callable[[], list[np.ndarray]]
+
+
+OnStep = Callable[[DrawingStep], None]
 
 
 class Decoder(ABC):
@@ -52,7 +73,13 @@ class Decoder(ABC):
 
     @abstractmethod
     def generate(
-        self, embeddings: Tensor, *, seed: int | Sequence[int], negative: Tensor | None = None, **sampling: Any
+        self,
+        embeddings: Tensor,
+        *,
+        seed: int | Sequence[int],
+        negative: Tensor | None = None,
+        on_step: OnStep | None = None,
+        **sampling: Any,
     ) -> list[np.ndarray]:
         """Media from caption embeddings ``(N, *embedding_shape)``, as the arrays of :class:`samples.Media`.
 
@@ -61,6 +88,8 @@ class Decoder(ABC):
             negative: negative embedding of guidance, ``embedding_shape``; by default that of the negative prompt.
             seed: seed of the initial noise: one per item, or a number to which item i adds i. An item's noise does not
                 depend on the batch.
+            on_step: called after each denoising step; an exception that it raises ends the generation. Decoders without
+                steps ignore it.
             sampling: overrides of the YAML's sampling arguments (``guidance_scale``, ``num_inference_steps``, ...).
 
         """
@@ -164,7 +193,13 @@ class PrecomputedEmbeddings(Decoder):
         raise UserError(f"the caption {captions[0]!r} has no embedding file, and this decoder has no text encoder")
 
     def generate(
-        self, embeddings: Tensor, *, seed: int | Sequence[int], negative: Tensor | None = None, **sampling: Any
+        self,
+        embeddings: Tensor,
+        *,
+        seed: int | Sequence[int],
+        negative: Tensor | None = None,
+        on_step: OnStep | None = None,
+        **sampling: Any,
     ) -> list[np.ndarray]:
         """Not supported: there is no diffusion model.
 

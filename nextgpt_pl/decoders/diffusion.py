@@ -12,12 +12,13 @@ from torch import Tensor
 
 from nextgpt_pl.decoders import guidance
 from nextgpt_pl.decoders.arguments import Arguments, Dtype, check, check_options, declared, sampling_types
-from nextgpt_pl.decoders.base import item_seeds
+from nextgpt_pl.decoders.base import OnStep, item_seeds
 from nextgpt_pl.decoders.captions import CaptionEncoder
 from nextgpt_pl.decoders.denoised import DenoisedDecoder
 from nextgpt_pl.decoders.drawing import default_batch_size, finite_medium, pixels_of
 from nextgpt_pl.decoders.files import PipelineFiles
 from nextgpt_pl.decoders.set_up import Offload, SetUp, denoiser_name
+from nextgpt_pl.decoders.steps import callback_arguments
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.utils.paths import resolve
 from nextgpt_pl.utils.precision import own_precision
@@ -156,7 +157,13 @@ class DiffusionDecoder(DenoisedDecoder):
     @torch.no_grad()
     @own_precision()
     def generate(
-        self, embeddings: Tensor, *, seed: int | Sequence[int], negative: Tensor | None = None, **sampling: Any
+        self,
+        embeddings: Tensor,
+        *,
+        seed: int | Sequence[int],
+        negative: Tensor | None = None,
+        on_step: OnStep | None = None,
+        **sampling: Any,
     ) -> list[np.ndarray]:
         """See :meth:`Decoder.generate`.
 
@@ -176,7 +183,7 @@ class DiffusionDecoder(DenoisedDecoder):
         return [
             array
             for indices in batches
-            for array in self._generate(embeddings[indices], seeds[indices], negative, sampling)
+            for array in self._generate(embeddings[indices], seeds[indices], negative, sampling, on_step)
         ]
 
     def _batch_size(self, sampling: Mapping[str, Any]) -> int:
@@ -187,7 +194,7 @@ class DiffusionDecoder(DenoisedDecoder):
         return pixels_of(sampling, moving=self.fps is not None)
 
     def _generate(
-        self, embeddings: Tensor, seeds: list[int], negative: Tensor, sampling: dict[str, Any]
+        self, embeddings: Tensor, seeds: list[int], negative: Tensor, sampling: dict[str, Any], on_step: OnStep | None
     ) -> list[np.ndarray]:
         pipeline = self._loaded()
         negative = negative.expand(len(embeddings), *self.embedding_shape)
@@ -199,6 +206,7 @@ class DiffusionDecoder(DenoisedDecoder):
                 **self._conditions(embeddings.to(self.device, dtype), negative.to(self.device, dtype)),
                 generator=[torch.Generator().manual_seed(s) for s in seeds],
                 output_type="np",
+                **callback_arguments(pipeline, on_step),
                 **sampling,
             )
         return [finite_medium(array, self.path) for array in self._arrays(output)]

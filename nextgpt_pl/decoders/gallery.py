@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextgpt_pl.decoders.base import Decoder
+from nextgpt_pl.decoders.base import Decoder, OnStep
 from nextgpt_pl.decoders.captions import CaptionEncoder
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media.reading import array_of
@@ -90,7 +90,13 @@ class GalleryDecoder(Decoder):
         self.decoder.check_sampling(sampling)
 
     def generate(
-        self, embeddings: Tensor, *, seed: int | Sequence[int], negative: Tensor | None = None, **sampling: Any
+        self,
+        embeddings: Tensor,
+        *,
+        seed: int | Sequence[int],
+        negative: Tensor | None = None,
+        on_step: OnStep | None = None,
+        **sampling: Any,
     ) -> list[np.ndarray]:
         """The media of the nearest items."""
         self.check_sampling(sampling)

@@ -52,6 +52,10 @@ def dialogue_of(messages: Messages) -> Dialogue:
 
 def _part(part: Any, where: str) -> Part:
     if isinstance(part, ReplyPart):
+        if part.step is not None:
+            raise UserError(
+                f"{where}: a preview of {part.type}, step {part.step[0]} of {part.step[1]}; give the medium"
+            )
         extra = {"rate": part.rate, "caption": part.caption}
         part = {"type": part.type, part.type: part.text if part.type == "text" else part.array, **extra}
     if not isinstance(part, Mapping) or part.get("type") not in _TYPES:

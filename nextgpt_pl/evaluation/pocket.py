@@ -13,7 +13,7 @@ import torch
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.evaluation.scores import Score
 from nextgpt_pl.evaluation.tasks import Item, Task, messages_of
-from nextgpt_pl.generation.generate import Decoding
+from nextgpt_pl.generation.decoding import Decoding
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pipeline import Reply
 from nextgpt_pl.pocket.parts import QUALITY, pocket_decoder

@@ -1,82 +1,58 @@
-"""Generate replies with complete signal spans, and the caption embeddings that they pass to the decoders.
-
-This module does not import Lightning.
-"""
+"""Generate replies with complete signal spans. This module does not import Lightning."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from numbers import Integral, Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from nextgpt_pl.batches import IGNORE, Batch, Rendered, SignalSpan
+from nextgpt_pl.batches import IGNORE, Batch, Rendered
 from nextgpt_pl.dialogue.batching import pad
 from nextgpt_pl.dialogue.signal_spans import SpanRules
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.generation.decoding import Decoding
 from nextgpt_pl.generation.shrinking_batch import write
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.llm.recording import recorded
 from nextgpt_pl.model import NextGPT
 
-_SEEDS = 2**62  # seeds above are used for the media of a reply
 
+@dataclass(frozen=True)
+class Generated:
+    """A reply, without the token that ended it.
 
-@dataclass
-class Decoding:
-    """Decoding options.
-
-    Args:
-        max_new_tokens: maximum number of tokens of a reply.
-        temperature: sampling temperature; 0 is greedy decoding.
-        top_p: nucleus sampling: cumulative probability of the tokens that are sampled from.
-        seed: seed of the sampling.
-        modalities: media that a reply contains: each of these at least once, and no others. ``None``: the model
-            decides; an empty list: no media.
-
-    Raises:
-        UserError: a value is not a number or out of bounds.
+    Attributes:
+        ids: T token ids.
+        states: ``(T', H)`` final hidden states of the first T' tokens, as generation has computed them. T' is less than
+            T if tokens were added to complete the reply.
 
     """
 
-    max_new_tokens: int = 160
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-    modalities: Sequence[Modality] | None = None
-
-    def __post_init__(self) -> None:
-        if not _is_integer(self.max_new_tokens) or self.max_new_tokens < 1:
-            raise UserError(f"max_new_tokens={self.max_new_tokens!r}: a whole number of tokens, at least 1")
-        if not _is_number(self.temperature) or self.temperature < 0:
-            raise UserError(f"temperature={self.temperature!r}: a number, 0 or above")
-        if not _is_number(self.top_p) or not 0 < self.top_p <= 1:
-            raise UserError(f"top_p={self.top_p!r}: a share of the probability, above 0 and at most 1")
-        check_seed(self.seed)
-
-    def sampling(self) -> dict[str, Any]:
-        """Arguments of transformers' ``generate``."""
-        if self.temperature <= 0:
-            return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
+    ids: list[int]
+    states: Tensor
 
 
-def check_seed(seed: object, name: str = "seed") -> None:
-    """Raise a :class:`UserError` if a value is not a valid seed."""
-    if not _is_integer(seed) or not 0 <= int(seed) < _SEEDS:  # type: ignore[call-overload]
-        raise UserError(f"{name}={seed!r}: a whole number from 0 to {_SEEDS - 1}")
+@dataclass(frozen=True)
+class Prepared:
+    """What generation needs of a batch of prompts.
 
+    Attributes:
+        embeddings: ``(N, T, H)``, padded left.
+        mask: ``(N, T)``, 0 at padding.
+        rules: constraints on signal tokens.
+        limit: maximum number of generated tokens per row.
+        generate: transformers' ``generate`` with the arguments that all calls share.
 
-def _is_integer(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    """
 
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    embeddings: Tensor
+    mask: Tensor
+    rules: SpanRules
+    limit: int
+    generate: Callable[..., Any]
 
 
 def prompt_of(row: Rendered) -> Rendered:
@@ -93,13 +69,35 @@ def end_ids(network: NextGPT) -> tuple[int, ...]:
     return tuple(sorted({int(i) for i in [*ids, network.llm.tokenizer.eos_token_id] if i is not None}))
 
 
-def _batch(network: NextGPT, rows: Sequence[Rendered]) -> Batch:
+def batch_of(network: NextGPT, rows: Sequence[Rendered]) -> Batch:
+    """Pad rows to a batch on the LLM's device."""
     return pad(rows, int(network.llm.tokenizer.pad_token_id)).to(next(network.llm.parameters()).device)
 
 
+def prepare(network: NextGPT, prompts: Sequence[Rendered], decoding: Decoding) -> Prepared:
+    """Embed prompts and bind the arguments of generation.
+
+    Raises:
+        UserError: a prompt fills the LLM's context.
+
+    """
+    limit = _room(network, prompts, decoding.max_new_tokens)
+    batch = batch_of(network, prompts)
+    embeddings, mask = _padded_left(network.embed(batch), batch.attention_mask)
+    rules = _rules(network, decoding)
+    network.llm.read_layers()
+    generate = partial(
+        network.llm.model.generate,
+        eos_token_id=list(rules.end_ids),
+        pad_token_id=int(network.llm.tokenizer.pad_token_id),
+        **decoding.sampling(),
+    )
+    return Prepared(embeddings, mask.long(), rules, limit, generate)
+
+
 @torch.no_grad()
-def generate(network: NextGPT, prompts: Sequence[Rendered], decoding: Decoding | None = None) -> list[list[int]]:
-    """Token ids of the reply to each prompt, without the token that ended it.
+def generate(network: NextGPT, prompts: Sequence[Rendered], decoding: Decoding | None = None) -> list[Generated]:
+    """The reply to each prompt.
 
     Prompt and reply never exceed the LLM's context length. If the longest prompt leaves fewer than ``max_new_tokens``
     tokens, all replies of the batch are limited to that number.
@@ -109,28 +107,40 @@ def generate(network: NextGPT, prompts: Sequence[Rendered], decoding: Decoding |
 
     """
     decoding = decoding or Decoding()
-    limit = _room(network, prompts, decoding.max_new_tokens)
-    batch = _batch(network, prompts)
-    embeddings, mask = _padded_left(network.embed(batch), batch.attention_mask)
-    rules = _rules(network, decoding)
-    network.llm.read_layers()
-    devices = [embeddings.device] if embeddings.is_cuda else []
-    stop = {"stop_strings": network.llm.stop, "tokenizer": network.llm.tokenizer} if network.llm.stop else {}
-    writer = partial(
-        network.llm.model.generate,
-        eos_token_id=list(rules.end_ids),
-        pad_token_id=int(network.llm.tokenizer.pad_token_id),
-        synced_gpus=network.llm.collective,
-        **decoding.sampling(),
-        **stop,
-    )
+    prepared, llm = prepare(network, prompts, decoding), network.llm
+    stop = {"stop_strings": llm.stop, "tokenizer": llm.tokenizer} if llm.stop else {}
     # a stop string may begin before a row continues in a smaller batch, where it would not be detected
-    shrink = not stop and not network.llm.collective
+    shrink = not stop and not llm.collective
+    devices = [prepared.embeddings.device] if prepared.embeddings.is_cuda else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(decoding.seed)
-        out = write(writer, network.llm.embed, embeddings, mask.long(), rules, rules.end_ids, limit, shrink)
-    replies = [_truncated(ids, network.llm.stop, network.llm.tokenizer.decode) for ids in out]
-    return [rules.whole_reply(ids) for ids in replies]
+        out = write(
+            partial(prepared.generate, synced_gpus=llm.collective, **stop),
+            llm.embed,
+            partial(recorded, llm.model.base_model),
+            prepared.embeddings,
+            prepared.mask,
+            prepared.rules,
+            prepared.rules.end_ids,
+            prepared.limit,
+            shrink,
+        )
+    return [whole_reply(network, prepared.rules, ids, states) for ids, states in out]
+
+
+def whole_reply(network: NextGPT, rules: SpanRules, ids: list[int], states: Tensor) -> Generated:
+    """A reply up to its end token or stop string, with complete spans and all required media.
+
+    Args:
+        network: the model.
+        rules: constraints on signal tokens.
+        ids: generated ids.
+        states: ``(T, H)`` of the first of them.
+
+    """
+    whole = rules.whole_reply(truncated(ids, network.llm.stop, network.llm.tokenizer.decode))
+    same = next((i for i, pair in enumerate(zip(whole, ids, strict=False)) if pair[0] != pair[1]), len(ids))
+    return Generated(whole, states[:same])
 
 
 def _room(network: NextGPT, prompts: Sequence[Rendered], max_new_tokens: int) -> int:
@@ -145,12 +155,17 @@ def _room(network: NextGPT, prompts: Sequence[Rendered], max_new_tokens: int) ->
     return min(max_new_tokens, room)
 
 
-def _truncated(ids: list[int], stops: Sequence[str], decode: Callable[[list[int]], str]) -> list[int]:
+def truncated(ids: list[int], stops: Sequence[str], decode: Callable[[list[int]], str]) -> list[int]:
     """The tokens before the first stop string, which may begin or end inside a token."""
     text = decode(ids) if stops else ""
     positions = [position for stop in stops if (position := text.find(stop)) >= 0]
+    return tokens_before(ids, min(positions), decode) if positions else ids
+
+
+def tokens_before(ids: list[int], position: int, decode: Callable[[list[int]], str]) -> list[int]:
+    """The leading tokens whose text ends at a character's position or before."""
     count = len(ids)
-    while positions and len(decode(ids[:count])) > min(positions):
+    while len(decode(ids[:count])) > position:
         count -= 1
     return ids[:count]
 
@@ -164,49 +179,7 @@ def _padded_left(embeddings: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return embeddings[rows, columns], mask[rows, columns]
 
 
-def spans_of(network: NextGPT, ids: Sequence[int], offset: int = 0) -> list[SignalSpan]:
-    """The media that generated ids ask for, in order; positions start at ``offset``."""
-    span_ids = network.span_ids()
-    signal_ids = {m: span_ids[m] for m in network.decoders}
-    return network.reply_media.find(ids, signal_ids, network.llm.tokenizer.decode, offset)
-
-
 def _rules(network: NextGPT, decoding: Decoding) -> SpanRules:
     modalities = tuple(network.decoders) if decoding.modalities is None else tuple(decoding.modalities)
     required = modalities if decoding.modalities is not None else ()
     return network.reply_media.rules(network.span_ids(), frozenset(modalities), required, end_ids(network))
-
-
-@torch.no_grad()
-def caption_embeddings(network: NextGPT, rows: Sequence[Rendered]) -> list[list[Tensor]]:
-    """Caption embedding of each span of each row, in the order of the spans.
-
-    Computed in one forward pass over prompt and reply, since generation does not return the hidden state of the last
-    token. Captions that the LLM has written are embedded by the decoders' text encoders.
-    """
-    if not network.reply_media.projected:
-        return _embed_captions(network, rows)
-    batch = _batch(network, rows)
-    if not batch.spans:
-        return [[] for _ in rows]
-    embeddings = network.embed(batch)
-    hidden = network.hidden_states(batch, embeddings)
-    by_position: dict[tuple[int, int], Tensor] = {}
-    for modality, spans in batch.spans.items():
-        projected = network.project(modality, hidden, embeddings, spans)
-        shape = network.decoders[modality].embedding_shape
-        on_host = batch.on_host().spans[modality]
-        for row, start, value in zip(on_host.rows.tolist(), on_host.starts.tolist(), projected, strict=True):
-            by_position[row, start] = value.view(shape)
-    return [[by_position[index, span.start] for span in row.spans] for index, row in enumerate(rows)]
-
-
-def _embed_captions(network: NextGPT, rows: Sequence[Rendered]) -> list[list[Tensor]]:
-    row_embeddings: list[list[Tensor]] = [[torch.empty(0)] * len(row.spans) for row in rows]
-    for modality in network.decoders:
-        places = [(r, s) for r, row in enumerate(rows) for s, span in enumerate(row.spans) if span.modality is modality]
-        if places:
-            embeddings = network.caption_embeddings(modality, [rows[r].spans[s].caption for r, s in places])
-            for (r, s), embedding in zip(places, embeddings, strict=True):
-                row_embeddings[r][s] = embedding
-    return row_embeddings

@@ -7,7 +7,7 @@ from typing import Any
 
 from nextgpt_pl.decoders.base import Decoder
 from nextgpt_pl.errors import UserError, nearest
-from nextgpt_pl.generation.generate import Decoding
+from nextgpt_pl.generation.decoding import Decoding
 from nextgpt_pl.modality import GENERATED, Modality
 
 

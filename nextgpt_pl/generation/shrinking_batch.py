@@ -6,6 +6,7 @@ transformers' ``generate`` computes every row until the longest one is finished.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -51,18 +52,21 @@ class _After(LogitsProcessor):
 def write(
     generate: Callable[..., Tensor],
     embed: Callable[[Tensor], Tensor],
+    record: Callable[[], AbstractContextManager[list[Tensor]]],
     embeddings: Tensor,
     mask: Tensor,
     rules: LogitsProcessor,
     ends: tuple[int, ...],
     limit: int,
     shrink: bool = True,
-) -> list[list[int]]:
+) -> list[tuple[list[int], Tensor]]:
     """Generate the token ids of each row's reply, including its end token; padding may follow.
 
     Args:
         generate: transformers' ``generate`` with all other arguments bound.
         embed: maps token ids ``(N, T)`` to embeddings ``(N, T, H)``.
+        record: context that records the states of the last position of each forward pass, see
+            :func:`~nextgpt_pl.llm.recording.recorded`.
         embeddings: prompts ``(N, T, H)``, padded left.
         mask: ``(N, T)``, 0 at padding.
         rules: constraints; they receive the generated tokens ``(N, T)`` without the prompt.
@@ -70,27 +74,34 @@ def write(
         limit: maximum number of generated tokens per row.
         shrink: whether finished rows may be removed; must be false if forward passes are collective.
 
+    Returns:
+        Per row its T ids and the hidden states ``(T - 1, H)`` of all but the last, which no pass has read.
+
     """
     ending = torch.tensor(ends, dtype=torch.long, device=mask.device)
     rows = torch.arange(len(mask), device=mask.device)
     written = rows.new_empty((len(rows), 0))
-    replies: list[list[int]] = [[] for _ in rows]
+    states = embeddings.new_empty((len(rows), 0, embeddings.shape[2]))
+    replies: list[tuple[list[int], Tensor]] = [([], states[0])] * len(rows)
     while True:
         waste = Waste(ending, embeddings.shape[1])
-        out = generate(
-            inputs_embeds=embeddings,
-            attention_mask=mask,
-            max_new_tokens=limit - written.shape[1],
-            logits_processor=LogitsProcessorList([_After(written, rules)]),
-            stopping_criteria=StoppingCriteriaList([waste] if shrink else []),
-        )
+        with record() as passes:
+            out = generate(
+                inputs_embeds=embeddings,
+                attention_mask=mask,
+                max_new_tokens=limit - written.shape[1],
+                logits_processor=LogitsProcessorList([_After(written, rules)]),
+                stopping_criteria=StoppingCriteriaList([waste] if shrink else []),
+            )
         written = torch.cat([written, out], 1)
-        for row, ids in zip(rows.tolist(), written.tolist(), strict=True):
-            replies[row] = ids
+        # the pass that chooses a token reads the one before it; there may be more passes than tokens
+        states = torch.cat([states, torch.stack(passes[: out.shape[1]], 1).to(states.dtype)], 1)
+        for row, ids, own in zip(rows.tolist(), written.tolist(), states, strict=True):
+            replies[row] = (ids, own[1:])
         if not waste.exceeded or written.shape[1] >= limit:
             return replies
         active = ~_ended(out, ending)
-        rows, written, out = rows[active], written[active], out[active]
+        rows, written, states, out = rows[active], written[active], states[active], out[active]
         mask = torch.cat([mask[active], torch.ones_like(out)], 1)
         embeddings = torch.cat([embeddings[active], embed(out).to(embeddings.dtype)], 1)
         first_used = int(mask.any(0).int().argmax())  # the longest prompt may have left

@@ -10,7 +10,8 @@ from torch import Tensor
 from nextgpt_pl.batches import Batch
 from nextgpt_pl.dialogue.conversation import Direction
 from nextgpt_pl.errors import UserError, at_least
-from nextgpt_pl.generation.generate import Decoding, generate, prompt_of
+from nextgpt_pl.generation.decoding import Decoding
+from nextgpt_pl.generation.generate import generate, prompt_of
 from nextgpt_pl.metrics.caption_scores import CaptionScores
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.stages.base import Stage
@@ -90,9 +91,9 @@ class EncoderAlignment(Stage):
         tokenizer = self.network.llm.tokenizer
         rows = list(batch.rows())[: max(1, remaining)]
         replies = generate(self.network, [prompt_of(row) for row in rows], self.decoding)
-        for row, ids in zip(rows[:remaining], replies[:remaining], strict=True):
+        for row, reply in zip(rows[:remaining], replies[:remaining], strict=True):
             reference = tokenizer.decode([i for i in row.labels if i >= 0], skip_special_tokens=True).strip()
-            caption = tokenizer.decode(ids, skip_special_tokens=True).strip()
+            caption = tokenizer.decode(reply.ids, skip_special_tokens=True).strip()
             self.written.append((row.key, caption, reference))
             self.scores.update([caption], [[reference]])
 
@@ -102,7 +103,8 @@ class EncoderAlignment(Stage):
         replies = generate(self.network, prompts, self.decoding)
         decode = self.network.llm.tokenizer.decode
         return [
-            (key, decode(ids, skip_special_tokens=True).strip()) for key, ids in zip(batch.keys, replies, strict=True)
+            (key, decode(reply.ids, skip_special_tokens=True).strip())
+            for key, reply in zip(batch.keys, replies, strict=True)
         ]
 
     def finish(self, split: str) -> None:

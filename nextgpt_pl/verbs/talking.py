@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nextgpt_pl.dialogue.context import dropped_note
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.generation.streaming import joined
 from nextgpt_pl.media.files import is_file
 from nextgpt_pl.media.writing import save
 from nextgpt_pl.modality import MODALITIES, Modality, modality_of_file
@@ -18,7 +19,7 @@ from nextgpt_pl.samples import ReplyPart
 from nextgpt_pl.verbs.command import call
 
 _HELP = """Write a message and press Enter. To show a medium, write its path: a file that ends like an image, a video or
-a sound is shown to the model. /new begins a new conversation, /quit ends."""
+a sound is shown to the model. Ctrl-C ends a reply, /new begins a new conversation, /quit ends."""
 
 
 def chat(
@@ -49,13 +50,16 @@ def chat(
             continue
         try:
             turn = {"role": "user", "content": content_of(line)}
-            options = {"temperature": temperature, "max_new_tokens": max_new_tokens}
+            options: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens}
             kept = list(model.within_context([*messages, turn], max_new_tokens))
             if dropped := len(messages) + 1 - len(kept):
                 print(f"note: {dropped_note(dropped)}")
-            reply = _answer(model, kept, out, seed, **options)
+            reply = printed(model.stream(kept, seed=seed, **options), out)
         except UserError as error:
             print(f"error: {error}")
+            continue
+        except KeyboardInterrupt:
+            print("\nstopped; the message and what there is of its reply are not kept")
             continue
         messages = [*kept, {"role": "assistant", "content": reply}]
         seed += 1
@@ -70,14 +74,18 @@ def _read() -> str | None:
     return None if line in ("/quit", "/exit") else line or _read()
 
 
-def _answer(
-    model: AnyToAny, messages: list[Mapping[str, Any]], out: Path, seed: int, **options: Any
-) -> list[ReplyPart]:
-    reply = []
-    for part in model.stream(messages, seed=seed, **options):
-        reply.append(part)
-        print(f"model: {part.text if part.type == 'text' else save_part(part, out)}", flush=True)
-    return reply
+def printed(stream: Iterator[ReplyPart], out: Path) -> list[ReplyPart]:
+    """Print a reply while it is generated, save its media, and return its parts, with whole texts."""
+    parts: list[ReplyPart] = []
+    print("model: ", end="", flush=True)
+    for part in stream:
+        text = part.text if part.type == "text" else str(save_part(part, out))
+        if parts and not part.type == parts[-1].type == "text":
+            print()
+        print(text, end="", flush=True)
+        parts.append(part)
+    print()
+    return joined(parts)
 
 
 def content_of(line: str) -> list[dict[str, str]]:
@@ -175,8 +183,8 @@ def generate(
     content.append({"type": "text", "text": prompt})
     model = AnyToAny.from_run(run, trust=trust)
     lines = []
-    options = {"modalities": modalities, "temperature": temperature, "max_new_tokens": max_new_tokens}
-    for part in model.stream([{"role": "user", "content": content}], seed=seed, **options):
+    options: dict[str, Any] = {"modalities": modalities, "temperature": temperature, "max_new_tokens": max_new_tokens}
+    for part in joined(model.stream([{"role": "user", "content": content}], seed=seed, **options)):
         lines.append(part.text or str(save_part(part, out).name))
         print(lines[-1], flush=True)
     out.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,9 @@ from nextgpt_pl.batches import IGNORE
 from nextgpt_pl.dialogue.batching import pad
 from nextgpt_pl.dialogue.caption_spans import LONGEST, CaptionSpans, find_captions
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.generation.generate import Decoding, caption_embeddings
+from nextgpt_pl.generation.decoding import Decoding
+from nextgpt_pl.generation.replies import parts_of
+from nextgpt_pl.generation.signals import Written, caption_embeddings
 from nextgpt_pl.llm import CausalLM, LoRA
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.model import NextGPT
@@ -88,9 +90,9 @@ def test_it_learns_to_write_the_caption_and_the_decoder_reads_it(network):
     chat = AnyToAny(network)
     (row,) = chat.write([[{"role": "user", "content": "Draw a red ring."}]], Decoding())
     assert [span.caption for span in row.spans] == [wanted]
-    found = caption_embeddings(network, [row])[0][0]
+    found = caption_embeddings(network, [Written(row)])[0][0]
     torch.testing.assert_close(found, network.decoders[Modality.IMAGE].embed_captions([wanted])[0])
-    (part,) = [p for p, span in chat._pieces(row) if span is not None]
+    (part,) = [p for p, span in parts_of(network, row) if span is not None]
     assert part == ReplyPart("image", caption=wanted)
 
 

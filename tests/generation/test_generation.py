@@ -3,7 +3,10 @@ import pytest
 import torch
 
 from nextgpt_pl.dialogue.signal_spans import WholeSpans, find_spans
-from nextgpt_pl.generation.generate import Decoding, caption_embeddings, generate, prompt_of
+from nextgpt_pl.generation import generate as generation
+from nextgpt_pl.generation.decoding import Decoding
+from nextgpt_pl.generation.generate import prompt_of
+from nextgpt_pl.generation.signals import Written, caption_embeddings
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import CaptionedPair, Dialogue, Message, TextPart
 
@@ -47,6 +50,11 @@ def test_whole_spans_are_found_in_order_and_pieces_are_not():
 def loaded(network):
     network.load()
     return network.eval()
+
+
+def generate(*arguments):
+    """The ids of the replies."""
+    return [reply.ids for reply in generation.generate(*arguments)]
 
 
 def _prompt(network, text):
@@ -115,5 +123,5 @@ def test_a_prompt_ends_where_the_labels_begin_and_embeddings_are_those_of_traini
         expected = loaded.project(
             Modality.IMAGE, loaded.hidden_states(batch, embeddings), embeddings, batch.spans[Modality.IMAGE]
         )
-    ((found,),) = caption_embeddings(loaded, [row])
+    ((found,),) = caption_embeddings(loaded, [Written(row)])
     np.testing.assert_allclose(found.numpy(), expected[0].numpy(), atol=1e-5)

@@ -1,8 +1,11 @@
+from functools import partial
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from nextgpt_pl.generation.shrinking_batch import Waste, write
+from nextgpt_pl.llm.recording import recorded
 
 END, FIRST = 1, 10
 LENGTHS = {FIRST + row: length for row, length in enumerate([3, 40, 4, 5, 6, 12])}
@@ -42,10 +45,24 @@ def _write(llama, rows, shrink=True, limit=50, **sampling):
 
     rule = _rules([FIRST + row for row in rows])
     try:
-        out = write(generate, llama.get_input_embeddings(), every[rows], mask[rows], rule, (END,), limit, shrink)
+        prompts = (every[rows], mask[rows])
+        record = partial(recorded, llama.model)
+        out = write(generate, llama.get_input_embeddings(), record, *prompts, rule, (END,), limit, shrink)
     finally:
         hook.remove()
-    return [ids[: ids.index(END)] if END in ids else ids for ids in out], passes
+    _check_states(llama, *prompts, out)
+    return [ids[: ids.index(END)] if END in ids else ids for ids, _ in out], passes
+
+
+@torch.no_grad()
+def _check_states(llama, prompts, mask, out):
+    """The states of each row's tokens are those of a pass over its prompt and reply alone."""
+    for prompt, used, (ids, states) in zip(prompts, mask, out, strict=True):
+        assert len(states) == len(ids) - 1
+        whole = torch.cat([prompt[used.bool()], llama.get_input_embeddings()(torch.tensor(ids))])
+        expected = llama.model(inputs_embeds=whole[None]).last_hidden_state[0, -len(ids) : -1]
+        count = ids.index(END) if END in ids else len(ids) - 1  # padding follows
+        torch.testing.assert_close(states[:count], expected[:count], atol=1e-5, rtol=1e-4)
 
 
 def test_every_row_is_written_as_if_it_were_alone(llama):

@@ -68,6 +68,7 @@ class Devices:
         synchronisations: places where the host waits for the GPU, or a blocking copy to it, with how often.
         collectives: exchanges between processes, by operation and place.
         intent: the device that is asked for explicitly by the call that runs, if any.
+        generator: the device of the generator that the call is given, if any.
 
     """
 
@@ -75,6 +76,7 @@ class Devices:
     synchronisations: Counter[str] = field(default_factory=Counter)
     collectives: Counter[str] = field(default_factory=Counter)
     intent: Where | None = None
+    generator: torch.device | None = None
     _places: dict[int, tuple[StorageWeakRef, Where]] = field(default_factory=dict)
     _calls: int = 0
 
@@ -137,7 +139,7 @@ class Operations(TorchDispatchMode):
         if "gpu" in where and self.devices.intent is None:
             self._judge(func, name, args, given, where)
         generator = kwargs.get("generator")
-        if generator is not None and generator.device.type == "cpu" and "gpu" in (*where, self.devices.intent):
+        if generator is not None and self.devices.generator != GPU and "gpu" in (*where, self.devices.intent):
             self.devices.report("CPU generator for a CUDA tensor", name)
         out = func(*args, **kwargs)
         self._place(name, given, where, out)

@@ -167,6 +167,8 @@ class PythonCalls(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
+        # the dispatcher sees the generator of the CPU that a pretended one is
+        self.devices.generator = getattr(kwargs.get("generator"), "pretended", None)
         owner = getattr(func, "__self__", None)
         if isinstance(owner, GetSetDescriptorType):
             found = self._properties.get(owner) if func.__name__ == "__get__" else None
@@ -267,6 +269,21 @@ class _PretendAccelerator(CPUAccelerator):
         """Nothing to set up."""
 
 
+class _Generator(torch.Generator):
+    """A generator that says that it is on the device for which it is made."""
+
+    pretended: torch.device
+
+    def __new__(cls, device: Any = "cpu") -> _Generator:
+        made = super().__new__(cls, "cpu")
+        made.pretended = GPU if torch.device(device).type == "cuda" else CPU
+        return made
+
+    @property
+    def device(self) -> torch.device:
+        return self.pretended
+
+
 def _patches(devices: Devices) -> list[tuple[Any, str, Any]]:
     """Functions of torch that need a real GPU, and their replacements."""
     autocast = torch.amp.autocast_mode.autocast
@@ -292,6 +309,7 @@ def _patches(devices: Devices) -> list[tuple[Any, str, Any]]:
         # as NCCL would have it
         (dist, "get_backend", lambda *_, **__: "nccl"),
         (dist.distributed_c10d, "_get_object_coll_device", lambda *_: "cuda:0"),
+        (torch, "Generator", _Generator),
         (torch.cuda, "current_device", lambda: 0),
         (torch.cuda, "set_device", lambda *_: None),
         (torch.cuda, "empty_cache", lambda: None),

@@ -11,7 +11,7 @@ from nextgpt_pl.adapter import load_adapter
 from nextgpt_pl.batches import Rendered
 from nextgpt_pl.dialogue.batching import pad
 from nextgpt_pl.dialogue.signal_spans import find_spans
-from nextgpt_pl.generation.generate import caption_embeddings
+from nextgpt_pl.generation.signals import Written, caption_embeddings
 
 from .conftest import SHAPES
 
@@ -46,5 +46,5 @@ def test_generation_states(official, legacy_network, legacy_adapter, medium):
     assert spans[0].start - len(prompt) == firsts[0]
     raw = numbers[f"{medium}.raw_signal_states"][0]
     torch.testing.assert_close(hidden[firsts[0] : firsts[0] + len(raw)], raw, **CLOSE)
-    (embedding,) = caption_embeddings(network, [row])[0]
+    (embedding,) = caption_embeddings(network, [Written(row)])[0]
     assert_golden(embedding.reshape(1, -1, SHAPES["legacy"][medium][-1]), numbers, f"{medium}.condition", **CLOSE)

@@ -11,8 +11,9 @@ from transformers import AutoModelForCausalLM
 
 from nextgpt_pl.__main__ import main
 from nextgpt_pl.dialogue.messages import dialogue_of
-from nextgpt_pl.generation.generate import _truncated
+from nextgpt_pl.generation.generate import truncated
 from nextgpt_pl.generation.options import reply_options
+from nextgpt_pl.generation.signals import Written, caption_embeddings
 from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.utils.paths import resolve
 
@@ -151,16 +152,20 @@ def test_replies_end_before_the_mark_of_the_next_turn(chat, monkeypatch):
     llm = chat.network.llm
     ids = llm.tokenizer("a circle\n### Human: what", add_special_tokens=False).input_ids
     generated = torch.tensor([ids])
-    monkeypatch.setattr(llm.model, "generate", lambda **options: generated if "stop_strings" in options else None)
+
+    def generate(**options):
+        for _ in range(len(ids)):
+            llm.model.base_model(inputs_embeds=options["inputs_embeds"])
+        return generated if "stop_strings" in options else None
+
+    monkeypatch.setattr(llm.model, "generate", generate)
     (part,) = chat(PROMPT, modalities=[])
     assert part.text == "a circle"
     llm.stop.clear()
-    assert _truncated(ids, [], llm.tokenizer.decode) == ids
-    assert llm.tokenizer.decode(_truncated(ids, ["Human", "# H"], llm.tokenizer.decode)).startswith("a circle\n##")
+    assert truncated(ids, [], llm.tokenizer.decode) == ids
+    assert llm.tokenizer.decode(truncated(ids, ["Human", "# H"], llm.tokenizer.decode)).startswith("a circle\n##")
 
 
 def _given_again(chat, decoder, written, medium):
-    from nextgpt_pl.generation.generate import caption_embeddings
-
     number = next(i for i, span in enumerate(written.spans) if span.modality == medium)
-    return caption_embeddings(chat.network, [written])[0][number]
+    return caption_embeddings(chat.network, [Written(written)])[0][number]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import paper_stages
 import pytest
+import torch
 import torch.distributed as dist
 from pretend_gpu import GPU, PretendGPU, StepCounts
 from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -164,10 +165,15 @@ def test_the_pipeline_reads_and_draws_every_medium(tiny):
         assert all(gpu.devices.on_gpu(p) for p in stage.network.parameters())
         conversations = [[{"role": "user", "content": asked}], [{"role": "user", "content": "Show me a circle."}]]
         replies = chat(conversations, modalities=["image", "video", "audio"], max_new_tokens=6)
-        (parts,) = [list(chat.stream(conversations[0], temperature=0.7, max_new_tokens=6, modalities=["image"]))]
+        options = {"temperature": 0.7, "max_new_tokens": 6, "modalities": ["image"]}
+        parts = list(chat.stream(conversations[0], stop=lambda: False, **options))
+        decoder, shown = stage.network.decoders[Modality.IMAGE], []
+        embedding = torch.zeros(1, *decoder.embedding_shape, device=GPU)
+        decoder.generate(embedding, seed=0, on_step=lambda step: shown.extend(step.preview()))
     for reply in replies:
         assert {part.type for part in reply} >= {"image", "video", "audio"}
     assert "image" in {part.type for part in parts}
+    assert [picture.shape[-1] for picture in shown] == [3, 3]
 
 
 @pytest.mark.slow

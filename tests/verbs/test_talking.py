@@ -57,6 +57,31 @@ def test_a_chat_keeps_its_turns_and_saves_media(model, tmp_path, monkeypatch, ca
     assert "error: no such file: no.png" in printed
 
 
+def test_text_is_printed_as_it_comes_and_ctrl_c_ends_a_reply_only(model, tmp_path, monkeypatch, capsys):
+    seen = []
+
+    def stream(messages, **_):
+        for piece in ("It", " is", " a ring."):
+            yield ReplyPart("text", text=piece)
+            seen.append(capsys.readouterr().out)
+            if len(seen) == 2:
+                raise KeyboardInterrupt
+        yield ReplyPart("image", array=np.zeros((8, 8, 3), np.uint8))
+        asked.append(messages)
+
+    asked = []
+    monkeypatch.setattr(model, "stream", stream)
+    lines = iter(["one", "two", "three", "/quit"])
+    monkeypatch.setattr("builtins.input", lambda _: next(lines))
+    talking.chat(tmp_path, out=tmp_path / "out")
+    assert [text.splitlines()[-1] for text in seen[:2]] == ["model: It", " is"]
+    assert "stopped" in seen[2]
+    assert [len(messages) for messages in asked] == [1, 3]
+    # what is kept of a reply has whole texts
+    assert [(p.type, p.text) for p in asked[1][1]["content"]] == [("text", "It is a ring."), ("image", None)]
+    assert capsys.readouterr().out == f"\n{tmp_path}/out/image_002.png\n"
+
+
 def test_a_chat_that_grows_too_long_says_what_is_left_out_and_goes_on_without_it(model, tmp_path, monkeypatch, capsys):
     lines = iter(["one", "two", "three", "four", "/quit"])
     monkeypatch.setattr("builtins.input", lambda _: next(lines))

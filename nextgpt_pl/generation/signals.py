@@ -1,0 +1,116 @@
+"""Media that a reply asks for: their signal spans, and the caption embeddings that they pass to the decoders.
+
+Shapes: S spans of one modality, K signal tokens per span, H LLM width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from nextgpt_pl.batches import IGNORE, Rendered, SignalSpan
+from nextgpt_pl.generation.generate import Generated, batch_of
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.model import NextGPT
+from nextgpt_pl.utils.transfer import upload
+
+
+@dataclass(frozen=True)
+class Written:
+    """A prompt with the LLM's reply.
+
+    Attributes:
+        row: token ids of both; its labels and spans are those of the reply.
+        states: ``(T', H)`` final hidden states of the reply's first T' tokens; by default of none.
+
+    """
+
+    row: Rendered
+    states: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    @property
+    def offset(self) -> int:
+        """Position of the reply's first token."""
+        return next((i for i, label in enumerate(self.row.labels) if label != IGNORE), len(self.row.labels))
+
+    @property
+    def has_states(self) -> bool:
+        """Whether the states of all signal tokens are known."""
+        known = self.offset + len(self.states)
+        return all(span.stop <= known for span in self.row.spans)
+
+
+def spans_of(network: NextGPT, ids: Sequence[int], offset: int = 0) -> list[SignalSpan]:
+    """The media that generated ids ask for, in order; positions start at ``offset``."""
+    span_ids = network.span_ids()
+    signal_ids = {m: span_ids[m] for m in network.decoders}
+    return network.reply_media.find(ids, signal_ids, network.llm.tokenizer.decode, offset)
+
+
+def written(network: NextGPT, prompt: Rendered, reply: Generated) -> Written:
+    """A prompt and its reply as one row."""
+    count, ids = len(prompt.input_ids), reply.ids
+    row = replace(
+        prompt,
+        input_ids=[*prompt.input_ids, *ids],
+        labels=[IGNORE] * count + ids,
+        spans=tuple(spans_of(network, ids, count)),
+    )
+    return Written(row, reply.states)
+
+
+@torch.no_grad()
+def caption_embeddings(network: NextGPT, replies: Sequence[Written]) -> list[list[Tensor]]:
+    """Caption embedding of each span of each reply, in the order of the spans.
+
+    They are projected from the hidden states of generation. Replies with signal tokens that generation has not read,
+    since they were added to a reply that was cut off, take one forward pass over prompt and reply. Captions that the
+    LLM has written are embedded by the decoders' text encoders.
+    """
+    rows = [reply.row for reply in replies]
+    if not network.reply_media.projected:
+        return _embed_captions(network, rows)
+    states = _span_states(network, replies)
+    embeddings: list[list[Tensor]] = [[torch.empty(0)] * len(row.spans) for row in rows]
+    for modality, places in _by_modality(network, rows).items():
+        hidden = torch.stack([states[r][s] for r, s in places]).float()
+        spans = [(rows[r].input_ids, rows[r].spans[s]) for r, s in places]
+        ids = torch.tensor([row_ids[span.start : span.stop] for row_ids, span in spans])
+        projected = network.project_signals(modality, hidden, network.llm.embed(upload(ids, hidden.device)).float())
+        shape = network.decoders[modality].embedding_shape
+        for (r, s), value in zip(places, projected, strict=True):
+            embeddings[r][s] = value.view(shape)
+    return embeddings
+
+
+def _by_modality(network: NextGPT, rows: Sequence[Rendered]) -> dict[Modality, list[tuple[int, int]]]:
+    """Per modality of the rows' spans: row and number of each span."""
+    places = {
+        m: [(r, s) for r, row in enumerate(rows) for s, span in enumerate(row.spans) if span.modality is m]
+        for m in network.decoders
+    }
+    return {modality: found for modality, found in places.items() if found}
+
+
+def _span_states(network: NextGPT, replies: Sequence[Written]) -> list[list[Tensor]]:
+    """Per reply, the hidden states ``(K, H)`` of each span."""
+    read = [reply.row for reply in replies if not reply.has_states]
+    batch = batch_of(network, read) if read else None
+    passed: Iterator[Tensor] = iter(() if batch is None else network.hidden_states(batch, network.embed(batch)))
+    found = []
+    for reply in replies:
+        states, offset = (reply.states, reply.offset) if reply.has_states else (next(passed), 0)
+        found.append([states[span.start - offset : span.stop - offset] for span in reply.row.spans])
+    return found
+
+
+def _embed_captions(network: NextGPT, rows: Sequence[Rendered]) -> list[list[Tensor]]:
+    row_embeddings: list[list[Tensor]] = [[torch.empty(0)] * len(row.spans) for row in rows]
+    for modality, places in _by_modality(network, rows).items():
+        embeddings = network.caption_embeddings(modality, [rows[r].spans[s].caption for r, s in places])
+        for (r, s), embedding in zip(places, embeddings, strict=True):
+            row_embeddings[r][s] = embedding
+    return row_embeddings
