@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,13 +26,13 @@ PROPERTY_NAMES = {
 
 
 def length_figure(parts: Sequence[Part], max_length: int) -> Figure | None:
-    """A panel per kind of length, with a line at ``data.max_length``; ``None`` if no row was read."""
+    """A panel per kind of length, with a line at ``data.max_length``; ``None`` if all rows are alike."""
     of_length = {name: {part.title: part.lengths[name] for part in parts} for name in LENGTHS}
     return _histograms({f"{name} per row": found for name, found in of_length.items()}, {"tokens per row": max_length})
 
 
 def media_figure(parts: Sequence[Part]) -> Figure | None:
-    """A panel per modality and property; ``None`` if no medium was read."""
+    """A panel per modality and property; ``None`` if all media are alike."""
     return _histograms(
         {
             f"{modality}: {words}": {part.title: part.properties[modality][name] for part in parts}
@@ -43,9 +44,9 @@ def media_figure(parts: Sequence[Part]) -> Figure | None:
 
 
 def _histograms(found: Mapping[str, Mapping[str, Distribution]], lines: Mapping[str, float]) -> Figure | None:
-    """A panel per title, with the share of values in each bin of each distribution that has values."""
+    """A panel per title, with the share of values in each bin of each distribution; none where all values are equal."""
     filled = {title: {name: d for name, d in of.items() if len(d)} for title, of in found.items()}
-    filled = {title: of for title, of in filled.items() if of}
+    filled = {title: of for title, of in filled.items() if len({v for d in of.values() for v in d.arrays()[0]}) > 1}
     if not filled:
         return None
     figure, axes = panels(len(filled), 3, (3.4, 2.6))
@@ -59,7 +60,7 @@ def _histograms(found: Mapping[str, Mapping[str, Distribution]], lines: Mapping[
             handles[name] = axis.stairs(shares, edges, color=colours[name], label=name)
         if edges[0] > 0 and edges[-1] / edges[0] > 100:
             axis.set_xscale("log")
-        if title in lines:
+        if lines.get(title, math.inf) <= edges[-1]:
             axis.axvline(lines[title], color="0.5", linestyle=":")
         label(axis, title, "")
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=3, fontsize=7)

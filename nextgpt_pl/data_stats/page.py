@@ -106,11 +106,10 @@ def _mixture(numbers: Numbers) -> tuple[list[str], list[list[str]]]:
 
 def _lengths(survey: Survey, numbers: Numbers) -> list[Markup]:
     figure = length_figure(survey.parts, numbers["max_length"])
-    if figure is None:
-        return []
-    words = f"Histograms; the dotted line is data.max_length={numbers['max_length']}."
+    words = f"Tokens are those of the stage; data.max_length={numbers['max_length']} is dotted if a row is longer."
     found = [([_title(part), name], part[name]) for part in numbers["parts"] for name in LENGTHS]
-    return [html_figure(figure, words), html_blocks().text(words), _distributions(["part", "per row"], found)]
+    table = _distributions(["part", "per row"], found)
+    return [html_blocks().text(words), *([html_figure(figure, words)] if figure else []), table]
 
 
 def _media(survey: Survey, numbers: Numbers) -> list[Markup]:

@@ -90,7 +90,7 @@ class _Counted:
             rows.append((number, _hash(text)))
             lengths.append((tokens, turns, _words(dialogue)))
             signatures.append(signature(text).astype(np.uint8))
-            uses += [(number, place, *use) for place, use in enumerate(map(_use, *_parts(item, dialogue)))]
+            uses += [(number, place, *_use(*use, item.key, place)) for place, use in enumerate(_parts(dialogue))]
         return RowFacts(
             len(numbers),
             np.array(rows, ROW),
@@ -116,21 +116,23 @@ def text_of(item: Item) -> str:
 
 def media_of(item: Item, conversation: Conversation) -> list[Media | None]:
     """The media of an item, in the order of :data:`USE`'s ``place``."""
-    return [part.media for part in _parts(item, as_dialogue(item, conversation))[0]]
+    return [part.media for part, _ in _parts(as_dialogue(item, conversation))]
 
 
-def _parts(item: Item, dialogue: Dialogue) -> tuple[list[MediaPart], list[bool]]:
+def _parts(dialogue: Dialogue) -> list[tuple[MediaPart, bool]]:
     """The media parts of a dialogue, and whether each is an input."""
-    found = [(p, m.role != "assistant") for m in dialogue.messages for p in m.parts if isinstance(p, MediaPart)]
-    return [part for part, _ in found], [is_input for _, is_input in found]
+    return [(p, m.role != "assistant") for m in dialogue.messages for p in m.parts if isinstance(p, MediaPart)]
 
 
-def _use(part: MediaPart, is_input: bool) -> tuple[bool, int, int, int]:
-    """Input or output, modality, name and caption, as in :data:`USE`."""
-    name = 0
-    if part.media is not None:
+def _use(part: MediaPart, is_input: bool, key: str, place: int) -> tuple[bool, int, int, int]:
+    """Input or output, modality, name and caption, as in :data:`USE`; ``key`` is that of the item."""
+    name, media = 0, part.media
+    if media is not None and (media.is_file or hasattr(media.source, "content_key")):
         # two clips of a file are one medium here
-        name = _number(media_name(replace(part.media, start=None, end=None)))
+        name = _number(media_name(replace(media, start=None, end=None)))
+    elif media is not None:
+        # a function alone would have to make the medium to tell it from others
+        name = _hash(f"{key}: {place}")
     return is_input, CODES[part.modality], name, _hash(part.caption) if part.caption else 0
 
 

@@ -64,6 +64,8 @@ def start_worker(_worker: int = 0) -> None:
     until its optimizer step is done. Start workers under :func:`starting_workers`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # a worker tokenises one row at a time: threads of the tokenizer would only wait for each other
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
     parent = parent_process()
     if parent is not None and parent.pid is not None:
         _obey_alone(parent.pid)

@@ -120,6 +120,18 @@ def test_files_are_opened_and_measured(data, folder, tmp_path):
     assert "width" not in sound
 
 
+def test_media_that_are_made_on_demand_are_not_made_to_be_counted(tmp_path, tiny_models, monkeypatch):
+    data = tiny.stage_and_data("InstructionTuning", tiny_models, 2, train_size=3)
+    data = data[1].with_renderer(data[0].renderer)
+    monkeypatch.setattr("nextgpt_pl.data_stats.survey.read_media", lambda *_: [])
+    monkeypatch.setattr("nextgpt_pl.pocket.world.render.render_audio", lambda *_: pytest.fail("made"))
+    _, numbers = _numbers(data, tmp_path)
+    media = numbers["parts"][0]["media"]
+    count = sum(n for side in ("input", "output") for n in media[side].values())
+    assert media["output"]["audio"] > 3
+    assert media["distinct"] == count > 20
+
+
 def test_duplicates_and_overlaps_of_the_splits_are_found(data, folder, tmp_path):
     _, numbers = _numbers(data, tmp_path)
     train, val, *_ = numbers["parts"]
