@@ -6,10 +6,13 @@ from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from nextgpt_pl.datamodules.data_files import DataFiles
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation.tasks import Item, Remark
 from nextgpt_pl.readers.model import Captioned, LeftOut, Row
+from nextgpt_pl.utils.distributed import rank
 
 
 def rows_for_test(data: DataFiles) -> Iterator[tuple[str, Sequence[Row]] | Item | Remark]:
@@ -20,7 +23,8 @@ def rows_for_test(data: DataFiles) -> Iterator[tuple[str, Sequence[Row]] | Item 
     """
     for file in data.row_files():
         name = data.file_name(file)
-        for number, row in enumerate(data.rows(file)):
+        shown = {"desc": f"reading {name}", "unit": " rows", "unit_scale": True, "delay": 2, "disable": rank() != 0}
+        for number, row in enumerate(tqdm(data.rows(file), **shown)):
             where = f"{name}, row {number}"
             try:
                 yield where, _records(data, file, row)

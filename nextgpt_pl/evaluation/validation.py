@@ -44,7 +44,7 @@ class ValidationTasks(Callback):
                 )
             missing = task.missing()
             if missing:
-                raise UserError(f"trainer.callbacks: task {task.name!r} needs {missing[0]}, which does not exist")
+                raise UserError(f"trainer.callbacks: task {task.name!r}: {'; '.join(missing)}")
         self.tasks, self.seed = list(tasks), seed
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

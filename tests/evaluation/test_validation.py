@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.evaluation import CaptionQuality, JudgedRight, PocketRoute
+from nextgpt_pl.evaluation import Captioning, CaptionManifest, CaptionQuality, JudgedRight, PocketRoute
 from nextgpt_pl.evaluation.validation import ValidationTasks
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.training.keep import LastCheckpoints
@@ -86,3 +86,16 @@ def test_a_task_without_end_or_data_is_refused_before_training():
         ValidationTasks([PocketRoute("image->text", [JudgedRight()], count=None)])
     with pytest.raises(UserError, match="two are called 'pocket question'"):
         ValidationTasks([*_tasks(), _tasks()[1]])
+
+
+def test_a_task_without_its_data_is_refused_before_training(tmp_path):
+    task = Captioning("tell", CaptionManifest(tmp_path / "nowhere", "image"), [], "What?", count=2)
+    with pytest.raises(UserError, match=r"trainer\.callbacks: task 'tell': root='.*nowhere': no such folder"):
+        ValidationTasks([task])
+
+
+def test_a_task_without_items_is_warned_of(tiny_models, tmp_path):
+    (tmp_path / "captions.jsonl").write_text("[]")
+    task = Captioning("tell", CaptionManifest(tmp_path, "image"), [], "What?", count=2)
+    with pytest.warns(UserWarning, match="validation task 'tell' has no item to score"):
+        _trained(tiny_models, tmp_path, [ValidationTasks([task])])
