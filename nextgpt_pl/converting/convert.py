@@ -17,7 +17,7 @@ from nextgpt_pl.converting.chunks import ChunkWriter, ShardRecord
 from nextgpt_pl.converting.plan import Chunk, Counts, chunks_of, kinds_of, parts_of
 from nextgpt_pl.converting.workers import run_all
 from nextgpt_pl.converting.writers import WRITERS, check_installed, columns_of
-from nextgpt_pl.datamodules.sources import Source
+from nextgpt_pl.datamodules.sources import FileSource, Source
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.utils.atomic import write_atomic
 
@@ -56,6 +56,9 @@ class Conversion:
 
     def __init__(self, source: Source, described: Mapping[str, Any], folder: Path, settings: Settings) -> None:
         check_installed(settings.to)
+        for read in source.row_files() if isinstance(source, FileSource) else ():
+            if folder.resolve().is_relative_to(read):  # a folder whose files are the rows
+                raise UserError(f"{folder} is within {read}, which the source reads: give another --output")
         self.source, self.folder, self.settings = source, folder, settings
         self.described = json.loads(json.dumps({"source": described, **asdict(settings)}, default=str))
         self.unnumbered = folder / _UNNUMBERED

@@ -76,10 +76,12 @@ class CheckedMedia:
 
     def open(self, medium: Media) -> OpenedFile:
         """Open a media file, unless the database has a result for the same size and modification time."""
-        path, kind = str(medium.source), " ".join(filter(None, (medium.modality.value, clip_name(medium))))
+        kind = " ".join(filter(None, (medium.modality.value, clip_name(medium))))
         file = medium.source.path if isinstance(medium.source, StoredMedia) else medium.source
         if not isinstance(file, Path):  # it is within a row, and nothing tells it from others
-            return OpenedFile(path, kind, -1, 0, _fault(medium))
+            return OpenedFile(str(medium.source), kind, -1, 0, _fault(medium))
+        # media within a file may have one name; the representation has their place
+        path = str(file) if file is medium.source else repr(medium.source)
         try:
             status = file.stat()
             size, changed = status.st_size, status.st_mtime_ns

@@ -138,7 +138,8 @@ class FileSource(Source):
         self.report.left_out = sum(
             count for remark, count in rows.remarks.items() if remark.startswith(LeftOut.BEGINNING)
         )
-        self._note_empty_files(names, rows.column("file")[first], inside_split[first], split)
+        if self.val_fraction or not inside_split.any():
+            self._note_empty_files(names, rows.column("file")[first], inside_split[first], split)
         if self.report.broken and (self.on_error == "raise" or not self.report.used):
             raise UserError(self.report.message())
         log.info(self.report.message())

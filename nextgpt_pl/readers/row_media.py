@@ -10,8 +10,7 @@ from typing import Any, Literal
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.readers.place import Place
-from nextgpt_pl.readers.stored import stored
-from nextgpt_pl.readers.tars import media_members
+from nextgpt_pl.readers.tars import sample_media
 from nextgpt_pl.readers.turns import Turn, is_medium
 from nextgpt_pl.readers.values import exact_captions_of, take
 from nextgpt_pl.samples import Media, MediaPart, Part, Role, TextPart
@@ -84,13 +83,12 @@ class RowMedia:
     def _add_members(self, row: dict[str, Any], of_parts: Collection[str]) -> None:
         """Media members of a tar sample: for the names that the row lists, or all in order if it lists none."""
         named = {modality for modality, use in self._lists if use in ("shown", "made", "either")}
-        for ending, modality in media_members(row).items():
-            name = f"{row['__key__']}.{ending}"
-            media, name = Media(modality, stored(self._place.file, row[ending], name)), PurePosixPath(name).name
-            if modality in named or name in of_parts:
+        for ending, media in sample_media(row, self._place.file).items():
+            name = PurePosixPath(f"{row['__key__']}.{ending}").name
+            if media.modality in named or name in of_parts:
                 self._members[name] = media
             else:
-                self.add(modality, "either", media)
+                self.add(media.modality, "either", media)
 
     def turns(self, turns: Sequence[Turn]) -> list[Turn]:
         """The turns; a single medium without a placeholder gets its usual place.

@@ -12,7 +12,8 @@ from typing import Any
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality, modality_of_file
 from nextgpt_pl.readers.files import is_hidden
-from nextgpt_pl.readers.stored import is_reference, reference
+from nextgpt_pl.readers.stored import is_reference, reference, stored
+from nextgpt_pl.samples import Media
 
 _TEXT = (".txt", ".text", ".transcript", ".cls", ".caption")
 MAX_TEXT = 1 << 24  # bytes of a member that is read into a row
@@ -74,6 +75,14 @@ def media_members(row: dict[str, Any]) -> dict[str, Modality]:
                 if modality is not None:
                     found[key] = modality
     return found
+
+
+def sample_media(row: dict[str, Any], file: Path) -> dict[str, Media]:
+    """The media members of a sample of the shard ``file``, by the keys of its row."""
+    return {
+        key: Media(modality, stored(file, row[key], f"{row['__key__']}.{key}"))
+        for key, modality in media_members(row).items()
+    }
 
 
 def named_members(row: dict[str, Any]) -> set[str]:

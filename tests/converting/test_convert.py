@@ -198,3 +198,13 @@ def test_a_missing_package_is_named_with_its_command(tmp_path, monkeypatch):
     monkeypatch.setattr("nextgpt_pl.converting.writers.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"--to=parquet needs datasets: pip install 'nextgpt-pl\[convert\]'"):
         convert(folder_of(tmp_path / "m", 2), tmp_path / "out", "parquet")
+
+
+def test_shards_are_not_written_among_the_files_that_are_read(tmp_path):
+    folder_of(tmp_path / "m", 2)
+    for i in range(2):
+        (tmp_path / "m" / f"{i}.txt").write_text(f"number {i}")
+    with pytest.raises(UserError, match=r"m/out is within .*m, which the source reads"):
+        convert(CaptionFolder(tmp_path / "m"), tmp_path / "m" / "out")
+    assert not (tmp_path / "m" / "out").exists()
+    assert convert(CaptionFolder(tmp_path / "m", val_fraction=0.0), tmp_path / "out")["written"] == 2

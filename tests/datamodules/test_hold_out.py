@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nextgpt_pl.batches import RowNote
-from nextgpt_pl.datamodules import Alpaca, CaptionedPairs, CaptionFolder, OfficialDialogues, OfficialJSON
+from nextgpt_pl.datamodules import Alpaca, CaptionedPairs, CaptionFolder, DataFiles, OfficialDialogues, OfficialJSON
 from nextgpt_pl.datamodules.hold_out import hold_number, in_val, row_key
 from nextgpt_pl.datamodules.row_notes import RowNotes
 from nextgpt_pl.dialogue.conversation import Conversation, pair_to_dialogue
@@ -174,3 +174,12 @@ def test_half_of_a_character_is_broken_and_other_names_are_read(tmp_path):
     notes.write(tmp_path)
     (line,) = (tmp_path / "skipped_rows.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(line)["key"] == name
+
+
+def test_files_of_one_split_each_are_no_remark_where_the_data_set_gives_all_splits(tmp_path):
+    for split in ("train", "val"):
+        lines = [{"messages": [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Ho."}]}]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps({**line, "split": split}) + "\n" for line in lines))
+    source = DataFiles(tmp_path, ["train.jsonl", "val.jsonl"])
+    assert len(source.read("train")) == len(source.read("val")) == 1
+    assert not source.report.notes

@@ -2,6 +2,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 import tiny
@@ -9,7 +11,7 @@ import yaml
 from PIL import Image
 
 from nextgpt_pl.__main__ import main
-from nextgpt_pl.datamodules import CaptionedPairs, CaptionFolder
+from nextgpt_pl.datamodules import CaptionedPairs, CaptionFolder, DataFiles
 from nextgpt_pl.datamodules.checked_media import CheckedMedia
 from nextgpt_pl.media import reading as media
 from nextgpt_pl.modality import Modality
@@ -169,3 +171,23 @@ def test_what_stops_a_run_whatever_is_skipped_is_exit_2(change, reason, folder, 
     assert main(command) == 2
     printed = capsys.readouterr()
     assert reason in printed.out + printed.err
+
+
+def test_media_within_one_file_are_told_apart(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
+    rows = []
+    for index in range(3):
+        Image.fromarray(noise).save(tmp_path / "a.png")
+        content = (tmp_path / "a.png").read_bytes()
+        rows.append({"image": {"bytes": content[: 40 if index == 1 else None], "path": None}, "caption": "noise"})
+    held = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    schema = pa.schema([("image", held), ("caption", pa.string())])
+    pq.write_table(pa.Table.from_pylist(rows, schema), tmp_path / "0.parquet")
+    checked = CheckedMedia(tmp_path / "opened.sqlite")
+    for anew in (True, False):
+        files = []
+        for pair in DataFiles(tmp_path, ["0.parquet"]).read("train"):
+            files.append(checked.open(pair.media))
+            checked.add(files[-1:])
+        assert [file.fault is None for file in files] == [True, False, True]
+        assert [file.anew for file in files] == [anew] * 3

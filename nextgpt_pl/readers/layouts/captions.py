@@ -9,7 +9,7 @@ from nextgpt_pl.modality import GENERATED, MODALITIES, Modality, modality_of_fil
 from nextgpt_pl.readers.layouts.base import keys
 from nextgpt_pl.readers.model import Captioned, LeftOut
 from nextgpt_pl.readers.place import Place
-from nextgpt_pl.readers.tars import media_members
+from nextgpt_pl.readers.tars import sample_media
 from nextgpt_pl.readers.values import captions_of
 
 #: keys of a row's medium, with its modality; ``None``: the file's ending tells it
@@ -66,12 +66,12 @@ def shard_sample(row: dict[str, Any], place: Place) -> list[Captioned]:
     """A sample of a tar shard: media by their endings, and a caption in ``txt`` or in the JSON object."""
     downloaded(row)
     captions, key = captions_of(row, _MEMBER_CAPTIONS), str(row["__key__"])
-    media = media_members(row)
+    media = sample_media(row, place.file)
     if not media:
         raise UserError(f"sample {key}: no member is a medium: {', '.join(row)}")
     return [
-        Captioned(modality, f"{key}.{ending}", captions, place.media(modality, row[ending]), identity=key)
-        for ending, modality in media.items()
+        Captioned(medium.modality, f"{key}.{ending}", captions, medium, identity=key)
+        for ending, medium in media.items()
     ]
 
 

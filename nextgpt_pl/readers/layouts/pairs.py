@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from nextgpt_pl.errors import UserError, nearest
@@ -10,7 +11,7 @@ from nextgpt_pl.readers.layouts.base import keys, needs
 from nextgpt_pl.readers.layouts.clips import clipped
 from nextgpt_pl.readers.model import Captioned
 from nextgpt_pl.readers.place import Place
-from nextgpt_pl.readers.tars import EMBEDDING, media_members
+from nextgpt_pl.readers.tars import EMBEDDING, sample_media
 from nextgpt_pl.readers.values import exact_captions_of, text
 from nextgpt_pl.samples import Media
 
@@ -48,12 +49,13 @@ def _modality(row: dict[str, Any]) -> Modality:
 
 def _medium(row: dict[str, Any], modality: Modality, place: Place) -> tuple[str, Media | None]:
     """Name and medium of a row."""
-    members = list(media_members(row))
+    members = sample_media(row, place.file)
     if len(members) > 1:
         raise UserError(f"one medium is expected, but the sample has {', '.join(members)}")
-    value = row[members[0]] if members else row.get(modality.value)
+    for ending, media in members.items():
+        return f"{row['__key__']}.{ending}", clipped(replace(media, modality=modality), row)
+    value = row.get(modality.value)
     if value is None:
         return f"{modality} of the row", None
     path = value.get("path") if isinstance(value, dict) else value
-    name = f"{row['__key__']}.{members[0]}" if members else str(path or f"{modality} of the row")
-    return name, clipped(place.media(modality, value), row)
+    return str(path or f"{modality} of the row"), clipped(place.media(modality, value), row)
