@@ -41,6 +41,9 @@ class Survey:
         self.parts: list[Part] = []
         for source, name in zip(data.sources, _distinct_names(data.sources), strict=True):
             for split in get_args(Split):
+                if split == "val" and source.validates_on_training():
+                    self.parts[-1].notes.append("validation has the same items: val_fraction is 0")
+                    continue
                 items, report = source.read(split), source.report
                 signatures = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - open as long as the part
                 self.parts.append(Part(name, split, items, report.split_counts[1], report.notes, signatures))

@@ -56,6 +56,10 @@ class Source(ItemSource):
         """What tells the present content of its data files from another, by their names."""
         return {}
 
+    def validates_on_training(self) -> bool:
+        """Whether both splits have the same items."""
+        return False
+
     def check_files(self) -> None:
         """Refuse missing folders and data files; a data module calls it before any weights are read.
 
@@ -144,6 +148,13 @@ class FileSource(Source):
             raise UserError(self.report.message())
         log.info(self.report.message())
         return IndexedItems(self, files, rows, np.flatnonzero(inside_split))
+
+    def validates_on_training(self) -> bool:
+        """Whether both splits have the same items: nothing is held out, and the data set gives no row a split."""
+        if self._indexed is None:
+            self.read("train")
+            assert self._indexed is not None
+        return not self.val_fraction and not self._indexed[1].column("side").any()
 
     def _note_empty_files(self, names: Sequence[str], of_row: np.ndarray, used: np.ndarray, split: Split) -> None:
         """Note the files of which no row is in the split."""

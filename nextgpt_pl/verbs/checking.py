@@ -182,10 +182,10 @@ def _check_source(
         stage.reader.files,
     )
     usable = Counter[tuple[str, Hashable]]()
-    # without a held-out split, validation uses the training rows
-    splits = ("train", "val") if getattr(source, "val_fraction", None) != 0 else ("train",)
-    for split in splits:
+    for split in ("train", "val"):
         try:
+            if split == "val" and source.validates_on_training():
+                continue
             items = source.read(split)
         except UserError as error:
             print(f"{split}: {error}")
@@ -197,8 +197,9 @@ def _check_source(
                 tally.note(split, "rows broken", reason.split(": ")[0], reason)
         title = f"{split} {source.name or type(source).__name__}"
         checked = check_all(items, check, database, workers, title)
+        sides = ("train", "val") if source.validates_on_training() else (split,)
         for kind, one in zip(kind_codes(items), checked, strict=True):
-            for side in (split,) if len(splits) > 1 else ("train", "val"):
+            for side in sides:
                 usable[side, data.group(KINDS[kind], source.name)] += one.fault is None
             tally.files([*one.files, *one.unread])
             if one.fault:

@@ -7,11 +7,12 @@ import pytest
 import soundfile
 import tiny
 from PIL import Image
+from shards import write_shard
 from video_files import numbered_frames, write_video
 
 from nextgpt_pl.data_stats import Survey, write_page
 from nextgpt_pl.data_stats import rows as rows_of
-from nextgpt_pl.datamodules import DataFiles, Dialogues
+from nextgpt_pl.datamodules import DataFiles, Dialogues, StreamedShards
 
 LONG = " ".join(f"word{i}" for i in range(60))
 HOSTILE = "<script>alert('x')</script> & <img src=http://example.org/x.png>"
@@ -172,13 +173,16 @@ def test_the_mixture_is_what_the_sampler_draws(data, tmp_path):
 
 
 def test_sources_of_one_name_are_told_apart(folder, tiny_models, tmp_path):
-    sources = [DataFiles(folder, [name], name="x", ignore=["*"]) for name in ("pairs.jsonl", "talks.jsonl")]
+    (folder / "more.jsonl").write_text(json.dumps({"instruction": "Say it.", "output": "It."}))
+    sources = [DataFiles(folder, [name], name="x") for name in ("pairs.jsonl", "more.jsonl")]
     renderer = tiny.stage_and_data("InstructionTuning", tiny_models, 2)[0].renderer
     survey, numbers = _numbers(Dialogues(sources, weights={"x": 2.0}).with_renderer(renderer), tmp_path, sample=1)
-    assert [part["source"] for part in numbers["parts"]] == ["x (1)", "x (1)", "x (2)", "x (2)"]
+    assert [part["source"] for part in numbers["parts"]] == ["x (1)", "x (1)", "x (2)"]
     assert {group["group"] for group in numbers["mixture"]} == {"x image", "x text"}
     assert {group["weight"] for group in numbers["mixture"]} == {2.0}
-    assert "x (2), val" in write_page(survey, numbers, "t")
+    page = write_page(survey, numbers, "t")
+    assert "x (1), val" in page
+    assert "x (2), train: validation has the same items: val_fraction is 0" in page
 
 
 def test_a_sample_of_the_media_is_read_and_the_page_says_so(data, tmp_path):
@@ -186,6 +190,22 @@ def test_a_sample_of_the_media_is_read_and_the_page_says_so(data, tmp_path):
     assert [part["files"]["read"] for part in numbers["parts"]] == [2, 2, 2, 0]
     page = write_page(survey, numbers, "t")
     assert "13 of 13 rows were read, and the files of 6 of 12 media, at most 2 of a source and split" in page
+
+
+def test_streamed_shards_are_counted(tmp_path, tiny_models):
+    write_shard(tmp_path / "0.tar", range(5), broken=[3])
+    write_shard(tmp_path / "1.tar", range(4, 7))
+    source = StreamedShards([str(tmp_path / "0.tar")], [str(tmp_path / "1.tar")], folder=tmp_path / "shards")
+    renderer = tiny.stage_and_data("InstructionTuning", tiny_models, 2)[0].renderer
+    _, numbers = _numbers(Dialogues([source]).with_renderer(renderer), tmp_path)
+    train, val = numbers["parts"]
+    assert [(p["read"], p["media"]["input"], p["files"]["read"]) for p in (train, val)] == [
+        (5, {"image": 5}, 5),
+        (3, {"image": 3}, 3),
+    ]
+    assert train["files"]["unreadable"]["count"] == 1
+    assert "0.tar: 000003.png: not a readable image" in train["files"]["unreadable"]["first"][0]
+    assert (val["in_training"]["texts"], val["in_training"]["media"], val["in_training"]["contents"]) == (1, 0, 1)
 
 
 def test_rows_that_cannot_be_rendered_are_counted(data, tmp_path, monkeypatch):

@@ -102,6 +102,24 @@ def test_what_would_stop_a_run_is_exit_2(folder, tiny_models, tmp_path, capsys):
     assert "fit will stop at these" in capsys.readouterr().out
 
 
+def test_held_out_rows_that_the_data_set_names_are_checked_too(folder, tiny_models, tmp_path, capsys):
+    lines = [json.loads(line) for line in (folder / "all.jsonl").read_text().splitlines()[:20]]
+    lines = [{"image": row["file"], "caption": row["caption"]} for row in lines if row["file"].endswith(".png")]
+    rows = [{**row, "split": "val" if row["image"] in ("0.png", "1.png") else "train"} for row in lines]
+    (folder / "split.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    config = yaml.safe_load(Path(_config(folder, tiny_models, "skip")).read_text())
+    arguments = {"root": str(folder), "files": ["split.jsonl"], "on_error": "skip", "media": {"image": "."}}
+    config["data"]["init_args"]["sources"] = [
+        {"class_path": "nextgpt_pl.datamodules.DataFiles", "init_args": arguments}
+    ]
+    (tmp_path / "split.yaml").write_text(yaml.safe_dump(config))
+    command = ["data", "check", "-c", str(tmp_path / "split.yaml"), "--checked", str(tmp_path / "c"), "--workers", "0"]
+    assert main(command) == 0
+    assert "10 files opened" in capsys.readouterr().out
+    listed = [json.loads(line) for line in (tmp_path / "c" / "split.jsonl").read_text().splitlines()]
+    assert {(row["where"], row["key"].split("(")[-1]) for row in listed} >= {("val", "0.png)")}
+
+
 def test_the_files_of_evaluation_tasks_are_opened(folder, tmp_path, capsys):
     (folder / "captions.jsonl").write_text(
         "\n".join(json.dumps({"file": f"{i}.png", "captions": ["a red circle"]}) for i in (*range(6), 99))
