@@ -65,6 +65,21 @@ def downloads(folder: Path) -> Written:
     return Written([in_parquet(folder, "00007.parquet", rows)], [BALL, LAKE], names)
 
 
+def img2dataset_parquet(folder: Path) -> Written:
+    names = media(folder, "made/0.jpg", "made/1.jpg")
+    rows = {
+        "url": ["http://a", "http://b", "http://c"],
+        "caption": [BALL, "gone", LAKE],
+        "key": ["000000000", "000000001", "000000002"],
+        "status": ["success", "failed_to_download", "success"],
+        "error_message": [None, "404", None],
+        "width": [16, None, 16],
+        "jpg": [(folder / names[0]).read_bytes(), None, (folder / names[1]).read_bytes()],
+    }
+    file = in_parquet(folder, "00000.parquet", rows)
+    return Written([file], [BALL, LAKE], ["000000000.jpg", "000000002.jpg"])
+
+
 def webvid(folder: Path) -> Written:
     names = media(folder, "videos/000001_000050/20.mp4", "videos/000001_000050/21.mp4")
     lines = ["videoid,contentUrl,duration,page_dir,name"]
@@ -224,10 +239,45 @@ def own_columns(folder: Path) -> Written:
     )
 
 
+def official_pairs(folder: Path) -> Written:
+    """The lists of captions and names of the official code's preparation."""
+    names = media(folder, "images/000000000.jpg", "images/000000001.jpg")
+    rows = [{"caption": c, "image_name": Path(n).name} for n, c in zip(names, (BALL, LAKE), strict=True)]
+    return Written([in_json(folder, "cc3m.json", rows)], [BALL, LAKE], names)
+
+
+def _official(folder: Path, kind: str) -> tuple[list[dict], list[str]]:
+    names = media(folder, "videos/0.mp4", "audios/1.wav")
+    rows = []
+    for name, caption in zip(names, (BALL, LAKE), strict=True):
+        modality, reply = (
+            Path(name).parent.name.removesuffix("s"),
+            caption if kind == "input" else f"<{Path(name).stem}>",
+        )
+        talk = [{"from": "human", "value": "Please."}, {"from": "gpt", "value": reply}]
+        rows.append({f"{kind}_{modality}": Path(name).name, "conversations": talk})
+    return rows, names
+
+
+def official_generation(folder: Path) -> Written:
+    rows, names = _official(folder, "output")
+    for row, modality, caption in zip(rows, ("video", "audio"), (BALL, LAKE), strict=True):
+        row |= {f"{modality}_captions": caption, f"{modality}_caption_embeddings": "0.npy"}
+    options = {"layout": "official_pairs", "embeddings": "compute"}
+    return Written([in_json(folder, "webvid_generation.json", rows)], [BALL, LAKE], names, options)
+
+
+def official_comprehension(folder: Path) -> Written:
+    rows, names = _official(folder, "input")
+    options = {"layout": "official_pairs"}
+    return Written([in_json(folder, "audiocap_comprehension.json", rows)], [BALL, LAKE], names, options)
+
+
 CAPTIONED = {
     write.__name__: write
     for write in (
-        *(cc3m, cc12m, img2dataset, video2dataset, downloads, webvid, audiocaps, audiocaps_without_header, clotho),
+        *(cc3m, cc12m, img2dataset, img2dataset_parquet, video2dataset, downloads, webvid, audiocaps),
+        *(audiocaps_without_header, clotho, official_pairs, official_generation, official_comprehension),
         *(wavcaps, coco, karpathy, karpathy_flickr30k, flickr30k_csv, flickr30k_token, msrvtt, msrvtt_jsfusion),
         *(metadata_csv, metadata_jsonl, metadata_parquet, hub_parquet, own_columns),
     )

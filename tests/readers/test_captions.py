@@ -1,17 +1,22 @@
 import json
+import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import published
 import published_captions
 import pytest
-from published_captions import BALL, CAPTIONED, LAKE
+import tiny
+from published_captions import BALL, CAPTIONED, LAKE, QUESTIONS
 from published_turns import exchange
 
-from nextgpt_pl.datamodules import CaptionFolder, DataFiles
+from nextgpt_pl.datamodules import CaptionedPairs, CaptionFolder, DataFiles, Dialogues
 from nextgpt_pl.datamodules.kinds import kind_code
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media.reading import array_of
+from nextgpt_pl.stages import EncoderAlignment
+from nextgpt_pl.verbs.inspect import lines_of
 
 #: columns without a header have no keys; further columns beside ``columns`` are listed
 _WITHOUT_KEYS = ("cc3m", "cc12m", "audiocaps_without_header", "flickr30k_token", "own_columns")
@@ -39,7 +44,31 @@ def test_captions_and_media_of_a_published_set(tmp_path, name):
             assert expected in pair.key
 
 
-@pytest.mark.parametrize("name", [name for name in CAPTIONED if name != "hub_parquet"])
+@pytest.fixture(scope="module")
+def stages(tiny_models):
+    """The stages of dialogues and of pairs."""
+    return tiny.stage_and_data("InstructionTuning", tiny_models, 2)[0], EncoderAlignment(tiny.network(tiny_models))
+
+
+@pytest.mark.parametrize("name", [*CAPTIONED, *QUESTIONS])
+def test_a_batch_of_a_published_set_is_trained_on_and_printed(tmp_path, stages, name):
+    pairs = name in CAPTIONED
+    written = (CAPTIONED if pairs else QUESTIONS)[name](tmp_path)
+    stage = stages[pairs]
+    data = (CaptionedPairs if pairs else Dialogues)([_source(tmp_path, written)], batch_size=8)
+    trainer = tiny.quiet_trainer(tmp_path, max_steps=1, limit_val_batches=0, log_every_n_steps=1)
+    trainer.fit(stage, datamodule=data)
+    assert trainer.global_step == 1
+    assert math.isfinite(trainer.callback_metrics["train/loss"])
+    batch = next(iter(data.train_dataloader()))
+    printed = lines_of(batch, stage.renderer, colour=False)
+    assert len(printed) == len(batch) == len(written.texts)
+    for text in written.texts:
+        said = text if pairs else text[1]
+        assert any(said in line and re.search(r"<(image|video|audio) x\d+>", line) for line in printed), said
+
+
+@pytest.mark.parametrize("name", [name for name in CAPTIONED if name not in ("hub_parquet", "img2dataset_parquet")])
 def test_without_media_the_captions_are_still_read(tmp_path, name):
     written = CAPTIONED[name](tmp_path)
     for file in written.media:
@@ -77,7 +106,11 @@ def _with_more(folder, file, key):
         path.write_text("\n".join(json.dumps({**row, key: "x"}) for row in rows))
     else:
         content = json.loads(path.read_text())
-        rows = next(content[k] for k in ("images", "videos", "data", "questions") if k in content)
+        rows = (
+            content
+            if isinstance(content, list)
+            else next(content[k] for k in ("images", "videos", "data", "questions") if k in content)
+        )
         for row in rows:
             row[key] = "x"
         path.write_text(json.dumps(content))
@@ -86,7 +119,7 @@ def _with_more(folder, file, key):
 @pytest.mark.parametrize("name", [name for name in CAPTIONED if name not in _WITHOUT_KEYS])
 def test_unknown_keys_are_refused_unless_they_are_ignored(tmp_path, name):
     written = CAPTIONED[name](tmp_path)
-    key = "statusz" if written.files[0].endswith(".tar") else "splitz"
+    key = "statusz" if written.files[0].endswith(".tar") else "captionz" if "official" in name else "splitz"
     _with_more(tmp_path, written.files[0], key)
     with pytest.raises(UserError, match=f"row 0: key '{key}' would not be read; did you mean '{key[:-1]}'") as error:
         _source(tmp_path, written).read("train")

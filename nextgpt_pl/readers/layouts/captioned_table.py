@@ -25,7 +25,14 @@ def _named(
 #: captions and questions
 CAPTIONED = (
     Layout("shards", captions.SHARD_NEEDS, keys(""), captions.shard_sample, captions.DOWNLOAD_METADATA, members=True),
-    _named("downloads", "key status caption", captions.downloads, "key", metadata=captions.DOWNLOAD_METADATA),
+    _named(
+        "downloads",
+        "key status caption",
+        captions.downloads,
+        "key",
+        " ".join(captions.HELD),
+        captions.DOWNLOAD_METADATA,
+    ),
     _named("webvid", "videoid page_dir name", captioned_sets.webvid, "videoid", metadata=_WEBVID),
     _named("audiocaps", "youtube_id start_time caption", captioned_sets.audiocaps, "youtube_id", "audiocap_id"),
     _named(

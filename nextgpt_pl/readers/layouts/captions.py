@@ -25,6 +25,9 @@ DOWNLOAD_METADATA = keys(
     "clips yt_meta_dict video_metadata"
 )
 
+#: columns in which img2dataset and video2dataset hold media
+HELD = ("jpg", "png", "webp", "mp4")
+
 
 def modality_by_ending(name: Any) -> Modality:
     """The modality of a file name.
@@ -87,9 +90,13 @@ def downloaded(row: dict[str, Any]) -> None:
 
 
 def downloads(row: dict[str, Any], place: Place) -> list[Captioned]:
-    """A row of the Parquet metadata that img2dataset and video2dataset write beside a folder of files."""
+    """A row of the Parquet files of img2dataset and video2dataset, which hold the media or lie beside their folder."""
     downloaded(row)
     captions, key, shard = captions_of(row, ("caption",)), str(row["key"]), place.file.stem
+    held = next((ending for ending in HELD if row.get(ending) is not None), None)
+    if held is not None:
+        modality, name = modality_of_file(f".{held}"), f"{key}.{held}"
+        return [Captioned(modality, name, captions, place.media(modality, row[held]), identity=key)]
     videos = any(row.get(name) for name in ("clips", "yt_meta_dict", "video_metadata"))
     modality = Modality.VIDEO if videos else Modality.IMAGE
     endings = MODALITIES[modality].suffixes if videos else (".jpg", ".png", ".webp")
