@@ -67,9 +67,9 @@ def _add(media: dict[Hashable, tuple[str, Captioned] | Item], where: str, record
     except UserError as error:
         media[where] = Item.broken(where, error)
         return
-    for record in described:
-        # a row without a medium is an item of its own
-        medium = record.media or where
+    for number, record in enumerate(described):
+        # captions without a medium are an item of their own
+        medium = record.media or (where, number)
         known = media.get(medium)
         if isinstance(known, tuple):
             key, before = known
