@@ -23,6 +23,7 @@ from nextgpt_pl.utils.atomic import write_atomic
 
 RECORD, SKIPPED = "conversion.json", "skipped.jsonl"
 _UNNUMBERED, _SETTINGS = ".unnumbered", "settings.json"
+_USABLE = "usable rows"  # key of the settings, with a digest of each part
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,16 @@ class Conversion:
 
         """
         done = self._read(self.folder / RECORD)
-        self._refuse_others(done["settings"] if done else self._read(self.unnumbered / _SETTINGS))
+        known = done["settings"] if done else self._read(self.unnumbered / _SETTINGS)
+        self._refuse_others(known)
         if done:
+            shutil.rmtree(self.unnumbered, ignore_errors=True)
             return dict(done["totals"])
         parts, counts = parts_of(self.source)
         if not parts:
             raise UserError(f"{self.source.name or type(self.source).__name__}: it has no items to convert")
+        self.described[_USABLE] = [part.digest() for part in parts]
+        self._refuse_others(known)
         chunks, settings = chunks_of(parts, self.settings.rows), self.settings
         writer = ChunkWriter(
             parts,
@@ -103,7 +108,10 @@ class Conversion:
             if self.folder.is_dir() and any(self.folder.iterdir()):
                 raise UserError(f"{self.folder}: it holds other files; give another --output, or remove it")
             return
-        different = [name for name in {**known, **self.described} if known.get(name) != self.described.get(name)]
+        names = {**known, **self.described}
+        if _USABLE not in self.described:  # the rows are not read yet
+            names.pop(_USABLE, None)
+        different = [name for name in names if known.get(name) != self.described.get(name)]
         if "source" in different:
             old, new = known["source"], self.described["source"]
             different.remove("source")

@@ -156,6 +156,10 @@ class IndexedItems(LazySequence["Item"]):
         """Positions in this sequence of the first item of each row, ``(rows,)`` int64."""
         return np.flatnonzero(self._rows.column("item")[self._positions] == 0)
 
+    def places(self) -> tuple[np.ndarray, np.ndarray]:
+        """Number of the file of each item, and of its row in the file, ``(n,)`` each."""
+        return self._rows.column("file")[self._positions], self._rows.column("number")[self._positions]
+
     def shared_with(self, other: IndexedItems) -> tuple[IndexedItems, IndexedItems, IndexedItems]:
         """The items that two splits of a source share, those of this split alone, and those of the other one alone."""
         both = np.intersect1d(self._positions, other._positions, assume_unique=True)

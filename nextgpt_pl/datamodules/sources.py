@@ -47,11 +47,6 @@ class Source(ItemSource):
         """Whether the media files of its items must exist."""
         return True
 
-    @property
-    def held_out(self) -> bool:
-        """Whether validation may have other items than training."""
-        return True
-
     def states(self) -> dict[str, str]:
         """What tells the present content of its data files from another, by their names."""
         return {}
@@ -112,6 +107,15 @@ class FileSource(Source):
             )
             raise UserError("; ".join(missing) + ("" if self.root.is_dir() else hint))
 
+    def _index(self) -> tuple[list[Path], RowIndex]:
+        """The files, and the index of their rows; made once."""
+        if self._indexed is None:
+            self.check_files()
+            # the index counts files, so they are listed once
+            listed = self.row_files()
+            self._indexed = listed, indexed(self, listed)
+        return self._indexed
+
     def states(self) -> dict[str, str]:
         """Of all files with rows, or that rows are made of."""
         return {self.file_name(file): state_of(file)[1] for file in (*self.row_files(), *self.further_files())}
@@ -124,12 +128,7 @@ class FileSource(Source):
                 lists them.
 
         """
-        if self._indexed is None:
-            self.check_files()
-            # the index counts files, so they are listed once
-            listed = self.row_files()
-            self._indexed = listed, indexed(self, listed)
-        files, rows = self._indexed
+        files, rows = self._index()
         names = [self.file_name(file) for file in files]
         self.report = RowReport(str(self.root), broken=Faults(rows, names))
         first = rows.column("item") == 0
@@ -151,10 +150,7 @@ class FileSource(Source):
 
     def validates_on_training(self) -> bool:
         """Whether both splits have the same items: nothing is held out, and the data set gives no row a split."""
-        if self._indexed is None:
-            self.read("train")
-            assert self._indexed is not None
-        return not self.val_fraction and not self._indexed[1].column("side").any()
+        return not self.val_fraction and not self._index()[1].column("side").any()
 
     def _note_empty_files(self, names: Sequence[str], of_row: np.ndarray, used: np.ndarray, split: Split) -> None:
         """Note the files of which no row is in the split."""

@@ -69,10 +69,9 @@ class StreamedShards(Source):
         self.store = ShardFolder(folder, int(limit_gb * 1e9))
         self._reader: DataFiles | None = None
 
-    @property
-    def held_out(self) -> bool:
-        """Whether there are ``val_shards``."""
-        return bool(self.val_shards)
+    def validates_on_training(self) -> bool:
+        """Whether both splits have the same items: there are no ``val_shards``."""
+        return not self.val_shards
 
     def states(self) -> dict[str, str]:
         """Of all shards that are local files; those behind URLs have none."""

@@ -208,3 +208,18 @@ def test_shards_are_not_written_among_the_files_that_are_read(tmp_path):
         convert(CaptionFolder(tmp_path / "m"), tmp_path / "m" / "out")
     assert not (tmp_path / "m" / "out").exists()
     assert convert(CaptionFolder(tmp_path / "m", val_fraction=0.0), tmp_path / "out")["written"] == 2
+
+
+def test_rows_that_became_usable_meanwhile_are_noticed(tmp_path, calls):
+    image = tmp_path / "m" / "2.png"
+    calls[0] = 8
+    with pytest.raises(KeyboardInterrupt):
+        convert(folder_of(tmp_path / "m", 12, missing={2}, on_error="skip"), tmp_path / "out", rows=3)
+    image.write_bytes(png(2))
+    source = CaptionFolder(tmp_path / "m", "all.jsonl", on_error="skip", val_fraction=0.25)
+    calls[0] = 100
+    with pytest.raises(UserError, match=r"other data or with other options \(usable rows\)"):
+        convert(source, tmp_path / "out", rows=3)
+    image.unlink()
+    source = CaptionFolder(tmp_path / "m", "all.jsonl", on_error="skip", val_fraction=0.25)
+    assert convert(source, tmp_path / "out", rows=3)["written"] == 11

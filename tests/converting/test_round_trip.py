@@ -38,7 +38,7 @@ def check_equal(source, folder, to, splits=("train", "val"), **options):
 @pytest.mark.parametrize("name", FORMS)
 def test_every_published_layout(tmp_path, name, to):
     written = FORMS[name](tmp_path)
-    source = DataFiles(tmp_path, written.files, embeddings="compute", **written.options)
+    source = DataFiles(tmp_path, written.files, **{"embeddings": "compute", **written.options})
     totals = check_equal(source, tmp_path / "out", to)
     assert totals["rows"] == totals["written"] + totals["skipped"] + totals["left_out"]
     assert totals["items"] == len(written.texts)
@@ -118,9 +118,8 @@ class Given(Source):
     def __init__(self, *items, on_error="raise"):
         self.given, self.on_error = items, on_error
 
-    @property
-    def held_out(self):
-        return False
+    def validates_on_training(self):
+        return True
 
     def read(self, split):
         self.report = RowReport("given", len(self.given))
@@ -174,6 +173,8 @@ def test_media_inside_other_files_and_shards_as_the_source(tmp_path, to):
     streamed = StreamedShards(shards[:1], shards[1:], folder=tmp_path / "shards")
     check_equal(streamed, tmp_path / "2", to)
     assert [content(i) for i in streamed.read("val")] == [content(i) for i in source.read("val")]
+    totals = convert(StreamedShards(shards, folder=tmp_path / "shards"), tmp_path / "3", to)
+    assert (totals["rows"], totals["written"]) == (2, 2)
     again = read_back(held, tmp_path / "1")
     assert (again.name, again.on_error) == ("talks", "skip")
 
