@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nextgpt_pl.building.checks import MediaCheck
+from nextgpt_pl.building.kept_embeddings import caption_embeddings
 from nextgpt_pl.building.plans import seed_of
 from nextgpt_pl.decoders.base import Decoder, constant
 from nextgpt_pl.errors import UserError, at_least
@@ -79,7 +81,8 @@ def find_all(sources: Mapping[Modality, Sequence[MediaSource]], wanted: Sequence
 class Retrieve(MediaSource):
     """Retrieves the item with the most similar caption.
 
-    The captions of all items are embedded at the first use. Their embeddings stay in memory, 2 bytes per number.
+    The captions of all items are embedded at the first use. Their embeddings are kept on disk. In memory they take 2
+    bytes per number.
 
     Args:
         sources: sources of captioned pairs; their training split is used.
@@ -87,6 +90,7 @@ class Retrieve(MediaSource):
         threshold: lowest similarity of the captions.
         candidates: highest number of items that are looked at per caption, the most similar first.
         check: check of an item's medium against the wanted caption.
+        embeddings: folder in which the captions' embeddings are kept.
 
     """
 
@@ -97,6 +101,7 @@ class Retrieve(MediaSource):
         threshold: float,
         candidates: int = 4,
         check: MediaCheck | None = None,
+        embeddings: Path = Path("outputs/caption_embeddings"),
     ) -> None:
         if not sources:
             raise UserError("Retrieve.sources: at least one is expected")
@@ -104,7 +109,7 @@ class Retrieve(MediaSource):
             raise UserError(f"Retrieve.threshold={threshold}: a cosine between -1 and 1 is expected")
         at_least(1, Retrieve__candidates=candidates)
         self.sources, self.extractor, self.threshold = sources, extractor, threshold
-        self.candidates, self.check = candidates, check
+        self.candidates, self.check, self.embeddings = candidates, check, embeddings
         self._indexes: dict[Modality, tuple[list[CaptionedPair], Tensor]] = {}
 
     def find(self, wanted: Sequence[Wanted]) -> list[Found | None]:
@@ -140,8 +145,8 @@ class Retrieve(MediaSource):
             items = [p for p in pairs if isinstance(p, CaptionedPair) and p.modality is modality and p.media]
             if not items:
                 raise UserError(f"media.{modality}: the sources of Retrieve have no {modality} with a caption")
-            embeddings = F.normalize(self.extractor.captions([p.caption for p in items]).float(), dim=1)
-            self._indexes[modality] = items, embeddings.half()
+            captions = [pair.caption for pair in items]
+            self._indexes[modality] = items, caption_embeddings(captions, self.extractor, self.embeddings)
         return self._indexes[modality]
 
 

@@ -66,7 +66,8 @@ def folder(tmp_path):
 
 
 def retrieve(folder, threshold=0.9, **options):
-    return Retrieve([CaptionFolder(folder, val_fraction=0.0)], Letters(), threshold, **options)
+    options = {"extractor": Letters(), "embeddings": folder / "embeddings", **options}
+    return Retrieve([CaptionFolder(folder, val_fraction=0.0)], threshold=threshold, **options)
 
 
 def test_the_item_with_the_most_similar_caption_is_retrieved(folder):
@@ -80,6 +81,43 @@ def test_below_the_threshold_nothing_is_retrieved(folder):
     # cosine of the letters' counts
     assert retrieve(folder, 0.9).find(wanted("a big red square"))[0] is not None
     assert retrieve(folder, 0.999).find(wanted("a big red square"))[0] is None
+
+
+class Counted(Letters):
+    """Letters, times a factor for each of the first 13; notes the captions that it embeds."""
+
+    def __init__(self, factor=1.0):
+        self.factor, self.embedded = factor, []
+
+    def _captions(self, captions):
+        self.embedded += captions
+        return super()._captions(captions) * torch.tensor([self.factor] * 13 + [1.0] * 13)
+
+
+def test_a_second_start_embeds_none_of_the_catalogue_again(folder, monkeypatch):
+    monkeypatch.setattr("nextgpt_pl.building.kept_embeddings._CHUNK", 2)
+    first, second, other = Counted(), Counted(), Counted(factor=3.0)
+    found = [retrieve(folder, extractor=e).find(wanted("a red square"))[0].caption for e in (first, second)]
+    assert found == ["a red square"] * 2
+    captions = ["a blue square", "a green square", "a red square", "a teal square"]
+    assert first.embedded == [*captions, "a red square"]
+    assert second.embedded == ["a blue square", "a red square", "a red square"]  # a probe of each file, and the query
+    retrieve(folder, extractor=other).find(wanted("a red square"))
+    assert set(other.embedded) == set(captions)
+    for file in (folder / "embeddings").iterdir():
+        file.write_bytes(file.read_bytes()[:20])
+    mended = Counted()
+    retrieve(folder, extractor=mended).find(wanted("a red square"))
+    assert mended.embedded == first.embedded
+    (folder / "red.txt").write_text("a red disc")
+    changed = Counted()
+    retrieve(folder, extractor=changed).find(wanted("a red disc"))
+    assert changed.embedded == ["a blue square", "a red disc", "a teal square", "a red disc"]
+
+
+def test_an_embedding_that_is_not_finite_is_named(folder):
+    with pytest.raises(UserError, match="letters: the embedding of 'a blue square' has numbers that are not finite"):
+        retrieve(folder, extractor=Counted(factor=float("nan"))).find(wanted("a red square"))
 
 
 def test_an_unreadable_item_and_a_refused_one_are_passed_over(folder):
