@@ -130,7 +130,11 @@ class RowMedia:
         return tuple(parts)
 
     def _next(self, modality: Modality, *uses: Use) -> Any:
-        return next((v.pop(0) for use in uses if (v := self._lists.get((modality, use)))), None)
+        for use in uses:
+            values = self._lists.get((modality, use))
+            if values:
+                return values.pop(0)
+        return None
 
     def _shown(self, modality: Modality) -> MediaPart:
         modality = self._stands_for.get(modality, modality)

@@ -32,6 +32,9 @@ _MEDIA: dict[str, Modality] = {
     **{f"{m}_url": m for m in GENERATED},
     **{f"input_{m}": m for m in GENERATED},
 }
+#: the keys of each type of part
+_TEXT_PART = keys("type text")
+_MEDIA_PARTS = {kind: _SOURCES | _ABOUT | {kind, m.value, f"{m}_url"} for kind, m in _MEDIA.items()}
 
 
 @dataclass(frozen=True)
@@ -93,19 +96,21 @@ def _pieces(part: Any, role: Role, of: _Row) -> tuple[tuple[Piece, ...], list[st
     """The pieces of one part, and the caption of a medium of the assistant that the part does not hold."""
     if isinstance(part, str):
         return pieces(part), []
-    if not isinstance(part, Mapping):
+    if not isinstance(part, dict):
         raise UserError(f"a part of a message is {part!r:.80}: an object with 'type' is expected")
     part = _given(part)
     kind = part.get("type")
     if kind in _TEXTS:
-        without_unknown_keys(part, keys("type text"), of.place.ignore, f"a part of type {kind!r}: ")
+        if not part.keys() <= _TEXT_PART:
+            without_unknown_keys(part, _TEXT_PART, of.place.ignore, f"a part of type {kind!r}: ")
         return pieces(text(part, "text")), []
     modality = _MEDIA.get(kind) if isinstance(kind, str) else None
     if modality is None:
         known = (*_TEXTS, *_MEDIA)
         raise UserError(f"a part of type {kind!r:.60} is not read{nearest(str(kind), known)}")
-    known_keys = _SOURCES | _ABOUT | {str(kind), modality.value, f"{modality}_url"}
-    without_unknown_keys(part, known_keys, of.place.ignore, f"a part of type {kind!r}: ")
+    known_keys = _MEDIA_PARTS[str(kind)]
+    if not part.keys() <= known_keys:
+        without_unknown_keys(part, known_keys, of.place.ignore, f"a part of type {kind!r}: ")
     sources = {key: value for key, value in part.items() if key not in _ABOUT}
     if len(sources) > 1:
         raise UserError(f"a part of type {kind!r}: one of {', '.join(sources)} is expected")
@@ -120,7 +125,9 @@ def _medium(modality: Modality, part: dict[str, Any], sources: dict[str, Any], r
     for key, value in sources.items():
         try:
             media = of.media.member(value) or _media(modality, key, value, of.place, needed=True if made else None)
-            media = clipped(replace(media, modality=modality), part)
+            if media.modality is not modality:
+                media = replace(media, modality=modality)
+            media = clipped(media, part)
         except MissingFileError:
             if not made:
                 raise
