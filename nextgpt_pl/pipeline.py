@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -19,12 +18,13 @@ from nextgpt_pl.dialogue.context import ContextWarning, TooLongError, dropped_no
 from nextgpt_pl.dialogue.messages import Messages, dialogue_of
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.generation.decoding import Decoding, check_count, check_seed
-from nextgpt_pl.generation.drawing import draw, draw_one
 from nextgpt_pl.generation.generate import Generated, generate
 from nextgpt_pl.generation.options import reply_options
-from nextgpt_pl.generation.replies import Reply, medium_of, replies_of
+from nextgpt_pl.generation.records import Record
+from nextgpt_pl.generation.replies import Reply, replies_of
+from nextgpt_pl.generation.reply_stream import reply_stream
 from nextgpt_pl.generation.signals import Written, written
-from nextgpt_pl.generation.streaming import Stop, StoppedError, pieces
+from nextgpt_pl.generation.streaming import Stop
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import ReplyPart
 from nextgpt_pl.saved_network import loaded_network, local_folder
@@ -136,25 +136,41 @@ class AnyToAny:
                 ``image={"guidance_scale": 5.0}``.
 
         """
+        # without alternatives, all items are parts
+        parts = self.stream_recorded(messages, alternatives=0, stop=stop, previews=previews, **options)
+        yield from cast("Iterator[ReplyPart]", parts)
+
+    @torch.no_grad()
+    def stream_recorded(
+        self,
+        messages: Messages,
+        *,
+        alternatives: int = 5,
+        stop: Stop | None = None,
+        previews: int = 0,
+        **options: Any,
+    ) -> Iterator[ReplyPart | Record]:
+        """Yield the parts of :meth:`stream`, and records of what the LLM predicted and projected.
+
+        The record of a token precedes the text that the token completes; the record of a medium's caption embedding
+        precedes the medium and its previews. With sharded weights there are no records.
+
+        Args:
+            messages: the conversation.
+            alternatives: number of most probable tokens in each record; 0: nothing is recorded or computed for it.
+            stop: see :meth:`stream`.
+            previews: see :meth:`stream`.
+            options: see :meth:`stream`.
+
+        """
         check_count(previews, "previews")
+        check_count(alternatives, "alternatives")
         if self.network.llm.collective:
             yield from self.batch([messages], **options)[0]
             return
         decoding, sampling = reply_options(options, self.network.decoders)
         (prompt,) = self._prompts([messages], decoding.max_new_tokens)
-        number = 0
-        try:
-            for piece in pieces(self.network, prompt, decoding, stop):
-                if isinstance(piece, str):
-                    yield ReplyPart("text", text=piece)
-                    continue
-                span, embedding = piece
-                part, seed = medium_of(span), decoding.seed + number
-                drawn = partial(draw, self.network, [part], [embedding], [seed], sampling)
-                yield from draw_one(drawn, part, stop, previews)
-                number += 1
-        except StoppedError:
-            return
+        yield from reply_stream(self.network, prompt, decoding, sampling, stop, previews, alternatives)
 
     def batch(self, conversations: Sequence[Messages], **options: Any) -> list[Reply]:
         """The replies to several conversations; their media are generated in batches per modality.

@@ -139,8 +139,13 @@ def whole_reply(network: NextGPT, rules: SpanRules, ids: list[int], states: Tens
 
     """
     whole = rules.whole_reply(truncated(ids, network.llm.stop, network.llm.tokenizer.decode))
-    same = next((i for i, pair in enumerate(zip(whole, ids, strict=False)) if pair[0] != pair[1]), len(ids))
-    return Generated(whole, states[:same])
+    return Generated(whole, states[: common_length(whole, ids)])
+
+
+def common_length(ids: Sequence[int], other: Sequence[int]) -> int:
+    """The number of leading ids that two lists have in common."""
+    pairs = enumerate(zip(ids, other, strict=False))
+    return next((i for i, (one, two) in pairs if one != two), min(len(ids), len(other)))
 
 
 def _room(network: NextGPT, prompts: Sequence[Rendered], max_new_tokens: int) -> int:

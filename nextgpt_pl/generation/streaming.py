@@ -10,7 +10,15 @@ from torch import Tensor
 
 from nextgpt_pl.batches import Rendered, SignalSpan
 from nextgpt_pl.generation.decoding import Decoding
-from nextgpt_pl.generation.generate import Generated, prepare, tokens_before, truncated, whole_reply
+from nextgpt_pl.generation.generate import (
+    Generated,
+    common_length,
+    prepare,
+    tokens_before,
+    truncated,
+    whole_reply,
+)
+from nextgpt_pl.generation.records import TokenRecord, token_records
 from nextgpt_pl.generation.signals import Written, caption_embeddings, spans_of, written
 from nextgpt_pl.generation.token_stream import tokens
 from nextgpt_pl.model import NextGPT
@@ -19,6 +27,7 @@ from nextgpt_pl.samples import ReplyPart
 Stop = Callable[[], bool]
 #: a piece of text, or a medium with its caption embedding
 Piece = str | tuple[SignalSpan, Tensor]
+Recorded = Piece | TokenRecord
 
 
 class StoppedError(Exception):
@@ -36,7 +45,9 @@ def joined(parts: Iterable[ReplyPart]) -> list[ReplyPart]:
     return whole
 
 
-def pieces(network: NextGPT, prompt: Rendered, decoding: Decoding, stop: Stop | None = None) -> Iterator[Piece]:
+def pieces(
+    network: NextGPT, prompt: Rendered, decoding: Decoding, stop: Stop | None = None, alternatives: int = 0
+) -> Iterator[Recorded]:
     """Generate the reply to one prompt and yield its pieces.
 
     A text is yielded in pieces that joined are the whole text; a medium when the states of all its signal tokens are
@@ -47,6 +58,8 @@ def pieces(network: NextGPT, prompt: Rendered, decoding: Decoding, stop: Stop | 
         prompt: the prompt.
         decoding: decoding options.
         stop: called once per token; when it returns true, generation ends.
+        alternatives: number of alternatives in the record of each token, which is yielded before the token's pieces;
+            0: no records.
 
     Raises:
         StoppedError: ``stop`` has returned true.
@@ -58,17 +71,21 @@ def pieces(network: NextGPT, prompt: Rendered, decoding: Decoding, stop: Stop | 
     decode, stops = network.llm.tokenizer.decode, network.llm.stop
     ids: list[int] = []
     states: list[Tensor] = []
-    for token, state in tokens(network.llm, prepared, decoding):
+    for token, state, choice in tokens(network.llm, prepared, decoding, alternatives):
         if stop is not None and stop():
             raise StoppedError
         if ids:
             states.append(state)
         ids.append(token)
+        if choice is not None:
+            yield from token_records(network, [token], choice)
         if token in prepared.rules.end_ids or truncated(ids, stops, decode) != ids:
             break
         yield from reader.read(ids, states)
     known = torch.stack(states) if states else prepared.embeddings.new_empty(0, prepared.embeddings.shape[-1])
     whole = whole_reply(network, prepared.rules, ids, known)
+    if alternatives:
+        yield from token_records(network, whole.ids[common_length(whole.ids, ids) :])
     yield from reader.read(whole.ids, list(whole.states), ended=True)
 
 

@@ -16,11 +16,14 @@ from transformers import LogitsProcessorList
 
 from nextgpt_pl.generation.decoding import Decoding
 from nextgpt_pl.generation.generate import Prepared
+from nextgpt_pl.generation.records import Choice, choice_of
 from nextgpt_pl.llm import CausalLM
 from nextgpt_pl.llm.recording import recorded
 
 
-def tokens(llm: CausalLM, prepared: Prepared, decoding: Decoding) -> Iterator[tuple[int, Tensor]]:
+def tokens(
+    llm: CausalLM, prepared: Prepared, decoding: Decoding, alternatives: int = 0
+) -> Iterator[tuple[int, Tensor, Choice | None]]:
     """Yield each token of the reply to one prompt, end token included; one host synchronisation per token.
 
     The tokens are those of :func:`~nextgpt_pl.generation.generate.generate`. Random numbers are drawn from a generator
@@ -30,9 +33,11 @@ def tokens(llm: CausalLM, prepared: Prepared, decoding: Decoding) -> Iterator[tu
         llm: the language model.
         prepared: of one prompt.
         decoding: decoding options.
+        alternatives: number of alternatives of each choice; 0: choices are not computed. They take one more host
+            synchronisation per token.
 
     Yields:
-        The token, and the final hidden state ``(H,)`` of the token before it.
+        The token, the final hidden state ``(H,)`` of the token before it, and the choice.
 
     """
     model, device = llm.model, prepared.embeddings.device
@@ -51,16 +56,18 @@ def tokens(llm: CausalLM, prepared: Prepared, decoding: Decoding) -> Iterator[tu
     for _ in range(prepared.limit):
         with torch.no_grad(), recorded(model.base_model) as states:
             out = model(**inputs, use_cache=True, return_dict=True)
-            scores = processors(ids, out.logits[:, -1].float())
+            logits = out.logits[:, -1].float()
+            scores = processors(ids, logits)
             if decoding.temperature > 0:
                 token = torch.multinomial(scores.softmax(-1), 1, generator=random)
             else:
                 token = scores.argmax(-1, keepdim=True)
+            choice = choice_of(logits, scores, token, alternatives) if alternatives else None
         ids = torch.cat([ids, token], 1)
         # the name differs between versions of transformers
         name = "cache" if "cache" in out else "past_key_values"
         inputs = {"input_ids": token, name: out[name]}
-        yield int(token), states[-1][0]
+        yield int(token), states[-1][0], choice
 
 
 def _processors(
