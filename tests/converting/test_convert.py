@@ -82,6 +82,8 @@ def test_shards_are_bounded_and_the_same_whatever_the_number_of_workers(tmp_path
     totals = convert(source, tmp_path / "one", to, rows=10, shard_size=16_000 if to == "tar" else 500)
     files = list((tmp_path / "one").glob(f"*.{to}"))
     assert totals["shards"] == len(files) > 8
+    copies = read_back(source, tmp_path / "one", to).read("train")
+    assert [content(item) for item in copies] == [content(item) for item in source.read("train")]
     if to == "tar":
         assert max(file.stat().st_size for file in files) <= 16_000
     else:
