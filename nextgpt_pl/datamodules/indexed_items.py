@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,10 @@ _MEMORY = 1 << 24  # bytes of data files below which the index stays in memory
 _SHOWN = 1000  # rows after which the progress bar moves
 _ENTRIES = 50_000  # files in a folder above which its index is on disk
 
+_NO_ARGUMENTS = ("report", "on_error", "val_fraction", "index_folder")  # the index does not depend on these
+_ADDRESS = re.compile(r" at 0x[0-9a-f]{4,}>")
+_SETS = (set, frozenset)
+
 _ENCODE = json.JSONEncoder(ensure_ascii=False, check_circular=False, default=str).encode
 
 
@@ -39,15 +44,36 @@ def indexed(source: FileSource, files: Sequence[Path]) -> RowIndex:
     states = [state_of(file) for file in (*files, *source.further_files())]
     if sum(size for size, _ in states) < _MEMORY:
         return index.in_memory(entries())
-    arguments = {k: v for k, v in vars(source).items() if not k.startswith("_") and k not in ("report", "on_error")}
-    described: dict[str, Any] = {
+    described = {
         "class": f"{type(source).__module__}.{type(source).__qualname__}",
         "code": _code(type(source)),
+        "arguments": _arguments(source),
     }
-    described["arguments"] = {k: v for k, v in arguments.items() if k not in ("val_fraction", "index_folder")}
-    name = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    name = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
     key = {"versions": [VERSION, formats.VERSION, index.VERSION], "files": [state for _, state in states], **described}
-    return index.on_disk(source.index_folder / name, json.loads(json.dumps(key, default=str)), entries)
+    return index.on_disk(source.index_folder / name, key, entries)
+
+
+def _arguments(source: FileSource) -> dict[str, Any]:
+    """What a source's rows and items depend on, as plain data.
+
+    Raises:
+        UserError: an attribute's text has its address in memory, so the index would not be found again.
+
+    """
+    arguments = {}
+    for name, value in vars(source).items():
+        if name.startswith("_") or name in _NO_ARGUMENTS:
+            continue
+        text = json.dumps(value, default=lambda other: sorted(other) if isinstance(other, _SETS) else str(other))
+        if _ADDRESS.search(text):
+            raise UserError(
+                f"{type(source).__name__}.{name}={text:.120}: the index of the rows is named by it, but it has an "
+                "address in memory: give its class a __repr__ that tells its value, or the attribute a name with a "
+                "leading _ if rows and items do not depend on it"
+            )
+        arguments[name] = json.loads(text)
+    return arguments
 
 
 def _code(kind: type) -> str:

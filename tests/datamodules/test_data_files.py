@@ -35,8 +35,8 @@ def source(request, folder, monkeypatch):
 
 def test_items_are_those_of_the_rows_and_both_splits_come_from_one_reading(source, monkeypatch):
     reads = []
-    rows = source.rows
-    monkeypatch.setattr(source, "rows", lambda file: reads.append(file) or rows(file))
+    rows = DataFiles.rows
+    monkeypatch.setattr(DataFiles, "rows", lambda self, file: reads.append(file) or rows(self, file))
     sides = {split: source.read(split) for split in ("train", "val")}
     assert len(reads) == 1
     captions = {split: [item.caption for item in items] for split, items in sides.items()}
@@ -67,6 +67,29 @@ def test_a_second_start_reads_no_row(folder, monkeypatch):
     again = DataFiles(folder, ["rows.jsonl"], val_fraction=0.5, **arguments)
     monkeypatch.setattr(DataFiles, "rows", lambda self, file: pytest.fail("the rows were read again"))
     assert len(again.read("train")) + len(again.read("val")) == len(first)
+
+
+class _Told:
+    def __repr__(self):
+        return "told"
+
+
+def test_a_source_that_the_index_could_not_be_found_for_again_is_refused(folder, monkeypatch):
+    monkeypatch.setattr(indexed_items, "_MEMORY", 0)
+
+    def source(**attributes):
+        made = DataFiles(folder, ["rows.jsonl"], on_error="skip", index_folder=folder / "index")
+        vars(made).update(attributes)
+        return made
+
+    with pytest.raises(
+        UserError, match=r"DataFiles\.filter=.* at 0x.*: the index of the rows is named by it, .* a __repr__"
+    ):
+        source(filter=object()).read("train")
+    assert len(source(filter=_Told(), _filter=object(), names={"b", "a"}).read("train")) == 100
+    (made,) = [path for path in (folder / "index").iterdir() if path.is_dir()]
+    assert json.loads((made / index.META).read_text())["arguments"]["names"] == ["a", "b"]
+    assert json.loads((made / index.META).read_text())["arguments"]["filter"] == "told"
 
 
 def test_the_index_is_made_again_when_a_file_changes_or_a_missing_medium_appears(folder, monkeypatch):
