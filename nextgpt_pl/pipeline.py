@@ -1,6 +1,6 @@
 """Inference pipeline: chat messages of text and media to a reply of text and media. Does not import Lightning.
 
-Messages are those of transformers' any-to-any pipeline, see :mod:`nextgpt_pl.dialogue.messages`. The parts
+Messages are those of transformers' any-to-any pipeline and of OpenAI, see :mod:`nextgpt_pl.readers.chat`. The parts
 of a reply are valid parts of later messages.
 """
 
@@ -15,7 +15,6 @@ import torch
 
 from nextgpt_pl.batches import Rendered
 from nextgpt_pl.dialogue.context import ContextWarning, TooLongError, dropped_note, shortened
-from nextgpt_pl.dialogue.messages import Messages, dialogue_of
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.generation.decoding import Decoding, check_count, check_seed
 from nextgpt_pl.generation.generate import Generated, generate
@@ -26,6 +25,7 @@ from nextgpt_pl.generation.reply_stream import reply_stream
 from nextgpt_pl.generation.signals import Written, written
 from nextgpt_pl.generation.streaming import Stop
 from nextgpt_pl.model import NextGPT
+from nextgpt_pl.readers.chat import MediaAccess, Messages, dialogue_of
 from nextgpt_pl.samples import ReplyPart
 from nextgpt_pl.saved_network import loaded_network, local_folder
 from nextgpt_pl.utils.distributed import broadcast_object
@@ -44,6 +44,7 @@ class AnyToAny:
         device: str | torch.device = "cpu",
         *,
         placed: bool = False,
+        access: MediaAccess | None = None,
     ) -> None:
         """Use a loaded network; :meth:`from_run` reads one.
 
@@ -52,15 +53,23 @@ class AnyToAny:
             device: where it and its decoders run.
             placed: whether the network is already on its devices and must not be moved. A strategy places the network
                 in training; moving it would undo sharding and offloading.
+            access: what the media of messages may be read from; any file by default.
 
         """
+        self.access = access
         self.network = (network if placed else network.to(device)).eval()
         self.conversation = network.conversation()
         for decoder in network.decoders.values():
             decoder.to(device)
 
     @classmethod
-    def from_run(cls, run: str | Path, device: str | torch.device | None = None, trust: Sequence[str] = ()) -> AnyToAny:
+    def from_run(
+        cls,
+        run: str | Path,
+        device: str | torch.device | None = None,
+        trust: Sequence[str] = (),
+        access: MediaAccess | None = None,
+    ) -> AnyToAny:
         """The model that a run trained, from its folder's ``config.yaml`` and ``adapter/``.
 
         The folder is treated as data: only code of this package is run (see :mod:`nextgpt_pl.config.trust`). Its
@@ -71,12 +80,14 @@ class AnyToAny:
             device: where the model runs; by default on a GPU if there is one.
             trust: dotted names of other classes and functions that its ``config.yaml`` may name, such as
                 ``my_package.MyEncoder``.
+            access: see the constructor.
 
         Raises:
             UserError: the folder is not a run, names code that is not trusted, or its adapter does not fit.
 
         """
-        return cls(loaded_network(Path(run), trust), device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return cls(loaded_network(Path(run), trust), device, access=access)
 
     @classmethod
     def from_pretrained(
@@ -85,20 +96,20 @@ class AnyToAny:
         revision: str | None = None,
         device: str | torch.device | None = None,
         trust: Sequence[str] = (),
+        access: MediaAccess | None = None,
     ) -> AnyToAny:
         """The model of a folder, or of a hub repository that ``push`` made.
 
         Args:
             name: a run's folder, an import's, or ``user/name`` on the hub.
             revision: of the hub repository.
-            device: as for :meth:`from_run`.
-            trust: as for :meth:`from_run`.
+            device, trust, access: as for :meth:`from_run`.
 
         Raises:
             UserError: there is no such folder or repository, or it is not a run.
 
         """
-        return cls.from_run(local_folder(name, revision), device, trust)
+        return cls.from_run(local_folder(name, revision), device, trust, access)
 
     def __call__(self, messages: Messages | Sequence[Messages], **options: Any) -> Reply | list[Reply]:
         """The reply to one conversation, or the replies to several.
@@ -237,7 +248,7 @@ class AnyToAny:
 
     def _prompt(self, messages: Messages, max_new_tokens: int) -> tuple[Rendered, tuple[int, ...]]:
         """The prompt of a conversation, and the positions of the dropped messages."""
-        dialogue = dialogue_of(messages)
+        dialogue = dialogue_of(messages, self.access)
         context = self.conversation.context_length
         if context is None:
             return self.conversation.prompt(dialogue), ()

@@ -16,11 +16,11 @@ from nextgpt_pl.datamodules.check import ItemCheck
 from nextgpt_pl.datamodules.checked_media import CheckedMedia
 from nextgpt_pl.datamodules.usable import RowMaker
 from nextgpt_pl.dialogue.batching import pad
-from nextgpt_pl.dialogue.messages import dialogue_of
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.llm import LoRA
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pipeline import AnyToAny
+from nextgpt_pl.readers.chat import dialogue_of
 from nextgpt_pl.samples import ReplyPart
 from nextgpt_pl.stages import InstructionTuning
 from nextgpt_pl.verbs.inspect import lines_of

@@ -12,7 +12,6 @@ from PIL import Image
 
 from nextgpt_pl.adapter import save_adapter
 from nextgpt_pl.dialogue.context import ContextWarning
-from nextgpt_pl.dialogue.messages import dialogue_of
 from nextgpt_pl.encoders import ImageBindEncoder
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.generation.decoding import Decoding
@@ -21,6 +20,7 @@ from nextgpt_pl.generation.streaming import joined
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.projections import MLPInputProjection
+from nextgpt_pl.readers.chat import MediaAccess, dialogue_of
 from nextgpt_pl.samples import Media
 from nextgpt_pl.saved_network import network_of
 
@@ -96,6 +96,16 @@ def test_media_of_every_form_are_shown_to_the_model(model, tmp_path):
     assert not torch.allclose(row, changed)
 
 
+def test_what_messages_may_name_is_the_callers_choice(model, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "p.png")
+    asked = _ask("What?", {"type": "image_url", "image_url": {"url": str(tmp_path / "p.png")}})
+    assert model(asked, modalities=[], max_new_tokens=2)
+    closed = AnyToAny(model.network, access=MediaAccess(folders=()))
+    for ask in (closed, closed.within_context, lambda messages: list(closed.stream(messages))):
+        with pytest.raises(UserError, match="message 0, part 0: files are not read here"):
+            ask(asked)
+
+
 def _batch(model, messages):
     from nextgpt_pl.dialogue.batching import pad
 
@@ -165,7 +175,7 @@ def test_a_run_folder_is_read_back(model, tmp_path):
         ([{"role": "user", "content": None}], "message 0: its content is a text or a list of parts, not None"),
         ([{"role": "user", "content": 5}], "message 0: its content is a text or a list of parts, not 5"),
         ([{"role": "user", "content": {"type": "text", "text": "x"}}], "message 0: its content is a text or a list"),
-        ([{"role": "user", "content": ["Hello!"]}], "part 0: type='Hello!'"),
+        ([{"role": "user", "content": [5]}], "part 0: a part of a message is 5"),
     ],
 )
 def test_messages_of_another_type_are_named(model, messages, message):

@@ -16,7 +16,7 @@ from nextgpt_pl.modality import MODALITIES, Modality, modality_of_file
 from nextgpt_pl.readers.files import located
 from nextgpt_pl.readers.listings import Listings
 from nextgpt_pl.readers.names import NamePattern
-from nextgpt_pl.readers.stored import Inline, is_reference, stored
+from nextgpt_pl.readers.stored import MAX_BYTES, Inline, is_reference, stored
 from nextgpt_pl.samples import Media, StoredMedia
 
 _DATA_URL = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(;[\w.+-]+=[\w.+-]+)*;base64,")
@@ -34,11 +34,12 @@ class Place:
         embeddings: folder of the caption embeddings; ``None``: embeddings are computed, and their files are ignored.
         plain_embeddings: whether the embedding ``<media name>.npy`` is used where a row names none.
         need_media: whether media files must exist.
-        ignore: keys of a row's objects, such as its turns, that hold nothing to learn.
+        ignore: keys of a row's objects, such as its turns, that hold nothing to learn; ``None``: they are of no YAML.
         media_name: name of a row's medium, from its columns; ``None``: as the data set is published.
         only_checks: given where all rows of a data set are checked and nothing is read: tells which files exist. Media
             and embeddings have the path of the data file instead of their own, since making a path takes longer than
             all checks of it.
+        max_inline: maximum number of bytes of a medium within a row.
 
     """
 
@@ -49,9 +50,10 @@ class Place:
     embeddings: Path | None = None
     plain_embeddings: bool = False
     need_media: bool = True
-    ignore: tuple[str, ...] = ()
+    ignore: tuple[str, ...] | None = ()
     media_name: NamePattern | None = None
     only_checks: Listings | None = field(default=None, repr=False)
+    max_inline: int = MAX_BYTES
 
     def media(self, modality: Modality | None, value: Any, *, needed: bool | None = None) -> Media:
         """The medium that a row's value means: a path, a ``data:`` URL, bytes in the data file, or a struct of these.
@@ -79,10 +81,17 @@ class Place:
         match = _DATA_URL.match(value)
         if match is not None:
             kind = modality or _of_mime_type(match["type"] or "")
-            return Media(kind, Inline(value[match.end() :], f"{kind} within the row"))
+            return self._inline(kind, value[match.end() :])
         if not value.startswith("file://"):
             raise UserError(f"{value!r:.80}: media are not fetched from the net; download the data set first")
         return self.media(modality, value.removeprefix("file://"), needed=needed)
+
+    def _inline(self, modality: Modality, text: str) -> Media:
+        """A medium that a row has as base64."""
+        size = len(text) * 3 // 4
+        if size > self.max_inline:
+            raise UserError(f"{modality} within the row: {size:,} bytes, at most {self.max_inline:,} are read")
+        return Media(modality, Inline(text, f"{modality} within the row"))
 
     def optional_media(self, modality: Modality, value: Any) -> Media | None:
         """The medium that a value means, or ``None`` if its file does not exist: only the denoising loss needs it."""
@@ -106,7 +115,7 @@ class Place:
             return Media(kind, stored(self.file, dict(content), str(path or f"{kind} of a row")))
         base64_text = value.get("base64") or value.get("data")
         if isinstance(base64_text, str) and modality is not None:
-            return Media(modality, Inline(base64_text, f"{modality} within the row"))
+            return self._inline(modality, base64_text)
         raise UserError(f"{dict(value)!r:.80} is no {modality or 'medium'}: a path, or bytes and path, is expected")
 
     def named(self, modality: Modality, row: Mapping[str, Any], names: Sequence[str]) -> tuple[str, Media]:

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from nextgpt_pl.dialogue.messages import dialogue_of
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.generation import token_stream
 from nextgpt_pl.generation.decoding import Decoding
@@ -11,6 +10,7 @@ from nextgpt_pl.generation.records import SpanRecord, TokenRecord, choice_of
 from nextgpt_pl.generation.signals import Written, caption_embeddings
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pipeline import AnyToAny
+from nextgpt_pl.readers.chat import dialogue_of
 from nextgpt_pl.samples import ReplyPart
 
 QUICK = {m.value: {"num_inference_steps": 1} for m in GENERATED}

@@ -11,7 +11,6 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from nextgpt_pl.dialogue.messages import dialogue_of
 from nextgpt_pl.dialogue.reply_media import CaptionMedia, SignalMedia
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.generation import streaming
@@ -21,6 +20,7 @@ from nextgpt_pl.generation.signals import Written, caption_embeddings
 from nextgpt_pl.generation.streaming import joined
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pipeline import AnyToAny
+from nextgpt_pl.readers.chat import dialogue_of
 from nextgpt_pl.samples import ReplyPart
 
 QUICK = {m.value: {"num_inference_steps": 1} for m in GENERATED}

@@ -10,11 +10,11 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from nextgpt_pl.__main__ import main
-from nextgpt_pl.dialogue.messages import dialogue_of
 from nextgpt_pl.generation.generate import truncated
 from nextgpt_pl.generation.options import reply_options
 from nextgpt_pl.generation.signals import Written, caption_embeddings
 from nextgpt_pl.pipeline import AnyToAny
+from nextgpt_pl.readers.chat import dialogue_of
 from nextgpt_pl.utils.paths import resolve
 
 SUFFIX = {"image": "", "video": "_video", "audio": "_audio"}

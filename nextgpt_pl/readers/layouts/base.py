@@ -104,7 +104,7 @@ def layout_of(row: Mapping[str, Any], layouts: Sequence[Layout]) -> Layout:
 def without_unknown_keys(
     row: Mapping[str, Any],
     known: Collection[str],
-    ignored: Collection[str],
+    ignored: Collection[str] | None,
     where: str = "",
     readers: Sequence[Layout] = (),
 ) -> None:
@@ -113,7 +113,7 @@ def without_unknown_keys(
     Args:
         row: the row, or an object in it.
         known: keys of the layout.
-        ignored: keys in the YAML's ``ignore``; ``*`` stands for all.
+        ignored: keys in the YAML's ``ignore``; ``*`` stands for all. ``None``: no YAML reads the row.
         where: which object of the row it is, for the message.
         readers: layouts; the message names one that reads all keys.
 
@@ -121,11 +121,11 @@ def without_unknown_keys(
         UserError: there is such a key; the message names the nearest known one.
 
     """
-    if row.keys() <= (known if isinstance(known, frozenset | set) else set(known)) or "*" in ignored:
+    if row.keys() <= (known if isinstance(known, frozenset | set) else set(known)) or "*" in (ignored or ()):
         return
     for key in row:
-        if key not in known and key not in ignored:
-            advice = f"ignore: [{key}] if it holds nothing to learn"
+        if key not in known and key not in (ignored or ()):
+            advice = "" if ignored is None else f"; ignore: [{key}] if it holds nothing to learn"
             other = next((r.name for r in readers if r.fits(row) and row.keys() <= r.known), None)
             hint = f"; layout {other!r} reads all keys of the row" if other else ""
-            raise UserError(f"{where}key {key!r} would not be read{nearest(str(key), known)}; {advice}{hint}")
+            raise UserError(f"{where}key {key!r} would not be read{nearest(str(key), known)}{advice}{hint}")
