@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 
 from nextgpt_pl.batches import Rendered
-from nextgpt_pl.dialogue.context import ContextWarning, TooLongError, dropped_note, shortened
+from nextgpt_pl.dialogue.context import ContextWarning, dropped_note, prompt_within
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.generation.decoding import Decoding, check_count, check_seed
 from nextgpt_pl.generation.generate import Generated, generate
@@ -248,19 +248,5 @@ class AnyToAny:
 
     def _prompt(self, messages: Messages, max_new_tokens: int) -> tuple[Rendered, tuple[int, ...]]:
         """The prompt of a conversation, and the positions of the dropped messages."""
-        dialogue = dialogue_of(messages, self.access)
-        context = self.conversation.context_length
-        if context is None:
-            return self.conversation.prompt(dialogue), ()
-        if max_new_tokens >= context:
-            raise UserError(f"max_new_tokens={max_new_tokens}: the LLM's context is {context} tokens, prompt included")
-        try:
-            (prompt,), dropped = shortened(
-                dialogue, lambda kept: [self.conversation.prompt(kept)], context - max_new_tokens
-            )
-            return prompt, dropped
-        except TooLongError as error:
-            raise UserError(
-                f"{error}: the LLM's context is {context} tokens, {max_new_tokens} of them for the reply"
-                " (max_new_tokens)"
-            ) from None
+        asked, of = dialogue_of(messages, self.access), self.conversation
+        return prompt_within(asked, of.prompt, of.context_length, max_new_tokens)

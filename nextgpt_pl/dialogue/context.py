@@ -84,3 +84,34 @@ def shortened(
             f"{' in the last exchange alone' if len(groups) > 1 else ''}, at most {max_tokens} fit"
         )
     return without(counts[fitting])
+
+
+def prompt_within(
+    dialogue: Dialogue, render: Callable[[Dialogue], Rendered], context: int | None, max_new_tokens: int
+) -> tuple[Rendered, tuple[int, ...]]:
+    """A prompt that leaves room for a reply in the LLM's context; see :func:`shortened`.
+
+    Args:
+        dialogue: ends with the user's message.
+        render: renders it as a prompt.
+        context: number of tokens of the LLM's context; ``None``: unlimited.
+        max_new_tokens: number of tokens of the reply.
+
+    Returns:
+        The prompt, and the positions of the dropped messages, ascending.
+
+    Raises:
+        UserError: the last exchange alone, or the reply, does not fit.
+
+    """
+    if context is None:
+        return render(dialogue), ()
+    if max_new_tokens >= context:
+        raise UserError(f"max_new_tokens={max_new_tokens}: the LLM's context is {context} tokens, prompt included")
+    try:
+        (prompt,), dropped = shortened(dialogue, lambda kept: [render(kept)], context - max_new_tokens)
+    except TooLongError as error:
+        raise UserError(
+            f"{error}: the LLM's context is {context} tokens, {max_new_tokens} of them for the reply (max_new_tokens)"
+        ) from None
+    return prompt, dropped
