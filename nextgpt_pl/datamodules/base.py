@@ -6,7 +6,6 @@ import copy
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -16,38 +15,16 @@ from torch.utils.data import ConcatDataset
 
 from nextgpt_pl.batches import Batch, Rendered
 from nextgpt_pl.datamodules.collate import Collator
-from nextgpt_pl.datamodules.concatenated import Concatenated
-from nextgpt_pl.datamodules.kinds import KINDS, Groups, Kind, kind_codes
+from nextgpt_pl.datamodules.kinds import Kind
 from nextgpt_pl.datamodules.row_notes import RowNotes, listed
 from nextgpt_pl.datamodules.samplers import InOrder, MixedSampler, ResumableLoader, RowLoader
 from nextgpt_pl.datamodules.sources import Item, Source, Split
-from nextgpt_pl.datamodules.stream_order import Stream
-from nextgpt_pl.datamodules.streamed_shards import StreamedItems
+from nextgpt_pl.datamodules.split_items import SplitItems, read_split
 from nextgpt_pl.datamodules.usable import RowMaker, UsableRow, UsableRows
 from nextgpt_pl.dialogue.conversation import Conversation
 from nextgpt_pl.encoders.media_reader import MediaReader
 from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.utils.parents import start_worker
-
-
-@dataclass(frozen=True)
-class _SplitItems:
-    """What the sources gave for a split.
-
-    Attributes:
-        items: the items of all sources.
-        groups: the group of each item.
-        streams: runs of items that are in shards.
-        used: number of rows that were used.
-        skipped: number of rows that were not.
-
-    """
-
-    items: Concatenated[Item]
-    groups: Groups
-    streams: list[Stream]
-    used: int
-    skipped: int
 
 
 class ItemData(LightningDataModule):
@@ -87,7 +64,7 @@ class ItemData(LightningDataModule):
         self._start_empty()
 
     def _start_empty(self) -> None:
-        self._splits: dict[str, _SplitItems] = {}  # those that were read
+        self._splits: dict[str, SplitItems] = {}  # those that were read
         self._notes = RowNotes()
         self._loader: ResumableLoader | None = None
         self._resumed: dict[str, int] | None = None
@@ -158,38 +135,10 @@ class ItemData(LightningDataModule):
         """
         return self._split(split).items
 
-    def _split(self, split: Split) -> _SplitItems:
+    def _split(self, split: Split) -> SplitItems:
         if split not in self._splits:
-            sources = [source.read(split) for source in self.sources]
-            items = Concatenated(sources)
-            if not len(items):
-                raise UserError(_no_items(split, self.sources))
-            groups, reports = self._grouped(sources), [source.report for source in self.sources]
-            streams = [
-                Stream(start, part.ends, part.buffer)
-                for start, part in zip(items.starts, sources, strict=True)
-                if isinstance(part, StreamedItems)
-            ]
-            used, skipped = (sum(report.split_counts[i] for report in reports) for i in (0, 1))
-            self._splits[split] = _SplitItems(items, groups, streams, used, skipped)
-            for report in reports:
-                rank_zero_info(f"{split}: {report.message()}")
-            counts = sorted((str(name), n) for name, n in groups.sizes().items())
-            rank_zero_info(f"{split}: {', '.join(f'{n} {name}' for name, n in counts)}")
+            self._splits[split] = read_split(split, self.sources, self.group)
         return self._splits[split]
-
-    def _grouped(self, sources: Sequence[Sequence[Item]]) -> Groups:
-        """The group of each item of all sources; groups in the order of their first items."""
-        names: dict[Hashable, int] = {}
-        codes = []
-        for items, source in zip(sources, self.sources, strict=True):
-            kinds = kind_codes(items)
-            present, first = np.unique(kinds, return_index=True)
-            of_kind = np.zeros(len(KINDS), np.int32)
-            for kind in present[np.argsort(first)].tolist():
-                of_kind[kind] = names.setdefault(self.group(KINDS[kind], source.name), len(names))
-            codes.append(of_kind[kinds])
-        return Groups(np.concatenate(codes), tuple(names))
 
     def rows_used(self) -> dict[str, int]:
         """Number of used, skipped and shortened rows per split that was read, over all sources; the stage logs them.
@@ -284,12 +233,6 @@ class ItemData(LightningDataModule):
 
     test_dataloader = val_dataloader
     predict_dataloader = val_dataloader
-
-
-def _no_items(split: Split, sources: Sequence[Source]) -> str:
-    notes = [note for source in sources for note in source.report.notes]
-    remedy = "; val_fraction: 0 validates on the training rows" if split == "val" and notes else ""
-    return "\n  ".join([f"data.sources give no item for {split}{remedy}", *notes])
 
 
 def not_negative(key: str, weights: Mapping[str, float]) -> None:
