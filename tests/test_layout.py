@@ -90,7 +90,7 @@ def test_every_experiment_says_how_to_run_it_and_instantiates(file, monkeypatch,
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("WANDB_MODE", "disabled")
     # a file that a source names must be there, whatever is in it
-    for name in re.findall(r"- (\S+\.json)$", file.read_text(), re.MULTILINE):
+    for name in re.findall(r"[-\[,] ?([\w+./-]+\.json)\b", file.read_text()):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("[]")
     monkeypatch.chdir(tmp_path)
