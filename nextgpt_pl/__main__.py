@@ -41,6 +41,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "nextgpt_pl.verbs.talking:main",
         'one reply to files:  generate --run RUN --prompt "..." [--image FILE] --out DIR',
     ),
+    "serve": (
+        "nextgpt_pl.verbs.serving:main",
+        "an OpenAI-compatible server of a run:  serve --run outputs/instruct/RUN [--port 8000]",
+    ),
     "score": (
         "nextgpt_pl.verbs.score:main",
         "test -c experiments/eval/pocket.yaml, and a table of its routes:  score --run outputs/instruct/RUN",

@@ -6,7 +6,6 @@ of a reply are valid parts of later messages.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -14,18 +13,18 @@ from typing import Any, cast
 import torch
 
 from nextgpt_pl.batches import Rendered
-from nextgpt_pl.dialogue.context import ContextWarning, dropped_note, prompt_within
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.generation.decoding import Decoding, check_count, check_seed
+from nextgpt_pl.generation.decoding import Decoding, check_count
 from nextgpt_pl.generation.generate import Generated, generate
-from nextgpt_pl.generation.options import reply_options
+from nextgpt_pl.generation.options import reply_options, seeds_of
+from nextgpt_pl.generation.prompts import Prompt, render, render_all, render_read
 from nextgpt_pl.generation.records import Record
 from nextgpt_pl.generation.replies import Reply, replies_of
 from nextgpt_pl.generation.reply_stream import reply_stream
 from nextgpt_pl.generation.signals import Written, written
-from nextgpt_pl.generation.streaming import Stop
+from nextgpt_pl.generation.stopping import Stop
 from nextgpt_pl.model import NextGPT
-from nextgpt_pl.readers.chat import MediaAccess, Messages, dialogue_of
+from nextgpt_pl.readers.chat import MediaAccess, Messages
 from nextgpt_pl.samples import ReplyPart
 from nextgpt_pl.saved_network import loaded_network, local_folder
 from nextgpt_pl.utils.distributed import broadcast_object
@@ -127,7 +126,7 @@ class AnyToAny:
 
     @torch.no_grad()
     def stream(
-        self, messages: Messages, *, stop: Stop | None = None, previews: int = 0, **options: Any
+        self, messages: Prompt, *, stop: Stop | None = None, previews: int = 0, **options: Any
     ) -> Iterator[ReplyPart]:
         """Yield the reply while it is generated: pieces of text as they are written, each medium when it is drawn.
 
@@ -136,7 +135,7 @@ class AnyToAny:
         when the whole reply is generated.
 
         Args:
-            messages: the conversation.
+            messages: the conversation, or its :meth:`prompt`.
             stop: called for each token and each denoising step, maybe by another thread; when it returns true, the
                 iterator ends.
             previews: number of denoising steps between previews of an image or video, which are parts with a ``step``;
@@ -154,7 +153,7 @@ class AnyToAny:
     @torch.no_grad()
     def stream_recorded(
         self,
-        messages: Messages,
+        messages: Prompt,
         *,
         alternatives: int = 5,
         stop: Stop | None = None,
@@ -180,28 +179,28 @@ class AnyToAny:
             yield from self.batch([messages], **options)[0]
             return
         decoding, sampling = reply_options(options, self.network.decoders)
-        (prompt,) = self._prompts([messages], decoding.max_new_tokens)
+        (prompt,) = render_all(self.conversation, [messages], decoding.max_new_tokens, self.access)
         yield from reply_stream(self.network, prompt, decoding, sampling, stop, previews, alternatives)
 
-    def batch(self, conversations: Sequence[Messages], **options: Any) -> list[Reply]:
+    def batch(self, conversations: Sequence[Prompt], *, stop: Stop | None = None, **options: Any) -> list[Reply]:
         """The replies to several conversations; their media are generated in batches per modality.
 
         Args:
             conversations: each as for :meth:`stream`.
+            stop: called for each token and each denoising step; when it returns true, generation ends.
             options: see :meth:`stream`; ``seeds`` sets the seed of each conversation's media instead of ``seed``.
                 At temperature 0, replies do not depend on the other conversations.
+
+        Raises:
+            StoppedError: ``stop`` has returned true.
 
         """
         seeds = options.pop("seeds", None)
         decoding, sampling = reply_options(options, self.network.decoders)
-        seeds = [decoding.seed] * len(conversations) if seeds is None else list(seeds)
-        if len(seeds) != len(conversations):
-            raise UserError(f"seeds: {len(seeds)} given for {len(conversations)} conversations")
-        for number, seed in enumerate(seeds):
-            check_seed(seed, f"seeds[{number}]")
+        seeds = seeds_of(seeds, decoding.seed, len(conversations))
         if not conversations:
             return []
-        return replies_of(self.network, self._written(conversations, decoding), seeds, sampling)
+        return replies_of(self.network, self._written(conversations, decoding, stop), seeds, sampling, stop)
 
     def write(self, conversations: Sequence[Messages], decoding: Decoding | None = None) -> list[Rendered]:
         """Prompts with the LLM's replies, signal spans included; no media are generated.
@@ -215,26 +214,15 @@ class AnyToAny:
         """
         return [reply.row for reply in self._written(conversations, decoding or Decoding())]
 
-    def _written(self, conversations: Sequence[Messages], decoding: Decoding) -> list[Written]:
-        prompts = self._prompts(conversations, decoding.max_new_tokens)
-        replies = generate(self.network, prompts, decoding)
+    def _written(self, conversations: Sequence[Prompt], decoding: Decoding, stop: Stop | None = None) -> list[Written]:
+        prompts = render_all(self.conversation, conversations, decoding.max_new_tokens, self.access)
+        replies = generate(self.network, prompts, decoding, stop)
         if self.network.llm.collective:
             # rounding may differ between ranks and change a token; with sharded weights all ranks need equal replies
             device = replies[0].states.device
             sent = broadcast_object([Generated(reply.ids, reply.states.cpu()) for reply in replies])
             replies = [Generated(reply.ids, reply.states.to(device)) for reply in sent]
         return [written(self.network, prompt, reply) for prompt, reply in zip(prompts, replies, strict=True)]
-
-    def _prompts(self, conversations: Sequence[Messages], max_new_tokens: int) -> list[Rendered]:
-        """The prompts, with a warning for each conversation that is shortened."""
-        prompts = []
-        for number, messages in enumerate(conversations):
-            prompt, dropped = self._prompt(messages, max_new_tokens)
-            prompts.append(prompt)
-            if dropped:
-                which = f"conversation {number}: " if len(conversations) > 1 else ""
-                warnings.warn(which + dropped_note(len(dropped)), ContextWarning, stacklevel=4)
-        return prompts
 
     def within_context(self, messages: Messages, max_new_tokens: int = Decoding.max_new_tokens) -> Messages:
         """The messages without the oldest exchanges that leave no room for a reply in the LLM's context.
@@ -243,10 +231,20 @@ class AnyToAny:
             UserError: the last exchange alone does not fit.
 
         """
-        dropped = set(self._prompt(messages, Decoding(max_new_tokens).max_new_tokens)[1])
+        dropped = set(self._prompt(messages, max_new_tokens)[1])
         return [message for position, message in enumerate(messages) if position not in dropped]
 
+    def prompt(self, messages: Messages, max_new_tokens: int = Decoding.max_new_tokens) -> Rendered:
+        """The prompt of a conversation, with its media read, for :meth:`stream` and :meth:`batch`.
+
+        Several threads may call it while another one generates replies.
+
+        Raises:
+            TooLongError: the conversation leaves fewer than ``max_new_tokens`` tokens in the LLM's context.
+            UserError: a message is invalid, or a medium cannot be read.
+
+        """
+        return render_read(self.conversation, messages, max_new_tokens, self.network.encoder, self.access)
+
     def _prompt(self, messages: Messages, max_new_tokens: int) -> tuple[Rendered, tuple[int, ...]]:
-        """The prompt of a conversation, and the positions of the dropped messages."""
-        asked, of = dialogue_of(messages, self.access), self.conversation
-        return prompt_within(asked, of.prompt, of.context_length, max_new_tokens)
+        return render(self.conversation, messages, Decoding(max_new_tokens).max_new_tokens, self.access)

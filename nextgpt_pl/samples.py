@@ -153,6 +153,7 @@ class ReplyPart:
         rate: frames per second of a video, sample rate of audio.
         caption: caption that the LLM wrote for the medium, if media are represented by captions.
         step: of a preview, the number of finished denoising steps and of all steps.
+        tokens: number of tokens that the LLM has written for the part.
 
     """
 
@@ -162,3 +163,4 @@ class ReplyPart:
     rate: float | None = None
     caption: str | None = None
     step: tuple[int, int] | None = None
+    tokens: int = 0

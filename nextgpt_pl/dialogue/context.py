@@ -101,7 +101,8 @@ def prompt_within(
         The prompt, and the positions of the dropped messages, ascending.
 
     Raises:
-        UserError: the last exchange alone, or the reply, does not fit.
+        TooLongError: the last exchange alone does not fit.
+        UserError: the reply alone does not fit.
 
     """
     if context is None:
@@ -111,7 +112,7 @@ def prompt_within(
     try:
         (prompt,), dropped = shortened(dialogue, lambda kept: [render(kept)], context - max_new_tokens)
     except TooLongError as error:
-        raise UserError(
+        raise TooLongError(
             f"{error}: the LLM's context is {context} tokens, {max_new_tokens} of them for the reply (max_new_tokens)"
         ) from None
     return prompt, dropped

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nextgpt_pl.decoders.base import DrawingStep, OnStep
-from nextgpt_pl.generation.streaming import Stop, StoppedError
+from nextgpt_pl.generation.stopping import Stop, stopping
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import ReplyPart
@@ -66,11 +66,11 @@ def draw_one(
 
     """
     if not previews:
-        yield from draw_watched(None if stop is None else _stopping(stop))
+        yield from draw_watched(None if stop is None else stopping(stop))
         return
     results: queue.SimpleQueue[ReplyPart | BaseException] = queue.SimpleQueue()
     closed = threading.Event()
-    check = _stopping(lambda: closed.is_set() or (stop is not None and stop()))
+    check = stopping(lambda: closed.is_set() or (stop is not None and stop()))
 
     def on_step(step: DrawingStep) -> None:
         check(step)
@@ -92,14 +92,6 @@ def draw_one(
     finally:
         closed.set()
         thread.join()
-
-
-def _stopping(stop: Stop) -> OnStep:
-    def on_step(_step: DrawingStep) -> None:
-        if stop():
-            raise StoppedError
-
-    return on_step
 
 
 def _current_gpu() -> int | None:

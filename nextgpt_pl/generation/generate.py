@@ -16,6 +16,7 @@ from nextgpt_pl.dialogue.signal_spans import SpanRules
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.generation.decoding import Decoding
 from nextgpt_pl.generation.shrinking_batch import write
+from nextgpt_pl.generation.stopping import Stop
 from nextgpt_pl.llm.recording import recorded
 from nextgpt_pl.model import NextGPT
 
@@ -96,7 +97,9 @@ def prepare(network: NextGPT, prompts: Sequence[Rendered], decoding: Decoding) -
 
 
 @torch.no_grad()
-def generate(network: NextGPT, prompts: Sequence[Rendered], decoding: Decoding | None = None) -> list[Generated]:
+def generate(
+    network: NextGPT, prompts: Sequence[Rendered], decoding: Decoding | None = None, stop: Stop | None = None
+) -> list[Generated]:
     """The reply to each prompt.
 
     Prompt and reply never exceed the LLM's context length. If the longest prompt leaves fewer than ``max_new_tokens``
@@ -104,18 +107,19 @@ def generate(network: NextGPT, prompts: Sequence[Rendered], decoding: Decoding |
 
     Raises:
         UserError: a prompt fills the LLM's context.
+        StoppedError: ``stop``, which is called once per token, has returned true.
 
     """
     decoding = decoding or Decoding()
     prepared, llm = prepare(network, prompts, decoding), network.llm
-    stop = {"stop_strings": llm.stop, "tokenizer": llm.tokenizer} if llm.stop else {}
+    stop_strings = {"stop_strings": llm.stop, "tokenizer": llm.tokenizer} if llm.stop else {}
     # a stop string may begin before a row continues in a smaller batch, where it would not be detected
-    shrink = not stop and not llm.collective
+    shrink = not stop_strings and not llm.collective
     devices = [prepared.embeddings.device] if prepared.embeddings.is_cuda else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(decoding.seed)
         out = write(
-            partial(prepared.generate, synced_gpus=llm.collective, **stop),
+            partial(prepared.generate, synced_gpus=llm.collective, **stop_strings),
             llm.embed,
             partial(recorded, llm.model.base_model),
             prepared.embeddings,
@@ -124,6 +128,7 @@ def generate(network: NextGPT, prompts: Sequence[Rendered], decoding: Decoding |
             prepared.rules.end_ids,
             prepared.limit,
             shrink,
+            stop,
         )
     return [whole_reply(network, prepared.rules, ids, states) for ids, states in out]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from nextgpt_pl.decoders.base import Decoder
 from nextgpt_pl.errors import UserError, nearest
-from nextgpt_pl.generation.decoding import Decoding
+from nextgpt_pl.generation.decoding import Decoding, check_seed
 from nextgpt_pl.modality import GENERATED, Modality
 
 
@@ -36,6 +36,21 @@ def reply_options(
             raise UserError(f"modalities={own['modalities']!r}: a list, such as ['image']")
         own["modalities"] = [_maker(name, decoders) for name in own["modalities"]]
     return Decoding(**own), sampling
+
+
+def seeds_of(seeds: Iterable[int] | None, seed: int, count: int) -> list[int]:
+    """The seed of the media of each of ``count`` conversations: ``seeds``, or ``seed`` for all.
+
+    Raises:
+        UserError: there are more or fewer, or one is no valid seed.
+
+    """
+    own = [seed] * count if seeds is None else list(seeds)
+    if len(own) != count:
+        raise UserError(f"seeds: {len(own)} given for {count} conversations")
+    for number, value in enumerate(own):
+        check_seed(value, f"seeds[{number}]")
+    return own
 
 
 def _sampling(modality: Modality, arguments: Any, decoders: Mapping[Modality, Decoder]) -> dict[str, Any]:

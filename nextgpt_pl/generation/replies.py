@@ -8,6 +8,7 @@ from typing import Any
 from nextgpt_pl.batches import Rendered, SignalSpan
 from nextgpt_pl.generation.drawing import draw
 from nextgpt_pl.generation.signals import Written, caption_embeddings
+from nextgpt_pl.generation.stopping import Stop, stopping
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import ReplyPart
@@ -16,7 +17,11 @@ Reply = list[ReplyPart]
 
 
 def replies_of(
-    network: NextGPT, written: Sequence[Written], seeds: Sequence[int], sampling: Mapping[Modality, dict[str, Any]]
+    network: NextGPT,
+    written: Sequence[Written],
+    seeds: Sequence[int],
+    sampling: Mapping[Modality, dict[str, Any]],
+    stop: Stop | None = None,
 ) -> list[Reply]:
     """The parts of each reply.
 
@@ -25,8 +30,13 @@ def replies_of(
         written: the replies.
         seeds: per reply; medium k is drawn with this seed + k.
         sampling: sampling arguments per modality.
+        stop: called after each denoising step; when it returns true, drawing ends.
+
+    Raises:
+        StoppedError: ``stop`` has returned true.
 
     """
+    on_step = None if stop is None else stopping(stop)
     embeddings = caption_embeddings(network, written)
     replies: list[Reply] = []
     requests: dict[Modality, list[tuple[int, int, int]]] = {}
@@ -40,7 +50,8 @@ def replies_of(
     for entries in requests.values():
         empty = [replies[index][position] for index, position, _ in entries]
         span_embeddings = [embeddings[index][number] for index, _, number in entries]
-        media = draw(network, empty, span_embeddings, [seeds[index] + number for index, _, number in entries], sampling)
+        own_seeds = [seeds[index] + number for index, _, number in entries]
+        media = draw(network, empty, span_embeddings, own_seeds, sampling, on_step)
         for (index, position, _), part in zip(entries, media, strict=True):
             replies[index][position] = part
     return replies
@@ -58,10 +69,10 @@ def parts_of(network: NextGPT, row: Rendered) -> Iterator[tuple[ReplyPart, int |
 
 def medium_of(span: SignalSpan) -> ReplyPart:
     """The part of a medium that is not drawn yet."""
-    return ReplyPart(span.modality.value, caption=span.caption or None)
+    return ReplyPart(span.modality.value, caption=span.caption or None, tokens=span.stop - span.start)
 
 
 def _text(network: NextGPT, ids: list[int]) -> Iterator[tuple[ReplyPart, None]]:
     text = network.llm.tokenizer.decode(ids, skip_special_tokens=True).strip()
     if text:
-        yield ReplyPart("text", text=text), None
+        yield ReplyPart("text", text=text, tokens=len(ids)), None

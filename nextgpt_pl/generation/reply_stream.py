@@ -11,7 +11,8 @@ from nextgpt_pl.generation.decoding import Decoding
 from nextgpt_pl.generation.drawing import draw, draw_one
 from nextgpt_pl.generation.records import Record, SpanRecord, TokenRecord
 from nextgpt_pl.generation.replies import medium_of
-from nextgpt_pl.generation.streaming import Stop, StoppedError, pieces
+from nextgpt_pl.generation.stopping import Stop, StoppedError
+from nextgpt_pl.generation.streaming import pieces
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import ReplyPart
@@ -41,11 +42,8 @@ def reply_stream(
     number = 0
     try:
         for piece in pieces(network, prompt, decoding, stop, alternatives):
-            if isinstance(piece, TokenRecord):
+            if isinstance(piece, TokenRecord | ReplyPart):
                 yield piece
-                continue
-            if isinstance(piece, str):
-                yield ReplyPart("text", text=piece)
                 continue
             span, embedding = piece
             if alternatives:

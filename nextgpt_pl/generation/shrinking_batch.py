@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
+from nextgpt_pl.generation.stopping import Stop, StopTokens
+
 
 class Waste(StoppingCriteria):
     """Stops generation once finished rows have cost as many steps as the remaining rows' prefill will cost.
@@ -59,6 +61,7 @@ def write(
     ends: tuple[int, ...],
     limit: int,
     shrink: bool = True,
+    stop: Stop | None = None,
 ) -> list[tuple[list[int], Tensor]]:
     """Generate the token ids of each row's reply, including its end token; padding may follow.
 
@@ -73,11 +76,13 @@ def write(
         ends: token ids that end a row.
         limit: maximum number of generated tokens per row.
         shrink: whether finished rows may be removed; must be false if forward passes are collective.
+        stop: called once per token; when it returns true, :class:`StoppedError` is raised.
 
     Returns:
         Per row its T ids and the hidden states ``(T - 1, H)`` of all but the last, which no pass has read.
 
     """
+    stopping = [] if stop is None else [StopTokens(stop)]
     ending = torch.tensor(ends, dtype=torch.long, device=mask.device)
     rows = torch.arange(len(mask), device=mask.device)
     written = rows.new_empty((len(rows), 0))
@@ -91,7 +96,7 @@ def write(
                 attention_mask=mask,
                 max_new_tokens=limit - written.shape[1],
                 logits_processor=LogitsProcessorList([_After(written, rules)]),
-                stopping_criteria=StoppingCriteriaList([waste] if shrink else []),
+                stopping_criteria=StoppingCriteriaList([*([waste] if shrink else []), *stopping]),
             )
         written = torch.cat([written, out], 1)
         # the pass that chooses a token reads the one before it; there may be more passes than tokens

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import torch
@@ -20,18 +20,14 @@ from nextgpt_pl.generation.generate import (
 )
 from nextgpt_pl.generation.records import TokenRecord, token_records
 from nextgpt_pl.generation.signals import Written, caption_embeddings, spans_of, written
+from nextgpt_pl.generation.stopping import Stop, StoppedError
 from nextgpt_pl.generation.token_stream import tokens
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import ReplyPart
 
-Stop = Callable[[], bool]
 #: a piece of text, or a medium with its caption embedding
-Piece = str | tuple[SignalSpan, Tensor]
+Piece = ReplyPart | tuple[SignalSpan, Tensor]
 Recorded = Piece | TokenRecord
-
-
-class StoppedError(Exception):
-    """The consumer has stopped a reply."""
 
 
 def joined(parts: Iterable[ReplyPart]) -> list[ReplyPart]:
@@ -39,7 +35,8 @@ def joined(parts: Iterable[ReplyPart]) -> list[ReplyPart]:
     whole: list[ReplyPart] = []
     for part in parts:
         if part.type == "text" and whole and whole[-1].type == "text":
-            whole[-1] = replace(whole[-1], text=f"{whole[-1].text}{part.text}")
+            last = whole[-1]
+            whole[-1] = replace(last, text=f"{last.text}{part.text}", tokens=last.tokens + part.tokens)
         elif part.step is None:
             whole.append(part)
     return whole
@@ -102,7 +99,7 @@ class _Reader:
         self._network, self._prompt, self._llm = network, prompt, network.llm
         self._signals = {i for ids in network.signal_ids().values() for i in ids}
         self._start = 0  # of the ids that are not yielded as a whole text or medium
-        self._sent = ""  # the part of their text that is yielded
+        self._sent, self._counted = "", 0  # the part of their text that is yielded, and its number of tokens
 
     def read(self, ids: list[int], states: list[Tensor], *, ended: bool = False) -> Iterator[Piece]:
         """The pieces that can be yielded now.
@@ -123,18 +120,18 @@ class _Reader:
             reply = Generated(ids[: span.stop], torch.stack(states[: span.stop]) if states else torch.empty(0))
             row = written(self._network, self._prompt, reply)
             last = Written(replace(row.row, spans=row.row.spans[-1:]), row.states)
-            self._start, self._sent = span.stop, ""
+            self._start, self._sent, self._counted = span.stop, "", 0
             yield row.row.spans[-1], caption_embeddings(self._network, [last])[0][0]
 
-    def _text(self, ids: list[int], *, whole: bool) -> Iterator[str]:
+    def _text(self, ids: list[int], *, whole: bool) -> Iterator[ReplyPart]:
         text = self._llm.tokenizer.decode(ids, skip_special_tokens=True).strip()
         if not whole:
             if getattr(self._llm.tokenizer, "clean_up_tokenization_spaces", False):
                 text = text[: text.rfind(" ") + 1].rstrip()  # the next token may change the last word
             text = text.rstrip("\ufffd").rstrip()  # a character of which bytes are missing
         if len(text) > len(self._sent):
-            yield text[len(self._sent) :]
-            self._sent = text
+            yield ReplyPart("text", text=text[len(self._sent) :], tokens=len(ids) - self._counted)
+            self._sent, self._counted = text, len(ids)
 
     def _certain(self, ids: list[int]) -> list[int]:
         """The leading ids that no stop string that has begun at their end can remove."""

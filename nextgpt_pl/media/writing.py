@@ -100,10 +100,10 @@ def save_samples_exactly(samples: np.ndarray, modality: Modality, stem: Path, ra
 
 
 def save_audio(samples: np.ndarray, path: Path, sample_rate: int) -> None:
-    """Write ``(n,)`` float32 in [-1, 1] as 16-bit samples."""
+    """Write ``(n,)`` float32 in [-1, 1] as 16-bit samples, or as MP3 for that extension."""
     import soundfile
 
-    soundfile.write(str(path), samples, sample_rate, subtype="PCM_16")
+    soundfile.write(str(path), samples, sample_rate, subtype=None if path.suffix == ".mp3" else "PCM_16")
 
 
 def save_comparison(

@@ -93,7 +93,7 @@ def test_it_learns_to_write_the_caption_and_the_decoder_reads_it(network):
     found = caption_embeddings(network, [Written(row)])[0][0]
     torch.testing.assert_close(found, network.decoders[Modality.IMAGE].embed_captions([wanted])[0])
     (part,) = [p for p, span in parts_of(network, row) if span is not None]
-    assert part == ReplyPart("image", caption=wanted)
+    assert part == ReplyPart("image", caption=wanted, tokens=row.spans[0].stop - row.spans[0].start)
 
 
 def test_nothing_is_left_to_align(network):

@@ -206,9 +206,10 @@ def _reader(words, stops=(), media=None):
 
 
 def _texts(reader, ids):
-    """What is yielded after each token, and at the end."""
+    """The texts of what is yielded after each token, and at the end."""
     found = [list(reader.read(ids[:count], [])) for count in range(1, len(ids) + 1)]
-    return [*found, list(reader.read(ids, [], ended=True))]
+    found.append(list(reader.read(ids, [], ended=True)))
+    return [[piece.text for piece in pieces] for pieces in found]
 
 
 def test_nothing_is_shown_that_a_stop_string_may_remove():

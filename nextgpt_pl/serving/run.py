@@ -1,0 +1,51 @@
+"""Run the application with uvicorn until a signal ends it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+
+class _Server(uvicorn.Server):
+    """Tells where it listens."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self._tell = started
+
+    async def startup(self, sockets: Any = None) -> None:
+        """Listen, then tell the address, whose port may have been chosen by the system."""
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            self._tell(f"http://{f'[{host}]' if ':' in host else host}:{port}/v1")
+
+
+def run(app: FastAPI, host: str, port: int, grace: float, started: Callable[[str], None]) -> int:
+    """Serve until SIGTERM or Ctrl-C; then refuse new requests, and finish those that run.
+
+    Args:
+        app: the application.
+        host: address to listen on.
+        port: port to listen on; 0: any free one.
+        grace: seconds for the requests that run at the end.
+        started: called with the address of the API.
+
+    Returns:
+        The exit code.
+
+    """
+    config = uvicorn.Config(
+        app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=int(grace) + 1, access_log=False
+    )
+    server = _Server(config, started)
+    # uvicorn raises the signal again when it has finished, which would be an error's exit code
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with suppress(KeyboardInterrupt):
+        server.run()
+    return 0 if server.started else 2

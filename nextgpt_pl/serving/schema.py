@@ -1,0 +1,64 @@
+"""Bodies of requests, as OpenAI's client sends them. Fields that would have no effect are refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Seed = Annotated[int, Field(ge=0, lt=2**62)]
+Kind = Literal["text", "image", "video", "audio"]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Message(_Body):
+    """One message; the parts are those that :mod:`nextgpt_pl.readers.chat` reads."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str | list[dict[str, Any]]
+    name: str | None = None
+
+
+class StreamOptions(_Body):
+    """Options of a streamed reply."""
+
+    include_usage: bool = False
+
+
+class Chat(_Body):
+    """Body of ``/v1/chat/completions``.
+
+    Attributes:
+        model: name of the model.
+        messages: the conversation.
+        modalities: what the reply contains: each of these at least once, and no other media. ``["text"]``: text alone,
+            whose content is a string. ``None``: the model decides.
+        max_tokens: maximum number of tokens of the reply.
+        max_completion_tokens: the same.
+        temperature: sampling temperature; 0 is greedy decoding.
+        top_p: nucleus sampling.
+        seed: of sampling and of media; ``None``: a random one.
+        stream: send the reply while it is written.
+        stream_options: options of a streamed reply.
+        n: number of replies; only 1.
+        user: name of the user; ignored.
+        metadata: remarks of the client; ignored.
+
+    """
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=1000)]
+    model: str | None = None
+    modalities: list[Kind] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    seed: Seed | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Literal[1] | None = None
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
