@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from named_files import write_named_files
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "nextgpt_pl"
@@ -100,10 +101,7 @@ def test_every_experiment_says_how_to_run_it_and_instantiates(file, monkeypatch,
     monkeypatch.setenv("NEXTGPT_DATA", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    # a file that a source names must be there, whatever is in it
-    for name in re.findall(r"[-\[,] ?([\w+./-]+\.json)\b", file.read_text()):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("[]")
+    write_named_files(file, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NEXTGPT_RUN_FOLDER", "")  # so that what the trainer sets here is undone
     cli = ExperimentCLI(**parser_arguments([a for f in files for a in ("-c", str(ROOT / f))]), run=False)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from named_files import write_named_files
 
 from nextgpt_pl.training.cli import build
 
@@ -25,6 +26,8 @@ SIGNAL_ROWS = 36 * 4096
 @pytest.fixture(autouse=True)
 def _no_network(tmp_path, monkeypatch):
     monkeypatch.setenv("NEXTGPT_DATA", str(tmp_path))
+    for file in EXPERIMENTS:
+        write_named_files(file, tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
 
