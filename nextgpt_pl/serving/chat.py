@@ -24,7 +24,7 @@ def chat_routes(service: Service) -> APIRouter:
     """The route of chats."""
     router = APIRouter()
 
-    @router.post("/v1/chat/completions")
+    @router.post("/v1/chat/completions", responses={200: {"content": {"text/event-stream": {}}}})
     async def chat_completions(body: Chat, request: Request) -> Response:
         """Answer a conversation with text and media in order."""
         began = time.monotonic()

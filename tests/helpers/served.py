@@ -11,6 +11,7 @@ import uvicorn
 
 from nextgpt_pl.batches import Rendered
 from nextgpt_pl.generation.stopping import StoppedError
+from nextgpt_pl.modality import GENERATED
 from nextgpt_pl.samples import ReplyPart
 from nextgpt_pl.serving.app import application
 
@@ -54,7 +55,7 @@ class ToldModel:
     def __init__(self):
         self.go = threading.Event()
         self.batches, self.stopped, self.asked = [], 0, []
-        self.network = SimpleNamespace(decoders=dict.fromkeys(("image", "video", "audio")))
+        self.network = SimpleNamespace(decoders=dict.fromkeys(GENERATED))
 
     def prompt(self, messages, _max_new_tokens):
         return Rendered([1, 2, 3], [-100] * 3, key=str(messages[-1]["content"]))
