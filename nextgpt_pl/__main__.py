@@ -45,6 +45,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "nextgpt_pl.verbs.serving:main",
         "an OpenAI-compatible server of a run:  serve --run outputs/instruct/RUN [--port 8000]",
     ),
+    "demo": ("nextgpt_pl.verbs.demo:main", "talk to trained runs in a browser:  demo [--run outputs/instruct/RUN]"),
     "score": (
         "nextgpt_pl.verbs.score:main",
         "test -c experiments/eval/pocket.yaml, and a table of its routes:  score --run outputs/instruct/RUN",

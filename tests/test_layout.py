@@ -21,18 +21,8 @@ LAYERS = [
     *("pocket", "metrics"),
     *("model_arguments", "model", "adapter", "saved_network", "generation", "pipeline"),
     *("datamodules", "training", "stages", "reports", "evaluation"),
-    *(
-        "official",
-        "sizing",
-        "sweeps",
-        "building",
-        "converting",
-        "data_stats",
-        "serving",
-        "pocket/pretrain",
-        "verbs",
-        "__main__",
-    ),
+    *("official", "sizing", "sweeps", "building", "converting", "data_stats", "serving", "demo", "pocket/pretrain"),
+    *("verbs", "__main__"),
 ]
 # nothing in these may need Lightning
 WITHOUT_LIGHTNING = LAYERS[: LAYERS.index("pipeline") + 1]

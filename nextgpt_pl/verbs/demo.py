@@ -1,0 +1,55 @@
+"""``demo``: chat with trained runs in a browser."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from nextgpt_pl.errors import UserError
+from nextgpt_pl.verbs.command import call
+
+
+def demo(
+    run: Path = Path("outputs"),
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    captions: Path | None = None,
+    max_megabytes: float = 50.0,
+    max_seconds: float = 60.0,
+    trust: Sequence[str] = (),
+) -> None:
+    """Serve a page to chat with trained runs, with images, videos and sounds.
+
+    Args:
+        run: a run, or a folder of runs at any depth, among which the page offers a choice.
+        host: address to listen at; 0.0.0.0 for other machines too, which all may use the page.
+        port: port to listen at.
+        captions: text file of captions, one a line, that the pane for researchers compares embeddings with; by default
+            those of the pocket world.
+        max_megabytes: maximum size of an uploaded file.
+        max_seconds: maximum duration of an uploaded video or sound.
+        trust: dotted names of classes outside this package that the runs may name, such as my_package.MyEncoder.
+
+    """
+    if importlib.util.find_spec("gradio") is None:
+        raise UserError("demo needs Gradio: pip install 'nextgpt-pl[demo]'")
+    with tempfile.TemporaryDirectory(prefix="nextgpt_demo") as folder:
+        # read when Gradio is imported: uploads are deleted with the folder, and nothing is sent to its makers
+        os.environ.update(GRADIO_TEMP_DIR=f"{folder}/gradio", GRADIO_ANALYTICS_ENABLED="False")
+        from nextgpt_pl.demo.captions import captions_of, pocket_captions
+        from nextgpt_pl.demo.models import Models, find_models
+        from nextgpt_pl.demo.page import build_page, serve
+        from nextgpt_pl.demo.uploads import Limits
+
+        limits = Limits(max_megabytes, max_seconds)
+        models = Models(find_models(run), captions_of(captions) if captions else pocket_captions(), trust)
+        serve(build_page(models, limits, Path(folder)), limits, host, port)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse and run ``demo``."""
+    call(demo, argv)
+    return 0

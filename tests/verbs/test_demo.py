@@ -1,0 +1,21 @@
+import subprocess
+import sys
+
+from nextgpt_pl.__main__ import main
+
+
+def test_help_imports_neither_torch_nor_gradio():
+    code = (
+        "import sys\nfrom nextgpt_pl.__main__ import main\n"
+        "try:\n    main(['demo', '--help'])\nexcept SystemExit:\n    pass\n"
+        "assert not {'torch', 'gradio'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--max_seconds" in done.stdout
+
+
+def test_without_gradio_the_install_command_is_named(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert main(["demo"]) == 2
+    assert "pip install 'nextgpt-pl[demo]'" in capsys.readouterr().err
