@@ -91,6 +91,11 @@ class Rendered:
     key: str = ""
     attributes: Mapping[str, Any] | None = None
 
+    @property
+    def first_label(self) -> int:
+        """Position of the first label: of the reply, in a row with one; T if there is none."""
+        return next((i for i, label in enumerate(self.labels) if label != IGNORE), len(self.labels))
+
 
 @dataclass
 class SpanTargets:

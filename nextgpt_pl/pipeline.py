@@ -231,7 +231,8 @@ class AnyToAny:
             UserError: the last exchange alone does not fit.
 
         """
-        dropped = set(self._prompt(messages, max_new_tokens)[1])
+        limit = Decoding(max_new_tokens).max_new_tokens
+        dropped = set(render(self.conversation, messages, limit, self.access)[1])
         return [message for position, message in enumerate(messages) if position not in dropped]
 
     def prompt(self, messages: Messages, max_new_tokens: int = Decoding.max_new_tokens) -> Rendered:
@@ -245,6 +246,3 @@ class AnyToAny:
 
         """
         return render_read(self.conversation, messages, max_new_tokens, self.network.encoder, self.access)
-
-    def _prompt(self, messages: Messages, max_new_tokens: int) -> tuple[Rendered, tuple[int, ...]]:
-        return render(self.conversation, messages, Decoding(max_new_tokens).max_new_tokens, self.access)

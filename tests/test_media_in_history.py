@@ -17,9 +17,9 @@ from nextgpt_pl.datamodules.checked_media import CheckedMedia
 from nextgpt_pl.datamodules.usable import RowMaker
 from nextgpt_pl.dialogue.batching import pad
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.generation.prompts import render
 from nextgpt_pl.llm import LoRA
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.readers.chat import dialogue_of
 from nextgpt_pl.samples import ReplyPart
 from nextgpt_pl.stages import InstructionTuning
@@ -63,7 +63,7 @@ def test_the_picture_of_an_earlier_reply_is_looked_at(networks, form):
 
 def test_the_pipeline_shows_it_too(networks):
     noise = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
-    prompts = {form: [AnyToAny(networks[form])._prompt(_asked(p), 8)[0] for p in noise] for form in FORMS}
+    prompts = {form: [render(networks[form].conversation(), _asked(p), 8)[0] for p in noise] for form in FORMS}
     assert [len(prompts[form][0].slots) for form in FORMS] == [0, 1, 1]
     length = len(prompts["signals"][0].input_ids)
     slot, span = networks["both"].slot_length(Modality.IMAGE), len(networks["both"].span_ids()[Modality.IMAGE])

@@ -76,7 +76,7 @@ def edges_of(distributions: Sequence[Distribution]) -> np.ndarray:
     """
     values = np.unique(np.concatenate([distribution.arrays()[0] for distribution in distributions]))
     least, greatest = float(values[0]), float(values[-1])
-    if least > 0 and greatest / least > _WIDE:
+    if is_wide(least, greatest):
         edges = np.geomspace(least, greatest, _BINS + 1)
     elif (values == np.round(values)).all():
         width = math.ceil((greatest - least + 1) / _BINS)
@@ -86,6 +86,11 @@ def edges_of(distributions: Sequence[Distribution]) -> np.ndarray:
     # rounding must not move the outer edges between the outer values
     edges[0], edges[-1] = min(edges[0], least), max(edges[-1], greatest)
     return edges
+
+
+def is_wide(least: float, greatest: float) -> bool:
+    """Whether values from ``least`` to ``greatest`` are shown on a logarithmic scale."""
+    return least > 0 and greatest / least > _WIDE
 
 
 def _rounded(numbers: np.ndarray) -> np.ndarray:

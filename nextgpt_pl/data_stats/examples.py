@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from nextgpt_pl.data_stats.part import Part
-from nextgpt_pl.data_stats.rows import as_dialogue, printable
+from nextgpt_pl.data_stats.rows import printable
 from nextgpt_pl.dialogue.conversation import Conversation
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media.plots import draw_media
@@ -35,7 +35,7 @@ def example_rows(part: Part, conversation: Conversation) -> list[Markup]:
             blocks.append(html_blocks().text(printable(str(error))))
             continue
         lines = [html_blocks().text(item.key)]
-        for message in as_dialogue(item, conversation).messages:
+        for message in conversation.as_dialogue(item).messages:
             content = Markup(" ").join(_shown(piece) for piece in message.parts)
             lines.append(html_blocks().turn(message.role, content))
         blocks.append(Markup("\n").join(lines))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from nextgpt_pl.data_stats.distribution import Distribution, edges_of
+from nextgpt_pl.data_stats.distribution import Distribution, edges_of, is_wide
 from nextgpt_pl.data_stats.part import Part
 from nextgpt_pl.data_stats.rows import LENGTHS
 from nextgpt_pl.modality import MODALITIES
@@ -58,7 +58,7 @@ def _histograms(found: Mapping[str, Mapping[str, Distribution]], lines: Mapping[
             values, counts = distribution.arrays()
             shares = np.histogram(values, edges, weights=counts)[0] / counts.sum()
             handles[name] = axis.stairs(shares, edges, color=colours[name], label=name)
-        if edges[0] > 0 and edges[-1] / edges[0] > 100:
+        if is_wide(edges[0], edges[-1]):
             axis.set_xscale("log")
         if lines.get(title, math.inf) <= edges[-1]:
             axis.axvline(lines[title], color="0.5", linestyle=":")

@@ -12,7 +12,7 @@ from nextgpt_pl.data_stats.loading import over_chunks
 from nextgpt_pl.datamodules.sources import Item
 from nextgpt_pl.datamodules.usable import RowMaker
 from nextgpt_pl.dialogue.context import longest
-from nextgpt_pl.dialogue.conversation import Conversation, pair_to_dialogue
+from nextgpt_pl.dialogue.conversation import Conversation
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features.keys import media_name
 from nextgpt_pl.modality import MODALITIES
@@ -85,7 +85,7 @@ class _Counted:
             except UserError as error:
                 faults.append(printable(str(error)))
                 continue
-            dialogue = as_dialogue(item, self.conversation)
+            dialogue = self.conversation.as_dialogue(item)
             turns, text = sum(message.role != "system" for message in dialogue.messages), text_of(item)
             rows.append((number, _hash(text)))
             lengths.append((tokens, turns, _words(dialogue)))
@@ -101,11 +101,6 @@ class _Counted:
         )
 
 
-def as_dialogue(item: Item, conversation: Conversation) -> Dialogue:
-    """The item as the stage shows it; a pair becomes an exchange."""
-    return pair_to_dialogue(item, conversation.direction) if isinstance(item, CaptionedPair) else item
-
-
 def text_of(item: Item) -> str:
     """What tells whether two items are duplicates: a pair's caption, or all texts and captions of a dialogue."""
     if isinstance(item, CaptionedPair):
@@ -116,7 +111,7 @@ def text_of(item: Item) -> str:
 
 def media_of(item: Item, conversation: Conversation) -> list[Media | None]:
     """The media of an item, in the order of :data:`USE`'s ``place``."""
-    return [part.media for part, _ in _parts(as_dialogue(item, conversation))]
+    return [part.media for part, _ in _parts(conversation.as_dialogue(item))]
 
 
 def _parts(dialogue: Dialogue) -> list[tuple[MediaPart, bool]]:

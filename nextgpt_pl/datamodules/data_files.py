@@ -22,7 +22,7 @@ from nextgpt_pl.readers.model import Captioned, Row, items_of
 from nextgpt_pl.readers.names import NamePattern
 from nextgpt_pl.readers.packed import unpacked
 from nextgpt_pl.readers.place import Place
-from nextgpt_pl.readers.splits import SetSplit, splits_of
+from nextgpt_pl.readers.splits import SetSplit, Splits, splits_of
 
 
 class DataFiles(FileSource):
@@ -233,11 +233,10 @@ class DataFiles(FileSource):
         """The split that a column of the row tells.
 
         Raises:
-            UserError: the row lacks the column of ``split``.
-            LeftOut: the column's value means no split.
+            LeftOut, UserError: see :meth:`named_split`.
 
         """
-        splits = self.splits or self.layouts.of(row).splits
+        splits = self._splits_of(row)
         return splits.of(row) if splits else None
 
     def named_split(self, row: Any) -> SetSplit | None:
@@ -248,8 +247,12 @@ class DataFiles(FileSource):
             LeftOut: the column's value means no split.
 
         """
-        splits = self.splits or self.layouts.of(row).splits
+        splits = self._splits_of(row)
         return splits.named(row) if splits else None
+
+    def _splits_of(self, row: Any) -> Splits | None:
+        """As given, or those that the row's layout has."""
+        return self.splits or self.layouts.of(row).splits
 
     def remark(self, row: Any) -> str | None:
         """Names the columns that are not read."""

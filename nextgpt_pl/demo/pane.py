@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from nextgpt_pl.demo.captions import NearestCaptions
 from nextgpt_pl.generation.records import Record, SpanRecord, TokenRecord
 from nextgpt_pl.modality import GENERATED
+from nextgpt_pl.utils.templates import html_templates
 
 STYLE = """
 .pane .tokens { white-space: pre-wrap; overflow-wrap: anywhere; font: .9em/1.9 ui-monospace, monospace; }
@@ -54,11 +53,4 @@ def pane_html(records: Sequence[Record], nearest: NearestCaptions | None = None)
 
 @cache
 def _template() -> Any:
-    environment = Environment(
-        loader=PackageLoader("nextgpt_pl.demo"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("pane.html")
+    return html_templates("nextgpt_pl.demo").get_template("pane.html")

@@ -143,7 +143,7 @@ class Conversation:
             UserError: a medium has no decoder or encoder, or the template drops or refuses messages.
 
         """
-        return self.render(self._dialogue(item))
+        return self.render(self.as_dialogue(item))
 
     def rows(self, item: CaptionedPair | Dialogue) -> list[Rendered]:
         """The training rows of an item; each label of the item is in one of them.
@@ -155,7 +155,7 @@ class Conversation:
             UserError: see :meth:`__call__`; or a medium of an earlier turn has no file to be shown.
 
         """
-        dialogue = self._dialogue(item)
+        dialogue = self.as_dialogue(item)
         return [
             self.render(replace(dialogue, messages=dialogue.messages[: learned.stop]), earlier=learned.start)
             for learned in learned_ranges(dialogue, self.shown_in_history)
@@ -171,7 +171,8 @@ class Conversation:
         """A conversation that ends with the user, up to where the reply begins; see :meth:`render`."""
         return self.render(dialogue, add_generation_prompt=True, earlier=len(dialogue.messages))
 
-    def _dialogue(self, item: CaptionedPair | Dialogue) -> Dialogue:
+    def as_dialogue(self, item: CaptionedPair | Dialogue) -> Dialogue:
+        """The item as it is rendered: a pair becomes an exchange."""
         return pair_to_dialogue(item, self.direction) if isinstance(item, CaptionedPair) else item
 
     @cached_property

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nextgpt_pl.batches import IGNORE, Batch, Rendered
+from nextgpt_pl.batches import Batch, Rendered
 from nextgpt_pl.dialogue.batching import pad
 from nextgpt_pl.dialogue.signal_spans import SpanRules
 from nextgpt_pl.errors import UserError
@@ -58,7 +58,7 @@ class Prepared:
 
 def prompt_of(row: Rendered) -> Rendered:
     """The prompt of a rendered item: everything before its first label."""
-    end = next((i for i, label in enumerate(row.labels) if label != IGNORE), len(row.labels))
+    end = row.first_label
     slots = tuple(slot for slot in row.slots if slot.stop <= end)
     return Rendered(row.input_ids[:end], row.labels[:end], slots, (), row.key, row.attributes)
 

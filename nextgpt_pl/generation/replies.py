@@ -59,7 +59,7 @@ def replies_of(
 
 def parts_of(network: NextGPT, row: Rendered) -> Iterator[tuple[ReplyPart, int | None]]:
     """The reply's parts in order; media have no array yet, but the number of their span."""
-    position = next((i for i, label in enumerate(row.labels) if label >= 0), len(row.labels))
+    position = row.first_label
     for number, span in enumerate(row.spans):
         yield from _text(network, row.input_ids[position : span.start])
         yield medium_of(span), number

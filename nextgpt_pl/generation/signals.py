@@ -32,14 +32,9 @@ class Written:
     states: Tensor = field(default_factory=lambda: torch.empty(0))
 
     @property
-    def offset(self) -> int:
-        """Position of the reply's first token."""
-        return next((i for i, label in enumerate(self.row.labels) if label != IGNORE), len(self.row.labels))
-
-    @property
     def has_states(self) -> bool:
         """Whether the states of all signal tokens are known."""
-        known = self.offset + len(self.states)
+        known = self.row.first_label + len(self.states)
         return all(span.stop <= known for span in self.row.spans)
 
 
@@ -102,7 +97,7 @@ def _span_states(network: NextGPT, replies: Sequence[Written]) -> list[list[Tens
     passed: Iterator[Tensor] = iter(() if batch is None else network.hidden_states(batch, network.embed(batch)))
     found = []
     for reply in replies:
-        states, offset = (reply.states, reply.offset) if reply.has_states else (next(passed), 0)
+        states, offset = (reply.states, reply.row.first_label) if reply.has_states else (next(passed), 0)
         found.append([states[span.start - offset : span.stop - offset] for span in reply.row.spans])
     return found
 

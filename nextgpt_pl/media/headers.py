@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.media.files import MAX_PIXELS, MAX_SECONDS, existing, unreadable
+from nextgpt_pl.media.files import MAX_PIXELS, MAX_SECONDS, check_sides, existing, unreadable
 from nextgpt_pl.media.images import opened_image
 from nextgpt_pl.media.reading import array_of, file_with
 from nextgpt_pl.modality import Modality
@@ -58,8 +58,6 @@ def read_header(media: Media) -> Header:
     except Exception as error:  # a decoder may raise anything on damaged data
         raise unreadable(path, str(media.modality), error) from error
     header = replace(header, size=path.stat().st_size, seconds=_of_clip(header.seconds, media))
-    if (header.width or 0) * (header.height or 0) > MAX_PIXELS:
-        raise UserError(f"{path}: {header.width} x {header.height} pixels, at most {MAX_PIXELS:,} are read")
     if (header.seconds or 0) > MAX_SECONDS:
         raise UserError(f"{path}: {header.seconds:.0f} seconds, at most {MAX_SECONDS:g} are read")
     return header
@@ -76,6 +74,7 @@ def _of_clip(seconds: float | None, media: Media) -> float | None:
 
 def _image(path: Path) -> Header:
     with opened_image(path) as image:
+        check_sides(str(path), image.width, image.height)
         return Header(width=image.width, height=image.height)
 
 
@@ -86,6 +85,7 @@ def _video(path: Path) -> Header:
         if not container.streams.video:
             raise UserError(f"{path}: holds no video")
         stream = container.streams.video[0]
+        check_sides(str(path), stream.width, stream.height)
         seconds = _seconds(container, stream)
         rate = _positive(stream.average_rate)
         if seconds is None and rate and stream.frames:
@@ -112,6 +112,8 @@ def _array(path: Path) -> Header:
     shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
     if len(shape) != 2:
         raise UserError(f"{path}: an array of two dimensions is expected, got {shape}")
+    if math.prod(shape) > MAX_PIXELS:
+        raise UserError(f"{path}: {shape[1]} x {shape[0]} pixels, at most {MAX_PIXELS:,} are read")
     return Header(width=shape[1], height=shape[0])
 
 

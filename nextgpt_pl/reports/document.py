@@ -13,12 +13,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from nextgpt_pl.modality import Modality, modality_of_file
 from nextgpt_pl.utils.atomic import write_atomic
 from nextgpt_pl.utils.escaping import markdown, markdown_target
+from nextgpt_pl.utils.templates import html_templates
 
 STYLE = """body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; } td, th { border-bottom: 1px solid #8884; padding: .3rem .6rem;
@@ -151,15 +152,7 @@ def html_page(title: str, sections: Iterable[Markup]) -> str:
 
 @cache
 def _templates() -> Environment:
-    """The package's templates; all values but :class:`Markup` are escaped."""
-    templates = Environment(
-        loader=PackageLoader("nextgpt_pl.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    templates = html_templates("nextgpt_pl.reports")
     templates.globals["show"] = lambda cell, folder: cell.html(folder) if isinstance(cell, Medium) else str(cell)
     return templates
 

@@ -248,9 +248,16 @@ def build(argv: list[str]) -> tuple[Any, Any]:
 
 
 def build_with_options(argv: list[str], options: type) -> tuple[Any, Any, Namespace]:
-    """As :func:`build`, and the complete configuration; see :func:`build_model`."""
+    """As :func:`build`, with the stage's renderer in the data module, and the complete configuration.
+
+    Raises:
+        UserError: the configuration is invalid, or ``data.max_length`` exceeds the LLM's context.
+
+    """
     cli = parsed(argv, cli_class=_with_options(_PartsOnly, options), run=False)
-    return cli.model, cli.datamodule, cli.config
+    data = cli.datamodule.with_renderer(cli.model.renderer)
+    data.check_length(data.conversation().context_length)
+    return cli.model, data, cli.config
 
 
 def _with_options(cli_class: type[ExperimentCLI], options: type | None) -> type[ExperimentCLI]:

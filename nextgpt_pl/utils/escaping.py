@@ -1,6 +1,6 @@
 """Escape untrusted text for Markdown and for tables that are opened in a spreadsheet.
 
-HTML is escaped by Jinja (:mod:`nextgpt_pl.reports.document`).
+HTML is escaped by Jinja (:mod:`nextgpt_pl.utils.templates`).
 """
 
 from __future__ import annotations

@@ -138,8 +138,6 @@ def _check_experiment(arguments: list[str]) -> int:
 
     stage, data, config = build_with_options(arguments, Options)
     options = options_of(config, Options)
-    data = data.with_renderer(stage.renderer)
-    data.check_length(data.conversation().context_length)
     usable = Counter[tuple[str, Hashable]]()
     with tallied(config_files(arguments)[-1].stem, options.checked) as tally:
         for source in data.sources:

@@ -49,10 +49,8 @@ def stats(arguments: list[str]) -> int:
     from nextgpt_pl.data_stats.page import summary_table
     from nextgpt_pl.training.cli import build_with_options
 
-    stage, data, config = build_with_options(arguments, Options)
+    _, data, config = build_with_options(arguments, Options)
     options = options_of(config, Options)
-    data = data.with_renderer(stage.renderer)
-    data.check_length(data.conversation().context_length)
     options.output.mkdir(parents=True, exist_ok=True)
     survey = Survey(data, options.output, options.workers, options.sample)
     with noted_interrupts() as stop:

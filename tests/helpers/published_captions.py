@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 from published import Written, in_json, in_lines, in_parquet, in_tar, media
 
@@ -50,15 +51,22 @@ def video2dataset(folder: Path) -> Written:
     return Written([in_tar(folder, "0.tar", members)], [BALL, LAKE], ["00.mp4", "01.mp4"])
 
 
-def downloads(folder: Path) -> Written:
-    names = media(folder, "00007/000070000.jpg", "00007/000070002.jpg")
-    rows = {
+def _downloaded(*keys: str) -> dict[str, list[Any]]:
+    """Columns of what img2dataset writes about three images, of which the second one is gone."""
+    return {
         "url": ["http://a", "http://b", "http://c"],
         "caption": [BALL, "gone", LAKE],
-        "key": ["000070000", "000070001", "000070002"],
+        "key": list(keys),
         "status": ["success", "failed_to_download", "success"],
         "error_message": [None, "404", None],
         "width": [16, None, 16],
+    }
+
+
+def downloads(folder: Path) -> Written:
+    names = media(folder, "00007/000070000.jpg", "00007/000070002.jpg")
+    rows = {
+        **_downloaded("000070000", "000070001", "000070002"),
         "height": [16, None, 16],
         "sha256": ["", None, ""],
     }
@@ -68,12 +76,7 @@ def downloads(folder: Path) -> Written:
 def img2dataset_parquet(folder: Path) -> Written:
     names = media(folder, "made/0.jpg", "made/1.jpg")
     rows = {
-        "url": ["http://a", "http://b", "http://c"],
-        "caption": [BALL, "gone", LAKE],
-        "key": ["000000000", "000000001", "000000002"],
-        "status": ["success", "failed_to_download", "success"],
-        "error_message": [None, "404", None],
-        "width": [16, None, 16],
+        **_downloaded("000000000", "000000001", "000000002"),
         "jpg": [(folder / names[0]).read_bytes(), None, (folder / names[1]).read_bytes()],
     }
     file = in_parquet(folder, "00000.parquet", rows)

@@ -9,6 +9,7 @@ import soundfile
 import tiny
 import yaml
 from PIL import Image
+from tiny_experiments import encoder_alignment, made
 
 from nextgpt_pl.__main__ import main
 from nextgpt_pl.datamodules import CaptionedPairs, CaptionFolder, DataFiles
@@ -41,28 +42,10 @@ def folder(tmp_path):
 
 
 def _config(folder, tiny_models, on_error):
-    source = {"root": str(folder), "manifest": "all.jsonl", "on_error": on_error, "val_fraction": 0.3}
-    network = {
-        "llm": {"class_path": "nextgpt_pl.llm.CausalLM", "init_args": {"path": str(tiny_models / "llm")}},
-        "encoder": {
-            "class_path": "nextgpt_pl.encoders.ImageBindEncoder",
-            "init_args": {"weights": str(tiny_models / "encoder"), "video_clips": 1, "audio_clips": 1},
-        },
-        "input_projection": {"class_path": "nextgpt_pl.projections.WordInputProjection", "init_args": {"width": 16}},
-    }
-    found = {
-        "model": {
-            "class_path": "nextgpt_pl.stages.EncoderAlignment",
-            "init_args": {"network": {"class_path": "nextgpt_pl.model.NextGPT", "init_args": network}},
-        },
-        "data": {
-            "class_path": "nextgpt_pl.datamodules.CaptionedPairs",
-            "init_args": {
-                "batch_size": 8,
-                "sources": [{"class_path": "nextgpt_pl.datamodules.CaptionFolder", "init_args": source}],
-            },
-        },
-    }
+    source = made(
+        "datamodules.CaptionFolder", root=str(folder), manifest="all.jsonl", on_error=on_error, val_fraction=0.3
+    )
+    found = encoder_alignment(tiny_models, source, batch_size=8)
     file = folder.parent / f"{on_error}.yaml"
     file.write_text(yaml.safe_dump(found))
     return str(file)

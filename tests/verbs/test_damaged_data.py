@@ -8,47 +8,36 @@ from pathlib import Path
 import damaged
 import pytest
 import yaml
+from tiny_experiments import encoder_alignment, made
 
 from nextgpt_pl.__main__ import main
 from nextgpt_pl.datamodules import CaptionFolder
 from nextgpt_pl.datamodules.row_notes import FILE
 
 
-def _class(path, /, **arguments):
-    return {"class_path": f"nextgpt_pl.{path}", "init_args": arguments}
-
-
 def _experiment(folder, written, models):
-    network = {
-        "llm": _class("llm.CausalLM", path=str(models / "llm")),
-        "encoder": _class("encoders.ImageBindEncoder", weights=str(models / "encoder"), video_clips=2, audio_clips=1),
-        "input_projection": _class("projections.WordInputProjection", width=16),
-    }
     sources = [
-        _class("datamodules.CaptionFolder", root=str(folder), manifest=name, on_error="skip", val_fraction=0.0)
+        made("datamodules.CaptionFolder", root=str(folder), manifest=name, on_error="skip", val_fraction=0.0)
         for name in written.manifests.values()
     ]
-    return {
-        "model": _class("stages.EncoderAlignment", network=_class("model.NextGPT", **network), captions=0),
-        "data": _class("datamodules.CaptionedPairs", sources=sources, batch_size=16),
-        "trainer": {
-            "accelerator": "cpu",
-            "max_epochs": 1,
-            "limit_val_batches": 0,
-            "num_sanity_val_steps": 0,
-            "logger": False,
-        },
+    trainer = {
+        "accelerator": "cpu",
+        "max_epochs": 1,
+        "limit_val_batches": 0,
+        "num_sanity_val_steps": 0,
+        "logger": False,
     }
+    return {**encoder_alignment(models, *sources, video_clips=2, captions=0), "trainer": trainer}
 
 
 def _tasks(folder, written):
-    scores = [_class("evaluation.VqaAccuracy")]
+    scores = [made("evaluation.VqaAccuracy")]
     return {
         "tasks": [
-            _class(
+            made(
                 "evaluation.Captioning",
                 name=modality.value,
-                data=_class("evaluation.CaptionManifest", root=str(folder), modality=modality.value, manifest=name),
+                data=made("evaluation.CaptionManifest", root=str(folder), modality=modality.value, manifest=name),
                 scores=scores,
                 prompt="What is it?",
                 max_new_tokens=1,

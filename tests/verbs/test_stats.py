@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from tiny_experiments import encoder_alignment, made
 
 from nextgpt_pl.__main__ import main
 from nextgpt_pl.data_stats import rows
@@ -22,21 +23,8 @@ def command(tmp_path, tiny_models):
         lines.append({"file": f"{index}.png", "caption": f"a red circle {index}"})
     lines.append({"file": "none.png", "caption": "x"})
     (root / "all.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    network = {
-        "llm": {"class_path": "nextgpt_pl.llm.CausalLM", "init_args": {"path": str(tiny_models / "llm")}},
-        "encoder": {
-            "class_path": "nextgpt_pl.encoders.ImageBindEncoder",
-            "init_args": {"weights": str(tiny_models / "encoder"), "video_clips": 1, "audio_clips": 1},
-        },
-        "input_projection": {"class_path": "nextgpt_pl.projections.WordInputProjection", "init_args": {"width": 16}},
-    }
-    source = {"root": str(root), "manifest": "all.jsonl", "on_error": "skip", "val_fraction": 0.4}
-    stage = {"network": {"class_path": "nextgpt_pl.model.NextGPT", "init_args": network}}
-    data = {"sources": [{"class_path": "nextgpt_pl.datamodules.CaptionFolder", "init_args": source}]}
-    experiment = {
-        "model": {"class_path": "nextgpt_pl.stages.EncoderAlignment", "init_args": stage},
-        "data": {"class_path": "nextgpt_pl.datamodules.CaptionedPairs", "init_args": data},
-    }
+    source = made("datamodules.CaptionFolder", root=str(root), manifest="all.jsonl", on_error="skip", val_fraction=0.4)
+    experiment = encoder_alignment(tiny_models, source)
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(experiment))
     return ["data", "stats", "-c", str(tmp_path / "mine.yaml"), "--output", str(tmp_path / "out"), "--workers", "0"]
 
