@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import types
 import typing
@@ -18,8 +19,9 @@ def call(
 ) -> T:
     """Parse a command line and call a function with it.
 
-    Each parameter is an option ``--NAME`` of its annotated type, or a positional argument. A list takes several values;
-    a Boolean is a flag, ``--NAME`` or ``--no_NAME``. Parameters without a default are required.
+    Each parameter is an option ``--NAME`` of its annotated type, or a positional argument. A list takes several values,
+    and its option may be repeated; a Boolean is a flag, ``--NAME`` or ``--no_NAME``. Parameters without a default are
+    required.
 
     Args:
         function: its docstring's first line and its ``Args`` section are the help text.
@@ -104,9 +106,25 @@ def add_arguments(
         if name in positional:
             parser.add_argument(name, **options)
         else:
+            if "nargs" in options:
+                options["action"] = _Extend
             required = {"required": True} if parameters[name].default is inspect.Parameter.empty else {}
             parser.add_argument(f"--{name}", **options, **required)
     return names
+
+
+class _Values(list[Any]):
+    """Values of an option, as opposed to its default."""
+
+
+class _Extend(argparse.Action):
+    """Join the values of an option that is given several times."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option_string: str | None = None
+    ) -> None:
+        before = getattr(namespace, self.dest, None)
+        setattr(namespace, self.dest, _Values([*(before if isinstance(before, _Values) else ()), *values]))
 
 
 def _docstring(function: Callable[..., Any]) -> Any:

@@ -56,6 +56,13 @@ def test_arguments_have_the_types_of_the_signature():
     assert _called("a", "f", "--out", "o", "--images")["images"] == []
 
 
+def test_an_option_that_is_repeated_keeps_all_values():
+    given = _called("a", "f", "--out", "o", "--trust", "a.B", "--images", "i", "--trust", "c.D", "e.F", "--images", "j")
+    assert given["trust"] == ["a.B", "c.D", "e.F"]
+    assert given["images"] == [Path("i"), Path("j")]
+    assert _called("a", "f", "--out", "o")["trust"] == ()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
