@@ -14,11 +14,11 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from nextgpt_pl.config.foreign import DOTTED_NAME, PACKAGE, ForeignNames, refusal
 from nextgpt_pl.config.signatures import arguments, imported, names_code, takes_none, takes_text
 from nextgpt_pl.config.yaml_files import parse_yaml
 from nextgpt_pl.errors import UserError
 
-PACKAGE = "nextgpt_pl"
 #: functions of this package that an untrusted configuration may name; they have no side effects
 FUNCTIONS = (
     "nextgpt_pl.decoders.spectrogram.log_mel",
@@ -27,7 +27,6 @@ FUNCTIONS = (
 )
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _SPEC = {"class_path", "init_args"}
 
 
@@ -68,15 +67,32 @@ def checked(value: Any, kind: Any, where: str, trust: Sequence[str] = ()) -> Any
         UserError: it names a class or function that is not allowed, or its shape does not fit ``kind``.
 
     """
-    for name in trust:
-        if not _NAME.fullmatch(name):
-            raise UserError(f"trust={name!r}: a dotted name is expected, such as my_package.MyEncoder")
-    return _Check(tuple(trust)).value(value, kind, where)
+    check = _Check(trust)
+    harmless = check.value(value, kind, where)
+    check.foreign.check()
+    return harmless
+
+
+def foreign_names(value: Any, kind: Any, where: str) -> list[str]:
+    """The classes and functions outside this package that a configuration names; nothing of them is imported.
+
+    Args:
+        value, kind, where: as for :func:`instantiate`.
+
+    Raises:
+        UserError: the configuration cannot be instantiated, whatever is trusted.
+
+    """
+    check = _Check()
+    check.value(value, kind, where)
+    return list(check.foreign)
 
 
 class _Check:
-    def __init__(self, trust: tuple[str, ...]) -> None:
-        self.trust = trust
+    """Checks a value, and collects the names outside this package that are not trusted."""
+
+    def __init__(self, trust: Sequence[str] = ()) -> None:
+        self.foreign = ForeignNames(trust)
 
     def value(self, value: Any, kind: Any, where: str) -> Any:
         origin, inner = typing.get_origin(kind), typing.get_args(kind)
@@ -131,10 +147,14 @@ class _Check:
             value = {"init_args": value}
         if unknown := sorted(map(str, value.keys() - _SPEC)):
             raise UserError(f"{where}.{unknown[0]}: beside class_path only init_args is allowed")
-        target = self.target(value["class_path"], base, where) if "class_path" in value else base
         init_args = value.get("init_args") or {}
         if not isinstance(init_args, Mapping):
             raise UserError(f"{where}.init_args: a mapping is expected, got {init_args!r:.80}")
+        name = value.get("class_path")
+        if name in self.foreign:
+            self.foreign.add(value, where)
+            return {}
+        target = self.target(name, base, where) if "class_path" in value else base
         kinds = arguments(target)
         init = {_key(k, where): self.value(v, kinds.get(k, object), f"{where}.{k}") for k, v in init_args.items()}
         return {"class_path": f"{target.__module__}.{target.__qualname__}", "init_args": init}
@@ -142,36 +162,32 @@ class _Check:
     def callable(self, value: Any, returned: Any, where: str) -> Any:
         """Check a class that is instantiated later, or a function."""
         name = value.get("class_path") if isinstance(value, Mapping) else value
-        if isinstance(value, str) and (value in FUNCTIONS or value in self.trust):
+        if isinstance(value, str) and (value in FUNCTIONS or value in self.foreign.trust):
             target = imported(value, where)
             if not inspect.isclass(target):
                 return target
         ours = inspect.isclass(returned) and returned.__module__.startswith(f"{PACKAGE}.")
-        if ours or name in self.trust:
+        if ours or name in self.foreign.trust:
             return self.instance(value, returned if inspect.isclass(returned) else object, where)
-        raise self.refused(name, where, f"one of {', '.join(FUNCTIONS)} is expected")
+        expected = f"one of {', '.join(FUNCTIONS)} is expected"
+        if name not in self.foreign:
+            raise refusal(name, where, expected)
+        self.foreign.add(value, where, expected)
+        return None
 
     def target(self, name: Any, base: type, where: str) -> Any:
         """The class of a name; names that are not allowed are refused before anything is imported."""
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise self.refused(name, where, "a dotted name is expected")
-        if name in self.trust:
-            return imported(name, where)
-        if not name.startswith(f"{PACKAGE}."):
-            raise self.refused(name, where)
+        if not isinstance(name, str) or not DOTTED_NAME.fullmatch(name):
+            raise refusal(name, where, "a dotted name is expected")
         target = imported(name, where)
+        if name in self.foreign.trust:
+            return target
         # refuse names that a module of this package imports from other packages
         if not inspect.isclass(target) or not target.__module__.startswith(f"{PACKAGE}."):
-            raise self.refused(name, where, f"a class of {PACKAGE} is expected")
+            raise refusal(name, where, f"a class of {PACKAGE} is expected")
         if not issubclass(target, base):
-            raise self.refused(name, where, f"a {base.__name__} is expected")
+            raise refusal(name, where, f"a {base.__name__} is expected")
         return target
-
-    def refused(self, name: Any, where: str, reason: str = f"it is not of {PACKAGE}") -> UserError:
-        advice = ""
-        if isinstance(name, str) and _NAME.fullmatch(name) and not name.startswith(f"{PACKAGE}."):
-            advice = f"; if you know what it does, allow it by name: trust=[{name!r}], or --trust {name}"
-        return UserError(f"{where}: {name!r:.80} is refused in a configuration that is read as data: {reason}{advice}")
 
 
 def _hides_class(value: Any) -> bool:

@@ -17,7 +17,7 @@ from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.pocket.mel import compressed_mel
-from nextgpt_pl.saved_network import network_of
+from nextgpt_pl.saved_network import foreign_classes, network_of
 from nextgpt_pl.verbs.evaluation import evaluate
 
 POCKET = yaml.safe_load((Path(__file__).parent.parent.parent / "experiments" / "models" / "pocket.yaml").read_text())
@@ -242,6 +242,25 @@ def test_what_the_caller_trusts_is_made(tmp_path):
     )
     with pytest.raises(UserError, match="trust='Encoder': a dotted name is expected"):
         network_of(config, trust=["Encoder"])
+
+
+def test_all_foreign_names_are_refused_at_once():
+    inner = {"class_path": "planted.Inner", "init_args": {"parts": [{"class_path": "planted.Innermost"}]}}
+    encoder = {"class_path": "planted.Planted", "init_args": {"backbone": inner}}
+    projection = {"class_path": "planted.PlantedProjection"}
+    network = yaml.safe_load(yaml.safe_dump(_network(encoder=encoder, output_projection=projection)))
+    network["init_args"]["decoders"]["audio"]["init_args"]["spectrogram"] = "planted.planted_function"
+    config = {"model": {"init_args": {"network": network}}}
+    names = ["Planted", "Inner", "Innermost", "PlantedProjection", "planted_function"]
+    assert sorted(foreign_classes(config)) == sorted(f"planted.{name}" for name in names)
+    assert "planted" not in sys.modules
+    with pytest.raises(UserError) as caught:
+        network_of(config, trust=["planted.PlantedProjection"])
+    message = str(caught.value)
+    assert "network.encoder.backbone.parts[0]: 'planted.Innermost' is refused" in message
+    assert "audio.spectrogram: 'planted.planted_function' is refused" in message
+    assert "PlantedProjection" not in message
+    assert "--trust planted." in message
 
 
 @pytest.mark.parametrize("short", [False, True])
