@@ -78,10 +78,14 @@ class MixedSampler(Sampler[list[int]]):
             order[places] = members[(share[places] * len(members)).astype(np.int64)]
         return order
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def _own_order(self) -> np.ndarray:
+        """Positions of this process's items in the epoch."""
         order = placed(self._order(), self.streams, self.world_size, (self.seed, self.epoch))
         # all ranks must take the same number of steps, so the first items fill up the last ones
-        mine = np.concatenate([order, order[: -len(order) % self.world_size]])[self.rank :: self.world_size]
+        return np.concatenate([order, order[: -len(order) % self.world_size]])[self.rank :: self.world_size].copy()
+
+    def __iter__(self) -> Iterator[list[int]]:
+        mine = self._own_order()
         first, self.start = self.start, 0
         for i in range(first * self.batch_size, len(mine), self.batch_size):
             yield mine[i : i + self.batch_size].tolist()

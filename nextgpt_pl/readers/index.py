@@ -158,11 +158,11 @@ class RowIndex:
 
     def column(self, name: str) -> np.ndarray:
         """A column of all items, as an array."""
-        return _joined(self._items, name)
+        return _joined(self._batches(0), name)
 
     def broken(self, name: str) -> np.ndarray:
         """A column of all broken rows, as an array."""
-        return _joined(self._broken, name)
+        return _joined(self._batches(1), name)
 
     def row(self, index: int) -> tuple[Any, int, int, int]:
         """The row of an item as an object, the numbers of its file and row, and the item's number within the row."""
@@ -187,6 +187,7 @@ class RowIndex:
 
 
 def _joined(batches: Sequence[Any], name: str) -> np.ndarray:
+    """A column as an array, from batches of its own: the pages of their mapping are released with them."""
     parts = [batch.column(name).to_numpy(zero_copy_only=False) for batch in batches]
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
