@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 
 import numpy as np
 
@@ -34,7 +33,6 @@ Messages = Sequence[Mapping[str, Any]]
 
 _MESSAGE = keys("role content name")
 _RATE = keys("rate")
-_SECONDS = 30.0  # timeout of a fetch
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
 
 
@@ -44,13 +42,11 @@ class MediaAccess:
 
     Attributes:
         folders: folders with the files that messages may name; empty: no files; ``None``: any file.
-        urls: whether media at ``http`` and ``https`` URLs are fetched.
-        max_bytes: maximum size of a medium in a ``data:`` URL, in base64, or at a URL.
+        max_bytes: maximum size of a medium in a ``data:`` URL, or in base64.
 
     """
 
     folders: tuple[Path, ...] | None = None
-    urls: bool = False
     max_bytes: int = 64 * 2**20
 
 
@@ -81,33 +77,7 @@ class _ChatPlace(Place):
     def _of_url(self, modality: Modality | None, value: str, needed: bool | None) -> Media:
         if not value.startswith(("http://", "https://")):
             return super()._of_url(modality, value, needed)
-        if not self.access.urls:
-            raise UserError(f"{value!r:.80}: http and https URLs are not fetched here; give {modality} as a data: URL")
-        assert modality is not None
-        return Media(modality, _Fetched(value, self.access.max_bytes))
-
-
-@dataclass(frozen=True)
-class _Fetched(StoredMedia):
-    """A medium at a URL."""
-
-    url: str
-    max_bytes: int
-    path: Path | None = None
-
-    def __str__(self) -> str:
-        return f"{self.url:.80}"
-
-    def read(self) -> bytes:
-        """Fetch the file."""
-        try:
-            with urlopen(Request(self.url, headers={"User-Agent": "nextgpt_pl"}), timeout=_SECONDS) as response:
-                data = bytes(response.read(self.max_bytes + 1))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self}: not fetched ({error})") from error
-        if len(data) > self.max_bytes:
-            raise UserError(f"{self}: more than {self.max_bytes:,} bytes")
-        return data
+        raise UserError(f"{value!r:.80}: http and https URLs are not fetched here; give {modality} as a data: URL")
 
 
 def dialogue_of(messages: Messages, access: MediaAccess | None = None) -> Dialogue:

@@ -16,6 +16,7 @@ from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.serving.chat import chat_routes
 from nextgpt_pl.serving.errors import ErrorBody, RequestError, handle_errors
 from nextgpt_pl.serving.gate import Gate
+from nextgpt_pl.serving.media import media_routes
 from nextgpt_pl.serving.options import ServerOptions
 from nextgpt_pl.serving.service import Service
 
@@ -48,6 +49,7 @@ def application(model: AnyToAny, name: str, options: ServerOptions | None = None
     app.add_middleware(Gate, options=options, admission=service.admission, metrics=service.metrics, token=token)
     handle_errors(app)
     app.include_router(chat_routes(service))
+    app.include_router(media_routes(service))
     _add_information(app, service)
     return app
 

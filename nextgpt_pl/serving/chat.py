@@ -13,26 +13,29 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from nextgpt_pl.generation.streaming import joined
 from nextgpt_pl.samples import ReplyPart
+from nextgpt_pl.serving.bodies import json_route
 from nextgpt_pl.serving.content import content, content_part
 from nextgpt_pl.serving.errors import RequestError, internal
 from nextgpt_pl.serving.jobs import Job
 from nextgpt_pl.serving.schema import Chat
 from nextgpt_pl.serving.service import Service
 
+_KEEP_ALIVE = ": the reply is in work\n\n"  # a comment, which clients ignore
+
 
 def chat_routes(service: Service) -> APIRouter:
     """The route of chats."""
-    router = APIRouter()
+    router = APIRouter(route_class=json_route(service.threads))
 
     @router.post("/v1/chat/completions", responses={200: {"content": {"text/event-stream": {}}}})
     async def chat_completions(body: Chat, request: Request) -> Response:
         """Answer a conversation with text and media in order."""
         began = time.monotonic()
-        job = await service.intake.chat(body)
+        job = await service.awaited(request, service.intake.chat(body, request.state.deadline))
         reply = _Reply(service, body, job)
         if body.stream:
             return StreamingResponse(reply.events(began), media_type="text/event-stream")
-        return JSONResponse(await reply.whole(request))
+        return JSONResponse(await service.awaited(request, reply.whole()))
 
     return router
 
@@ -45,9 +48,9 @@ class _Reply:
         self._plain = body.modalities == ["text"]
         self._head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": service.name}
 
-    async def whole(self, request: Request) -> dict[str, Any]:
+    async def whole(self) -> dict[str, Any]:
         """The body of a response that is not streamed."""
-        (parts,) = await self._service.answered(request, [self._job])
+        (parts,) = await self._service.answered([self._job])
         given = await self._service.in_thread(content, parts, plain=self._plain)
         usage, reason = self._service.usage(self._job, parts)
         choice = {"index": 0, "message": {"role": "assistant", "content": given}, "finish_reason": reason}
@@ -59,7 +62,10 @@ class _Reply:
         self._service.engine.submit(self._job)
         try:
             yield self._chunk({"role": "assistant", "content": ""})
-            async for part in self._job.parts():
+            async for part in self._job.parts(self._service.options.keep_alive):
+                if part is None:
+                    yield _KEEP_ALIVE
+                    continue
                 if part.type == "text" and not any(p.type == "text" for p in parts):
                     self._service.metrics.first_text.observe(time.monotonic() - began)
                 parts.append(part)

@@ -71,7 +71,8 @@ class Engine:
         while self._collect():
             if self._waiting and (not self._streams or time.monotonic() >= streams_until):
                 began = time.monotonic()
-                self._answer(self._next_batch())
+                if batch := self._next_batch():
+                    self._answer(batch)
                 streams_until = 2 * time.monotonic() - began
             self._advance()
 
@@ -91,20 +92,19 @@ class Engine:
                 (self._waiting_streams if job.streamed else self._waiting).append(job)
 
     def _next_batch(self) -> list[Job]:
-        """The oldest job, and those that can be answered with it."""
+        """The oldest job, and those that can be answered with it, after those that are given up have ended."""
+        for job in [job for job in self._waiting if job.stopped()]:
+            self._waiting.remove(job)
+            job.end()
+        if not self._waiting:
+            return []
         group = self._waiting[0].group
         batch = [job for job in self._waiting if job.group == group][: self._batch_size]
         for job in batch:
             self._waiting.remove(job)
         return batch
 
-    def _answer(self, batch: list[Job]) -> None:
-        jobs = [job for job in batch if not job.stopped()]
-        for job in batch:
-            if job not in jobs:
-                job.end()
-        if not jobs:
-            return
+    def _answer(self, jobs: list[Job]) -> None:
         try:
             replies = self._model.batch(
                 [job.prompt for job in jobs],
@@ -133,7 +133,10 @@ class Engine:
             jobs[0].end(internal())
             return
         for job in jobs:
-            self._answer([job])
+            if job.stopped():
+                job.end()
+            else:
+                self._answer([job])
 
     def _advance(self) -> None:
         """Start streams up to the highest number, and let each write its next part."""

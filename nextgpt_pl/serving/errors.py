@@ -58,11 +58,6 @@ class RequestError(HTTPException):
         return JSONResponse(self.body, self.status_code, self.headers)
 
 
-def timed_out(seconds: float) -> RequestError:
-    """The error of a request that has taken too long."""
-    return RequestError(504, f"not answered within {seconds:g} seconds", code="timeout")
-
-
 def internal() -> RequestError:
     """The error of a request that has failed; the cause is in the server's log only."""
     return RequestError(500, "the server has failed; its log says why", code="internal_error")

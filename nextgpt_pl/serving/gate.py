@@ -6,11 +6,14 @@ import asyncio
 import hmac
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nextgpt_pl.serving.errors import RequestError, timed_out
+from nextgpt_pl.serving.deadline import Deadline
+from nextgpt_pl.serving.errors import RequestError
 from nextgpt_pl.serving.metrics import Metrics
 from nextgpt_pl.serving.options import ServerOptions
 
@@ -19,7 +22,7 @@ _LONGEST_WAIT = 60
 
 
 class Admission:
-    """The number of requests that wait or are answered; used on the event loop only.
+    """The number of replies that wait or are written; used on the event loop only.
 
     Args:
         limit: highest number.
@@ -31,24 +34,25 @@ class Admission:
         self._limit, self._metrics = limit, metrics
         self._count, self._seconds = 0, 1.0  # mean duration of recent requests
 
-    def enter(self) -> float:
-        """Admit a request; returns the time, for :meth:`leave`.
+    @contextmanager
+    def admitted(self, count: int = 1) -> Iterator[None]:
+        """Admit a number of replies until the block ends.
 
         Raises:
             RequestError: there are too many.
 
         """
-        if self._count >= self._limit:
+        if self._count + count > self._limit:
             wait = min(_LONGEST_WAIT, max(1, math.ceil(self._seconds)))
             message = f"{self._count} requests are in work or wait; try again in {wait} s"
             raise RequestError(429, message, code="queue_full", headers={"Retry-After": str(wait)})
-        self._add(1)
-        return time.monotonic()
-
-    def leave(self, entered: float) -> None:
-        """A request has ended."""
-        self._seconds += 0.1 * (time.monotonic() - entered - self._seconds)
-        self._add(-1)
+        began = time.monotonic()
+        self._add(count)
+        try:
+            yield
+        finally:
+            self._seconds += 0.1 * (time.monotonic() - began - self._seconds)
+            self._add(-count)
 
     def _add(self, number: int) -> None:
         self._count += number
@@ -84,7 +88,9 @@ class Gate:
             status = message.get("status", status)
             await send(message)
 
-        body = _Body(receive, int(self._options.max_body_mb * 1e6), self._options.timeout)
+        deadline = Deadline(self._options.timeout)
+        scope.setdefault("state", {})["deadline"] = deadline
+        body = _Body(receive, self._options.max_body, deadline)
         try:
             await self._passed(scope, body, counted)
         except RequestError as error:
@@ -105,20 +111,16 @@ class Gate:
         if scope["method"] != "POST":
             await self._app(scope, body, send)
             return
-        entered = self._admission.enter()
-        try:
+        with self._admission.admitted():
             body.check(headers.get(b"content-length", b""))
             await self._app(scope, body, send)
-        finally:
-            self._admission.leave(entered)
 
 
 class _Body:
     """The body of a request, up to a size and a time."""
 
-    def __init__(self, receive: Receive, max_bytes: int, timeout: float) -> None:
-        self._receive, self._max_bytes, self._timeout = receive, max_bytes, timeout
-        self._deadline = time.monotonic() + timeout
+    def __init__(self, receive: Receive, max_bytes: int, deadline: Deadline) -> None:
+        self._receive, self._max_bytes, self._deadline = receive, max_bytes, deadline
         self._size, self._complete = 0, False
 
     async def __call__(self) -> Message:
@@ -146,11 +148,10 @@ class _Body:
             self._complete = True
 
     async def _next(self) -> Message:
-        remaining = max(0.0, self._deadline - time.monotonic())
         try:
-            message: Any = await asyncio.wait_for(self._receive(), remaining)
+            message: Any = await asyncio.wait_for(self._receive(), self._deadline.remaining)
         except asyncio.TimeoutError:
-            raise timed_out(self._timeout) from None
+            raise self._deadline.error() from None
         self._complete = not message.get("more_body", False)
         return message
 

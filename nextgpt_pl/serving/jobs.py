@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
-import time
 from collections.abc import AsyncIterator, Hashable, Mapping
 from typing import Any
 
 from nextgpt_pl.batches import Rendered
 from nextgpt_pl.samples import ReplyPart
-from nextgpt_pl.serving.errors import timed_out
+from nextgpt_pl.serving.deadline import Deadline
 
 _END = None
+_GRACE = 1.0  # seconds in which the model's thread notices that the time is over
 Event = ReplyPart | BaseException | None
 
 
@@ -23,9 +24,9 @@ class Job:
         prompt: the prompt, with its media read.
         options: options of :meth:`~nextgpt_pl.pipeline.AnyToAny.batch` without seeds.
         seed: seed of the media, and of sampling.
+        deadline: when the job is given up.
         seeded: whether the client has given the seed.
         streamed: whether parts are sent while the reply is written.
-        timeout: seconds until the job is given up.
 
     """
 
@@ -34,13 +35,13 @@ class Job:
         prompt: Rendered,
         options: Mapping[str, Any],
         seed: int,
+        deadline: Deadline,
         *,
         seeded: bool = True,
         streamed: bool = False,
-        timeout: float = 300.0,
     ) -> None:
         self.prompt, self.options, self.seed, self.streamed = prompt, dict(options), seed, streamed
-        self._timeout, self._deadline = timeout, time.monotonic() + timeout
+        self._deadline = deadline
         self._sampled = bool(options.get("temperature")) and seeded
         self._cancelled = threading.Event()
         self._loop = asyncio.get_running_loop()
@@ -62,7 +63,7 @@ class Job:
 
     def stopped(self) -> bool:
         """Whether the job is cancelled, or its time is over."""
-        return self._cancelled.is_set() or time.monotonic() > self._deadline
+        return self._cancelled.is_set() or self._deadline.over
 
     def put(self, part: ReplyPart) -> None:
         """Send a part to the event loop."""
@@ -71,7 +72,7 @@ class Job:
     def end(self, error: BaseException | None = None) -> None:
         """Send the end, or the error that has ended the job."""
         if error is None and self.stopped():
-            error = timed_out(self._timeout)
+            error = self._deadline.error()
         self._send(error)
 
     def _send(self, event: Event) -> None:
@@ -80,8 +81,11 @@ class Job:
         except RuntimeError:  # the event loop is closed, and nobody waits
             self.cancel()
 
-    async def parts(self) -> AsyncIterator[ReplyPart]:
+    async def parts(self, idle: float = math.inf) -> AsyncIterator[ReplyPart | None]:
         """The parts as they come; leaving the iteration cancels the job.
+
+        Args:
+            idle: seconds without a part after which ``None`` is yielded.
 
         Raises:
             RequestError: the time is over.
@@ -89,11 +93,14 @@ class Job:
         """
         try:
             while True:
-                remaining = self._deadline + 1 - time.monotonic()
+                wait = min(idle, self._deadline.remaining + _GRACE)
                 try:
-                    event = await asyncio.wait_for(self._events.get(), max(0.0, remaining))
-                except asyncio.TimeoutError:  # the model is at work on others
-                    raise timed_out(self._timeout) from None
+                    event = await asyncio.wait_for(self._events.get(), wait)
+                except asyncio.TimeoutError:
+                    if self._deadline.over:  # the model is at work on others
+                        raise self._deadline.error() from None
+                    yield None
+                    continue
                 if event is _END:
                     return
                 if isinstance(event, BaseException):
@@ -101,3 +108,7 @@ class Job:
                 yield event
         finally:
             self.cancel()
+
+    async def reply(self) -> list[ReplyPart]:
+        """All parts; see :meth:`parts`."""
+        return [part async for part in self.parts() if part is not None]

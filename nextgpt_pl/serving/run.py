@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -10,9 +12,11 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from nextgpt_pl.errors import UserError
+
 
 class _Server(uvicorn.Server):
-    """Tells where it listens."""
+    """Tells where it listens; a second Ctrl-C ends the process at once."""
 
     def __init__(self, config: uvicorn.Config, started: Callable[[str], None]) -> None:
         super().__init__(config)
@@ -24,6 +28,32 @@ class _Server(uvicorn.Server):
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             self._tell(f"http://{f'[{host}]' if ':' in host else host}:{port}/v1")
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Begin to end, or end."""
+        if self.should_exit and sig == signal.SIGINT:
+            os._exit(128 + sig)
+        super().handle_exit(sig, frame)
+
+
+def check_address(host: str, port: int) -> None:
+    """Check that a server could listen, before a model is loaded.
+
+    Raises:
+        UserError: there is no such address, or the port is taken.
+
+    """
+    if not 0 <= port < 2**16:
+        raise UserError(f"port={port}: a number from 0 to {2**16 - 1} is expected")
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+    except OSError as error:
+        raise UserError(f"host={host}, port={port}: {error.strerror}") from error
 
 
 def run(app: FastAPI, host: str, port: int, grace: float, started: Callable[[str], None]) -> int:

@@ -6,7 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Seed = Annotated[int, Field(ge=0, lt=2**62)]
+SEEDS = 2**62
+Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
+# as long as OpenAI's longest; a token has far fewer characters, so that no longer text fits into a context
+Prompt = Annotated[str, Field(min_length=1, max_length=32_000)]
 Kind = Literal["text", "image", "video", "audio"]
 
 
@@ -62,3 +65,69 @@ class Chat(_Body):
     n: Literal[1] | None = None
     user: str | None = None
     metadata: dict[str, Any] | None = None
+
+
+class Generations(_Body):
+    """Body of a request for media.
+
+    Attributes:
+        prompt: what the user says to the model.
+        model: name of the model.
+        n: number of media; each is of a reply of its own.
+        seed: of the first medium, the next one has the next seed; ``None``: a random one.
+        response_format: only base64.
+        user: name of the user; ignored.
+
+    """
+
+    prompt: Prompt
+    model: str | None = None
+    n: Annotated[int, Field(ge=1, le=10)] | None = None
+    seed: Seed | None = None
+    response_format: Literal["b64_json"] | None = None
+    user: str | None = None
+
+
+class GeneratedFile(BaseModel):
+    """A generated medium.
+
+    Attributes:
+        b64_json: its file in base64.
+        revised_prompt: the caption that the model wrote for it, if it writes captions.
+
+    """
+
+    b64_json: str
+    revised_prompt: str | None = None
+
+
+class GeneratedFiles(BaseModel):
+    """Response with media.
+
+    Attributes:
+        created: seconds since 1970.
+        data: the media.
+
+    """
+
+    created: int
+    data: list[GeneratedFile]
+
+
+class Speech(_Body):
+    """Body of a request for a sound.
+
+    Attributes:
+        input: what the user says to the model.
+        model: name of the model.
+        voice: OpenAI's client requires it; ignored.
+        response_format: of the file.
+        seed: of the sound; ``None``: a random one.
+
+    """
+
+    input: Prompt
+    model: str | None = None
+    voice: str | dict[str, Any] | None = None
+    response_format: Literal["wav", "flac", "mp3"] = "wav"
+    seed: Seed | None = None

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import Request
 
 from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.samples import ReplyPart
+from nextgpt_pl.serving.deadline import Deadline
 from nextgpt_pl.serving.engine import Engine
 from nextgpt_pl.serving.errors import RequestError
 from nextgpt_pl.serving.gate import Admission
@@ -19,6 +19,7 @@ from nextgpt_pl.serving.intake import Intake
 from nextgpt_pl.serving.jobs import Job
 from nextgpt_pl.serving.metrics import Metrics
 from nextgpt_pl.serving.options import ServerOptions
+from nextgpt_pl.serving.threads import in_thread
 
 T = TypeVar("T")
 _GONE = 499  # nobody reads it
@@ -39,32 +40,43 @@ class Service:
         self.metrics = Metrics()
         self.admission = Admission(options.queue, self.metrics)
         self.engine = Engine(model, options.batch_size, self.metrics)
-        self._threads = ThreadPoolExecutor(options.readers, "nextgpt_pl reader")
-        self.intake = Intake(model, name, options, self._threads)
+        self.threads = ThreadPoolExecutor(options.readers, "nextgpt_pl reader")
+        self.intake = Intake(model, name, options, self.threads)
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any, **named: Any) -> T:
-        """Call a function in a thread, since the event loop must not wait."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(function, *arguments, **named))
+        """Call a function in a thread; see :func:`~nextgpt_pl.serving.threads.in_thread`."""
+        return await in_thread(self.threads, function, *arguments, **named)
 
-    async def answered(self, request: Request, jobs: Sequence[Job]) -> list[list[ReplyPart]]:
-        """The replies to jobs; they are cancelled when the client disconnects.
+    async def awaited(self, request: Request, work: Coroutine[Any, Any, T]) -> T:
+        """The result of work for a request; it is cancelled when the client disconnects or the time is over.
 
         Raises:
-            RequestError: the time is over, the model has failed, or the client is gone.
+            RequestError: the time is over, or the client is gone.
+
+        """
+        task, watch = asyncio.ensure_future(work), asyncio.ensure_future(_disconnected(request))
+        deadline: Deadline = request.state.deadline
+        try:
+            await asyncio.wait([task, watch], timeout=deadline.remaining + 1, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise RequestError(_GONE, "the client has disconnected") if watch.done() else deadline.error()
+        finally:
+            watch.cancel()
+            task.cancel()
+
+    async def answered(self, jobs: Sequence[Job]) -> list[list[ReplyPart]]:
+        """The replies to jobs; these are cancelled when the waiting task is.
+
+        Raises:
+            RequestError: the time is over, or the model has failed.
 
         """
         for job in jobs:
             self.engine.submit(job)
-        answers = asyncio.ensure_future(_all_collected(jobs))
-        watch = asyncio.ensure_future(_disconnected(request))
         try:
-            await asyncio.wait([answers, watch], return_when=asyncio.FIRST_COMPLETED)
-            if not answers.done():
-                raise RequestError(_GONE, "the client has disconnected")
-            return answers.result()
+            return [await job.reply() for job in jobs]
         finally:
-            watch.cancel()
-            answers.cancel()
             for job in jobs:
                 job.cancel()
 
@@ -82,15 +94,7 @@ class Service:
     def close(self) -> None:
         """Answer what is waiting, and end all threads."""
         self.engine.close()
-        self._threads.shutdown()
-
-
-async def _all_collected(jobs: Sequence[Job]) -> list[list[ReplyPart]]:
-    return [await _collected(job) for job in jobs]
-
-
-async def _collected(job: Job) -> list[ReplyPart]:
-    return [part async for part in job.parts()]
+        self.threads.shutdown(cancel_futures=True)
 
 
 async def _disconnected(request: Request) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import inspect
+import itertools
 import types
 import typing
 from collections.abc import Callable, Collection, Sequence
@@ -21,7 +23,7 @@ def call(
 
     Each parameter is an option ``--NAME`` of its annotated type, or a positional argument. A list takes several values,
     and its option may be repeated; a Boolean is a flag, ``--NAME`` or ``--no_NAME``. Parameters without a default are
-    required.
+    required. A parameter that is a dataclass has an option for each of the class's fields.
 
     Args:
         function: its docstring's first line and its ``Args`` section are the help text.
@@ -37,10 +39,13 @@ def call(
     from nextgpt_pl.config.errors import parse_errors
 
     parser = parser_of(argv[0], function, epilog)
-    names = add_arguments(parser, function, positional, without=given)
-    with parse_errors(names):
+    groups = {name: kind for name, kind in typing.get_type_hints(function).items() if _is_dataclass(kind)}
+    names = add_arguments(parser, function, positional, without={*given, *groups})
+    fields = {name: add_arguments(parser, kind) for name, kind in groups.items()}
+    with parse_errors([*names, *itertools.chain(*fields.values())]):
         values = parser.parse_args(list(argv[1:]))
-    return function(**{name: values[name] for name in names}, **given)
+    built = {name: options_of(values, kind) for name, kind in groups.items()}
+    return function(**{name: values[name] for name in names}, **built, **given)
 
 
 def helped(argv: Sequence[str], verb: str, options: type) -> bool:
@@ -131,6 +136,10 @@ def _docstring(function: Callable[..., Any]) -> Any:
     import docstring_parser
 
     return docstring_parser.parse(inspect.getdoc(function) or "")
+
+
+def _is_dataclass(kind: Any) -> bool:
+    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
 
 
 def _kind(kind: Any, default: Any) -> dict[str, Any]:

@@ -8,23 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.serving.options import ServerOptions
 from nextgpt_pl.verbs.command import call
 
 TOKEN_VARIABLE = "NEXTGPT_TOKEN"
-INSTALL = "pip install -e '.[serve]'"
 
 
 def serve(
     run: Path,
+    options: ServerOptions,
     host: str = "127.0.0.1",
     port: int = 8000,
-    queue: int = 64,
-    batch_size: int = 8,
-    timeout: float = 300.0,
-    max_body_mb: float = 32.0,
-    max_media: int = 16,
-    max_media_mb: float = 24.0,
-    max_tokens: int = 1024,
     token_file: Path | None = None,
     trust: Sequence[str] = (),
 ) -> int:
@@ -34,37 +28,30 @@ def serve(
 
     Args:
         run: folder of the run.
+        options: limits.
         host: address to listen on; 0.0.0.0 is reachable from other machines.
         port: port to listen on; 0 is any free one.
-        queue: highest number of requests that wait or are answered; further ones get status 429.
-        batch_size: highest number of requests that are answered together.
-        timeout: seconds until a request is given up.
-        max_body_mb: maximum size of a request in MB.
-        max_media: maximum number of media in a request.
-        max_media_mb: maximum size of one medium in MB.
-        max_tokens: maximum number of tokens of a reply.
         token_file: file with the bearer token that requests need.
         trust: dotted names of classes outside this package that the run may name, such as my_package.MyEncoder.
 
     """
     try:
         from nextgpt_pl.serving.app import application
+        from nextgpt_pl.serving.run import check_address
         from nextgpt_pl.serving.run import run as run_server
     except ImportError as error:
-        raise UserError(f"serve: {INSTALL} ({error})") from error
-    from nextgpt_pl.serving.options import ServerOptions
-
-    options = ServerOptions(queue, batch_size, timeout, max_body_mb, max_media, max_tokens)
+        raise UserError(f"serve: pip install 'nextgpt-pl[serve]' ({error})") from error
     token = _token(token_file)
+    check_address(host, port)
     if token is None and host not in ("127.0.0.1", "localhost", "::1"):
         print(f"note: {host} may be reachable from other machines, and requests need no token ({TOKEN_VARIABLE})")
     from nextgpt_pl.pipeline import AnyToAny
     from nextgpt_pl.readers.chat import MediaAccess
 
-    access = MediaAccess(folders=(), max_bytes=int(max_media_mb * 1e6))
+    access = MediaAccess(folders=(), max_bytes=options.max_medium)
     model = AnyToAny.from_run(run, trust=trust, access=access)
     app = application(model, Path(run).resolve().name, options, token)
-    return run_server(app, host, port, timeout, lambda url: print(f"serving {run} at {url}", flush=True))
+    return run_server(app, host, port, options.timeout, lambda url: print(f"serving {run} at {url}", flush=True))
 
 
 def _token(file: Path | None) -> str | None:

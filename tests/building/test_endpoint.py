@@ -71,7 +71,7 @@ def test_a_missing_key_is_named(value, monkeypatch):
 
 def test_a_missing_package_names_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(UserError, match=r"pip install -e '\.\[build\]'"):
+    with pytest.raises(UserError, match=r"pip install 'nextgpt-pl\[build\]'"):
         ask("http://localhost:1/v1")
 
 

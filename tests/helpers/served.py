@@ -20,10 +20,10 @@ TEXT = ("A", " red", " circle.")
 
 
 @contextmanager
-def served(model, options=None, token=None):
+def served(model, options=None, token=None, loop="auto"):
     """The address of the API of a running server."""
     app = application(model, NAME, options, token)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, loop=loop))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
@@ -47,17 +47,20 @@ class ToldModel:
     """Stands for :class:`AnyToAny`: replies with a text and an image once ``go`` is set, and notes what it is asked.
 
     Attributes:
+        reading: cleared to keep prompts from being read.
         batches: number of conversations of each batch that has begun.
         stopped: number of replies that were stopped.
 
     """
 
     def __init__(self):
-        self.go = threading.Event()
+        self.go, self.reading = threading.Event(), threading.Event()
+        self.reading.set()
         self.batches, self.stopped, self.asked = [], 0, []
         self.network = SimpleNamespace(decoders=dict.fromkeys(GENERATED))
 
     def prompt(self, messages, _max_new_tokens):
+        self.reading.wait(20)
         return Rendered([1, 2, 3], [-100] * 3, key=str(messages[-1]["content"]))
 
     def batch(self, prompts, *, stop, **options):

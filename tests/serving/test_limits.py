@@ -105,6 +105,49 @@ def test_a_client_that_leaves_stops_its_reply(model, streamed):
         until(lambda: _metric(address, "nextgpt_requests_in_work") == 0)
 
 
+def test_a_client_that_leaves_while_its_request_is_read_or_waits_is_never_answered(model):
+    body = {"messages": [{"role": "user", "content": "gone"}]}
+    with served(model, ServerOptions(readers=1)) as address, _client(address) as client, ThreadPoolExecutor(1) as pool:
+        model.reading.clear()
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{address}/chat/completions", json=body, timeout=httpx.Timeout(5, read=0.3))
+        until(lambda: _metric(address, "nextgpt_requests_in_work") == 0)
+        model.reading.set()
+        first = pool.submit(_ask, client)
+        until(lambda: model.batches)
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{address}/chat/completions", json=body, timeout=httpx.Timeout(5, read=0.3))
+        until(lambda: _metric(address, "nextgpt_requests_in_work") == 1)
+        model.go.set()
+        assert first.result().choices
+        assert _ask(client).choices
+    assert [keys for keys, _ in model.asked] == [["Hi"], ["Hi"]]
+
+
+def test_reading_has_part_of_the_time(model):
+    model.reading.clear()
+    with served(model, ServerOptions(timeout=0.3)) as address, _client(address) as client:
+        with pytest.raises(openai.InternalServerError, match=r"not answered within 0\.3 seconds"):
+            _ask(client)
+        model.reading.set()
+    assert not model.asked
+
+
+def test_a_stream_that_waits_sends_comments(model):
+    body = {"messages": [{"role": "user", "content": "Hi"}], "stream": True}
+    with served(model, ServerOptions(keep_alive=0.05)) as address, _client(address) as client:
+        with httpx.stream("POST", f"{address}/chat/completions", json=body, timeout=20) as response:
+            lines = response.iter_lines()
+            comments = [line for line in (next(lines) for _ in range(40)) if line.startswith(":")]
+            assert len(comments) > 5
+            model.go.set()
+            assert list(lines)[-2:] == ["data: [DONE]", ""]
+        model.go.clear()
+        stream = _ask(client, stream=True)
+        threading.Timer(0.3, model.go.set).start()
+        assert "".join(event.choices[0].delta.content or "" for event in stream) == "".join(TEXT)
+
+
 def test_others_of_a_batch_stay_when_one_client_leaves(model):
     body = {"messages": [{"role": "user", "content": "Hi"}]}
     with served(model) as address, _client(address) as client, ThreadPoolExecutor(4) as pool:

@@ -1,5 +1,6 @@
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -56,6 +57,39 @@ def test_arguments_have_the_types_of_the_signature():
     assert _called("a", "f", "--out", "o", "--images")["images"] == []
 
 
+@dataclass
+class Limits:
+    """Limits.
+
+    Args:
+        most: the highest number.
+
+    """
+
+    most: int = 3
+
+
+def limited(name: str, limits: Limits) -> tuple[str, int]:
+    """Do something within limits.
+
+    Args:
+        name: of it.
+        limits: its limits.
+
+    """
+    return name, limits.most
+
+
+def test_the_fields_of_a_dataclass_are_options(capsys):
+    assert call(limited, ["limited", "--name", "x"]) == ("x", 3)
+    assert call(limited, ["limited", "--name", "x", "--most", "5"]) == ("x", 5)
+    with pytest.raises(UserError, match="mots: no such key; did you mean 'most'"):
+        call(limited, ["limited", "--name", "x", "--mots", "5"])
+    with pytest.raises(SystemExit):
+        call(limited, ["limited", "--help"])
+    assert "the highest number" in capsys.readouterr().out
+
+
 def test_an_option_that_is_repeated_keeps_all_values():
     given = _called("a", "f", "--out", "o", "--trust", "a.B", "--images", "i", "--trust", "c.D", "e.F", "--images", "j")
     assert given["trust"] == ["a.B", "c.D", "e.F"]
@@ -86,6 +120,7 @@ VERBS = (
     "push",
     "chat",
     "generate",
+    "serve",
     "sweep",
     "ablate",
     "import",
