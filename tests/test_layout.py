@@ -19,13 +19,13 @@ LAYERS = [
     *("pocket/world", "pocket/judges"),
     *("dialogue", "readers", "encoders", "projections", "llm", "decoders"),
     *("pocket", "metrics"),
-    *("model_arguments", "model", "adapter", "saved_network", "generation", "pipeline"),
+    *("model_arguments", "model", "adapter", "saved_network", "generation", "pipeline", "hub"),
     *("datamodules", "training", "stages", "reports", "evaluation"),
     *("official", "sizing", "sweeps", "building", "converting", "data_stats", "serving", "demo", "pocket/pretrain"),
     *("verbs", "__main__"),
 ]
 # nothing in these may need Lightning
-WITHOUT_LIGHTNING = LAYERS[: LAYERS.index("pipeline") + 1]
+WITHOUT_LIGHTNING = LAYERS[: LAYERS.index("hub") + 1]
 
 
 def _layer(name: str) -> str:

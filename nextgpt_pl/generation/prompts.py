@@ -83,6 +83,16 @@ def render_read(
             f"the conversation and max_new_tokens={max_new_tokens} need more tokens than the LLM's context has, which"
             f" is {conversation.context_length}; leave out its {len(dropped)} oldest messages"
         )
+    return with_media_read(prompt, encoder)
+
+
+def with_media_read(prompt: Rendered, encoder: Encoder | None) -> Rendered:
+    """A prompt that holds the encoder's inputs instead of the media themselves.
+
+    Raises:
+        UserError: a medium cannot be read.
+
+    """
     if encoder is None:
         return prompt
     return replace(prompt, slots=tuple(_read(slot, encoder) for slot in prompt.slots))

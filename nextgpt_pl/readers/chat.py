@@ -93,6 +93,8 @@ def dialogue_of(messages: Messages, access: MediaAccess | None = None) -> Dialog
         UserError: a message or part has another format, or its medium may not be read; the error names its position.
 
     """
+    if isinstance(messages, Mapping):
+        raise UserError("a conversation is a list of messages, not a mapping")
     access = access or MediaAccess()
     place = _ChatPlace(Path("chat"), Path(), ignore=None, max_inline=access.max_bytes, access=access)
     turns = [_message(message, place, f"message {number}") for number, message in enumerate(messages)]

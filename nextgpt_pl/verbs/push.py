@@ -10,7 +10,7 @@ from nextgpt_pl.verbs.command import call
 
 
 def push(run: Path, repo: str, out: Path | None = None, private: bool = False) -> Path:
-    """Upload a run's adapter, its network's configuration, and a model card; ``AnyToAny.from_pretrained`` reads them.
+    """Upload a run's adapter, configuration and model card, for ``AnyToAny.from_pretrained`` and transformers.
 
     Args:
         run: folder of a run or of an import.

@@ -1,4 +1,5 @@
 import json
+from importlib.metadata import version
 
 import huggingface_hub
 import pytest
@@ -71,9 +72,26 @@ def test_the_card_says_what_was_measured_and_nothing_of_the_machine(run, tmp_pat
     assert "| `test/cosine` | 0.25 |\n" in card
     assert "train/loss" not in card
     assert 'AnyToAny.from_pretrained("me/model")' in card
+    assert 'pipeline("any-to-any", model="me/model", trust_remote_code=True)' in card
+    assert "## What it needs" not in card
     assert "| audio decoder | `pocket:audio`, caption embedding 128 |" in card
     files = [path for path in (tmp_path / "hub").rglob("*") if path.suffix in (".md", ".yaml", ".json")]
     assert not [path for path in files if "/home/me" in path.read_text()]
+
+
+def test_the_card_lists_the_classes_and_packages_that_a_run_needs(run, tmp_path):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    network = config["model"]["init_args"]["network"]["init_args"]
+    network["output_projection"] = {"class_path": "yaml.MyProjection", "init_args": {"width": 16}}
+    network["encoder"] = {"class_path": "nowhere_to_be_found.MyEncoder"}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    push(run, "me/model", tmp_path / "hub")
+    card = (tmp_path / "hub" / "README.md").read_text()
+    assert "| `nowhere_to_be_found.MyEncoder` | nowhere_to_be_found |" in card
+    assert f"| `yaml.MyProjection` | PyYAML {version('PyYAML')} |" in card
+    trust = '["nowhere_to_be_found.MyEncoder", "yaml.MyProjection"]'
+    assert f'AnyToAny.from_pretrained("me/model", trust={trust})' in card
+    assert f'trust_remote_code=True, model_kwargs={{"trust": {trust}}})' in card
 
 
 def test_scores_are_a_table_of_the_card(run, tmp_path):
