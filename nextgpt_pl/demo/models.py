@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,9 @@ class Models:
         captions: per modality, what embeddings are compared with.
         trust: see :meth:`AnyToAny.from_run`.
 
+    Attributes:
+        closed: when it is set, the reply that is being generated ends.
+
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Models:
     ) -> None:
         self.folders, self._captions, self._trust = dict(folders), captions, trust
         self._loaded: Loaded | None = None
+        self.closed = threading.Event()
 
     def is_loaded(self, name: str) -> bool:
         """Whether :meth:`get` returns at once."""

@@ -12,17 +12,6 @@ from nextgpt_pl.generation.records import Record, SpanRecord, TokenRecord
 from nextgpt_pl.modality import GENERATED
 from nextgpt_pl.utils.templates import html_templates
 
-STYLE = """
-.pane .tokens { white-space: pre-wrap; overflow-wrap: anywhere; font: .9em/1.9 ui-monospace, monospace; }
-.pane .token { border-bottom: 2px solid rgb(220 60 60 / calc(1 - var(--p, 1))); }
-.pane .signal { border-radius: 4px; padding: 1px 3px; margin: 0 1px; color: #111; }
-.pane .image { background: #9fd3ff; } .pane .video { background: #ffd08a; } .pane .audio { background: #b6e6a8; }
-.pane table { width: 100%; border-collapse: collapse; margin: 4px 0 10px; }
-.pane td, .pane th { text-align: left; padding: 2px 8px 2px 0; overflow-wrap: anywhere; vertical-align: top; }
-.pane td:last-child { min-width: 9em; } .pane code { white-space: pre-wrap; }
-.pane .bar { display: inline-block; height: .7em; background: #4a90d9; }
-"""
-
 
 @dataclass(frozen=True)
 class _Span:
@@ -30,6 +19,14 @@ class _Span:
 
     first: TokenRecord
     captions: list[tuple[str, float]] = field(default_factory=list)
+
+    @property
+    def alternatives(self) -> list[tuple[str, float]]:
+        """Texts and probabilities of the most probable tokens, and of the chosen one if it is none of them."""
+        first, found = self.first, list(self.first.alternatives)
+        if first.choice and first.text not in dict(found):
+            found.append((first.text, first.choice.probability))
+        return found
 
 
 def pane_html(records: Sequence[Record], nearest: NearestCaptions | None = None) -> str:
@@ -48,7 +45,16 @@ def pane_html(records: Sequence[Record], nearest: NearestCaptions | None = None)
     for number, record in enumerate(embedded[: len(spans)]):
         if nearest is not None:
             spans[number] = _Span(spans[number].first, nearest(record.modality, record.embedding))
-    return _template().render(tokens=tokens, spans=spans, modalities=GENERATED)
+    return _template().render(tokens=tokens, spans=spans, modalities=GENERATED, percent=_percent, visible=_visible)
+
+
+def _percent(share: float) -> str:
+    return "< 0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
+
+
+def _visible(text: str) -> str:
+    """A token's text with signs for white space."""
+    return text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥") or "(no text)"
 
 
 @cache

@@ -13,6 +13,7 @@ from nextgpt_pl.demo.session import Session, text_item
 from nextgpt_pl.demo.uploads import Limits, content_of
 from nextgpt_pl.dialogue.context import dropped_note
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.generation.stopping import Stop
 from nextgpt_pl.generation.streaming import joined
 from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.samples import ReplyPart
@@ -63,10 +64,8 @@ class Settings:
         }
 
 
-def reply(
-    session: Session, models: Models, limits: Limits, text: str, files: list[str], settings: Settings
-) -> Iterator[Loaded | None]:
-    """Answer a message; the session changes before each item that is yielded.
+def reply(session: Session, models: Models, limits: Limits, settings: Settings) -> Iterator[Loaded | None]:
+    """Answer the message that the session was asked; the session changes before each item that is yielded.
 
     A reply that is stopped is kept as far as it has come. A message that ends in an error is shown, but is no part of
     the conversation.
@@ -75,26 +74,30 @@ def reply(
         The loaded run; ``None`` before it is loaded.
 
     """
-    session.stop.clear()
-    session.ask(text, files)
-    yield None
+    assert session.asked is not None
     loaded: Loaded | None = None
+    content = session.shown[-1]["content"]
+    content.clear()
     try:
-        turn = {"role": "user", "content": content_of(text, files, limits)}
+        turn = {"role": "user", "content": content_of(*session.asked, limits)}
         if not models.is_loaded(settings.run):
             session.show(text_item(f"loading {settings.run} ..."))
             yield None
-            session.shown[-1]["content"].clear()
+            content.clear()
         loaded = models.get(settings.run)
         kept = list(loaded.chat.within_context([*session.messages, turn], settings.max_new_tokens))
         if dropped := len(session.messages) + 1 - len(kept):
             session.show(text_item(f"note: {dropped_note(dropped)}"))
         parts: list[ReplyPart] = []
-        for _ in _stream(session, loaded.chat, kept, settings, parts):
+
+        def stop() -> bool:
+            return session.stop.is_set() or models.closed.is_set()
+
+        for _ in _stream(session, loaded.chat, kept, settings, stop, parts):
             yield loaded
         if whole := joined(parts):
             session.messages = [*kept, {"role": "assistant", "content": whole}]
-        if session.stop.is_set():
+        if stop():
             session.show(text_item("(stopped)"))
         elif not whole:
             session.show(text_item("(an empty reply)"))
@@ -103,16 +106,18 @@ def reply(
     except Exception as error:  # such as a lack of memory
         log.exception("the reply failed")
         session.show(text_item(f"error: {type(error).__name__}; the terminal of the demo has its traceback"))
+    finally:
+        session.busy = False
     yield loaded
 
 
 def _stream(
-    session: Session, chat: AnyToAny, messages: list[Any], settings: Settings, parts: list[ReplyPart]
+    session: Session, chat: AnyToAny, messages: list[Any], settings: Settings, stop: Stop, parts: list[ReplyPart]
 ) -> Iterator[None]:
     """Generate a reply into the session and into ``parts``; yields when the page should be updated."""
     options = settings.options(chat)
     updated, written, preview = 0.0, "", False
-    for item in chat.stream_recorded(messages, stop=session.stop.is_set, previews=_PREVIEWS, **options):
+    for item in chat.stream_recorded(messages, stop=stop, previews=_PREVIEWS, **options):
         if not isinstance(item, ReplyPart):
             session.records.append(item)
         elif item.type == "text":

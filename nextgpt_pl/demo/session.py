@@ -41,7 +41,8 @@ class Session:
         asked: text and files of the last message, for another try.
         turns: number of model messages and of shown messages before the last message.
         records: of the last reply.
-        stop: ends the reply that is being generated.
+        stop: ends the reply that is being generated or waits for its turn.
+        busy: whether a message waits for its reply, or for its end.
 
     """
 
@@ -52,6 +53,7 @@ class Session:
     turns: tuple[list[Mapping[str, Any]], int] = field(default_factory=lambda: ([], 0))
     records: list[Record] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
+    busy: bool = False
 
     @classmethod
     def begin(cls, folder: Path) -> Session:
@@ -59,12 +61,14 @@ class Session:
         return cls(Path(tempfile.mkdtemp(prefix="chat", dir=folder)))
 
     def ask(self, text: str, files: list[str]) -> None:
-        """Show a message of the user, and an empty reply."""
+        """Show a message of the user, and dots for the reply that it waits for."""
+        self.stop.clear()
+        self.busy = True
         self.asked, self.turns = (text, files), (list(self.messages), len(self.shown))
         self.records = []
         items = [file_item(file, Path(file).name) for file in files]
         items += [text_item(text)] if text.strip() or not files else []
-        self.shown += [{"role": "user", "content": items}, {"role": "assistant", "content": []}]
+        self.shown += [{"role": "user", "content": items}, {"role": "assistant", "content": [text_item("...")]}]
 
     def undo(self) -> tuple[str, list[str]] | None:
         """Remove the last message and its reply, and return its text and files; ``None`` if there is no message."""

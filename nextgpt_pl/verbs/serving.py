@@ -51,7 +51,7 @@ def serve(
     access = MediaAccess(folders=(), max_bytes=options.max_medium)
     model = AnyToAny.from_run(run, trust=trust, access=access)
     app = application(model, Path(run).resolve().name, options, token)
-    return run_server(app, host, port, options.timeout, lambda url: print(f"serving {run} at {url}", flush=True))
+    return run_server(app, host, port, options.timeout, lambda url: print(f"serving {run} at {url}/v1", flush=True))
 
 
 def _token(file: Path | None) -> str | None:

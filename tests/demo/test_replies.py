@@ -55,9 +55,10 @@ def ask(session, tmp_path, monkeypatch):
     def ask(chat, text="Hello!", files=(), **settings):
         monkeypatch.setattr(module.AnyToAny, "from_run", lambda _run, **_: chat)
         models = Models({"a": tmp_path}, {})
+        session.ask(text, list(files))
         return [
             [item.get("text") or Path(item["path"]).suffix for item in session.shown[-1]["content"]]
-            for _ in reply(session, models, Limits(), text, list(files), Settings("a", **settings))
+            for _ in reply(session, models, Limits(), Settings("a", **settings))
         ]
 
     return ask
@@ -68,8 +69,8 @@ def test_text_grows_previews_are_replaced_and_turns_are_kept(ask, session):
         ReplyPart("text", text="It "), ReplyPart("text", text="is:"), _image(1, (5, 20)), _image(2, (10, 20)), _image(3)
     )
     steps = ask(chat)
-    assert steps[:2] == [[], ["loading a ..."]]
-    assert steps[2:-1] == [["It "], ["It is:"], *[["It is:", ".png"]] * 3]
+    assert steps[0] == ["loading a ..."]
+    assert steps[1:-1] == [["It "], ["It is:"], *[["It is:", ".png"]] * 3]
     assert steps[-1] == steps[-2]
     shown = session.shown[-1]["content"][-1]
     assert np.array(Image.open(shown["path"])).max() == 3
@@ -129,6 +130,36 @@ def test_a_stopped_reply_is_kept_without_its_preview(ask, session):
     assert [p.text for p in session.messages[1]["content"]] == ["It is:"]
 
 
+def test_a_reply_that_waits_is_stopped_before_it_begins(ask, session, tmp_path):
+    ask(_Chat(ReplyPart("text", text="Yes.")))
+    session.ask("two", [])
+    assert session.busy
+    session.stop.set()
+    chat = _Chat(ReplyPart("text", text="No."))
+    models = Models({"a": tmp_path}, {})
+    models.get("a")
+    list(reply(session, models, Limits(), Settings("a")))
+    assert [item["text"] for item in session.shown[-1]["content"]] == ["(stopped)"]
+    assert len(session.messages) == 2
+    assert not session.busy
+    # the stop was for that reply alone
+    assert ask(chat)[-1] == ["No."]
+
+
+def test_the_end_of_the_command_ends_a_reply(session, tmp_path, monkeypatch):
+    def closing():
+        yield ReplyPart("text", text="It")
+        models.closed.set()
+        yield ReplyPart("text", text=" is")
+
+    chat, models = _Chat(), Models({"a": tmp_path}, {})
+    chat.parts = closing()
+    monkeypatch.setattr(module.AnyToAny, "from_run", lambda _run, **_: chat)
+    session.ask("Hello!", [])
+    list(reply(session, models, Limits(), Settings("a")))
+    assert [item["text"] for item in session.shown[-1]["content"]] == ["It", "(stopped)"]
+
+
 def test_texts_are_escaped_in_the_page_and_not_for_the_model(ask, session):
     chat = _Chat(ReplyPart("text", text="<b>1 & 2"))
     assert ask(chat, "<i>?")[-1] == ["&lt;b&gt;1 &amp; 2"]
@@ -177,7 +208,8 @@ def test_runs_are_found_at_any_depth_and_one_is_loaded_at_a_time(outputs, monkey
 def test_the_tiny_model_answers_with_media_and_records(outputs, session):
     models = Models(find_models(outputs), pocket_captions())
     settings = Settings("instruct/one", ["image", "video", "audio"], max_new_tokens=8, recorded=True)
-    *_, loaded = reply(session, models, Limits(), "Draw!", [], settings)
+    session.ask("Draw!", [])
+    *_, loaded = reply(session, models, Limits(), settings)
     endings = [Path(item["path"]).suffix for item in session.shown[-1]["content"] if "path" in item]
     assert endings == [MODALITIES[m].sample_suffix for m in (Modality.IMAGE, Modality.VIDEO, Modality.AUDIO)]
     spans = [record for record in session.records if isinstance(record, SpanRecord)]

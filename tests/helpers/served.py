@@ -22,14 +22,20 @@ TEXT = ("A", " red", " circle.")
 @contextmanager
 def served(model, options=None, token=None, loop="auto"):
     """The address of the API of a running server."""
-    app = application(model, NAME, options, token)
+    with running(application(model, NAME, options, token), loop) as address:
+        yield f"{address}/v1"
+
+
+@contextmanager
+def running(app, loop="auto"):
+    """The address of a running application."""
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, loop=loop))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
         try:
             until(lambda: server.started or not thread.is_alive())
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         finally:
             server.should_exit = True
             thread.join()
