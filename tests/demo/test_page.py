@@ -13,7 +13,7 @@ from nextgpt_pl.media.writing import save_audio
 pytestmark = pytest.mark.slow
 
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-WAIT = 120_000  # milliseconds; of a test that fails
+WAIT = 400_000  # milliseconds; of a test that fails
 MICROPHONE = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
 
@@ -43,7 +43,7 @@ def address(outputs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(folder / "gradio"))
-        models, limits = Models(find_models(outputs), pocket_captions()), Limits(megabytes=1, seconds=5)
+        models, limits = Models(find_models(outputs), pocket_captions()), Limits(megabytes=4, seconds=60)
         with running(application(build_page(models, limits, folder), limits)) as address:
             yield address
 
@@ -181,11 +181,11 @@ def test_stop_a_second_turn_another_try_and_a_new_conversation(visit):
 
 
 def test_errors_are_messages_and_the_next_message_is_answered(visit, tmp_path):
-    save_audio(np.zeros(16000 * 6, np.float32), tmp_path / "long.wav", 16000)
+    save_audio(np.zeros(16000 * 61, np.float32), tmp_path / "long.wav", 16000)
     page = visit()
     _choose(page)
     _ask(page, "What is it?", tmp_path / "long.wav")
-    page.locator("#chat").get_by_text("error: long.wav: 6.0 seconds, at most 5 are read").wait_for()
+    page.locator("#chat").get_by_text("error: long.wav: 61.0 seconds, at most 60 are read").wait_for()
     page.locator("#box .thumbnail-item").wait_for(state="detached")
     _ask(page, "Hello!")
     _wait_for_reply(page, 2)
@@ -206,7 +206,7 @@ def test_a_recording_of_the_microphone_is_sent(visit):
     assert "error" not in _messages(page, "bot")[0]
     recording = page.locator("#chat .user-row audio")
     recording.wait_for(state="attached")
-    assert 0.5 < recording.evaluate("player => player.duration") < 5
+    assert recording.evaluate("player => player.duration") > 0.5
 
 
 def test_a_phone_has_no_horizontal_scroll(visit):

@@ -29,6 +29,7 @@ THOROUGH = {"fit", "validate", "test", "cache", "inspect", "summary", "data"}
 # commands in the pages that are not ours, and why none of them is run here
 ELSEWHERE = {
     "pip": "installs packages",
+    "playwright": "downloads a browser",
     "mkdocs": "test_the_site_builds_strictly runs it",
     "pytest": "this is a test",
     "wandb": "needs W&B's server",
