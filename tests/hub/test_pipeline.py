@@ -113,6 +113,7 @@ def test_media_may_be_given_beside_a_text(pipe, red):
     ]
 
 
+@pytest.mark.slow
 def test_a_stream_gives_the_parts_of_the_reply(pipe, reply, red):
     parts = list(pipe.stream(_asked({"type": "image", "path": str(red)}), **OPTIONS))
     assert len(parts) > len(reply[0]["generated_text"][-1]["content"])  # text comes in pieces
@@ -126,7 +127,7 @@ def test_a_stream_gives_the_parts_of_the_reply(pipe, reply, red):
         assert np.array_equal(part.array, np.asarray(given[part.type]))
 
 
-def test_options_may_be_given_early_or_together(pipe, hub_folder):
+def test_options_may_be_given_early_or_together(pipe):
     from transformers import pipeline
 
     other = pipeline(
