@@ -1,14 +1,21 @@
-"""What the benchmark of training steps compares is the same computation."""
+"""What the benchmark of training steps compares is the same computation; what that of the server counts is right."""
 
+import os
+import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+import serving
 import step_variants as steps
+from served import ToldModel, served
 
 from nextgpt_pl.encoders.imagebind import TowerConfig
+from nextgpt_pl.serving.options import ServerOptions
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 8_000}
 
@@ -37,3 +44,30 @@ def test_the_limits_are_parts_of_the_same_loss(models):
         kind("dec_align", models, per_modality=2) for kind in (steps.Ours, steps.Bare, steps.ProjectionsAlone)
     )
     assert ours() == pytest.approx(bare() + alone(), rel=1e-4)
+
+
+def test_the_load_on_a_server_is_counted(capsys):
+    model = ToldModel()
+    with served(model, ServerOptions(queue=2)) as address, ThreadPoolExecutor(1) as pool:
+        loaded = pool.submit(serving.load, address, 6, 2.0, 5)
+        while 'status="429"' not in httpx.get(address.replace("/v1", "/metrics")).text:
+            assert not loaded.done()
+        model.go.set()
+        outcome = loaded.result()
+        counted = httpx.get(address.replace("/v1", "/metrics")).text
+        serving.print_all(address, os.getpid(), 0.3, 5)
+    assert outcome.media == outcome.statuses[200] >= 2
+    assert outcome.statuses[429] >= 4
+    assert (outcome.without_hint, outcome.failures, outcome.answered) == (0, {}, sum(outcome.statuses.values()))
+    for status, number in outcome.statuses.items():
+        assert re.search(rf'nextgpt_requests_total{{route="[^"]*",status="{status}"}} {number}\.0', counted)
+    printed = capsys.readouterr().out
+    assert "64 clients, queue of 32: " in printed
+    assert "lost: 0" in printed
+    assert "first medium: median 0." in printed
+
+
+def test_connections_that_fail_are_counted_as_lost():
+    outcome = serving.load("http://127.0.0.1:9/v1", 2, 0.2, 5)
+    assert outcome.failures["ConnectError"] >= 2
+    assert outcome.answered == 0
