@@ -119,10 +119,23 @@ Part = TextPart | MediaPart
 
 @dataclass(frozen=True)
 class Message:
-    """One turn: its role, and its parts in order."""
+    """One turn.
+
+    Attributes:
+        role: who speaks.
+        parts: texts and media in order.
+        learned: whether training has a loss on it, if it is the assistant's; else it is context.
+
+    """
 
     role: Role
     parts: tuple[Part, ...]
+    learned: bool = True
+
+    @property
+    def is_target(self) -> bool:
+        """Whether training has a loss on it."""
+        return self.role == "assistant" and self.learned
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from typing import Any
 from nextgpt_pl.building.answers import encoded
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pocket.world import grammar
-from nextgpt_pl.pocket.world.dialogues import ROUTES, SceneRenderer
+from nextgpt_pl.pocket.world.dialogues import ROUTES
 from nextgpt_pl.pocket.world.scenes import pick
+from nextgpt_pl.pocket.world.turns import SceneRenderer
 from nextgpt_pl.samples import MediaPart, Message
 
 _PATH = "/v1/chat/completions"

@@ -82,7 +82,7 @@ class Samples:
             content = [self._part(part, made=message.role == "assistant") for part in message.parts]
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
-        return {"role": message.role, "content": content}
+        return {"role": message.role, "content": content, **({} if message.learned else {"weight": 0})}
 
     def _part(self, part: Part, *, made: bool) -> Row:
         if isinstance(part, TextPart):

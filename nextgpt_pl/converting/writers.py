@@ -188,7 +188,8 @@ def _schema(columns: Sequence[str]) -> Any:
     of_medium = {"start": seconds, "end": seconds, "caption_embedding": file}
     if "messages" in columns:
         part = {"type": text, "text": text, **media, "caption": text, **of_medium}
-        return Features({"messages": [{"role": text, "content": [part]}], "split": text}).arrow_schema
+        message = {"role": text, "content": [part], "weight": Value("int8")}
+        return Features({"messages": [message], "split": text}).arrow_schema
     texts = {"modality": text, "caption": text, "captions": [text], **dict.fromkeys(TEXTS, text)}
     present = {name: media[name] for name in media if name in columns}
     return Features({**present, **texts, **of_medium, "split": text}).arrow_schema

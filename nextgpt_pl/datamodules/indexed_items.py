@@ -25,7 +25,7 @@ from nextgpt_pl.utils.lazy_sequence import LazySequence
 if TYPE_CHECKING:
     from nextgpt_pl.datamodules.sources import FileSource, Item
 
-VERSION = 2  # raise it when a source's rows give other items
+VERSION = 3  # raise it when a source's rows give other items
 _BLOCK = 1 << 16  # bytes at each end of a data file that identify its content
 _MEMORY = 1 << 24  # bytes of data files below which the index stays in memory
 _SHOWN = 1000  # rows after which the progress bar moves

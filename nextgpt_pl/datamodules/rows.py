@@ -89,9 +89,11 @@ def check_answer(item: CaptionedPair | Dialogue) -> None:
     if isinstance(item, CaptionedPair):
         check_caption(item.caption)
         return
-    answers = [message for message in item.messages if message.role == "assistant"]
-    if not answers:
+    if not any(message.role == "assistant" for message in item.messages):
         raise UserError("no turn of the assistant: there is nothing to learn; a test set without answers is for test")
+    answers = [message for message in item.messages if message.is_target]
+    if not answers:
+        raise UserError("every turn of the assistant has the weight 0: there is nothing to learn")
     if not any(isinstance(p, MediaPart) or p.text.strip() for message in answers for p in message.parts):
         raise UserError("every answer is empty: there is nothing to learn")
 

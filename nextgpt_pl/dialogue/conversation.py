@@ -180,7 +180,7 @@ class Conversation:
         return TemplateTokens(self.tokenizer)
 
     def render(self, dialogue: Dialogue, *, add_generation_prompt: bool = False, earlier: int = 0) -> Rendered:
-        """Token ids, slots, spans, and labels on the assistant's turns including the token that ends each.
+        """Token ids, slots, spans, and labels on the assistant's learned turns including the token that ends each.
 
         Args:
             dialogue: the messages.
@@ -200,12 +200,13 @@ class Conversation:
             if piece in (OPEN, CLOSE):
                 inside = piece == OPEN
                 message += inside
-                if dialogue.messages[message].role == "assistant" and message >= earlier:
+                if dialogue.messages[message].is_target and message >= earlier:
                     writer.border(opens=inside)
             elif piece == MEDIUM:
                 medium += 1
-                produced = dialogue.messages[message].role == "assistant"
-                writer.medium(media[medium], produced, earlier=message < earlier)
+                turn = dialogue.messages[message]
+                context = message < earlier or not turn.learned
+                writer.medium(media[medium], turn.role == "assistant", earlier=context)
             elif piece:
                 writer.pieces.append(Piece(piece, typed=inside))
         if (message + 1, medium + 1) != (len(dialogue.messages), len(media)):

@@ -22,10 +22,10 @@ def learned_ranges(dialogue: Dialogue, shown: Collection[Modality]) -> list[rang
         shown: modalities whose media later turns see in another form.
 
     Returns:
-        Consecutive ranges of message positions that cover the dialogue.
+        Consecutive ranges of message positions that cover the dialogue; messages that are not learned end none.
 
     """
-    replies = [i for i, message in enumerate(dialogue.messages) if message.role == "assistant"]
+    replies = [i for i, message in enumerate(dialogue.messages) if message.is_target]
     ends = [i + 1 for i in replies[:-1] if _has_medium(dialogue.messages[i], shown)]
     return [range(start, stop) for start, stop in zip([0, *ends], [*ends, len(dialogue.messages)], strict=True)]
 

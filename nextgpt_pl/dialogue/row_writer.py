@@ -49,7 +49,7 @@ class RowWriter:
         Args:
             part: the medium.
             produced: whether the assistant produces it.
-            earlier: whether it is of an earlier turn, which is context and not learned.
+            earlier: whether it is of an earlier turn, or one that is not learned: it is context.
 
         Raises:
             UserError: no decoder or encoder handles its modality, or it has no caption or no file.

@@ -17,7 +17,7 @@ from nextgpt_pl.generation.decoding import Decoding
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pipeline import Reply
 from nextgpt_pl.pocket.parts import QUALITY, pocket_decoder
-from nextgpt_pl.pocket.world import dialogues, grammar, talk
+from nextgpt_pl.pocket.world import dialogues, grammar, talk, turns
 from nextgpt_pl.pocket.world.items import captioned_pair
 from nextgpt_pl.pocket.world.scenes import Answer, attributes, item_rng
 from nextgpt_pl.samples import Media, ReplyPart
@@ -64,7 +64,7 @@ class PocketRoute(Task):
             elif scene is not None:
                 rng = item_rng("heldout", talk.modality_of(scene), index, 0, f"reference/{self.route}")
                 captions = tuple(grammar.caption(scene, rng) for _ in range(5))
-                reference = dialogues.medium_of(scene, rng) if expected[0][0] != "text" else None
+                reference = turns.medium_of(scene, rng) if expected[0][0] != "text" else None
             yield Item(
                 dialogue.key,
                 messages_of(dialogue.messages[:-1]),

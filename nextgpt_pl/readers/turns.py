@@ -32,12 +32,14 @@ class Turn(NamedTuple):
         role: who speaks.
         content: texts and media in order.
         captions: of the media that the turn places, for media of the assistant.
+        learned: whether training has a loss on it, if it is the assistant's.
 
     """
 
     role: Role
     content: tuple[Piece, ...]
     captions: tuple[str, ...] = ()
+    learned: bool = True
 
     @property
     def modalities(self) -> list[Modality]:
@@ -53,6 +55,26 @@ def captions_in(turn: Mapping[str, Any]) -> tuple[str, ...]:
 
     """
     return exact_captions_of(turn, ["caption"]) if turn.get("caption") is not None else ()
+
+
+#: keys that say whether training has a loss on a turn: OpenAI's, and ms-swift's
+LOSS_KEYS = ("weight", "loss")
+
+
+def learned_in(turn: Mapping[str, Any]) -> bool:
+    """Whether training has a loss on a turn, by its ``weight`` or ``loss``: 0 or 1, ``false`` or ``true``.
+
+    Raises:
+        UserError: a key holds another value.
+
+    """
+    for key in LOSS_KEYS:
+        value = turn.get(key)
+        if value is not None:
+            if value not in (0, 1):
+                raise UserError(f"a turn's {key} is {value!r:.80}: 0 or 1 is expected")
+            return bool(value)
+    return True
 
 
 def is_medium(piece: Piece) -> TypeGuard[Modality | MediaPart]:

@@ -25,7 +25,9 @@ ROUTES: dict[str, float] = {
     "audio->image": 0.85,
     "image+text->image": 0.85,
     "text->image+audio": 0.85,
+    "text->image+image": 0.85,
     "brief": 0.90,
+    "twins": 0.85,
     "question": 0.90,
     "beyond": 0.90,
 }

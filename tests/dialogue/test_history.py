@@ -100,6 +100,20 @@ def test_a_reply_is_learned_in_the_context_in_which_it_is_generated(conversation
     assert last.labels[len(prompt.input_ids)] == last.input_ids[len(prompt.input_ids)]
 
 
+@pytest.mark.parametrize("form", ["signals", *CONTEXTS])
+def test_a_message_that_is_not_learned_is_context(conversation, form):
+    shown = replace(_made(IMAGE), learned=False)
+    talk = Dialogue("talk", (_user("Draw."), shown, _user("Again."), LAST))
+    (row,) = _form(conversation, media_in_history=form).rows(talk)
+    seen = {**CONTEXTS, "signals": "Here: SSSS Good?"}[form]
+    start = f"<|bos|><|user|>Draw.<|eos|><|assistant|>{seen}<|eos|><|user|>Again.<|eos|><|assistant|>"
+    assert _text(conversation, row) == f"{start}Here: SSSS Good?<|eos|>"
+    (learned,) = conversation.rows(Dialogue("last", (_user("Again."), LAST)))
+    assert _learned(row) == _learned(learned)
+    assert [span.media.source.name for span in row.spans] == ["last.png"]
+    assert [slot.media for slot in row.slots] == [PICTURE] * (form != "signals")
+
+
 def test_media_that_no_encoder_reads_stay_signals(conversation):
     sound = Dialogue("x", (_user("Draw."), _made(AUDIO), _user("And?"), YES))
     plain = conversation.rows(sound)

@@ -15,8 +15,8 @@ from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pocket.judges.media import judge, matches
 from nextgpt_pl.pocket.judges.text import judge_text
-from nextgpt_pl.pocket.world.dialogues import SceneRenderer
 from nextgpt_pl.pocket.world.items import rendered
+from nextgpt_pl.pocket.world.turns import SceneRenderer
 from nextgpt_pl.samples import Media
 
 LINES = "Dialogue: {{ number }}\nKinds: {{ kinds | join(', ') }}\nExchanges: {{ exchanges }}"

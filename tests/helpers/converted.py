@@ -31,7 +31,7 @@ def read_back(source, folder, to="tar"):
 def content(item):
     """What an item says, with the content of its media."""
     if isinstance(item, Dialogue):
-        return [(message.role, [_part(part) for part in message.parts]) for message in item.messages]
+        return [(message.role, message.learned, [_part(part) for part in message.parts]) for message in item.messages]
     texts = [getattr(item, name) for name in TEXTS]
     return [item.modality, item.caption, texts, _medium(item.media), _embedding(item.caption_embedding)]
 

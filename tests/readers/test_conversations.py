@@ -38,6 +38,19 @@ def test_turns_and_media_of_a_published_set(tmp_path, name):
                 assert array_of(part.media)[0].size
 
 
+@pytest.mark.parametrize(("key", "off", "on"), [("weight", 0, 1), ("loss", False, True)])
+def test_turns_without_a_loss(tmp_path, key, off, on):
+    said = [("user", "Hi"), ("assistant", "A"), ("user", "And?"), ("assistant", "B")]
+    flags = {1: {key: off}, 3: {key: on}}
+    rows = [
+        {"messages": [{"role": role, "content": text, **flags.get(i, {})} for i, (role, text) in enumerate(said)]},
+        {"conversations": [{"from": role, "value": text, **flags.get(i, {})} for i, (role, text) in enumerate(said)]},
+    ]
+    for number, row in enumerate(rows):
+        (dialogue,) = DataFiles(tmp_path, [in_json(tmp_path, f"{number}.json", [row])]).read("train")
+        assert [message.is_target for message in dialogue.messages] == [False, False, False, True]
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_unknown_keys_are_refused_unless_they_are_ignored(tmp_path, name):
     written = FORMS[name](tmp_path)
@@ -111,7 +124,11 @@ TEXT = {"type": "text", "text": "What?"}
         ({"messages": messages("What?", None)}, "a message's content is None"),
         ({"messages": [{"role": "tool", "content": "1"}]}, "a turn from 'tool'.*known speakers are human, user"),
         ({"messages": messages("Hi"), "tools": "[]"}, "key 'tools' would not be read"),
-        ({"messages": [{"role": "user", "content": "Hi", "weight": 0}]}, "a message's key 'weight' would not be read"),
+        ({"messages": [{"role": "user", "content": "Hi", "name_": 0}]}, "a message's key 'name_' would not be read"),
+        (
+            {"messages": [*messages("Hi"), {"role": "assistant", "content": "A", "weight": 0}]},
+            "every turn of the assistant has the weight 0",
+        ),
         (
             {"messages": messages("Hi", "A"), "images": ["0.jpg", "1.jpg"]},
             "2 input and 0 output media have no placeholder",
@@ -119,7 +136,14 @@ TEXT = {"type": "text", "text": "What?"}
         ({"messages": "Hi"}, "messages='Hi': a list of turns is expected"),
         ({"messages": ["Hi"]}, "a turn is 'Hi': an object with the key 'role' is expected"),
         ({"conversations": [{"from": "function_call", "value": "x"}]}, "a turn from 'function_call'"),
-        ({"conversations": [{"from": "human", "value": "x", "weight": 0}]}, "a turn's key 'weight' would not be read"),
+        (
+            {"conversations": [{"from": "human", "value": "x", "weights": 0}]},
+            "a turn's key 'weights' would not be read",
+        ),
+        (
+            {"conversations": [{"from": "human", "value": "x", "weight": 0.5}]},
+            "a turn's weight is 0.5: 0 or 1 is expected",
+        ),
         ({"conversations": [{"from": "human", "value": 1}]}, "value=1: a text is expected"),
         (
             {"system": "A", "conversations": [{"from": "system", "value": "B"}]},

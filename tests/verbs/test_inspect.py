@@ -7,7 +7,7 @@ from nextgpt_pl.pocket.world.users import BEYOND
 
 def test_a_batch_is_printed_as_a_person_reads_it(capsys, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    arguments = ["--data.batch_size=18", "--data.sources.init_args.train_size=1"]
+    arguments = ["--data.batch_size=22", "--data.sources.init_args.train_size=1"]
     assert main(["inspect", "-c", "experiments/instruct.yaml", *arguments]) == 0
     printed = capsys.readouterr().out
     plain = re.sub(r"\033\[\d+m", "", printed)
@@ -16,7 +16,7 @@ def test_a_batch_is_printed_as_a_person_reads_it(capsys, monkeypatch):
     assert re.search(r"<image x20>.*<\|assistant\|>.*\[VID0\.\.23: .*\]<\|eos\|>$", rows["image->video"])
     assert re.search(r"\[AUD0\.\.7: .*\]", rows["text->audio"])
     assert rows["beyond"].rpartition("<|assistant|>")[2] == f"{BEYOND}<|eos|>"
-    assert re.search(r"18 rows of up to \d+ tokens: \d+ tokens, \d+ learned, \d+% padding", plain)
+    assert re.search(r"26 rows of up to \d+ tokens: \d+ tokens, \d+ learned, \d+% padding", plain)
     assert "\033[32m" in printed
 
 

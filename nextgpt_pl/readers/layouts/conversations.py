@@ -11,12 +11,12 @@ from nextgpt_pl.readers.layouts.base import keys, without_unknown_keys
 from nextgpt_pl.readers.model import Talk
 from nextgpt_pl.readers.place import Place
 from nextgpt_pl.readers.row_media import MEDIA_KEYS, RowMedia, with_medium_behind
-from nextgpt_pl.readers.turns import Turn, captions_in, pieces, role_of, turns_of
+from nextgpt_pl.readers.turns import LOSS_KEYS, Turn, captions_in, learned_in, pieces, role_of, turns_of
 from nextgpt_pl.readers.values import text
 from nextgpt_pl.samples import Message
 
 KEYS = MEDIA_KEYS | {"system"}
-_TURN = keys("from value caption output_modality input_modality markdown text")
+_TURN = keys("from value caption output_modality input_modality markdown text") | set(LOSS_KEYS)
 _GENERATED = {modality.value: modality for modality in GENERATED}
 
 
@@ -46,7 +46,7 @@ def turn_of(turn: Any, place: Place, makes: Any = None) -> Turn:
     """
     role = role_of(turn, "from")
     without_unknown_keys(turn, _TURN, place.ignore, "a turn's ")
-    found = Turn(role, pieces(text(turn, "value")), captions_in(turn))
+    found = Turn(role, pieces(text(turn, "value")), captions_in(turn), learned_in(turn))
     made = _GENERATED.get(str(turn.get("output_modality") or makes))
     if made is None or not found.captions or role != "assistant" or found.modalities:
         return found
@@ -66,7 +66,7 @@ def talk(turns: Sequence[Turn], media: RowMedia, row: dict[str, Any]) -> Talk:
         if any(turn.role == "system" for turn in turns):
             raise UserError("a system prompt in 'system' and another one in a turn; one is expected")
         turns = [Turn("system", (system,)), *turns]
-    messages = tuple(Message(turn.role, media.parts(turn)) for turn in media.turns(turns))
+    messages = tuple(Message(turn.role, media.parts(turn), turn.learned) for turn in media.turns(turns))
     media.check_used()
     return Talk(messages)
 

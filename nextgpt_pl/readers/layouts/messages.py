@@ -15,10 +15,10 @@ from nextgpt_pl.readers.model import Talk
 from nextgpt_pl.readers.place import Place
 from nextgpt_pl.readers.row_media import RowMedia, reply_medium
 from nextgpt_pl.readers.tars import EMBEDDING
-from nextgpt_pl.readers.turns import Piece, Turn, captions_in, pieces, role_of, turns_of
+from nextgpt_pl.readers.turns import LOSS_KEYS, Piece, Turn, captions_in, learned_in, pieces, role_of, turns_of
 from nextgpt_pl.samples import MediaPart, Role
 
-_MESSAGE = keys("role content caption name")
+_MESSAGE = keys("role content caption name") | set(LOSS_KEYS)
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,9 @@ def messages(row: dict[str, Any], place: Place) -> list[Talk]:
 
     A part is one of :func:`~nextgpt_pl.readers.layouts.parts.part_of`; or a text; or ``{"type": "image"}`` alone for
     the next of the row's ``images``. A value may name a member of the row's tar sample. ``start`` and ``end`` are
-    seconds of the medium; media of the assistant have a ``caption`` and may have its ``caption_embedding``. For the
-    keys of the row's media see :class:`~nextgpt_pl.readers.row_media.RowMedia`.
+    seconds of the medium; media of the assistant have a ``caption`` and may have its ``caption_embedding``. A message
+    with ``"weight": 0`` or ``"loss": false`` is context, without a loss. For the keys of the row's media see
+    :class:`~nextgpt_pl.readers.row_media.RowMedia`.
     """
     found = turns_of(row, "messages")
     media = RowMedia(row, place, _texts_of_parts(found) if "__key__" in row else ())
@@ -58,7 +59,7 @@ def _turn(message: Any, of: _Row) -> Turn:
     captions = list(captions_in(message))
     content = message.get("content")
     if isinstance(content, str):
-        return Turn(role, pieces(content), tuple(captions))
+        return Turn(role, pieces(content), tuple(captions), learned_in(message))
     if not isinstance(content, list):
         raise UserError(f"a message's content is {content!r:.80}: a text or a list of parts is expected")
     found: list[Piece] = []
@@ -66,7 +67,7 @@ def _turn(message: Any, of: _Row) -> Turn:
         of_part, caption = _pieces(part, role, of)
         found += of_part
         captions += caption
-    return Turn(role, tuple(found), tuple(captions))
+    return Turn(role, tuple(found), tuple(captions), learned_in(message))
 
 
 def _pieces(part: Any, role: Role, of: _Row) -> tuple[tuple[Piece, ...], list[str]]:

@@ -1,0 +1,45 @@
+from random import Random
+
+import pytest
+
+from nextgpt_pl.modality import GENERATED
+from nextgpt_pl.pocket.judges import text as judge_text
+from nextgpt_pl.pocket.world import grammar, loose, users
+from nextgpt_pl.pocket.world.scenes import SHAPES, is_heldout
+
+
+@pytest.mark.parametrize("split", ["train", "heldout"])
+def test_two_equal_objects_are_in_other_places(split):
+    left_out = 0
+    for seed in range(200):
+        words, scene = loose.twins(Random(seed), split)
+        assert is_heldout(scene) == (split == "heldout")
+        first, second = scene.things
+        assert (first.shape, first.colour, first.size) == (second.shape, second.colour, second.size)
+        assert first.position != second.position
+        assert words.startswith(("two ", "a pair of "))
+        said = judge_text.named(words.replace("above", ""))
+        for name, value in (("size", first.size), ("background", scene.background)):
+            if value not in said:
+                left_out += 1
+                assert value == users.UNSAID[name]
+    assert left_out
+
+
+def test_plurals_of_all_shapes():
+    words = {word for shape in SHAPES for word in (shape, *grammar.SYNONYMS[shape])}
+    plurals = {loose.plural(word) for word in words}
+    assert {"crosses", "boxes", "circles", "plus signs", "rings"} <= plurals
+    assert len(plurals) == len(words)
+
+
+@pytest.mark.parametrize("modality", GENERATED)
+def test_nothing_in_particular_is_always_the_same_scene_of_training(modality):
+    scenes = {loose.anything(modality, Random(seed))[1] for seed in range(20)}
+    assert len(scenes) == 1
+    assert not is_heldout(scenes.pop())
+
+
+def test_numbers_of_what_is_known():
+    answers = {loose.counted(Random(seed))[1] for seed in range(40)}
+    assert answers == {"I know 6 shapes.", "I know 8 colors.", "I know 5 sounds."}
