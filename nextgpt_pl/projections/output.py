@@ -133,10 +133,19 @@ class MLPOutputProjection(OutputProjection):
         length: L.
         dim: D.
         width: of the residual stream.
+        rank: of the last layer's matrix, which is then the product of two; most of the parameters are in that layer.
 
     """
 
-    def __init__(self, hidden_size: int, num_signal_tokens: int, length: int, dim: int, width: int = 512) -> None:
+    def __init__(
+        self,
+        hidden_size: int,
+        num_signal_tokens: int,
+        length: int,
+        dim: int,
+        width: int = 512,
+        rank: int | None = None,
+    ) -> None:
         super().__init__()
         per_token = max(8, 2 * width // num_signal_tokens)
         self.fc = nn.Linear(hidden_size, per_token)
@@ -144,7 +153,9 @@ class MLPOutputProjection(OutputProjection):
         self.mlp = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
         )
-        self.out = nn.Linear(width, length * dim)
+        self.out: nn.Module = nn.Linear(width, length * dim)
+        if rank is not None:
+            self.out = nn.Sequential(nn.Linear(width, rank, bias=False), nn.Linear(rank, length * dim))
         self.shape = (length, dim)
 
     def forward(self, hidden_states: Tensor, token_embeddings: Tensor) -> Tensor:
