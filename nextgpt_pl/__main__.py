@@ -36,10 +36,13 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "cache": ("nextgpt_pl.verbs.cache:cache", "compute the frozen parts' features beforehand:  cache -c FILE"),
     "inspect": ("nextgpt_pl.verbs.inspect:inspect", "print a batch as a person reads it:  inspect -c FILE"),
-    "chat": ("nextgpt_pl.verbs.talking:main", "talk to a trained run:  chat --run outputs/instruct/RUN"),
+    "chat": (
+        "nextgpt_pl.verbs.talking:main",
+        "talk to a model that is in the package, or to a run:  chat [--run outputs/instruct/RUN]",
+    ),
     "generate": (
         "nextgpt_pl.verbs.talking:main",
-        'one reply to files:  generate --run RUN --prompt "..." [--image FILE] --out DIR',
+        'one reply to files:  generate [--run RUN] --prompt "..." [--image FILE] --out DIR',
     ),
     "serve": (
         "nextgpt_pl.verbs.serving:main",

@@ -28,6 +28,7 @@ from nextgpt_pl.readers.chat import MediaAccess, Messages
 from nextgpt_pl.samples import ReplyPart
 from nextgpt_pl.saved_network import loaded_network, local_folder
 from nextgpt_pl.utils.distributed import broadcast_object
+from nextgpt_pl.utils.paths import CHAT_RUN, run_folder
 
 
 class AnyToAny:
@@ -64,7 +65,7 @@ class AnyToAny:
     @classmethod
     def from_run(
         cls,
-        run: str | Path,
+        run: str | Path = CHAT_RUN,
         device: str | torch.device | None = None,
         trust: Sequence[str] = (),
         access: MediaAccess | None = None,
@@ -75,7 +76,7 @@ class AnyToAny:
         feature cache is not used.
 
         Args:
-            run: the folder.
+            run: the folder; by default ``pocket:chat``, a run on the pocket world inside the package.
             device: where the model runs; by default on a GPU if there is one.
             trust: dotted names of other classes and functions that its ``config.yaml`` may name, such as
                 ``my_package.MyEncoder``.
@@ -86,7 +87,7 @@ class AnyToAny:
 
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(loaded_network(Path(run), trust), device, access=access)
+        return cls(loaded_network(run_folder(run), trust), device, access=access)
 
     @classmethod
     def from_pretrained(
@@ -100,7 +101,7 @@ class AnyToAny:
         """The model of a folder, or of a hub repository that ``push`` made.
 
         Args:
-            name: a run's folder, an import's, or ``user/name`` on the hub.
+            name: a run's folder, an import's, ``pocket:chat``, or ``user/name`` on the hub.
             revision: of the hub repository.
             device, trust, access: as for :meth:`from_run`.
 

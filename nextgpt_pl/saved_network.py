@@ -11,6 +11,7 @@ from nextgpt_pl.config.trust import foreign_names, instantiate
 from nextgpt_pl.config.yaml_files import read_yaml
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.model import NextGPT
+from nextgpt_pl.utils.paths import run_folder
 
 _WHERE = "model.network"
 _MEMORY_BYTES = 4 * 2**20  # per memory of features; a process that replies may run for long
@@ -50,7 +51,7 @@ def local_folder(name: str | Path, revision: str | None = None, **options: Any) 
     """A run's folder, or the downloaded files of a hub repository. Code in the repository is not downloaded.
 
     Args:
-        name: a folder, or ``user/name`` on the hub.
+        name: a folder, ``pocket:chat``, or ``user/name`` on the hub.
         revision: of the hub repository.
         options: further arguments of ``snapshot_download``.
 
@@ -58,8 +59,8 @@ def local_folder(name: str | Path, revision: str | None = None, **options: Any) 
         UserError: there is no such folder, and the download failed.
 
     """
-    if Path(name).is_dir():
-        return Path(name)
+    if run_folder(name).is_dir():
+        return run_folder(name)
     from huggingface_hub import snapshot_download
 
     try:

@@ -13,7 +13,6 @@ from nextgpt_pl.reports.keys import short_names
 from nextgpt_pl.sweeps.runner import Planned, Runner
 from nextgpt_pl.sweeps.search import Seen, propose
 from nextgpt_pl.sweeps.space import Sweep, grid
-from nextgpt_pl.training.runs import experiment_name
 
 BASE = "base.yaml"
 
@@ -23,6 +22,8 @@ def group_of(place: Path) -> str:
 
     ``experiments/sweeps/x.yaml`` is ``sweeps/x``, ``experiments/ablations`` is ``ablations``.
     """
+    from nextgpt_pl.training.runs import experiment_name
+
     return experiment_name([place])
 
 

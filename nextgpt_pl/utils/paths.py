@@ -9,6 +9,8 @@ from pathlib import Path
 from nextgpt_pl.errors import UserError, nearest
 
 POCKET_PARTS = ("llm", "encoder", "image", "video", "audio")
+_CHAT = "chat"
+CHAT_RUN = Path(f"pocket:{_CHAT}")  # the run inside the package, which verbs use where none is given
 
 
 def pocket_weights() -> Path:
@@ -37,11 +39,26 @@ def resolve(name: str) -> str:
 
 
 def _pocket(name: str, part: str) -> str:
-    if part not in POCKET_PARTS:
-        raise UserError(f"{name!r}: no such pocket part{nearest(part, POCKET_PARTS)}")
+    parts = (*POCKET_PARTS, _CHAT)
+    if part not in parts:
+        raise UserError(f"{name!r}: no such pocket part{nearest(part, parts)}")
     folder = pocket_weights() / part
     if not folder.is_dir():
-        raise UserError(
-            f"{name!r}: no weights in {folder}; make them with: python -m nextgpt_pl pocket pretrain --part {part}"
-        )
+        command = "pack --run RUN" if part == _CHAT else f"pretrain --part {part}"
+        raise UserError(f"{name!r}: no weights in {folder}; make them with: python -m nextgpt_pl pocket {command}")
     return str(folder)
+
+
+def run_folder(run: str | Path) -> Path:
+    """The folder of a run, which may be given as ``pocket:chat``; paths are returned as they are.
+
+    Raises:
+        UserError: see :func:`resolve`.
+
+    """
+    return Path(resolve(str(run))) if str(run) == str(CHAT_RUN) else Path(run)
+
+
+def results_folder(run: Path) -> Path:
+    """The folder that results of a run are written to: the run's own, or ``outputs/chat`` for ``pocket:chat``."""
+    return Path("outputs", _CHAT) if run == CHAT_RUN else run

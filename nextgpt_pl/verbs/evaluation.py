@@ -18,6 +18,7 @@ from nextgpt_pl.config.trust import instantiate
 from nextgpt_pl.config.yaml_files import check_files, read_yaml
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.utils.atomic import write_atomic
+from nextgpt_pl.utils.paths import CHAT_RUN, results_folder, run_folder
 from nextgpt_pl.verbs.command import add_arguments, call, parser_of
 
 _CONFIG = "evaluation.yaml"
@@ -30,8 +31,9 @@ class Settings:
     Args:
         temperature: sampling temperature of the text; 0 is greedy decoding.
         seed: seed of media and text.
-        run: folder of the run that answers.
-        out: folder of the predictions; by default RUN/eval/NAME, after the tasks' YAML.
+        run: folder of the run that answers; by default that of the package.
+        out: folder of the predictions; by default RUN/eval/NAME, after the tasks' YAML; outputs/chat stands for the run
+            of the package.
         count: maximum number of items per task; a task's own count may be smaller.
         trust: dotted names of classes outside this package that the run may name, such as my_package.MyEncoder.
 
@@ -39,7 +41,7 @@ class Settings:
 
     temperature: float = 0.0
     seed: int = 0
-    run: Path | None = None
+    run: Path = CHAT_RUN
     out: Path | None = None
     count: int | None = None
     trust: Sequence[str] = ()
@@ -87,13 +89,11 @@ def run_tasks(parser: Any, config: Any) -> dict[str, Any]:
         The content of ``scores.json`` on rank 0; empty on other ranks.
 
     Raises:
-        UserError: no run is given, no task has its data, or the folder has predictions of other settings or weights.
+        UserError: no task has its data, or the folder has predictions of other settings or weights.
 
     """
-    if config.run is None:
-        raise UserError("--run: give the folder of a run, such as outputs/instruct/RUN")
     given = Path(config.config[-1].relative).stem if config.config else "tasks"
-    folder = config.out or config.run / "eval" / given
+    folder = config.out or results_folder(config.run) / "eval" / given
     from nextgpt_pl.evaluation import run, shares
     from nextgpt_pl.pipeline import AnyToAny
     from nextgpt_pl.utils.distributed import rank
@@ -110,7 +110,7 @@ def run_tasks(parser: Any, config: Any) -> dict[str, Any]:
 
 
 def _start(parser: Any, config: Any, folder: Path, missing: Mapping[str, list[str]]) -> None:
-    if config.out is None and not folder.resolve().is_relative_to(config.run.resolve()):
+    if config.out is None and not folder.resolve().is_relative_to(results_folder(config.run).resolve()):
         raise UserError(f"{folder}: a link out of the run's folder; give the folder of the predictions by --out")
     folder.mkdir(parents=True, exist_ok=True)
     _refuse_links(folder)
@@ -187,7 +187,7 @@ def _pin(parser: Any, config: Any, folder: Path) -> None:
     """Save the configuration beside the predictions; refuse a folder with predictions of other settings or weights."""
     kept = config.clone()
     kept.pop("trust", None)  # trust is decided by the user, not by the file
-    settings, weights = yaml.safe_load(parser.dump(kept, skip_none=False)), _weights(config.run)
+    settings, weights = yaml.safe_load(parser.dump(kept, skip_none=False)), _weights(run_folder(config.run))
     file = folder / _CONFIG
     if file.is_file():
         known = read_yaml(file)
@@ -204,13 +204,13 @@ def _weights(run: Path) -> dict[str, str]:
     """Hashes of the files that a run's replies depend on: configuration, adapter, and pocket weights in use."""
     from nextgpt_pl.adapter import WEIGHTS
     from nextgpt_pl.features.keys import file_sha256, fingerprint
-    from nextgpt_pl.utils.paths import pocket_weights
+    from nextgpt_pl.utils.paths import POCKET_PARTS, pocket_weights
 
     config = run / "config.yaml"
     hashes = {file.name: file_sha256(file) for file in (config, run / "adapter" / WEIGHTS) if file.is_file()}
     if config.is_file() and "pocket:" in config.read_text(encoding="utf-8"):
         root = pocket_weights()
-        files = sorted(root.rglob("*.safetensors"))
+        files = sorted(file for part in POCKET_PARTS for file in (root / part).rglob("*.safetensors"))
         hashes["pocket"] = fingerprint({file.relative_to(root).as_posix(): file_sha256(file) for file in files})
     return hashes
 

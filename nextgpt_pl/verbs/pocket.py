@@ -1,4 +1,4 @@
-"""``pocket``: train, measure and show the pocket weights."""
+"""``pocket``: train, measure, show and pack the pocket weights."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.pocket.pretrain import measure, pretrain, sheet
 from nextgpt_pl.verbs.command import call
+from nextgpt_pl.verbs.pack import pack
 
-COMMANDS: dict[str, Callable[..., None]] = {"pretrain": pretrain, "measure": measure, "sheet": sheet}
+COMMANDS: dict[str, Callable[..., None]] = {"pretrain": pretrain, "measure": measure, "sheet": sheet, "pack": pack}
 
 
 def main(argv: Sequence[str]) -> int:

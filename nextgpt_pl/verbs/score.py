@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nextgpt_pl.errors import UserError, no_file
+from nextgpt_pl.utils.paths import CHAT_RUN
 from nextgpt_pl.verbs.command import call
 from nextgpt_pl.verbs.evaluation import parse, run_tasks
 
@@ -36,7 +37,7 @@ _SILENT = ("image->text", "video->text", "audio->text", "question", "beyond", "t
 
 
 def score(
-    run: Path,
+    run: Path = CHAT_RUN,
     count: int | None = None,
     replies: int | None = None,
     out: Path | None = None,
@@ -48,10 +49,11 @@ def score(
     Prints a table of the routes after the report of ``test``. After an interruption, the same command continues.
 
     Args:
-        run: folder of the run.
+        run: folder of the run; by default that of the package.
         count: number of dialogues per route; by default that of the YAML.
         replies: number of sampled replies in which malformed signal spans are counted; by default that of the YAML.
-        out: folder of the predictions and of ``scores.json``; by default ``eval/pocket`` in the run's folder.
+        out: folder of the predictions and of ``scores.json``; by default ``eval/pocket`` in the run's folder, or in
+            ``outputs/chat`` for the run of the package.
         config: YAML with the tasks.
         trust: dotted names of classes outside this package that the run may name, such as my_package.MyEncoder.
 

@@ -8,14 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nextgpt_pl.dialogue.context import dropped_note
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.generation.streaming import joined
 from nextgpt_pl.media.files import is_file
 from nextgpt_pl.media.writing import save
 from nextgpt_pl.modality import MODALITIES, Modality, modality_of_file
-from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.samples import ReplyPart
+from nextgpt_pl.utils.paths import CHAT_RUN
 from nextgpt_pl.verbs.command import call
 
 _HELP = """Write a message and press Enter. To show a medium, write its path: a file that ends like an image, a video or
@@ -23,7 +21,7 @@ a sound is shown to the model. Ctrl-C ends a reply, /new begins a new conversati
 
 
 def chat(
-    run: Path,
+    run: Path = CHAT_RUN,
     out: Path = Path("outputs/chat"),
     seed: int = 0,
     temperature: float = 0.0,
@@ -33,7 +31,7 @@ def chat(
     """Chat with a trained run; generated media are saved.
 
     Args:
-        run: folder of the run.
+        run: folder of the run; by default that of the package, which knows the pocket world.
         out: folder of the generated media.
         seed: seed of sampling and noise; increased by one for each reply.
         temperature: sampling temperature; 0 is greedy decoding.
@@ -41,6 +39,9 @@ def chat(
         trust: dotted names of classes outside this package that the run may name, such as my_package.MyEncoder.
 
     """
+    from nextgpt_pl.dialogue.context import dropped_note
+    from nextgpt_pl.pipeline import AnyToAny
+
     model = AnyToAny.from_run(run, trust=trust)
     print(_HELP)
     messages: list[Mapping[str, Any]] = []
@@ -76,6 +77,8 @@ def _read() -> str | None:
 
 def printed(stream: Iterator[ReplyPart], out: Path) -> list[ReplyPart]:
     """Print a reply while it is generated, save its media, and return its parts, with whole texts."""
+    from nextgpt_pl.generation.streaming import joined
+
     parts: list[ReplyPart] = []
     print("model: ", end="", flush=True)
     for part in stream:
@@ -141,9 +144,9 @@ def save_part(part: ReplyPart, out: Path) -> Path:
 
 
 def generate(
-    run: Path,
     prompt: str,
     out: Path,
+    run: Path = CHAT_RUN,
     image: list[Path] | None = None,
     video: list[Path] | None = None,
     audio: list[Path] | None = None,
@@ -159,9 +162,9 @@ def generate(
     """Write the reply to one prompt to files.
 
     Args:
-        run: folder of the run.
         prompt: text of the prompt; the media are put before it.
         out: output folder of ``reply.txt`` and the media that it names.
+        run: folder of the run; by default that of the package, which knows the pocket world.
         image: input images.
         video: input videos.
         audio: input sounds.
@@ -175,6 +178,9 @@ def generate(
         trust: dotted names of classes outside this package that the run may name, such as my_package.MyEncoder.
 
     """
+    from nextgpt_pl.generation.streaming import joined
+    from nextgpt_pl.pipeline import AnyToAny
+
     content: list[dict[str, Any]] = [
         {"type": modality.value, modality.value: path}
         for modality, paths in zip(Modality, (image, video, audio, depth, thermal, imu), strict=True)

@@ -13,7 +13,6 @@ from pathlib import Path
 from nextgpt_pl.errors import UserError, no_file
 from nextgpt_pl.utils.parents import child_environment
 from nextgpt_pl.verbs.command import call
-from nextgpt_pl.verbs.page import Tour, write_page
 from nextgpt_pl.verbs.score import score
 
 STAGES = ("enc_align", "dec_align", "instruct")
@@ -36,6 +35,8 @@ def tour(
         max_steps: steps of each stage, instead of those of its YAML; a few steps make a quick test.
 
     """
+    from nextgpt_pl.verbs.page import Tour, write_page
+
     result = Tour(out)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     adapter: Path | None = None

@@ -47,6 +47,28 @@ def test_help_imports_no_torch():
     assert "fit" in done.stdout
 
 
+# verbs whose help lists the keys of an experiment import its classes
+_READ_EXPERIMENTS = {"fit", "validate", "test", "predict", "inspect", "summary", "cache"}
+_IMPORT = """
+import sys
+from nextgpt_pl.__main__ import VERBS, main
+for verb in sorted(set(VERBS) - set(sys.argv[1:])):
+    for name in ("stats", "convert", "build") if verb == "data" else ("pack",) if verb == "pocket" else ((),):
+        try:
+            main([verb, *([name] if name else []), "--help"])
+        except SystemExit:
+            pass
+        assert "torch" not in sys.modules, f"{verb} {name}"
+"""
+
+
+def test_help_of_verbs_imports_no_torch():
+    command = [sys.executable, "-c", _IMPORT, *_READ_EXPERIMENTS]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--run RUN" in done.stdout
+
+
 def test_a_run_leaves_its_folder_and_a_second_one_another(caplog):
     assert _fit() == 0
     assert _fit("--run.name=named") == 0

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.samples import ReplyPart
 from nextgpt_pl.verbs import talking
 
@@ -25,7 +26,7 @@ class _Model:
 @pytest.fixture
 def model(monkeypatch):
     found = _Model()
-    monkeypatch.setattr(talking.AnyToAny, "from_run", lambda _run, **_: found)
+    monkeypatch.setattr(AnyToAny, "from_run", lambda _run, **_: found)
     return found
 
 

@@ -13,6 +13,22 @@ from nextgpt_pl.pocket.parts import QUALITY
 from nextgpt_pl.utils.escaping import markdown
 from nextgpt_pl.utils.paths import POCKET_PARTS
 
+_CHAT = """## chat
+
+The adapter `pocket:chat`, which `chat`, `generate`, `demo`, `serve`, `test` and `score` use if no run is given: stages
+1 to 3 one after the other, on the pocket world, at length. ADAPTER is that of the run before.
+
+```bash
+python -m nextgpt_pl fit -c experiments/enc_align.yaml -c experiments/long/enc_align.yaml
+python -m nextgpt_pl fit -c experiments/dec_align.yaml -c experiments/long/dec_align.yaml --model.init_from=ADAPTER
+python -m nextgpt_pl fit -c experiments/instruct.yaml -c experiments/long/instruct.yaml --model.init_from=ADAPTER
+python -m nextgpt_pl pocket pack --run RUN
+python -m nextgpt_pl score && python -m nextgpt_pl pocket pack --scores outputs/chat/eval/pocket/scores.json
+```
+
+Half-precision weights of both kinds of projections, the signal tokens' rows and LoRA.
+"""
+
 _CLASSES = {
     "llm": "`LlamaForCausalLM`, 6 layers of width 256, and its own byte-level BPE",
     "encoder": "our `ImageBindModel` with vision, audio and text towers of width 128",
@@ -36,7 +52,7 @@ nothing but coloured shapes, their motions, and a few sounds.
 
 
 def write_quality(
-    folder: Path, *, measured: Mapping[str, float], trained: Mapping[str, Mapping[str, float]] | None = None
+    folder: Path, *, measured: Mapping[str, float | str], trained: Mapping[str, Mapping[str, float]] | None = None
 ) -> None:
     """Write a part's ``quality.json``; without ``trained``, the record of its training is unchanged."""
     file = folder / QUALITY
@@ -51,6 +67,8 @@ def write_card(root: Path) -> None:
     """Write ``README.md`` beside the weights' folder from the parts' records."""
     sections = [_INTRODUCTION, _sizes(root)]
     sections += [_section(root / part) for part in POCKET_PARTS if (root / part / QUALITY).is_file()]
+    if (root / "chat").is_dir():
+        sections.append(_chat(root / "chat"))
     sections.append(_hashes(root))
     (root.parent / "README.md").write_text("\n".join(sections))
 
@@ -91,6 +109,16 @@ def _section(folder: Path) -> str:
     return "\n".join([*lines, ""])
 
 
+def _chat(folder: Path) -> str:
+    (file,) = _weights(folder)
+    lines = [_CHAT, f"{_parameters(file):,} parameters, {file.stat().st_size / 1e6:.1f} MB.", ""]
+    if (folder / QUALITY).is_file():
+        measured = json.loads((folder / QUALITY).read_text())["measured"]
+        lines += ["| held-out dialogues | |", "| --- | --- |"]
+        lines += [f"| {markdown(name)} | {markdown(result)} |" for name, result in measured.items()]
+    return "\n".join([*lines, ""])
+
+
 def _number(name: str, value: float) -> str:
     plain = ("seconds" in name, "perplexity" in name, "parameters" in name, name == "items")
     return f"{value:,.4g}" if any(plain) else f"{value:.1%}"
@@ -98,6 +126,6 @@ def _number(name: str, value: float) -> str:
 
 def _hashes(root: Path) -> str:
     rows = ["## Hashes", "", "```"]
-    for file in (f for part in POCKET_PARTS for f in _weights(root / part)):
+    for file in (f for part in (*POCKET_PARTS, "chat") for f in _weights(root / part)):
         rows += [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(root)}"]
     return "\n".join([*rows, "```", ""])
