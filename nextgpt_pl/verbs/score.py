@@ -30,10 +30,11 @@ ROUTES: dict[str, float] = {
     "brief": 0.90,
     "twins": 0.85,
     "question": 0.90,
+    "asked back": 0.90,
     "beyond": 0.90,
 }
 # routes that ask for no medium
-_SILENT = ("image->text", "video->text", "audio->text", "question", "beyond", "text->text")
+_SILENT = ("image->text", "video->text", "audio->text", "question", "asked back", "beyond", "text->text")
 
 
 def score(

@@ -124,7 +124,7 @@ def scored(scored_once, tmp_path, monkeypatch):
 
 def test_it_is_the_verb_test_and_a_second_call_asks_nothing(model, folder, capsys):
     record = score(folder, count=2, replies=4)
-    assert model.asked == 16 * 2 + 4
+    assert model.asked == 17 * 2 + 4
     assert json.loads((folder / RESULTS).read_text()) == record
     printed = capsys.readouterr().out
     assert "image->text | all attributes right, at least 95% | 100.0%" in printed
@@ -133,7 +133,7 @@ def test_it_is_the_verb_test_and_a_second_call_asks_nothing(model, folder, capsy
     assert "asked for media | the right kinds and numbers, in order, at least 99% | 100.0%" in printed
     assert "4 replies | malformed signal spans, 0 | 4" in printed
     assert main(["score", "--run", str(folder), "--count", "2", "--replies", "4"]) == 0
-    assert model.asked == 16 * 2 + 4
+    assert model.asked == 17 * 2 + 4
     assert evaluate(["evaluate", str(folder / RESULTS.parent)]) == 0
     assert json.loads((folder / RESULTS).read_text()) == record
 
