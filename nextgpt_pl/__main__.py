@@ -46,7 +46,7 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "serve": (
         "nextgpt_pl.verbs.serving:main",
-        "an OpenAI-compatible server of a run:  serve --run outputs/instruct/RUN [--port 8000]",
+        "an OpenAI-compatible server of a run:  serve [--run outputs/instruct/RUN] [--port 8000]",
     ),
     "demo": ("nextgpt_pl.verbs.demo:main", "talk to trained runs in a browser:  demo [--run outputs/instruct/RUN]"),
     "score": (

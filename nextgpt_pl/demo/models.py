@@ -14,26 +14,36 @@ from nextgpt_pl.demo.captions import NearestCaptions
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pipeline import AnyToAny
+from nextgpt_pl.utils.paths import CHAT_RUN, run_folder
 
-_MANIFEST = "adapter/manifest.json"
+_MANIFEST, _OUTPUTS = "adapter/manifest.json", Path("outputs")
 
 
-def find_models(place: Path) -> dict[str, Path]:
+def find_models(place: Path | None) -> dict[str, Path]:
     """Folders with ``config.yaml`` and an adapter, by name, the last changed first.
 
     Args:
-        place: a run, or a folder of runs at any depth, such as ``outputs``.
+        place: a run, or a folder of runs at any depth, such as ``outputs``; ``None``: the run of the package, then those
+            in ``outputs``.
 
     Raises:
         UserError: there are none.
 
     """
-    if not place.is_dir():
-        raise UserError(f"--run {place}: no such folder; give a run, or a folder of runs such as outputs")
+    if place is None:
+        return {str(CHAT_RUN): run_folder(CHAT_RUN), **_below(_OUTPUTS)}
+    found = _below(run_folder(place))
+    if not found:
+        if not run_folder(place).is_dir():
+            raise UserError(f"--run {place}: no such folder; give a run, or a folder of runs such as outputs")
+        raise UserError(f"--run {place}: no run with config.yaml and {_MANIFEST} in it; train one with fit")
+    return found
+
+
+def _below(place: Path) -> dict[str, Path]:
+    """The runs in a folder, which may be one itself."""
     manifests = [file for file in place.rglob(_MANIFEST) if (file.parent.parent / "config.yaml").is_file()]
     folders = [file.parent.parent for file in sorted(manifests, key=lambda file: file.stat().st_mtime, reverse=True)]
-    if not folders:
-        raise UserError(f"--run {place}: no run with config.yaml and {_MANIFEST} in it; train one with fit")
     return {folder.relative_to(place).as_posix() if folder != place else place.name: folder for folder in folders}
 
 

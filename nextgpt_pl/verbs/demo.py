@@ -12,13 +12,11 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.utils.processes import terminable
 from nextgpt_pl.verbs.command import call
 
-#: what the page offers without ``--run``
-DEFAULT_RUN = Path("outputs")
 _GRACE = 10.0  # seconds that connections have to end
 
 
 def demo(
-    run: Path = DEFAULT_RUN,
+    run: Path | None = None,
     host: str = "127.0.0.1",
     port: int = 7860,
     captions: Path | None = None,
@@ -29,7 +27,8 @@ def demo(
     """Serve a page to chat with trained runs, with images, videos and sounds.
 
     Args:
-        run: a run, or a folder of runs at any depth, among which the page offers a choice.
+        run: a run, or a folder of runs at any depth, among which the page offers a choice; by default the run of the
+            package, and those in outputs.
         host: address to listen at; 0.0.0.0 for other machines too, which all may use the page.
         port: port to listen at; 0 is any free one.
         captions: text file of captions, one a line, that the pane for researchers compares embeddings with; by default

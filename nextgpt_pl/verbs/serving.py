@@ -9,14 +9,15 @@ from pathlib import Path
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.serving.options import ServerOptions
+from nextgpt_pl.utils.paths import CHAT_RUN
 from nextgpt_pl.verbs.command import call
 
 TOKEN_VARIABLE = "NEXTGPT_TOKEN"
 
 
 def serve(
-    run: Path,
     options: ServerOptions,
+    run: Path = CHAT_RUN,
     host: str = "127.0.0.1",
     port: int = 8000,
     token_file: Path | None = None,
@@ -27,8 +28,8 @@ def serve(
     The environment variable NEXTGPT_TOKEN, or the file of --token_file, holds the token that requests need.
 
     Args:
-        run: folder of the run.
         options: limits.
+        run: folder of the run; by default that of the package.
         host: address to listen on; 0.0.0.0 is reachable from other machines.
         port: port to listen on; 0 is any free one.
         token_file: file with the bearer token that requests need.

@@ -195,6 +195,15 @@ def test_runs_are_found_at_any_depth_and_one_is_loaded_at_a_time(outputs, monkey
         find_models(tmp_path)
     with pytest.raises(UserError, match="no such folder"):
         find_models(tmp_path / "no")
+    monkeypatch.setenv("NEXTGPT_POCKET_WEIGHTS", str(outputs / "instruct"))
+    chat = outputs / "instruct" / "chat"
+    chat.symlink_to("one")
+    monkeypatch.chdir(tmp_path)
+    assert find_models(None) == {"pocket:chat": chat}
+    Path("outputs").mkdir()
+    Path("outputs", "mine").symlink_to(outputs / "instruct" / "one")
+    assert find_models(Path("pocket:chat")) == {"chat": chat}
+    chat.unlink()
     loads = []
     monkeypatch.setattr(module.AnyToAny, "from_run", lambda run, **_: loads.append(run) or _Chat())
     models = Models(folders, {})
