@@ -154,7 +154,7 @@ def test_an_unknown_option_ends_with_one_message(name, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "error: pocket: a command is expected; known: measure, pretrain, sheet\n"),
+        ([], "error: pocket: a command is expected; known: measure, pack, pretrain, sheet\n"),
         (["pretrian"], "error: pocket: no command 'pretrian'; did you mean 'pretrain'?\n"),
         (["measure", "--cuont", "3"], "error: cuont: no such key; did you mean 'count'?\n"),
         (["measure", "--count", "x"], "error: count: int is expected, got 'x'\n"),
@@ -167,7 +167,7 @@ def test_mistakes_in_pocket_end_with_one_message(arguments, message, capsys):
 
 def test_the_help_of_pocket_lists_its_commands(capsys):
     assert main(["pocket", "--help"]) == 0
-    assert re.findall(r"^  (\w+)", capsys.readouterr().out, re.MULTILINE) == ["pretrain", "measure", "sheet"]
+    assert re.findall(r"^  (\w+)", capsys.readouterr().out, re.MULTILINE) == ["pretrain", "measure", "sheet", "pack"]
 
 
 def test_the_verb_test_names_the_nearest_option(tmp_path, capsys):

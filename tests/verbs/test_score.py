@@ -188,7 +188,7 @@ def test_the_table_sets_routes_against_the_decoders_own_score():
     assert "nan" in rows["text->audio"]
     assert rows["image->video"] == "40.0%"
     assert rows["asked for media"] == "100.0%"
-    assert rows["not asked for media"] == "91.7%"
+    assert rows["not asked for media"] == "92.9%"
     assert rows["7 replies"] == "0"
     with pytest.raises(UserError, match=r"scores\.json has no replies to 'brief'; score --run RUN adds them"):
         table_rows(_record(**{"pocket brief": {"items": 0}}))

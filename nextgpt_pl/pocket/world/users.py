@@ -144,7 +144,7 @@ _QUESTIONS: dict[Split, tuple[str, ...]] = {
         *(
             "How many people live in China?",
             "How far is it to London?",
-            "Why is the sky blue?",
+            "Why does it snow?",
             "Book a table for two.",
         ),
         *("Call my mother.", "Set an alarm.", "Summarise this book.", "Fix my computer.", "Buy some milk."),
