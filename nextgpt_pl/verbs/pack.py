@@ -56,5 +56,7 @@ def _write(run: Path, folder: Path) -> None:
     if size > MAX_BYTES:
         raise UserError(f"{run}: {size / 1e6:.1f} MB in half precision, at most {MAX_BYTES / 1e6:.0f} are packed")
     config: dict[str, Any] = {"model": model_block(read_yaml(run / "config.yaml"))}
+    # bfloat16 may have trained it; on most CPUs that is slower
+    config["model"]["init_args"]["network"]["init_args"]["llm"]["init_args"]["dtype"] = "float32"
     write_adapter(folder / "adapter", halves, manifest)
     write_atomic(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
