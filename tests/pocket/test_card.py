@@ -4,6 +4,8 @@ import shutil
 from nextgpt_pl.pocket.pretrain import card
 from nextgpt_pl.utils.paths import POCKET_PARTS, pocket_weights
 
+PARTS = (*POCKET_PARTS, "chat")
+
 
 def test_the_card_names_every_part_file_and_figure(tmp_path):
     root = tmp_path / "weights"
@@ -29,7 +31,9 @@ def test_the_shipped_card_is_of_the_shipped_weights():
 
 
 def test_the_weights_are_small_enough_to_ship():
-    assert sum(f.stat().st_size for f in pocket_weights().rglob("*.safetensors")) < 60e6
+    sizes = {part: sum(f.stat().st_size for f in (pocket_weights() / part).rglob("*.safetensors")) for part in PARTS}
+    assert sizes.pop("chat") < 20e6
+    assert sum(sizes.values()) < 60e6
 
 
 def test_the_account_of_a_training_lasts_until_something_is_trained_anew(tmp_path):
