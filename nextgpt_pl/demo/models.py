@@ -23,8 +23,8 @@ def find_models(place: Path | None) -> dict[str, Path]:
     """Folders with ``config.yaml`` and an adapter, by name, the last changed first.
 
     Args:
-        place: a run, or a folder of runs at any depth, such as ``outputs``; ``None``: the run of the package, then those
-            in ``outputs``.
+        place: a run, or a folder of runs at any depth, such as ``outputs``; ``None``: the run of the package, then
+            those in ``outputs``.
 
     Raises:
         UserError: there are none.

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nextgpt_pl.utils.atomic import atomic_folder
+from nextgpt_pl.utils.collection import frozen_objects
 
 VERSION = 1  # raise it when the tables change
 ITEMS, BROKEN, REMARKS, META = "items.arrow", "broken.arrow", "remarks.json", "index.json"
@@ -73,7 +74,11 @@ def write(entries: Iterable[Entry], items: Any, broken: Any) -> dict[str, int]:
     remarks = Counter[str]()
     item_schema, broken_schema = _schemas()
     entries = iter(entries)
-    with pa.ipc.new_file(items, item_schema) as item_table, pa.ipc.new_file(broken, broken_schema) as broken_table:
+    with (
+        frozen_objects(),
+        pa.ipc.new_file(items, item_schema) as item_table,
+        pa.ipc.new_file(broken, broken_schema) as broken_table,
+    ):
         while batch := list(islice(entries, _BATCH)):
             remarks.update(entry.remark for entry in batch if entry.remark is not None)
             if used := [entry for entry in batch if entry.kinds and entry.fault is None]:
