@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Sampler
 from nextgpt_pl.datamodules.kinds import Groups
 from nextgpt_pl.datamodules.stream_order import Stream, placed
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.utils.collection import frozen_objects
 from nextgpt_pl.utils.parents import starting_workers
 
 _BLOCK = 4096  # numbers that are converted at a time
@@ -113,11 +114,13 @@ class InOrder(Sampler[int]):
 class RowLoader(DataLoader):
     """A DataLoader that re-raises the workers' :class:`UserError` with its own message, without the traceback.
 
-    Its workers are started under :func:`~nextgpt_pl.utils.parents.starting_workers`.
+    Its workers are started under :func:`~nextgpt_pl.utils.parents.starting_workers`. The garbage collector of a forked
+    worker does not look at the objects of its parent, so their memory stays shared.
     """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        with starting_workers((self.multiprocessing_context or multiprocessing).get_start_method()):
+        method = (self.multiprocessing_context or multiprocessing).get_start_method()
+        with frozen_objects(), starting_workers(method):
             batches = super().__iter__()
         try:
             yield from batches

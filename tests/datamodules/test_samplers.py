@@ -1,3 +1,4 @@
+import gc
 from collections import Counter
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 from groups import groups_of
 from lightning.pytorch import LightningModule, Trainer
 
-from nextgpt_pl.datamodules.samplers import MixedSampler, ResumableLoader
+from nextgpt_pl.datamodules.samplers import MixedSampler, ResumableLoader, RowLoader
 from nextgpt_pl.modality import Modality
 
 ITEMS = [Modality.IMAGE] * 30 + [Modality.AUDIO] * 10
@@ -32,6 +33,14 @@ def test_processes_get_disjoint_items_and_equally_many_batches():
     parts = [[i for b in MixedSampler(groups_of(ITEMS[:39]), 4, rank=r, world_size=2) for i in b] for r in range(2)]
     assert len(parts[0]) == len(parts[1]) == 20
     assert set(parts[0]) | set(parts[1]) == set(range(39))
+
+
+def test_forked_workers_do_not_collect_the_objects_of_their_parent():
+    loader = RowLoader(
+        [0, 1], num_workers=1, collate_fn=lambda _: gc.get_freeze_count(), multiprocessing_context="fork"
+    )
+    assert all(count > 1000 for count in loader)
+    assert gc.get_freeze_count() == 0
 
 
 def _loader(workers=0):
