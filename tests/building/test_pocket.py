@@ -31,7 +31,7 @@ def planted():
     return faults | {40: ["broken", "kinds", "cut"], 60: ["roles", "refused"]}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_hundred_dialogues_agree_with_their_media(tmp_path, capsys):
     with serving(server := Faulty(planted())) as url:
         config = ROOT / "experiments" / "build" / "pocket.yaml"
@@ -82,7 +82,7 @@ def _kept(folder):
     return scenes
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_drawing_again_makes_held_out_sounds_right():
     """The decoder alone makes 95% of them right."""
     items = PocketWorld(0, 60, ["audio"]).read("val")

@@ -10,8 +10,6 @@ from PIL import Image
 
 from nextgpt_pl.media.writing import save_audio
 
-pytestmark = pytest.mark.slow
-
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 WAIT = 400_000  # milliseconds; of a test that fails
 MICROPHONE = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
@@ -116,6 +114,7 @@ def _sideways(page):
     return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
 
+@pytest.mark.slow
 def test_an_upload_is_answered_with_media_that_play_and_the_pane(visit, tmp_path):
     Image.new("RGB", (64, 64), "red").save(tmp_path / "my cat.png")
     page = visit()
@@ -147,6 +146,7 @@ def test_an_upload_is_answered_with_media_that_play_and_the_pane(visit, tmp_path
     assert page.locator("#chat [title=Share]:visible").count() == 0
 
 
+@pytest.mark.long
 def test_stop_a_second_turn_another_try_and_a_new_conversation(visit):
     page = visit()
     _begin_long_reply(page, "one")
@@ -180,6 +180,7 @@ def test_stop_a_second_turn_another_try_and_a_new_conversation(visit):
     assert _messages(page, "user") == _messages(page, "bot") == []
 
 
+@pytest.mark.long
 def test_errors_are_messages_and_the_next_message_is_answered(visit, tmp_path):
     save_audio(np.zeros(16000 * 61, np.float32), tmp_path / "long.wav", 16000)
     page = visit()
@@ -192,6 +193,7 @@ def test_errors_are_messages_and_the_next_message_is_answered(visit, tmp_path):
     assert "error" not in _messages(page, "bot")[1]
 
 
+@pytest.mark.long
 def test_a_recording_of_the_microphone_is_sent(visit):
     page = visit()
     _choose(page)
@@ -209,6 +211,7 @@ def test_a_recording_of_the_microphone_is_sent(visit):
     assert recording.evaluate("player => player.duration") > 0.5
 
 
+@pytest.mark.long
 def test_a_phone_has_no_horizontal_scroll(visit):
     page = visit(PHONE)
     assert _sideways(page) == 0
@@ -232,6 +235,7 @@ def test_a_phone_has_no_horizontal_scroll(visit):
         assert box["x"] + box["width"] <= PHONE["width"]
 
 
+@pytest.mark.long
 def test_sigterm_during_a_reply_leaves_no_files(visit, served_demo, outputs):
     demo = served_demo(outputs)
     page = visit(address=demo.address)
