@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation import records, report
 from nextgpt_pl.evaluation.records import Prediction
 from nextgpt_pl.pocket.pretrain import card
@@ -178,7 +179,9 @@ def test_the_card_of_a_push_is_tame(tmp_path):
         "embedding_shapes": {ALL: [ALL]},
     }
     (run / "adapter" / "manifest.json").write_text(json.dumps(manifest))
-    network = {"init_args": {"encoder": {"class_path": ALL}, "decoders": {ALL: {"init_args": {"path": ALL}}}}}
+    with pytest.raises(UserError, match="a dotted name is expected"):
+        hub_folder.card(run, "me/model", {"init_args": {"network": {"init_args": {"encoder": {"class_path": ALL}}}}})
+    network = {"init_args": {"decoders": {ALL: {"init_args": {"path": ALL}}}}}
     text = hub_folder.card(run, "me/model", {"init_args": {"network": network}})
     _assert_tame(_without_code(text.split("---\n")[2]))
     reader = pytest.importorskip("markdown_it").MarkdownIt("gfm-like", {"linkify": False})

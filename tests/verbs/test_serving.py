@@ -71,7 +71,6 @@ def test_an_open_server_without_token_is_noted(started, monkeypatch, capsys, tok
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "arguments are required: run"),
         (["--run", "x", "--queue", "0"], "queue=0: at least 1 is expected"),
         (["--run", "x", "--keep_alive", "0"], "keep_alive=0.0: a number above 0 is expected"),
         (["--run", "x", "--max_media_mb", "-1"], "max_media_mb=-1.0: a number above 0 is expected"),

@@ -44,7 +44,9 @@ def _arguments(verb, run, monkeypatch):
     if verb == "demo":  # the page loads a run when it is first asked
         pytest.importorskip("gradio")
         monkeypatch.setattr("nextgpt_pl.demo.page.build_page", lambda models, *_: models)
-        monkeypatch.setattr("nextgpt_pl.demo.page.serve", lambda models, *_: models.get(next(iter(models.folders))))
+        monkeypatch.setattr(
+            "nextgpt_pl.demo.page.application", lambda models, *_: models.get(next(iter(models.folders)))
+        )
     return [*VERBS[verb], "--run", str(run)]
 
 
