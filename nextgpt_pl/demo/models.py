@@ -31,7 +31,13 @@ def find_models(place: Path | None) -> dict[str, Path]:
 
     """
     if place is None:
-        return {str(CHAT_RUN): run_folder(CHAT_RUN), **_below(_OUTPUTS)}
+        outputs = _below(_OUTPUTS)
+        try:
+            return {str(CHAT_RUN): run_folder(CHAT_RUN), **outputs}
+        except UserError:  # nothing is packed
+            if not outputs:
+                raise
+            return outputs
     found = _below(run_folder(place))
     if not found:
         if not run_folder(place).is_dir():

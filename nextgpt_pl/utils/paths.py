@@ -45,7 +45,10 @@ def _pocket(name: str, part: str) -> str:
     folder = pocket_weights() / part
     if not folder.is_dir():
         command = "pack --run RUN" if part == _CHAT else f"pretrain --part {part}"
-        raise UserError(f"{name!r}: no weights in {folder}; make them with: python -m nextgpt_pl pocket {command}")
+        other = "give --run, such as outputs/instruct/RUN, or " if part == _CHAT else ""
+        raise UserError(
+            f"{name!r}: no weights in {folder}; {other}make them with: python -m nextgpt_pl pocket {command}"
+        )
     return str(folder)
 
 

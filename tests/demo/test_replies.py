@@ -200,10 +200,13 @@ def test_runs_are_found_at_any_depth_and_one_is_loaded_at_a_time(outputs, monkey
     chat.symlink_to("one")
     monkeypatch.chdir(tmp_path)
     assert find_models(None) == {"pocket:chat": chat}
-    Path("outputs").mkdir()
-    Path("outputs", "mine").symlink_to(outputs / "instruct" / "one")
+    Path("outputs").symlink_to(outputs)
     assert find_models(Path("pocket:chat")) == {"chat": chat}
     chat.unlink()
+    assert find_models(None).keys() == set(folders)
+    Path("outputs").unlink()
+    with pytest.raises(UserError, match=r"'pocket:chat': no weights in .*; give --run"):
+        find_models(None)
     loads = []
     monkeypatch.setattr(module.AnyToAny, "from_run", lambda run, **_: loads.append(run) or _Chat())
     models = Models(folders, {})
