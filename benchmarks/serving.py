@@ -28,6 +28,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+from untrained import save_untrained
 
 ROOT = Path(__file__).parent.parent
 CLIENTS, CROWD, QUEUE, STREAMS = 16, 64, 32, 4
@@ -66,25 +67,6 @@ class Outcome:
     def answered(self) -> int:
         """Number of requests with a response."""
         return sum(self.statuses.values())
-
-
-def random_run(folder: Path) -> Path:
-    """A run of the pocket parts whose projections are not trained, in ``folder``."""
-    import torch
-    import yaml
-
-    from nextgpt_pl.adapter import save_adapter
-    from nextgpt_pl.saved_network import network_of
-
-    network = yaml.safe_load((ROOT / "experiments" / "models" / "pocket.yaml").read_text())
-    config = {"model": {"init_args": {"network": network}}}
-    torch.manual_seed(0)
-    loaded = network_of(config)
-    loaded.load()
-    trained = [name for name, _ in loaded.named_parameters() if "projections" in name or name.endswith(".rows")]
-    save_adapter(folder / "adapter", loaded, trained, stage="InstructionTuning")
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    return folder
 
 
 @contextmanager
@@ -220,7 +202,7 @@ def main() -> None:
     parser.add_argument("--max_tokens", type=int, default=48, help="of each reply")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        run = options.run or random_run(Path(scratch))
+        run = options.run or save_untrained(Path(scratch))
         limits = ("--queue", str(QUEUE), "--batch_size", str(CLIENTS), "--timeout", str(TIMEOUT))
         with server(run.resolve(), *limits) as (address, process):
             print_all(address, process, options.seconds, options.max_tokens)

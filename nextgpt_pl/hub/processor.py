@@ -17,6 +17,7 @@ from nextgpt_pl.generation.decoding import Decoding
 from nextgpt_pl.generation.prompts import render_all, with_media_read
 from nextgpt_pl.hub.configuration import ReadOnly, check_options, folder_of
 from nextgpt_pl.modality import Modality
+from nextgpt_pl.readers import chat
 from nextgpt_pl.readers.chat import MediaAccess, Messages
 from nextgpt_pl.samples import ReplyPart
 from nextgpt_pl.saved_network import network_of, saved_config
@@ -131,15 +132,7 @@ def user_message(text: str | None = None, images: Any = None, videos: Any = None
         audio: likewise.
 
     """
-    media = ((Modality.IMAGE, images), (Modality.VIDEO, videos), (Modality.AUDIO, audio))
-    content: list[dict[str, Any]] = [
-        {"type": modality.value, modality.value: medium}
-        for modality, given in media
-        for medium in (given if isinstance(given, list) else [] if given is None else [given])
-    ]
-    if text is not None:
-        content.append({"type": "text", "text": text})
-    return {"role": "user", "content": content}
+    return chat.user_message(text, {Modality.IMAGE: images, Modality.VIDEO: videos, Modality.AUDIO: audio})
 
 
 def message_part(part: ReplyPart) -> dict[str, Any]:

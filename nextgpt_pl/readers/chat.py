@@ -80,6 +80,25 @@ class _ChatPlace(Place):
         raise UserError(f"{value!r:.80}: http and https URLs are not fetched here; give {modality} as a data: URL")
 
 
+def user_message(text: str | None, media: Mapping[Modality, Any]) -> dict[str, Any]:
+    """A message of the user: the media, then the text.
+
+    Args:
+        text: the text; ``None``: there is none.
+        media: of each modality a medium or a list of media, as in ``{"type": "image", "image": IMAGE}``; ``None``: no
+            medium.
+
+    """
+    content: list[dict[str, Any]] = [
+        {"type": modality.value, modality.value: medium}
+        for modality, given in media.items()
+        for medium in (given if isinstance(given, list) else [] if given is None else [given])
+    ]
+    if text is not None:
+        content.append({"type": "text", "text": text})
+    return {"role": "user", "content": content}
+
+
 def dialogue_of(messages: Messages, access: MediaAccess | None = None) -> Dialogue:
     """Convert chat messages to a dialogue that ends with the user.
 

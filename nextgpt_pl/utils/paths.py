@@ -9,8 +9,8 @@ from pathlib import Path
 from nextgpt_pl.errors import UserError, nearest
 
 POCKET_PARTS = ("llm", "encoder", "image", "video", "audio")
-_CHAT = "chat"
-CHAT_RUN = Path(f"pocket:{_CHAT}")  # the run inside the package, which verbs use where none is given
+CHAT = "chat"  # the folder of the packed run, beside the parts
+CHAT_RUN = Path(f"pocket:{CHAT}")  # the run inside the package, which verbs use where none is given
 
 
 def pocket_weights() -> Path:
@@ -39,13 +39,13 @@ def resolve(name: str) -> str:
 
 
 def _pocket(name: str, part: str) -> str:
-    parts = (*POCKET_PARTS, _CHAT)
+    parts = (*POCKET_PARTS, CHAT)
     if part not in parts:
         raise UserError(f"{name!r}: no such pocket part{nearest(part, parts)}")
     folder = pocket_weights() / part
     if not folder.is_dir():
-        command = "pack --run RUN" if part == _CHAT else f"pretrain --part {part}"
-        other = "give --run, such as outputs/instruct/RUN, or " if part == _CHAT else ""
+        command = "pack --run RUN" if part == CHAT else f"pretrain --part {part}"
+        other = "give --run, such as outputs/instruct/RUN, or " if part == CHAT else ""
         raise UserError(
             f"{name!r}: no weights in {folder}; {other}make them with: python -m nextgpt_pl pocket {command}"
         )
@@ -64,4 +64,4 @@ def run_folder(run: str | Path) -> Path:
 
 def results_folder(run: Path) -> Path:
     """The folder that results of a run are written to: the run's own, or ``outputs/chat`` for ``pocket:chat``."""
-    return Path("outputs", _CHAT) if run == CHAT_RUN else run
+    return Path("outputs", CHAT) if run == CHAT_RUN else run

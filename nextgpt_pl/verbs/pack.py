@@ -11,7 +11,7 @@ import yaml
 from nextgpt_pl.config.yaml_files import read_yaml
 from nextgpt_pl.errors import UserError, no_file
 from nextgpt_pl.utils.atomic import write_atomic
-from nextgpt_pl.utils.paths import pocket_weights
+from nextgpt_pl.utils.paths import CHAT, pocket_weights
 from nextgpt_pl.verbs.score import table_rows
 
 MAX_BYTES = 20_000_000  # of the packed weights
@@ -34,7 +34,7 @@ def pack(run: Path | None = None, scores: Path | None = None, out: Path | None =
     if scores is not None and not scores.is_file():
         raise UserError(f"--scores: {no_file(scores)}")
     root = out or pocket_weights()
-    folder = root / "chat"
+    folder = root / CHAT
     if run is not None:
         _write(run, folder)
     if not (folder / "config.yaml").is_file():

@@ -180,17 +180,13 @@ def generate(
     """
     from nextgpt_pl.generation.streaming import joined
     from nextgpt_pl.pipeline import AnyToAny
+    from nextgpt_pl.readers.chat import user_message
 
-    content: list[dict[str, Any]] = [
-        {"type": modality.value, modality.value: path}
-        for modality, paths in zip(Modality, (image, video, audio, depth, thermal, imu), strict=True)
-        for path in paths or ()
-    ]
-    content.append({"type": "text", "text": prompt})
+    message = user_message(prompt, dict(zip(Modality, (image, video, audio, depth, thermal, imu), strict=True)))
     model = AnyToAny.from_run(run, trust=trust)
     lines = []
     options: dict[str, Any] = {"modalities": modalities, "temperature": temperature, "max_new_tokens": max_new_tokens}
-    for part in joined(model.stream([{"role": "user", "content": content}], seed=seed, **options)):
+    for part in joined(model.stream([message], seed=seed, **options)):
         lines.append(part.text or str(save_part(part, out).name))
         print(lines[-1], flush=True)
     out.mkdir(parents=True, exist_ok=True)

@@ -8,25 +8,15 @@ import httpx
 import numpy as np
 import openai
 import pytest
-import tiny
 from PIL import Image
 from served import NAME, served
 
 from nextgpt_pl.media.reading import as_array
 from nextgpt_pl.modality import GENERATED, Modality
-from nextgpt_pl.pipeline import AnyToAny
-from nextgpt_pl.readers.chat import MediaAccess
 from nextgpt_pl.serving.content import content_part, file_of
 from nextgpt_pl.serving.options import ServerOptions
 
 MEDIA = [m.value for m in GENERATED]
-
-
-@pytest.fixture(scope="module")
-def model(tiny_models):
-    network = tiny.network(tiny_models)
-    network.load()
-    return AnyToAny(network, access=MediaAccess(folders=()))
 
 
 @pytest.fixture(scope="module")

@@ -7,23 +7,13 @@ import httpx
 import numpy as np
 import openai
 import pytest
-import tiny
 from served import NAME, TEXT, ToldModel, served, until
 
 from nextgpt_pl.media.reading import as_array
 from nextgpt_pl.modality import GENERATED, Modality
-from nextgpt_pl.pipeline import AnyToAny
-from nextgpt_pl.readers.chat import MediaAccess
 from nextgpt_pl.serving.options import ServerOptions
 
 PROMPT = "A red circle."
-
-
-@pytest.fixture(scope="module")
-def model(tiny_models):
-    network = tiny.network(tiny_models)
-    network.load()
-    return AnyToAny(network, access=MediaAccess(folders=()))
 
 
 @pytest.fixture(scope="module")

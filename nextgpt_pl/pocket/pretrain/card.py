@@ -11,7 +11,7 @@ from typing import Any
 
 from nextgpt_pl.pocket.parts import QUALITY
 from nextgpt_pl.utils.escaping import markdown
-from nextgpt_pl.utils.paths import POCKET_PARTS
+from nextgpt_pl.utils.paths import CHAT, POCKET_PARTS
 
 _CHAT = """## chat
 
@@ -67,8 +67,8 @@ def write_card(root: Path) -> None:
     """Write ``README.md`` beside the weights' folder from the parts' records."""
     sections = [_INTRODUCTION, _sizes(root)]
     sections += [_section(root / part) for part in POCKET_PARTS if (root / part / QUALITY).is_file()]
-    if (root / "chat").is_dir():
-        sections.append(_chat(root / "chat"))
+    if (root / CHAT).is_dir():
+        sections.append(_chat(root / CHAT))
     sections.append(_hashes(root))
     (root.parent / "README.md").write_text("\n".join(sections))
 
@@ -104,18 +104,21 @@ def _section(folder: Path) -> str:
         texts = (f"{markdown(n)} {t['steps']:,.0f} steps in {t['seconds'] / 60:.0f} min" for n, t in trained.items())
         steps = ", ".join(texts)
         lines += [f"Trained on one core each: {steps}.", ""]
-    lines += ["| measured | |", "| --- | --- |"]
-    lines += [f"| {markdown(name)} | {_number(name, value)} |" for name, value in record.get("measured", {}).items()]
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, *_measured("measured", record), ""])
+
+
+def _measured(heading: str, record: Mapping[str, Any]) -> list[str]:
+    """The lines of the table of what was measured: numbers, or results in words."""
+    values = record.get("measured", {}).items()
+    texts = ((name, markdown(v) if isinstance(v, str) else _number(name, v)) for name, v in values)
+    return [f"| {heading} | |", "| --- | --- |", *(f"| {markdown(name)} | {text} |" for name, text in texts)]
 
 
 def _chat(folder: Path) -> str:
     (file,) = _weights(folder)
     lines = [_CHAT, f"{_parameters(file):,} parameters, {file.stat().st_size / 1e6:.1f} MB.", ""]
     if (folder / QUALITY).is_file():
-        measured = json.loads((folder / QUALITY).read_text())["measured"]
-        lines += ["| held-out dialogues | |", "| --- | --- |"]
-        lines += [f"| {markdown(name)} | {markdown(result)} |" for name, result in measured.items()]
+        lines += _measured("held-out dialogues", json.loads((folder / QUALITY).read_text()))
     return "\n".join([*lines, ""])
 
 
@@ -126,6 +129,6 @@ def _number(name: str, value: float) -> str:
 
 def _hashes(root: Path) -> str:
     rows = ["## Hashes", "", "```"]
-    for file in (f for part in (*POCKET_PARTS, "chat") for f in _weights(root / part)):
+    for file in (f for part in (*POCKET_PARTS, CHAT) for f in _weights(root / part)):
         rows += [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(root)}"]
     return "\n".join([*rows, "```", ""])
