@@ -47,8 +47,9 @@ _ANYTHING: dict[Modality, tuple[str, ...]] = {
         *("Can you play sounds?", "Surprise me with a sound.", "I want to hear a sound."),
     ),
 }
-_COUNTED = tuple(
-    (plural, f"I know {len(words)} {plural}.")
+# the words are named, not counted: the pocket LLM's vocabulary holds them, but few numbers
+_KNOWN = tuple(
+    (plural, f"I know the {plural} {', '.join(words[:-1])} and {words[-1]}.")
     for plural, words in (("shapes", SHAPES), ("colors", tuple(COLOURS)), ("sounds", TIMBRES))
 )
 
@@ -85,9 +86,9 @@ def anything(modality: Modality, rng: Random) -> tuple[str, Scene]:
     return pick(rng, _ANYTHING[modality]), _UNSAID[modality]
 
 
-def counted(rng: Random) -> tuple[str, str]:
-    """A question about how many things the model knows, and its answer."""
-    things, answer = pick(rng, _COUNTED)
-    question = pick(rng, ("How many {} do you know?", "How many {} are there?", "How many different {} do you know?"))
+def known(rng: Random) -> tuple[str, str]:
+    """A question about the things that the model knows, and its answer, which names them."""
+    things, answer = pick(rng, _KNOWN)
+    question = pick(rng, ("How many {} do you know?", "How many {} are there?", "Which {} do you know?"))
     text = question.format(things)
     return text.replace("colors", "colours") if rng.random() < 0.5 else text, answer

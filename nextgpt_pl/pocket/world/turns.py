@@ -230,13 +230,13 @@ def beyond(rng: Random, split: Split) -> Turn:
     return _exchange((TextPart(users.beyond(rng, split)),), (answer,)), (("text", Answer(users.BEYOND)),)
 
 
-def _counted(rng: Random, _split: Split) -> chat.Exchange:
-    question, answer = loose.counted(rng)
+def _known(rng: Random, _split: Split) -> chat.Exchange:
+    question, answer = loose.known(rng)
     return [("user", question), ("assistant", answer)]
 
 
 def words_only(rng: Random, split: Split) -> Turn:
     """A conversation of text only."""
-    kinds = (chat.repeat, chat.paraphrase, chat.ask, chat.small_talk, chat.small_talk, _counted)
+    kinds = (chat.repeat, chat.paraphrase, chat.ask, chat.small_talk, chat.small_talk, _known)
     turns = pick(rng, kinds)(rng, split)
     return tuple(Message(role, (TextPart(text),)) for role, text in turns), ()  # type: ignore[arg-type]
