@@ -26,7 +26,7 @@ from nextgpt_pl.modality import Modality, ids_behind
 from nextgpt_pl.model_arguments import check_history, check_sizes, modality_of, signal_counts, with_separator
 from nextgpt_pl.projections import InputProjection, OutputProjection, WordInputProjection
 from nextgpt_pl.projections.build import build
-from nextgpt_pl.utils.distributed import full_tensor, zero_for_unused
+from nextgpt_pl.utils.distributed import full_tensor, world_size, zero_gradients
 from nextgpt_pl.utils.initial import isolated
 from nextgpt_pl.utils.transfer import upload
 
@@ -160,6 +160,17 @@ class NextGPT(nn.Module):
         assert isinstance(projection, InputProjection)
         return projection
 
+    def optional_parts(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters of the loaded network's parts that a batch may leave unused, by name of the part."""
+        parts = {f"input_projections.{name}": list(p.parameters()) for name, p in self.input_projections.items()}
+        parts |= {f"output_projections.{name}": list(p.parameters()) for name, p in self.output_projections.items()}
+        return parts | {f"null_signals.{name}": [signal] for name, signal in self.null_signals.items()}
+
+    def used_parts(self, batch: Batch) -> set[str]:
+        """Names of the :meth:`optional_parts` that a batch's media pass through."""
+        shown = {f"input_projections.{self._input_key(m)}" for m in batch.slots}
+        return shown | {f"output_projections.{m}" for m in batch.spans}
+
     def load(self, encoder: bool = True, llm_layers: bool = True) -> None:
         """Build the networks and read the frozen weights; under the meta device nothing is read.
 
@@ -214,9 +225,11 @@ class NextGPT(nn.Module):
     def embed(self, batch: Batch) -> Tensor:
         """Token embeddings ``(B, T, H)``, with the projected media in their slots."""
         embeddings = self.llm.embed(batch.input_ids)
-        used = {self._input_key(m) for m in batch.slots}
-        unused = [p for name, p in self.input_projections.items() if name not in used]
-        embeddings = embeddings + zero_for_unused(unused, embeddings)
+        if world_size() > 1:
+            # the LLM's backward pass has collectives if it is sharded: all ranks run it, also without media
+            used = {self._input_key(m) for m in batch.slots}
+            unused = (p for name, part in self.input_projections.items() if name not in used for p in part.parameters())
+            embeddings = embeddings + zero_gradients(unused, embeddings)
         for modality, (slots, features) in self.features(batch).items():
             projected = self.input_projection(modality)(features)
             rows = torch.cat([torch.full((slot.stop - slot.start,), row) for row, slot in slots])

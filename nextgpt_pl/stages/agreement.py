@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, cast
 
 import torch
 import torch.distributed as dist
@@ -20,10 +20,12 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.stages.steps import Steps
 from nextgpt_pl.training.checkpoint_io import last_checkpoint
 from nextgpt_pl.training.interrupts import Signals, clear_marker, save_interrupted
 from nextgpt_pl.utils.distributed import any_rank, rank, world_size
 from nextgpt_pl.utils.finite import not_finite
+from nextgpt_pl.utils.transfer import upload
 
 OnNonFinite = Literal["raise", "skip"]
 
@@ -61,7 +63,9 @@ class StepAgreement(Callback):
         self._overflows = 0  # consecutive steps with overflowing scaled gradients
         self._stop = False
         self._keys: Sequence[str] = ()
-        self._losses: list[tuple[Sequence[str], Tensor]] = []  # one entry per batch of this optimizer step
+        # of this optimizer step: per batch its keys and loss, and the parts used so far
+        self._losses: list[tuple[Sequence[str], Tensor]] = []
+        self._used: set[str] = set()
 
     def state_dict(self) -> dict[str, int]:
         """Lightning's hook: the counts of skipped steps, which continue after a resume."""
@@ -74,8 +78,10 @@ class StepAgreement(Callback):
     # -- an optimizer step -----------------------------------------------------------------------------------------
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Record the keys of the items whose loss comes next."""
+        """Record the keys of the items whose loss comes next, and the parts that they use."""
         self._keys = getattr(batch, "keys", ())
+        if world_size() > 1:
+            self._used |= cast(Steps, pl_module).used_parts(batch)
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Record the loss without a host synchronisation."""
@@ -89,9 +95,15 @@ class StepAgreement(Callback):
 
         """
         losses, self._losses = self._losses, []
-        signalled, gradients = self.signals.received is not None, _gradients(optimizer)
-        stop, bad_loss, bad_gradient = _agreed(signalled, [loss for _, loss in losses], gradients, pl_module.device)
-        self._stop = stop
+        parts = cast(Steps, pl_module).optional_parts() if world_size() > 1 else {}
+        flags = [self.signals.received is not None, *(name in self._used for name in parts)]
+        self._used = set()
+        found = _agreed(flags, [loss for _, loss in losses], _gradients(optimizer), pl_module.device)
+        bad_loss, bad_gradient, self._stop, *used = found
+        # what no rank has used is left alone, as with one process: no update, no weight decay
+        for _, part in (item for item, is_used in zip(parts.items(), used, strict=True) if not is_used):
+            for parameter in part:
+                parameter.grad = None
         if getattr(trainer.precision_plugin, "scaler", None) is not None and not bad_loss:
             # the gradient scaler of 16-mixed skips steps whose gradients overflow by itself
             self._overflows = self._overflows + 1 if bad_gradient else 0
@@ -195,17 +207,16 @@ def _gradients(optimizer: Optimizer) -> list[Tensor]:
     return [g.to_local() if isinstance(g, DTensor) else g for g in gradients]
 
 
-def _agreed(signalled: bool, losses: list[Tensor], gradients: list[Tensor], device: torch.device) -> tuple[bool, ...]:
-    """Whether any rank has a signal, a loss that is not finite, or a gradient that is not finite."""
-    flags = torch.zeros(3, device=device)
-    flags[0].fill_(float(signalled))
+def _agreed(flags: list[bool], losses: list[Tensor], gradients: list[Tensor], device: torch.device) -> list[bool]:
+    """Whether any rank has a loss that is not finite, a gradient that is not finite, and each of the flags."""
+    agreed = upload(torch.tensor([0.0, 0.0, *map(float, flags)]), device)
     if losses:
-        flags[1] = (~torch.stack([loss.float() for loss in losses]).isfinite()).any()
+        agreed[0] = (~torch.stack([loss.float() for loss in losses]).isfinite()).any()
     if gradients:
-        flags[2] = ~torch.nn.utils.get_total_norm(gradients).isfinite()
+        agreed[1] = ~torch.nn.utils.get_total_norm(gradients).isfinite()
     if world_size() > 1:
-        dist.all_reduce(flags, dist.ReduceOp.MAX)
-    return tuple(flag > 0 for flag in flags.tolist())
+        dist.all_reduce(agreed, dist.ReduceOp.MAX)
+    return [flag > 0 for flag in agreed.tolist()]
 
 
 def _report(

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.utilities import rank_zero_info
 
 from nextgpt_pl.adapter import load_adapter, save_adapter
@@ -131,6 +132,14 @@ class Stage(Steps):
         """The trained parameters of the network, by name."""
         return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
 
+    def optional_parts(self) -> dict[str, list[torch.nn.Parameter]]:
+        """See :class:`Steps`."""
+        return self.network.optional_parts()
+
+    def used_parts(self, batch: Batch) -> set[str]:
+        """See :class:`Steps`."""
+        return self.network.used_parts(batch)
+
     def setup(self, stage: str) -> None:
         """Refuse precisions that convert weights and targets to another dtype."""
         check_trainer_precision(self.trainer.precision)
@@ -163,7 +172,10 @@ class Stage(Steps):
 
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up and schedule, stepped per batch."""
-        return self.optimization.configure(self.parameter_groups(), int(self.trainer.estimated_stepping_batches))
+        steps = int(self.trainer.estimated_stepping_batches)
+        # with mixed precision, Lightning does not clip the gradients of fused optimizers
+        fused = not isinstance(self.trainer.precision_plugin, MixedPrecision)
+        return self.optimization.configure(self.parameter_groups(), steps, fused)
 
     # -- feature cache --------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from nextgpt_pl.stages.base import Stage
 from nextgpt_pl.stages.denoising import Denoising
 from nextgpt_pl.stages.sample_writer import Negatives, SampleWriter
 from nextgpt_pl.stages.signal_states import RowStates, SignalStates, read_rows
-from nextgpt_pl.utils.distributed import any_rank, zero_for_unused
+from nextgpt_pl.utils.distributed import any_rank
 
 _SIGNAL_ROWS = "llm.model.*.rows"
 _OUTPUT = "output_projections.*"
@@ -170,6 +170,11 @@ class DecoderAlignment(Stage):
         errors = [f"denoising_{m}" for m in self.network.decoders if self.denoising.weights[m]]
         return ("loss_text", "signal_accuracy", *distances, *errors)
 
+    def used_parts(self, batch: Batch) -> set[str]:
+        """See :class:`Steps`; null signals are used where media are denoised with condition dropout."""
+        dropped = {f"null_signals.{m}" for m, spans in batch.spans.items() if self.denoising.drops(m, spans)}
+        return super().used_parts(batch) | dropped
+
     def model_step(self, batch: Batch, split: str) -> Tensor:
         """Cross-entropy and alignment of one batch."""
         states = self._read(batch)
@@ -183,12 +188,7 @@ class DecoderAlignment(Stage):
         weights |= {f"{self.alignment}_{m}": weight for m, weight in self.weights.items()}
         weights |= {f"denoising_{m}": weight for m, weight in self.denoising.weights.items() if weight}
         weighted = [(weight, means[name]) for name, weight in weights.items() if name in means]
-        # zero gradients for parts that this rank's batch does not use; condition dropout differs between ranks, so null
-        # signals may be unused on some
-        unused = [p for name, p in self.network.output_projections.items() if Modality(name) not in batch.spans]
-        total = zero_for_unused([*unused, self.network.null_signals], states.text_loss)
-        for weight, mean in weighted:
-            total = total + weight * mean.part
+        total = torch.stack([weight * mean.part for weight, mean in weighted]).sum()
         value = torch.stack([weight * mean.value for weight, mean in weighted]).sum()
         logged = {name: (mean.value, mean.count) for name, mean in means.items()}
         self.log_split({"loss": (value, means["loss_text"].count), **logged}, split)

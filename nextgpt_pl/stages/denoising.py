@@ -52,6 +52,10 @@ class Denoising:
                 start = self.network.caption_embeddings(Modality(name), [getattr(decoder, "negative_prompt", "")])
                 signal.copy_(start.view(signal.shape))
 
+    def drops(self, modality: Modality, spans: SpanTargets) -> bool:
+        """Whether a training step may denoise one of the spans' media under the null signal."""
+        return bool(self.dropout and self.weights[modality] and any(medium is not None for medium in spans.media))
+
     def __call__(
         self, modality: Modality, predicted: Tensor, spans: SpanTargets, *, train: bool
     ) -> tuple[Tensor, int] | None:

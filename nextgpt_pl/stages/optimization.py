@@ -62,14 +62,17 @@ class Optimization:
             raise UserError(f"model.lr_scales: {unused[0]!r} fits no parameter that trains, or an earlier one does")
         return [{"params": params, "lr": self.lr * scale} for scale, params in groups.items()]
 
-    def configure(self, groups: list[dict[str, Any]], steps: int) -> dict[str, Any]:
+    def configure(self, groups: list[dict[str, Any]], steps: int, fused: bool = False) -> dict[str, Any]:
         """The result of Lightning's ``configure_optimizers``: AdamW with warm-up and schedule, stepped per batch.
 
         Args:
             groups: parameter groups of :meth:`groups`.
             steps: optimizer steps of the complete training.
+            fused: update all parameters in one kernel, which is several times as fast on CPUs.
 
         """
-        optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay, betas=self.betas)
+        settings: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay, "betas": self.betas}
+        # None: PyTorch's own choice, which is foreach on GPUs
+        optimizer = torch.optim.AdamW(groups, **settings, fused=fused or None)
         schedule = get_scheduler(self.schedule, optimizer, int(self.warmup_ratio * steps), steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -10,7 +10,7 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.losses import spelling_loss
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.projections import WordInputProjection
-from nextgpt_pl.utils.distributed import zero_for_unused
+from nextgpt_pl.utils.distributed import zero_gradients
 
 
 def spelling(network: NextGPT, batch: Batch) -> tuple[Tensor, int, int]:
@@ -29,8 +29,7 @@ def spelling(network: NextGPT, batch: Batch) -> tuple[Tensor, int, int]:
         if not isinstance(projection, WordInputProjection):
             raise UserError(f"network.input_projection: {type(projection).__name__} knows no words")
     device = batch.labels.device
-    # parameters that this loss does not reach, such as the offset, still need a gradient
-    total = zero_for_unused(network.input_projections.values(), torch.zeros((), device=device))
+    total = torch.zeros((), device=device)
     labels, special = batch.on_host().labels, torch.tensor(network.llm.tokenizer.all_special_ids)
     words = cut = 0
     for modality, (slots, features) in network.features(batch).items():
@@ -38,7 +37,8 @@ def spelling(network: NextGPT, batch: Batch) -> tuple[Tensor, int, int]:
         assert isinstance(projection, WordInputProjection)
         captions = [_words(labels[row], len(projection.words), special) for row, _ in slots]
         log_probs = projection.word_log_probs(features)
-        total = total + spelling_loss(log_probs, captions, 1.0)
+        # of a projection that is used, parameters that this loss does not reach, such as the offset, get zeros
+        total = total + spelling_loss(log_probs, captions, 1.0) + zero_gradients(projection.parameters(), total)
         words += sum(len(caption) for caption in captions)
         cut += sum(max(0, len(caption.unique_consecutive()) - log_probs.shape[1]) for caption in captions)
     return total, cut, words

@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from nextgpt_pl.batches import Batch
-from nextgpt_pl.utils.distributed import Mean, means, rank, world_size
+from nextgpt_pl.utils.distributed import Mean, means, rank, world_size, zero_gradients
 
 
 class Steps(LightningModule, ABC):
@@ -33,6 +33,14 @@ class Steps(LightningModule, ABC):
     def model_step(self, batch: Batch, split: str) -> Tensor:
         """Compute the loss of a batch and log metrics under ``split/...``."""
 
+    @abstractmethod
+    def optional_parts(self) -> dict[str, list[torch.nn.Parameter]]:
+        """Parameters of parts that a batch may leave unused, by name, in the same order on all ranks."""
+
+    @abstractmethod
+    def used_parts(self, batch: Batch) -> set[str]:
+        """Names of the :meth:`optional_parts` that a training step on this batch uses."""
+
     def evaluate(self, batch: Batch, split: str) -> None:
         """A step of validation or test."""
         self.model_step(batch, split)
@@ -42,9 +50,18 @@ class Steps(LightningModule, ABC):
 
     # With sharded weights, parameters outside of blocks are gathered in these five methods only.
 
-    def training_step(self, batch: Batch, _batch_idx: int) -> Tensor:
-        """Lightning's hook."""
-        return self.model_step(batch, "train")
+    def training_step(self, batch: Batch, _batch_idx: int) -> Tensor | None:
+        """The loss of a batch; ``None``, and no backward pass, if no trained parameter is in it.
+
+        With several ranks, parts that this rank's batch does not use get zero gradients, since another rank may use
+        them. :class:`~nextgpt_pl.stages.agreement.StepAgreement` takes away those of parts that no rank has used.
+        """
+        loss = self.model_step(batch, "train")
+        if world_size() == 1:
+            return loss if loss.requires_grad else None
+        used = self.used_parts(batch)
+        unused = (p for name, part in self.optional_parts().items() if name not in used for p in part)
+        return loss + zero_gradients(unused, loss)
 
     def validation_step(self, batch: Batch, _batch_idx: int) -> None:
         """Lightning's hook."""

@@ -150,17 +150,15 @@ def own_shard(value: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(placed, like.device_mesh, like.placements, src_data_rank=None)
 
 
-def zero_for_unused(modules: Iterable[nn.Module], like: Tensor) -> Tensor:
-    """A zero, in ``like``'s dtype, whose backward pass gives every trainable parameter of the modules a zero gradient.
+def zero_gradients(parameters: Iterable[nn.Parameter], like: Tensor) -> Tensor:
+    """A zero, in ``like``'s dtype, whose backward pass gives every trainable one of the parameters a zero gradient.
 
-    For modules that a batch does not use. A parameter that has a gradient on some ranks only diverges between ranks
-    under FSDP and is an error under DDP.
+    A parameter that has a gradient on some ranks only diverges between ranks under FSDP and is an error under DDP.
     """
     zero = like.new_zeros(())
     if not torch.is_grad_enabled():
         return zero
-    for module in modules:
-        for parameter in module.parameters():
-            if parameter.requires_grad:
-                zero = zero + (parameter.sum() * 0).to(like.dtype)
+    for parameter in parameters:
+        if parameter.requires_grad:
+            zero = zero + (parameter.sum() * 0).to(like.dtype)
     return zero

@@ -31,13 +31,15 @@ STAGES = ("EncoderAlignment", "DecoderAlignment", "InstructionTuning")
 STRATEGIES = ("fsdp2", "ddp")
 # beyond the matrix: from another stage's adapter, with LoRA; training that goes on from a checkpoint; two replicas
 _EXTRA = [("DecoderAlignment", "inherited"), ("InstructionTuning", "inherited"), ("InstructionTuning", "resumed")]
-FEATURES = ("differ", "text_only", "uneven", "accumulate", "clipping", "denoising", "null_signals", "tasks")
+FEATURES = ("differ", "alike", "text_only", "uneven", "accumulate", "clipping", "denoising", "null_signals", "tasks")
 
 # an item by its letter: which medium is shown, and which is made
 _KINDS = {"i": ("image", "video"), "v": ("video", "audio"), "a": ("audio", "image")}
 # t: words alone. A capital letter: the made medium is unknown, only its caption is there
 _BATCHES = {
     "differ": ("iv", "ai", "va", "ia"),
+    # only one modality is shown in a step, and one made
+    "alike": ("iiii", "vv", "aa", "ii"),
     "text_only": ("it", "vt", "at", "ti"),
     "uneven": ("ivai", "vaiv", "aiv"),
     "denoising": ("iv", "aI", "Va", "It"),

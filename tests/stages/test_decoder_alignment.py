@@ -1,3 +1,4 @@
+import itertools
 import json
 from pathlib import Path
 
@@ -6,11 +7,14 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load_file
+from torch.utils.data import DataLoader
 
 from nextgpt_pl.adapter import load_adapter
 from nextgpt_pl.datamodules import CaptionedPairs, PocketWorld
+from nextgpt_pl.dialogue.batching import pad
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import GENERATED, Modality
+from nextgpt_pl.pocket.world import items
 from nextgpt_pl.stages import DecoderAlignment
 
 
@@ -41,6 +45,26 @@ def test_a_step_trains_rows_and_projections_and_nothing_else(network, tmp_path):
     changed = {name for name, value in _weights(stage).items() if not torch.equal(value, before[name])}
     assert changed == set(stage.trainable())
     assert all(name.startswith("output_projections.") or name.endswith(".rows") for name in changed)
+
+
+def test_what_a_batch_does_not_use_is_not_updated(network, tmp_path):
+    stage = DecoderAlignment(network, samples=0, warmup_ratio=0.0)
+    stage.configure_model()
+    weights = []
+
+    class Weights(Callback):
+        def on_train_batch_end(self, *_):
+            weights.append(_weights(stage))
+
+    media = (Modality.IMAGE, Modality.AUDIO, Modality.IMAGE)
+    rows = [[stage.renderer(items.captioned_pair("train", m, n)) for n in (0, 1)] for m in media]
+    batches = DataLoader([pad(row, stage.renderer.pad_token_id) for row in rows], batch_size=None)
+    _trainer(tmp_path, 3, callbacks=[Weights()]).fit(stage, batches)
+    # the moments of a first step would move a projection on in the second, and weight decay would shrink it
+    for name in (n for n in weights[0] if n.startswith("output_projections.")):
+        moved = [not torch.equal(after[name], before[name]) for before, after in itertools.pairwise(weights)]
+        part = name.split(".")[1]
+        assert moved == [part == "audio", part == "image"], name
 
 
 def test_frozen_signal_rows_stay_as_drawn_and_are_handed_over(network, tmp_path):
