@@ -28,6 +28,7 @@ from nextgpt_pl.projections import InputProjection, OutputProjection, WordInputP
 from nextgpt_pl.projections.build import build
 from nextgpt_pl.utils.distributed import full_tensor, world_size, zero_gradients
 from nextgpt_pl.utils.initial import isolated
+from nextgpt_pl.utils.stopwatch import Stopwatch
 from nextgpt_pl.utils.transfer import upload
 
 # key of the input projection where one serves all modalities
@@ -97,6 +98,7 @@ class NextGPT(nn.Module):
         self.has_null_signals = null_signals
         self.null_signals = nn.ParameterDict()
         self.cache = cache
+        self.stopwatch = Stopwatch()
         self.encoder_stores: EncoderStores | MemoryStores = MemoryStores(memory)
         if encoder is not None and cache is not None:
             self.encoder_stores = encoder.stores(cache)
@@ -248,7 +250,8 @@ class NextGPT(nn.Module):
             return {}
         assert self.encoder is not None
         media = {m: [(slot.media, slot.inputs) for _, slot in of_modality] for m, of_modality in slots.items()}
-        features = self.encoder.encode(media, batch.labels.device, self.encoder_stores)
+        with self.stopwatch("encoding", batch.labels.device):
+            features = self.encoder.encode(media, batch.labels.device, self.encoder_stores)
         return {m: (slots[m], of_modality) for m, of_modality in features.items() if slots[m]}
 
     def hidden_states(self, batch: Batch, embeddings: Tensor) -> Tensor:

@@ -143,7 +143,8 @@ class DecoderAlignment(Stage):
         missing = [i for i, embedding in enumerate(spans.embeddings) if embedding is None]
         embeddings: list[Tensor | None] = list(spans.embeddings)
         if missing:
-            computed = self.network.caption_embeddings(modality, [spans.captions[i] for i in missing])
+            with self.network.stopwatch("encoding", self.device):
+                computed = self.network.caption_embeddings(modality, [spans.captions[i] for i in missing])
             for index, embedding in zip(missing, computed, strict=True):
                 embeddings[index] = embedding
         stacked = torch.stack([e for e in embeddings if e is not None]).float()

@@ -121,7 +121,7 @@ class Steps(LightningModule, ABC):
         """
         # without prog_bar, for which Lightning would synchronise with the device in every step
         train = split == "train"
-        if train and world_size() > 1 and not self._logs_this_step():
+        if train and world_size() > 1 and not self.logs_this_step():
             name, (value, _) = next(iter(values.items()))
             self.log(f"{split}/{name}", value)
             return
@@ -131,7 +131,7 @@ class Steps(LightningModule, ABC):
                 size = None if train else max(1, round(count))
                 self.log(f"{split}/{name}", value, on_epoch=not train, batch_size=size)
 
-    def _logs_this_step(self) -> bool:
+    def logs_this_step(self) -> bool:
         """Whether Lightning passes the values of this training step to the loggers."""
         logger = self.trainer._logger_connector  # Lightning has no public attribute for it
         return bool(logger.should_update_logs or getattr(self.trainer, "fast_dev_run", False))

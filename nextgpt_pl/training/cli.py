@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 import os
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -23,7 +23,7 @@ from nextgpt_pl.training.checkpoint_io import AtomicCheckpointIO, newest
 from nextgpt_pl.training.full_disk import explaining_full_disk
 from nextgpt_pl.training.keep import BestCheckpoint, LastCheckpoints
 from nextgpt_pl.training.progress import ResumingProgressBar
-from nextgpt_pl.training.runs import RunConfig, create_run_folder, first_process, loggers, run_folder
+from nextgpt_pl.training.runs import RunConfig, create_run_folder, first_process, loggers, profiler, run_folder
 from nextgpt_pl.training.usage_errors import check_seed, check_trainer, trainer_errors
 from nextgpt_pl.utils.atomic import write_atomic
 from nextgpt_pl.utils.parents import child_environment, forget_children
@@ -87,9 +87,14 @@ class ExperimentCLI(LightningCLI):
         config.trainer.default_root_dir = str(self.run_folder)
         if config.trainer.logger is None and not config.trainer.fast_dev_run:
             kwargs["logger"] = loggers(self.run_folder, until_step=checkpoint[1] if checkpoint else None)
+        if settings.profile is not None:
+            if config.trainer.profiler is not None:
+                raise UserError("run.profile and trainer.profiler exclude each other: set one of them")
+            kwargs["profiler"] = profiler(self.run_folder, settings.profile)
         options = config.trainer
         self.trainer_defaults["callbacks"] = [
             *(_checkpoints(settings) if options.enable_checkpointing is not False else []),
+            *self.extra_callbacks(),
             *([ResumingProgressBar(refresh_rate=5)] if options.enable_progress_bar is not False else []),
         ]
         with trainer_errors(vars(config.trainer), making=True):
@@ -99,6 +104,17 @@ class ExperimentCLI(LightningCLI):
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.run_folder / "checkpoints")
         return trainer
+
+    def extra_callbacks(self) -> list[Callback]:
+        """Callbacks of the verb."""
+        return []
+
+    def another_model(self) -> LightningModule:
+        """A second instance of the model, not loaded."""
+        config = self._verb_config().clone()
+        for section in ("data", "trainer"):
+            config.pop(section, None)
+        return cast(LightningModule, self._parser(self.subcommand).instantiate(config)["model"])
 
     def _run_subcommand(self, subcommand: str) -> None:
         with trainer_errors(vars(self._verb_config().trainer)):

@@ -9,6 +9,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import convert_inf
 
+from nextgpt_pl.training.throughput import SAMPLES
+
 
 class ResumingProgressBar(TQDMProgressBar):
     """Lightning's progress bar, corrected for resumed epochs and with fewer host synchronisations.
@@ -22,11 +24,12 @@ class ResumingProgressBar(TQDMProgressBar):
         """Lightning's metrics without the logger's version number, and the logged values of the training step."""
         shown = super().get_metrics(trainer, pl_module)
         shown.pop("v_num", None)
-        values = {n: v for n, v in trainer.callback_metrics.items() if n.startswith("train/")}
+        values = {n: v for n, v in trainer.callback_metrics.items() if n.startswith("train/") or n == SAMPLES}
         if not trainer.training or not values:
             return shown
         numbers = torch.stack([v.detach().float() for v in values.values()]).tolist()
-        return {**shown, **dict(zip(values, numbers, strict=True))}
+        names = ("samples/s" if name == SAMPLES else name for name in values)
+        return {**shown, **dict(zip(names, numbers, strict=True))}
 
     def on_train_start(self, trainer: Trainer, *args: Any) -> None:
         """Lightning's hook."""

@@ -34,6 +34,8 @@ class RunConfig:
         checkpoint_every: steps between checkpoints; by default they are saved after each validation.
         float32_matmul_precision: ``torch.set_float32_matmul_precision``. ``high`` lets GPUs multiply float32 matrices
             in TF32, several times as fast and with 10 bits of precision instead of 23.
+        profile: number of training steps, after the first few, whose PyTorch profile is left in the folder ``profile``
+            (for ``chrome://tracing``, Perfetto or TensorBoard).
 
     """
 
@@ -44,6 +46,7 @@ class RunConfig:
     keep_last: int = 2
     checkpoint_every: int | None = None
     float32_matmul_precision: MatmulPrecision = "highest"
+    profile: int | None = None
 
     def __post_init__(self) -> None:
         if self.resume and not self.name:
@@ -52,6 +55,8 @@ class RunConfig:
             raise UserError(f"run.keep_last={self.keep_last}: at least 1 checkpoint is kept")
         if self.checkpoint_every is not None and self.checkpoint_every < 1:
             raise UserError(f"run.checkpoint_every={self.checkpoint_every}: at least 1 step, or null")
+        if self.profile is not None and self.profile < 1:
+            raise UserError(f"run.profile={self.profile}: at least 1 step, or null")
         if self.name is not None:
             _check_name("name", self.name)
         for part in self.experiment.split("/") if self.experiment is not None else ():
@@ -145,6 +150,15 @@ def loggers(folder: Path, project: str = "nextgpt_pl", until_step: int | None = 
         getattr(logger, "_wandb_init", {}).pop("anonymous", None)
         run_loggers.append(logger)
     return run_loggers
+
+
+def profiler(folder: Path, steps: int) -> Any:
+    """A PyTorch profiler of training steps, after some for warm-up, that writes into the run's folder ``profile``."""
+    import torch
+    from lightning.pytorch.profilers import PyTorchProfiler
+
+    schedule = torch.profiler.schedule(wait=2, warmup=2, active=steps, repeat=1)
+    return PyTorchProfiler(folder / "profile", "steps", schedule=schedule, record_shapes=True, profile_memory=True)
 
 
 def _csv_logger(folder: Path, until_step: int | None) -> Any:

@@ -5,17 +5,38 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
-from nextgpt_pl.training.cli import parsed
+from lightning.pytorch.callbacks import Callback
+
+from nextgpt_pl.batches import Batch
+from nextgpt_pl.sizing.operations import count_operations
+from nextgpt_pl.stages.base import Stage
+from nextgpt_pl.training.cli import ExperimentCLI, parsed
 from nextgpt_pl.training.runs import describe, first_process
+from nextgpt_pl.training.throughput import Throughput
 
 _LAST_WORDS = 120.0  # seconds that rank 0 waits for the other ranks to exit
 
 
+class _TrainingCLI(ExperimentCLI):
+    """The trainer's verbs; ``fit`` logs its speed."""
+
+    def extra_callbacks(self) -> list[Callback]:
+        """The speed of ``fit``."""
+        if self.subcommand != "fit" or self._verb_config().trainer.fast_dev_run:
+            return []
+        return [Throughput(self._operations)]
+
+    def _operations(self) -> Callable[[Batch], float]:
+        return count_operations(cast(Stage, self.another_model())).of
+
+
 def run(argv: list[str]) -> int:
     """Parse ``VERB -c FILE ...``, run it, and return the exit code."""
-    cli = parsed(argv)
+    cli = parsed(argv, _TrainingCLI)
     # the processes that this one started are killed when it exits: wait until they have finished
     for process in getattr(cli.trainer.strategy.launcher, "procs", ()):
         with contextlib.suppress(subprocess.TimeoutExpired):
