@@ -47,6 +47,10 @@ def write_report(runs: Sequence[Run], folder: Path, metrics: Sequence[str] = (),
     _figures(document, groups, chosen)
     _samples(document, groups)
     document.add(Heading("Runs"), _run_table(groups, chosen))
+    speeds = list(dict.fromkeys(name for run in finished for name in run.speed))
+    if speeds:
+        rows = [[run.name, *(f"{run.speed[s]:.4g}" if s in run.speed else "-" for s in speeds)] for run in finished]
+        document.add(Heading("Speed"), Table(["run", *speeds], rows), "Median of each training.")
     everything = choose_metrics(groups, ["*"])
     page = document.write()
     for name, frame in (("groups", summary(groups, everything)), ("runs", _frame(groups, everything))):

@@ -34,6 +34,9 @@ def write_run_page(run: Run) -> Path | None:
     if values:
         rows = [(name, f"{value:.4g}") for name, value in values.items()]
         document.add(Heading("Final validation"), Table(("metric", "value"), rows))
+    if run.speed:
+        rows = [(name.replace("_", " "), f"{value:.4g}") for name, value in run.speed.items()]
+        document.add(Heading("Speed"), Table(("median of the training", "value"), rows))
     logged = [name for name in _ordered(run.final) if name.startswith(("train/", "val/")) and len(run.curve(name)) > 1]
     if logged:
         document.add(Heading("Curves"))

@@ -15,6 +15,7 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.reports.keys import flatten
 
 _CONFIG, _METRICS = "config.yaml", "metrics.csv"
+_SPEED = "speed/"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,12 @@ class Run:
         columns = self.metrics.drop(columns=["step", "epoch"], errors="ignore")
         last = {name: columns[name].dropna() for name in columns}
         return {name: float(values.iloc[-1]) for name, values in last.items() if len(values)}
+
+    @cached_property
+    def speed(self) -> dict[str, float]:
+        """The median of each speed of training, such as ``samples_per_second``."""
+        columns = {name: self.metrics[name].dropna() for name in self.metrics if name.startswith(_SPEED)}
+        return {n.removeprefix(_SPEED): float(values.median()) for n, values in columns.items() if len(values)}
 
     def curve(self, metric: str) -> pd.Series:
         """A metric by step; empty if it was never logged."""

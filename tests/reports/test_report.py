@@ -28,6 +28,8 @@ def test_a_report_as_markdown_html_and_csv(folder, tmp_path, capsys):
     assert "| width | runs | val/relative_mse_image |" in text
     assert "| 64 | 2 | 0.114 ± 0.071 |" in text
     assert "Left out, since they did not finish: w/cut." in text
+    assert "## Speed\n\n| run | samples_per_second |" in text
+    assert "| w/64-0 | 37.5 |" in text
     # a caption that only one has; what would end a cell is escaped
     assert re.search(r"\| a &lt;b&gt; \\\| c \| !\[.*?\]\(media/.*?\) \| !\[.*?\]\(media/.*?\) \| - \|", text)
     assert "| k0 | a &lt;b&gt; \\| c | said a &lt;b&gt; \\| c | said d |" in text

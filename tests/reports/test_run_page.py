@@ -16,6 +16,7 @@ def test_the_page_holds_values_curves_and_samples(make_run, add_samples):
     assert page == folder / "index.html"
     text = page.read_text()
     assert "<td>val/relative_mse_image</td><td>0.25</td>" in text
+    assert "<td>samples per second</td><td>37.5</td>" in text
     assert "<td>a &lt;b&gt;red&lt;/b&gt; circle</td>" in text
     assert "<b>red" not in text
     sources = re.findall(r"src=['\"]([^'\"]+)['\"]", text)
@@ -64,7 +65,7 @@ def test_only_the_first_rank_of_a_fit_writes_the_page(make_run, monkeypatch, ver
     folder = make_run("dec_align/x")
     trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=None))
     monkeypatch.setattr(
-        training, "parsed", lambda _: SimpleNamespace(run_folder=folder, subcommand=verb, trainer=trainer)
+        training, "parsed", lambda *_: SimpleNamespace(run_folder=folder, subcommand=verb, trainer=trainer)
     )
     monkeypatch.setattr(training, "first_process", lambda: first)
     assert training.run([verb]) == 0

@@ -14,7 +14,9 @@ def test_runs_are_found_at_any_depth_each_once(make_run, tmp_path):
 def test_what_a_run_logged(make_run):
     (run,) = find_runs([make_run("a/one", error=0.25)])
     assert run.config["model.init_args.network.init_args.output_projection.init_args.width"] == 512
-    assert run.final == {"train/loss": 9 / 16, "val/loss": 1.5, "val/relative_mse_image": 0.25}
+    trained = {"train/loss": 9 / 16, "val/loss": 1.5, "val/relative_mse_image": 0.25}
+    assert run.final == {**trained, "speed/samples_per_second": 45.0}
+    assert run.speed == {"samples_per_second": 37.5}
     assert run.curve("val/relative_mse_image").to_dict() == {9: 0.5, 19: 0.25}
     assert len(run.curve("no/such")) == 0
     assert run.stage == "DecoderAlignment"
