@@ -48,6 +48,7 @@ class Throughput(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count the operations, and find the device's peak."""
         self._begun = None
+        cast(Any, pl_module).network.stopwatch.start()
         if self.count is None:
             return
         try:
@@ -97,6 +98,10 @@ class Throughput(Callback):
         if self.operations and self.peak:
             values["speed/mfu"] = self._operations / seconds / self.peak
         stage.log_dict(values)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lightning's hook."""
+        cast(Any, pl_module).network.stopwatch.stop()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Pause."""
