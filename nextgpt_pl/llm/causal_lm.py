@@ -42,6 +42,8 @@ class CausalLM(nn.Module):
             layers are read in fewer bits (QLoRA); needs the extra ``qlora``.
         frozen_prefix: run the positions before the first trainable embedding without an autograd graph, since gradients
             do not reach them. The result is the same. Ignored with sharded weights.
+        packing: join the rows of a batch into fewer rows without padding, for one forward pass; attention stays within
+            each row. The result is the same. For batches of short and long rows; also with sharded weights.
         compile: compile the decoder layers with ``torch.compile``. The first training steps are slower, later ones
             faster.
 
@@ -61,13 +63,16 @@ class CausalLM(nn.Module):
         frozen_prefix: bool = False,
         quantization: Quantization | None = None,
         compile: bool = False,
+        packing: bool = False,
     ) -> None:
         super().__init__()
         if length_groups < 1:
             raise UserError(f"llm.length_groups={length_groups}: at least 1")
         if frozen_prefix and gradient_checkpointing:
             raise UserError("llm.frozen_prefix and llm.gradient_checkpointing exclude each other: set one of them")
-        self.passes = Passes(length_groups, frozen_prefix)
+        if packing and (frozen_prefix or length_groups > 1):
+            raise UserError("llm.packing excludes llm.frozen_prefix and llm.length_groups above 1: it needs one pass")
+        self.passes = Passes(length_groups, frozen_prefix, packing)
         self.extra_tokens, self.stop = list(extra_tokens or []), list(stop or [])
         self.path, self.dtype_name, self.quantization = path, dtype, dict(quantization or {})
         self.pretrained = Pretrained(path, gguf_file, dtype, attention, self.quantization)
@@ -200,7 +205,7 @@ class CausalLM(nn.Module):
         """Hidden states ``(B, T, H)`` after the final norm; no logits and no other layer's states are kept.
 
         Rows are padded on the right, so causal attention never reads the padding from a token. No mask is passed, since
-        kernels without one are faster. States at padding positions are undefined.
+        kernels without one are faster; packed rows need one. States at padding positions are undefined.
 
         Args:
             inputs_embeds: ``(B, T, H)``.
@@ -226,7 +231,7 @@ class CausalLM(nn.Module):
     def prepare_for_sharding(self) -> None:
         """Make each batch one pass on every rank, whatever the lengths of its rows."""
         self.read_layers()  # layers that are read later would not be sharded
-        self.passes, self.collective = Passes(), True
+        self.passes, self.collective = Passes(packing=self.passes.packing), True
         # the sharding strategy recomputes layers; with transformers' checkpointing, weights would be gathered twice
         self.model.gradient_checkpointing_disable()
 

@@ -1,4 +1,4 @@
-"""Passes of the LLM over a batch: by groups of rows of similar length, and with a frozen prefix.
+"""Passes of the LLM over a batch: by groups of rows of similar length, with a frozen prefix, or packed.
 
 Shapes: B rows, T tokens, H LLM width.
 """
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nextgpt_pl.batches import Batch
+from nextgpt_pl.llm.packing import packed_pass
 from nextgpt_pl.utils.transfer import upload
 
 
@@ -24,11 +25,13 @@ class Passes:
     Attributes:
         groups: number of groups of rows. Each is one pass, without the padding that the other groups need.
         frozen_prefix: run the positions before the first trainable embedding without an autograd graph.
+        packing: one pass over all rows, joined without padding; see :mod:`nextgpt_pl.llm.packing`.
 
     """
 
     groups: int = 1
     frozen_prefix: bool = False
+    packing: bool = False
 
     def __call__(
         self, base: Any, embeddings: Tensor, lengths: Sequence[int] | None, frozen: Sequence[int] | None
@@ -42,6 +45,8 @@ class Passes:
             frozen: per row, the number of leading positions with frozen embeddings; ``None``: no prefix is frozen.
 
         """
+        if self.packing and lengths is not None:
+            return packed_pass(base, embeddings, lengths)
         if self.groups == 1 and not self.frozen_prefix:
             return one_pass(base, embeddings, 0)
         count, total, _ = embeddings.shape

@@ -29,8 +29,10 @@ from nextgpt_pl.stages import DecoderAlignment, EncoderAlignment, InstructionTun
 
 STAGES = ("EncoderAlignment", "DecoderAlignment", "InstructionTuning")
 STRATEGIES = ("fsdp2", "ddp")
-# beyond the matrix: from another stage's adapter, with LoRA; training that goes on from a checkpoint; two replicas
+# beyond the matrix: from another stage's adapter, with LoRA; training that goes on from a checkpoint; rows that are
+# packed; two replicas
 _EXTRA = [("DecoderAlignment", "inherited"), ("InstructionTuning", "inherited"), ("InstructionTuning", "resumed")]
+_EXTRA += [("InstructionTuning", "packed")]
 FEATURES = ("differ", "alike", "text_only", "uneven", "accumulate", "clipping", "denoising", "null_signals", "tasks")
 
 # an item by its letter: which medium is shown, and which is made
@@ -40,6 +42,7 @@ _BATCHES = {
     "differ": ("iv", "ai", "va", "ia"),
     # only one modality is shown in a step, and one made
     "alike": ("iiii", "vv", "aa", "ii"),
+    "packed": ("tivtta", "atttvt", "ttittt"),
     "text_only": ("it", "vt", "at", "ti"),
     "uneven": ("ivai", "vaiv", "aiv"),
     "denoising": ("iv", "aI", "Va", "It"),
@@ -107,7 +110,7 @@ def network(cell, folder, **llm):
     """A network of tiny random parts, not loaded."""
     torch.manual_seed(0)
     return NextGPT(
-        llm=CausalLM(str(folder / "llm"), **llm),
+        llm=CausalLM(str(folder / "llm"), packing=cell.feature == "packed", **llm),
         encoder=ImageBindEncoder(str(folder / "encoder"), video_clips=2, audio_clips=1),
         input_projection=partial(WordInputProjection, width=16, expand=2),
         decoders={} if cell.stage == STAGES[0] else _decoders(folder),

@@ -83,7 +83,7 @@ def test_missing_models_are_named(arguments, message, monkeypatch):
 
 
 @pytest.mark.filterwarnings("error::FutureWarning")  # of arguments that transformers is about to drop
-def test_length_groups_and_frozen_prefix_change_nothing():
+def test_length_groups_frozen_prefix_and_packing_change_nothing():
     """Same states where a row has tokens, same gradients of the signal rows."""
 
     def run(**options):
@@ -105,10 +105,15 @@ def test_length_groups_and_frozen_prefix_change_nothing():
 
     states, gradient = run()
     assert gradient.abs().sum() > 0
-    for options in ({"length_groups": 2}, {"frozen_prefix": True}, {"length_groups": 3, "frozen_prefix": True}):
+    grouped = ({"length_groups": 2}, {"frozen_prefix": True}, {"length_groups": 3, "frozen_prefix": True})
+    packed = ({"packing": True}, {"packing": True, "gradient_checkpointing": True})
+    for options in (*grouped, *packed):
         others = run(**options)
         torch.testing.assert_close(others[0], states, atol=1e-9, rtol=1e-9)
         torch.testing.assert_close(others[1], gradient, atol=1e-7, rtol=1e-7)
+    # its softmax is of float32
+    others = run(packing=True, attention="eager")
+    torch.testing.assert_close(others[0], states, atol=1e-5, rtol=1e-5)
 
 
 def test_nothing_is_a_frozen_prefix_once_a_layer_trains():
@@ -117,6 +122,12 @@ def test_nothing_is_a_frozen_prefix_once_a_layer_trains():
     assert not layers_train(model.model)
     model.model.model.layers[0].self_attn.q_proj.weight.requires_grad_(True)
     assert layers_train(model.model)
+
+
+@pytest.mark.parametrize("options", [{"length_groups": 2}, {"frozen_prefix": True}])
+def test_packing_excludes_other_divisions_of_a_batch(options):
+    with pytest.raises(UserError, match=r"llm\.packing excludes"):
+        CausalLM("pocket:llm", packing=True, **options)
 
 
 def test_frozen_prefix_excludes_gradient_checkpointing():
