@@ -14,20 +14,22 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessorList
 
+from nextgpt_pl.dialogue.signal_spans import SpanRules
 from nextgpt_pl.generation.decoding import Decoding
 from nextgpt_pl.generation.generate import Prepared
 from nextgpt_pl.generation.records import Choice, choice_of
 from nextgpt_pl.llm import CausalLM
 from nextgpt_pl.llm.recording import recorded
+from nextgpt_pl.utils.transfer import upload
 
 
 def tokens(
     llm: CausalLM, prepared: Prepared, decoding: Decoding, alternatives: int = 0
 ) -> Iterator[tuple[int, Tensor, Choice | None]]:
-    """Yield each token of the reply to one prompt, end token included; one host synchronisation per token.
+    """Yield each token of the reply to one prompt, end token included; one host synchronisation per pass of the LLM.
 
-    The tokens are those of :func:`~nextgpt_pl.generation.generate.generate`. Random numbers are drawn from a generator
-    of their own.
+    The tokens are those of :func:`~nextgpt_pl.generation.generate.generate`. Tokens that the constraints force, such as
+    the rest of a signal span, are read in one pass. Random numbers are drawn from a generator of their own.
 
     Args:
         llm: the language model.
@@ -40,7 +42,7 @@ def tokens(
         The token, the final hidden state ``(H,)`` of the token before it, and the choice.
 
     """
-    model, device = llm.model, prepared.embeddings.device
+    device = prepared.embeddings.device
     processors = prepared.generate(
         inputs_embeds=prepared.embeddings,
         attention_mask=prepared.mask,
@@ -50,24 +52,57 @@ def tokens(
     )
     random = torch.Generator(device).manual_seed(decoding.seed)
     inputs: dict[str, Any] = {"inputs_embeds": prepared.embeddings}
+    ids: list[int] = []
+    forced: list[int] = []
+    while True:
+        logits, states, inputs = _pass(llm, inputs, 1 + len(forced))
+        for token, state, own in zip(forced, states, logits, strict=False):
+            place = upload(torch.tensor([[token]]), device)
+            yield token, state, choice_of(own[None], _only(token, own), place, alternatives) if alternatives else None
+        if len(ids) == prepared.limit:
+            return
+        last = logits[-1:]
+        scores = processors(upload(torch.tensor([ids], dtype=torch.long), device), last)
+        if decoding.temperature > 0:
+            chosen = torch.multinomial(scores.softmax(-1), 1, generator=random)
+        else:
+            chosen = scores.argmax(-1, keepdim=True)
+        choice = choice_of(last, scores, chosen, alternatives) if alternatives else None
+        ids.append(int(chosen))
+        yield ids[-1], states[-1], choice
+        if len(ids) == prepared.limit:
+            return
+        forced = _forced(prepared.rules, ids, prepared.limit - len(ids))
+        inputs["input_ids"] = upload(torch.tensor([[ids[-1], *forced]]), device)
+        ids += forced
+
+
+@torch.no_grad()
+def _pass(llm: CausalLM, inputs: dict[str, Any], count: int) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Logits ``(count, V)`` and states ``(count, H)`` of the last positions, and the cache for the next pass."""
+    model = llm.model
     if "logits_to_keep" in inspect.signature(model.forward).parameters:
-        inputs["logits_to_keep"] = 1
-    ids = torch.empty(1, 0, dtype=torch.long, device=device)
-    for _ in range(prepared.limit):
-        with torch.no_grad(), recorded(model.base_model) as states:
-            out = model(**inputs, use_cache=True, return_dict=True)
-            logits = out.logits[:, -1].float()
-            scores = processors(ids, logits)
-            if decoding.temperature > 0:
-                token = torch.multinomial(scores.softmax(-1), 1, generator=random)
-            else:
-                token = scores.argmax(-1, keepdim=True)
-            choice = choice_of(logits, scores, token, alternatives) if alternatives else None
-        ids = torch.cat([ids, token], 1)
-        # the name differs between versions of transformers
-        name = "cache" if "cache" in out else "past_key_values"
-        inputs = {"input_ids": token, name: out[name]}
-        yield int(token), states[-1][0], choice
+        inputs = {**inputs, "logits_to_keep": count}
+    with recorded(model.base_model, count) as states:
+        out = model(**inputs, use_cache=True, return_dict=True)
+    # the name differs between versions of transformers
+    name = "cache" if "cache" in out else "past_key_values"
+    return out.logits[0, -count:].float(), states[-1][0], {name: out[name]}
+
+
+def _forced(rules: SpanRules, ids: list[int], most: int) -> list[int]:
+    """The tokens that must follow ``ids``, at most ``most``."""
+    forced: list[int] = []
+    while len(forced) < most and (token := rules.following([*ids, *forced])) is not None:
+        forced.append(token)
+    return forced
+
+
+def _only(token: int, like: Tensor) -> Tensor:
+    """Scores ``(1, V)`` of which one token has all probability."""
+    scores = torch.full_like(like, -torch.inf)
+    scores[token] = 0.0
+    return scores[None]
 
 
 def _processors(
