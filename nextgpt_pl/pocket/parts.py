@@ -25,7 +25,7 @@ from nextgpt_pl.samples import Media
 from nextgpt_pl.utils.paths import pocket_weights
 
 # the decoders of a folder of pocket weights; experiments/models/pocket.yaml has the same settings
-_PICTURES = {"num_inference_steps": 20, "guidance_scale": 3.0, "height": 64, "width": 64}
+_PICTURES = {"num_inference_steps": 10, "guidance_scale": 3.0, "height": 64, "width": 64}
 _CLASSES: dict[Modality, tuple[type[DiffusionDecoder], str, dict[str, Any]]] = {
     Modality.IMAGE: (DiffusionDecoder, "StableDiffusionPipeline", _PICTURES),
     Modality.VIDEO: (
@@ -36,7 +36,7 @@ _CLASSES: dict[Modality, tuple[type[DiffusionDecoder], str, dict[str, Any]]] = {
     Modality.AUDIO: (
         AudioLDMDecoder,
         "AudioLDMPipeline",
-        {"num_inference_steps": 20, "guidance_scale": 3.0, "audio_length_in_s": 2.0},
+        {"num_inference_steps": 10, "guidance_scale": 3.0, "audio_length_in_s": 2.0},
     ),
 }
 VIDEO_CLIPS = 4  # of a video in the joint embedding space
