@@ -21,6 +21,8 @@ The adapter `pocket:chat`, which `chat`, `generate`, `demo`, `serve`, `test` and
 ```bash
 python -m nextgpt_pl fit -c experiments/enc_align.yaml -c experiments/long/enc_align.yaml
 python -m nextgpt_pl fit -c experiments/dec_align.yaml -c experiments/long/dec_align.yaml --model.init_from=ADAPTER
+python -m nextgpt_pl fit -c experiments/instruct.yaml -c experiments/long/instruct.yaml --model.init_from=ADAPTER \\
+  --trainer.max_steps=1400 --trainer.val_check_interval=700 --model.lr=1.5e-3
 python -m nextgpt_pl fit -c experiments/instruct.yaml -c experiments/long/instruct.yaml --model.init_from=ADAPTER
 python -m nextgpt_pl pocket pack --run RUN
 python -m nextgpt_pl score && python -m nextgpt_pl pocket pack --scores outputs/chat/eval/pocket/scores.json
