@@ -5,7 +5,7 @@ import pytest
 from nextgpt_pl.modality import GENERATED
 from nextgpt_pl.pocket.judges import text as judge_text
 from nextgpt_pl.pocket.world import grammar, loose, users
-from nextgpt_pl.pocket.world.scenes import SHAPES, is_heldout
+from nextgpt_pl.pocket.world.scenes import COLOURS, SHAPES, TIMBRES, is_heldout
 
 
 @pytest.mark.parametrize("split", ["train", "heldout"])
@@ -40,6 +40,11 @@ def test_nothing_in_particular_is_always_the_same_scene_of_training(modality):
     assert not is_heldout(scenes.pop())
 
 
-def test_numbers_of_what_is_known():
-    answers = {loose.counted(Random(seed))[1] for seed in range(40)}
-    assert answers == {"I know 6 shapes.", "I know 8 colors.", "I know 5 sounds."}
+def test_what_is_known_is_named_and_not_counted():
+    found = dict(loose.known(Random(seed)) for seed in range(60))
+    assert {question.split()[0] for question in found} == {"How", "Which"}
+    for words, plural in ((SHAPES, "shapes"), (COLOURS, "colors"), (TIMBRES, "sounds")):
+        (answer,) = {a for q, a in found.items() if f" {plural} " in q.replace("colours", "colors")}
+        assert answer.startswith(f"I know the {plural} ")
+        assert all(word in answer for word in words)
+        assert not any(character.isdigit() for character in answer)
