@@ -38,15 +38,15 @@ VERBS: dict[str, tuple[str, str]] = {
     "inspect": ("nextgpt_pl.verbs.inspect:inspect", "print a batch as a person reads it:  inspect -c FILE"),
     "chat": (
         "nextgpt_pl.verbs.talking:main",
-        "talk to a trained run:  chat --run outputs/instruct/RUN",
+        "talk to a model that is in the package, or to a run:  chat [--run outputs/instruct/RUN]",
     ),
     "generate": (
         "nextgpt_pl.verbs.talking:main",
-        'one reply to files:  generate --run RUN --prompt "..." [--image FILE] --out DIR',
+        'one reply to files:  generate [--run RUN] --prompt "..." [--image FILE] --out DIR',
     ),
     "serve": (
         "nextgpt_pl.verbs.serving:main",
-        "an OpenAI-compatible server of a run:  serve --run outputs/instruct/RUN [--port 8000]",
+        "an OpenAI-compatible server of a run:  serve [--run outputs/instruct/RUN] [--port 8000]",
     ),
     "demo": ("nextgpt_pl.verbs.demo:main", "talk to trained runs in a browser:  demo [--run outputs/instruct/RUN]"),
     "score": (
