@@ -30,6 +30,8 @@ import httpx
 import numpy as np
 from untrained import save_untrained
 
+from nextgpt_pl.utils.paths import run_folder
+
 ROOT = Path(__file__).parent.parent
 CLIENTS, CROWD, QUEUE, STREAMS = 16, 64, 32, 4
 TIMEOUT = 600.0
@@ -197,14 +199,16 @@ def print_all(address: str, process: int, seconds: float, tokens: int) -> None:
 def main() -> None:
     """Parse the arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, help="folder of a run; by default the pocket parts, not trained")
+    parser.add_argument(
+        "--run", type=Path, help="folder of a run, or pocket:chat; by default the pocket parts, not trained"
+    )
     parser.add_argument("--seconds", type=float, default=120, help="of each measurement")
     parser.add_argument("--max_tokens", type=int, default=48, help="of each reply")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         run = options.run or save_untrained(Path(scratch))
         limits = ("--queue", str(QUEUE), "--batch_size", str(CLIENTS), "--timeout", str(TIMEOUT))
-        with server(run.resolve(), *limits) as (address, process):
+        with server(run_folder(run).resolve(), *limits) as (address, process):
             print_all(address, process, options.seconds, options.max_tokens)
 
 
