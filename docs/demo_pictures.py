@@ -1,4 +1,4 @@
-"""Make the pictures of docs/demo.md: python docs/demo_pictures.py --run RUN.
+"""Make the pictures of docs/demo.md: python docs/demo_pictures.py --run pocket:chat.
 
 Serves the chat page of a run, and talks to it in a browser: three turns on a desktop, three on a phone. Needs
 ``pip install -e '.[demo,test]'``, and Chromium from the system or from ``playwright install chromium``.
