@@ -40,6 +40,13 @@ class SpanRules(LogitsProcessor):
     def following(self, ids: Sequence[int]) -> int | None:
         """The token that must follow ``ids``, if there is one."""
 
+    def forced(self, ids: Sequence[int]) -> list[int]:
+        """All tokens that must follow ``ids`` before the next free choice."""
+        tokens: list[int] = []
+        while (token := self.following([*ids, *tokens])) is not None:
+            tokens.append(token)
+        return tokens
+
     @abstractmethod
     def completed(self, ids: Sequence[int]) -> list[int]:
         """``ids``, with a started span completed."""
@@ -138,10 +145,7 @@ class WholeSpans(SpanRules):
 
     def completed(self, ids: Sequence[int]) -> list[int]:
         """``ids``, with a started span completed."""
-        reply = list(ids)
-        while (forced := self.following(reply)) is not None:
-            reply.append(forced)
-        return reply
+        return [*ids, *self.forced(ids)]
 
     def forbidden(self, ids: Sequence[int]) -> list[int]:
         """All signal tokens except the opening ones of allowed modalities."""

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessorList
 
-from nextgpt_pl.dialogue.signal_spans import SpanRules
 from nextgpt_pl.generation.decoding import Decoding
 from nextgpt_pl.generation.generate import Prepared
 from nextgpt_pl.generation.records import Choice, choice_of
@@ -72,7 +71,7 @@ def tokens(
         yield ids[-1], states[-1], choice
         if len(ids) == prepared.limit:
             return
-        forced = _forced(prepared.rules, ids, prepared.limit - len(ids))
+        forced = prepared.rules.forced(ids)[: prepared.limit - len(ids)]
         inputs["input_ids"] = upload(torch.tensor([[ids[-1], *forced]]), device)
         ids += forced
 
@@ -88,14 +87,6 @@ def _pass(llm: CausalLM, inputs: dict[str, Any], count: int) -> tuple[Tensor, Te
     # the name differs between versions of transformers
     name = "cache" if "cache" in out else "past_key_values"
     return out.logits[0, -count:].float(), states[-1][0], {name: out[name]}
-
-
-def _forced(rules: SpanRules, ids: list[int], most: int) -> list[int]:
-    """The tokens that must follow ``ids``, at most ``most``."""
-    forced: list[int] = []
-    while len(forced) < most and (token := rules.following([*ids, *forced])) is not None:
-        forced.append(token)
-    return forced
 
 
 def _only(token: int, like: Tensor) -> Tensor:
