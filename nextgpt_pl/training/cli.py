@@ -111,10 +111,7 @@ class ExperimentCLI(LightningCLI):
 
     def another_model(self) -> LightningModule:
         """A second instance of the model, not loaded."""
-        config = self._verb_config().clone()
-        for section in ("data", "trainer"):
-            config.pop(section, None)
-        return cast(LightningModule, self._parser(self.subcommand).instantiate(config)["model"])
+        return cast(LightningModule, _section(self._parser(self.subcommand), self._verb_config(), "model"))
 
     def _run_subcommand(self, subcommand: str) -> None:
         with trainer_errors(vars(self._verb_config().trainer)):
@@ -220,7 +217,7 @@ class _ModelOnly(_PartsOnly):
 
     def instantiate_classes(self) -> None:
         """Instantiate the model."""
-        self.model = _section(self, "model")
+        self.model = _section(self.parser, self.config, "model")
 
 
 class _DataOnly(_PartsOnly):
@@ -228,15 +225,15 @@ class _DataOnly(_PartsOnly):
 
     def instantiate_classes(self) -> None:
         """Instantiate the data module."""
-        self.datamodule = _section(self, "data")
+        self.datamodule = _section(self.parser, self.config, "data")
 
 
-def _section(cli: ExperimentCLI, name: str) -> Any:
-    """The instance of one section of the configuration."""
-    config = cli.config.clone()
+def _section(parser: Any, config: Namespace, name: str) -> Any:
+    """A new instance of one section of a configuration."""
+    config = config.clone()
     for section in {"model", "data", "trainer"} - {name}:
         config.pop(section, None)
-    return cli.parser.instantiate(config)[name]
+    return parser.instantiate(config)[name]
 
 
 def build_model(argv: list[str], options: type | None = None) -> tuple[Any, Namespace]:
