@@ -100,10 +100,9 @@ class StepAgreement(Callback):
         self._used = set()
         found = _agreed(flags, [loss for _, loss in losses], _gradients(optimizer), pl_module.device)
         bad_loss, bad_gradient, self._stop, *used = found
-        # what no rank has used is left alone, as with one process: no update, no weight decay
-        for _, part in (item for item, is_used in zip(parts.items(), used, strict=True) if not is_used):
-            for parameter in part:
-                parameter.grad = None
+        for part, is_used in zip(parts.values(), used, strict=True):
+            if not is_used:  # on no rank: left alone, as with one process, without an update or weight decay
+                _forget_gradients(part)
         if getattr(trainer.precision_plugin, "scaler", None) is not None and not bad_loss:
             # the gradient scaler of 16-mixed skips steps whose gradients overflow by itself
             self._overflows = self._overflows + 1 if bad_gradient else 0
@@ -199,6 +198,11 @@ def _warn_of_split_steps(trainer: Trainer) -> None:
             " (trainer.accumulate_grad_batches): a run resumed from the checkpoint of such a validation loses the"
             " gradients accumulated before it. Set trainer.val_check_interval to a multiple to avoid this"
         )
+
+
+def _forget_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
+    for parameter in parameters:
+        parameter.grad = None
 
 
 def _gradients(optimizer: Optimizer) -> list[Tensor]:
