@@ -8,33 +8,29 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
-from nextgpt_pl.modality import GENERATED, Modality
-from nextgpt_pl.pocket.judges.media import judge, matches
-from nextgpt_pl.pocket.parts import pocket_decoder
-from nextgpt_pl.pocket.world.items import captioned_pair
-from nextgpt_pl.pocket.world.scenes import scene_of
+from nextgpt_pl.evaluation import JudgedRight, PocketDecoder
+from nextgpt_pl.evaluation.run import predict, score
+from nextgpt_pl.modality import GENERATED
 
 STEPS = (20, 12, 10, 8, 5)
-_BATCH = 10
 
 
-def measure(modality: Modality, count: int, steps: int | None) -> tuple[int, float]:
-    """Right media, and CPU seconds; ``steps=None``: the decoder's own number."""
-    decoder = pocket_decoder(modality)
-    items = [captioned_pair("heldout", modality, number) for number in range(count)]
-    embeddings = decoder.embed_captions([item.caption for item in items])
-    options = {} if steps is None else {"num_inference_steps": steps}
-    right, started = 0, time.process_time()
-    for first in range(0, count, _BATCH):
-        batch = embeddings[first : first + _BATCH]
-        media = decoder.generate(batch, seed=list(range(first, first + len(batch))), **options)
-        for item, medium in zip(items[first : first + _BATCH], media, strict=True):
-            assert item.attributes is not None
-            right += all(matches(judge(medium, modality), scene_of(item.attributes)).values())
-    return right, time.process_time() - started
+def measure(modality: str, count: int, steps: int | None) -> tuple[float, float]:
+    """Share of right media, and CPU seconds; ``steps=None``: the decoder's own number."""
+    task = PocketDecoder(modality, [JudgedRight()], count)
+    if steps is not None:
+        task.decoder.sampling["num_inference_steps"] = steps
+    with TemporaryDirectory() as name:
+        started = time.process_time()
+        predict(None, [task], Path(name), temperature=0.0, seed=0)
+        seconds = time.process_time() - started
+        found = score([task], Path(name))["tasks"][task.name]["scores"]
+    return found["all right"]["value"], seconds
 
 
 def main() -> None:
@@ -44,13 +40,13 @@ def main() -> None:
     parser.add_argument("--modality", choices=[m.value for m in GENERATED], action="append", help="all without it")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    for modality in map(Modality, arguments.modality or [m.value for m in GENERATED]):
-        measure(modality, 1, 1)  # what is read late is read now
+    for modality in arguments.modality or [m.value for m in GENERATED]:
+        measure(modality, 1, 1)  # imports are not drawing
         own, seconds = measure(modality, arguments.count, None)
-        print(f"{modality}, as in the experiments: {own} of {arguments.count} right", flush=True)
+        print(f"{modality}, as in the experiments: {own:.1%} right", flush=True)
         for steps in STEPS:
             right, took = measure(modality, arguments.count, steps)
-            print(f"  {steps:>3} steps: {right} right, {took / seconds:.2f} times the time", flush=True)
+            print(f"  {steps:>3} steps: {right:.1%} right, {took / seconds:.2f} times the time", flush=True)
 
 
 if __name__ == "__main__":
