@@ -46,7 +46,7 @@ class CaptionSpans(SpanRules):
         opened = self.opened(ids)
         return [*ids, self.signal_ids[opened[0]][-1]] if opened else list(ids)
 
-    def forbidden(self, ids: Sequence[int]) -> list[int]:
+    def forbidden(self, ids: Sequence[int]) -> tuple[int, ...]:
         """Inside a span all signal tokens except its closing one; outside all except the allowed opening ones."""
         opened = self.opened(ids)
         tokens: list[int] = list(self.end_ids) if opened else []
@@ -55,7 +55,7 @@ class CaptionSpans(SpanRules):
             if opened:
                 permitted = span[-1] if modality is opened[0] else None
             tokens += [i for i in span if i != permitted]
-        return tokens
+        return tuple(tokens)
 
     def may_end(self, ids: Sequence[int]) -> bool:
         """Whether no span is open after ``ids``."""

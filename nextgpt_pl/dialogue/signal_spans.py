@@ -52,7 +52,7 @@ class SpanRules(LogitsProcessor):
         """``ids``, with a started span completed."""
 
     @abstractmethod
-    def forbidden(self, ids: Sequence[int]) -> list[int]:
+    def forbidden(self, ids: Sequence[int]) -> tuple[int, ...]:
         """Tokens that must not follow ``ids``; used only if :meth:`following` returns ``None``."""
 
     @abstractmethod
@@ -62,27 +62,34 @@ class SpanRules(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Constrain the scores ``(N, V)`` of the next token; ``input_ids (N, T)`` are the generated ids, no prompt.
 
-        One host synchronisation per call reads the ids; each kind of rule uploads its result in one copy.
+        One host synchronisation reads the ids; :meth:`constrained` needs none.
         """
-        forced, forbidden, postponed = [], [], []
-        for row, ids in enumerate(input_ids.tolist()):
+        return self.constrained(input_ids.tolist(), scores)
+
+    def constrained(self, replies: Sequence[Sequence[int]], scores: Tensor) -> Tensor:
+        """Constrained scores ``(N, V)`` of the next token of N replies, in one indexed write per kind of rule."""
+        forced: list[tuple[int, int]] = []
+        postponed: list[tuple[int, int]] = []
+        forbidden: dict[tuple[int, ...], list[int]] = {}
+        for row, ids in enumerate(replies):
             token = self.following(ids)
             if token is not None:
                 forced.append((row, token))
                 continue
-            forbidden += [(row, other) for other in self.forbidden(ids)]
+            forbidden.setdefault(self.forbidden(ids), []).append(row)
             first = self.missing(ids) if self.may_end(ids) else None
             if first is not None:
                 postponed.append((row, first))
         scores = scores.clone()
-        if forbidden:
-            scores[_places(forbidden, scores)] = -torch.inf
+        for tokens, of_rows in forbidden.items():
+            indices = upload(torch.tensor([*of_rows, *tokens]), scores.device)
+            scores[indices[: len(of_rows)].unsqueeze(1), indices[len(of_rows) :]] = -torch.inf
         if postponed and self.end_ids:
             self._postpone_end(scores, *_places(postponed, scores))
         if forced:
-            rows, tokens = _places(forced, scores)
+            rows, columns = _places(forced, scores)
             scores[rows] = -torch.inf
-            scores[rows, tokens] = 0.0
+            scores[rows, columns] = 0.0
         return scores
 
     def missing(self, ids: Sequence[int]) -> int | None:
@@ -124,13 +131,13 @@ class WholeSpans(SpanRules):
 
     separator: int | None = None
     _places: dict[int, tuple[Sequence[int], int]] = field(init=False)
-    _forbidden: list[int] = field(init=False)
+    _forbidden: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         spans = self.signal_ids.values()
         self._places = {token: (ids, i) for ids in spans for i, token in enumerate(ids) if token != self.separator}
         openings = {self.signal_ids[modality][0] for modality in self.allowed if modality in self.signal_ids}
-        self._forbidden = [token for token in self._places if token not in openings]
+        self._forbidden = tuple(token for token in self._places if token not in openings)
 
     def following(self, ids: Sequence[int]) -> int | None:
         """The next token of a span that has begun and not ended."""
@@ -147,7 +154,7 @@ class WholeSpans(SpanRules):
         """``ids``, with a started span completed."""
         return [*ids, *self.forced(ids)]
 
-    def forbidden(self, ids: Sequence[int]) -> list[int]:
+    def forbidden(self, ids: Sequence[int]) -> tuple[int, ...]:
         """All signal tokens except the opening ones of allowed modalities."""
         return self._forbidden
 

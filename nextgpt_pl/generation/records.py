@@ -66,22 +66,22 @@ class SpanRecord:
 Record = TokenRecord | SpanRecord
 
 
-def choice_of(logits: Tensor, scores: Tensor, token: Tensor, count: int) -> Choice:
+def choice_of(logits: Tensor, scores: Tensor, token: int, count: int) -> Choice:
     """The prediction at one place; one host synchronisation.
 
     Args:
-        logits: ``(1, V)`` of the LLM.
-        scores: ``(1, V)`` logits that the token was chosen from.
-        token: ``(1, 1)``, the chosen token.
+        logits: ``(V,)`` of the LLM.
+        scores: ``(V,)`` logits that the token was chosen from.
+        token: the chosen token.
         count: number of alternatives, at most V.
 
     """
     own = logits.double().softmax(-1)
-    best = own.topk(min(count, own.shape[-1]))
+    best = own.topk(min(count, len(own)))
     # float64 represents every token id
-    chosen = torch.cat([own.gather(-1, token), scores.double().softmax(-1).gather(-1, token)], -1)
-    row = torch.cat([chosen, best.values, best.indices.double()], -1)[0].tolist()
-    number = best.values.shape[-1]
+    chosen = torch.stack([own[token], scores.double().softmax(-1)[token]])
+    row = torch.cat([chosen, best.values, best.indices.double()]).tolist()
+    number = len(best.values)
     alternatives = zip(map(int, row[2 + number :]), row[2 : 2 + number], strict=True)
     return Choice(row[0], row[1], tuple(alternatives))
 

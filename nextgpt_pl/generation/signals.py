@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from nextgpt_pl.batches import IGNORE, Rendered, SignalSpan
-from nextgpt_pl.generation.generate import Generated, batch_of
+from nextgpt_pl.generation.generate import Generated
+from nextgpt_pl.generation.prepared import batch_of
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.utils.transfer import upload

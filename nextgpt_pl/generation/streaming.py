@@ -10,18 +10,12 @@ from torch import Tensor
 
 from nextgpt_pl.batches import Rendered, SignalSpan
 from nextgpt_pl.generation.decoding import Decoding
-from nextgpt_pl.generation.generate import (
-    Generated,
-    common_length,
-    prepare,
-    tokens_before,
-    truncated,
-    whole_reply,
-)
-from nextgpt_pl.generation.records import TokenRecord, token_records
+from nextgpt_pl.generation.generate import Generated, common_length, whole_reply
+from nextgpt_pl.generation.prepared import Prepared, prepare, tokens_before, truncated
+from nextgpt_pl.generation.records import Choice, TokenRecord, token_records
 from nextgpt_pl.generation.signals import Written, caption_embeddings, spans_of, written
 from nextgpt_pl.generation.stopping import Stop, StoppedError
-from nextgpt_pl.generation.token_stream import tokens
+from nextgpt_pl.generation.token_passes import passes
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import ReplyPart
 
@@ -62,13 +56,12 @@ def pieces(
         StoppedError: ``stop`` has returned true.
 
     """
-    with torch.no_grad():
-        prepared = prepare(network, [prompt], decoding)
+    prepared = prepare(network, [prompt], decoding)
     reader = _Reader(network, prompt)
     decode, stops = network.llm.tokenizer.decode, network.llm.stop
     ids: list[int] = []
     states: list[Tensor] = []
-    for token, state, choice in tokens(network.llm, prepared, decoding, alternatives):
+    for token, state, choice in _tokens(network, prepared, decoding, alternatives):
         if stop is not None and stop():
             raise StoppedError
         if ids:
@@ -84,6 +77,16 @@ def pieces(
     if alternatives:
         yield from token_records(network, whole.ids[common_length(whole.ids, ids) :])
     yield from reader.read(whole.ids, list(whole.states), ended=True)
+
+
+def _tokens(
+    network: NextGPT, prepared: Prepared, decoding: Decoding, alternatives: int
+) -> Iterator[tuple[int, Tensor, Choice | None]]:
+    """Yield each token of one reply, end token included, the state ``(H,)`` of the token before it, and the choice."""
+    for steps in passes(network.llm, prepared, decoding, alternatives):
+        for step in steps:
+            choices: list[Choice | None] = [*step.choices] or [None] * len(step.tokens)
+            yield from zip(step.tokens, step.states, choices, strict=True)
 
 
 class _Reader:

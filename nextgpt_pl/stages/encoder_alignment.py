@@ -11,7 +11,8 @@ from nextgpt_pl.batches import Batch
 from nextgpt_pl.dialogue.conversation import Direction
 from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.generation.decoding import Decoding
-from nextgpt_pl.generation.generate import generate, prompt_of
+from nextgpt_pl.generation.generate import generate
+from nextgpt_pl.generation.prepared import prompt_of
 from nextgpt_pl.metrics.caption_scores import CaptionScores
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.stages.base import Stage

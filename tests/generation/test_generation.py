@@ -5,7 +5,7 @@ import torch
 from nextgpt_pl.dialogue.signal_spans import WholeSpans, find_spans
 from nextgpt_pl.generation import generate as generation
 from nextgpt_pl.generation.decoding import Decoding
-from nextgpt_pl.generation.generate import prompt_of
+from nextgpt_pl.generation.prepared import prompt_of
 from nextgpt_pl.generation.signals import Written, caption_embeddings
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import CaptionedPair, Dialogue, Message, TextPart

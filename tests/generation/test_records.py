@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.generation import token_stream
+from nextgpt_pl.generation import token_passes
 from nextgpt_pl.generation.decoding import Decoding
 from nextgpt_pl.generation.records import SpanRecord, TokenRecord, choice_of
 from nextgpt_pl.generation.signals import Written, caption_embeddings
@@ -74,7 +74,7 @@ def test_tokens_that_complete_a_reply_have_records_without_choice(chat):
 
 
 def test_without_records_nothing_is_computed_for_them(chat, monkeypatch):
-    monkeypatch.setattr(token_stream, "choice_of", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr(token_passes, "choice_of", lambda *_: pytest.fail("computed"))
     parts = list(chat.stream(ASKED, modalities=["image"], **QUICK))
     assert all(isinstance(part, ReplyPart) for part in parts)
     with pytest.raises(UserError, match="alternatives=-1: a whole number"):
@@ -82,9 +82,9 @@ def test_without_records_nothing_is_computed_for_them(chat, monkeypatch):
 
 
 def test_a_choice_has_its_probability_before_and_after_constraints():
-    logits = torch.tensor([[2.0, 1.0, 0.0]]).log_softmax(-1)
-    scores = torch.tensor([[-torch.inf, 0.0, 0.0]])
-    choice = choice_of(logits, scores, torch.tensor([[1]]), 9)
+    logits = torch.tensor([2.0, 1.0, 0.0]).log_softmax(-1)
+    scores = torch.tensor([-torch.inf, 0.0, 0.0])
+    choice = choice_of(logits, scores, 1, 9)
     assert choice.probability == pytest.approx(0.244728, abs=1e-6)
     assert choice.constrained == pytest.approx(0.5)
     assert [i for i, _ in choice.alternatives] == [0, 1, 2]

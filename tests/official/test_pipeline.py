@@ -10,9 +10,11 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from nextgpt_pl.__main__ import main
-from nextgpt_pl.generation.generate import truncated
+from nextgpt_pl.generation import generate as generation
 from nextgpt_pl.generation.options import reply_options
+from nextgpt_pl.generation.prepared import truncated
 from nextgpt_pl.generation.signals import Written, caption_embeddings
+from nextgpt_pl.generation.token_passes import Step
 from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.readers.chat import dialogue_of
 from nextgpt_pl.utils.paths import resolve
@@ -151,14 +153,8 @@ def test_conversations_are_those_that_the_legacy_code_trained_on(chat):
 def test_replies_end_before_the_mark_of_the_next_turn(chat, monkeypatch):
     llm = chat.network.llm
     ids = llm.tokenizer("a circle\n### Human: what", add_special_tokens=False).input_ids
-    generated = torch.tensor([ids])
-
-    def generate(**options):
-        for _ in range(len(ids)):
-            llm.model.base_model(inputs_embeds=options["inputs_embeds"])
-        return generated if "stop_strings" in options else None
-
-    monkeypatch.setattr(llm.model, "generate", generate)
+    steps = [[Step(0, [token], torch.zeros(1, llm.hidden_size))] for token in ids]
+    monkeypatch.setattr(generation, "passes", lambda *_: iter(steps))
     (part,) = chat(PROMPT, modalities=[])
     assert part.text == "a circle"
     llm.stop.clear()
