@@ -27,7 +27,7 @@ import numpy as np
 import soundfile
 import torch
 from PIL import Image
-from step_variants import build_stage, save_models
+from step_variants import Setting, build_stage, save_models
 
 from nextgpt_pl.datamodules import CaptionedPairs, CaptionFolder
 from nextgpt_pl.encoders import ImageBindEncoder
@@ -118,7 +118,7 @@ def timed_readers(spent: list[float]) -> Iterator[None]:
 
 def train(name: str, models: Path, media: Path, arguments: argparse.Namespace, workers: int) -> None:
     """One epoch over all media; prints how the main thread spends it."""
-    stage = build_stage(name, models, denoising=1.0)
+    stage = build_stage(Setting(name, models), denoising=1.0)
     source = CaptionFolder(media, "all.jsonl", val_fraction=0)
     data = CaptionedPairs([source], batch_size=arguments.batch_size, num_workers=workers)
     loader = data.with_renderer(stage.renderer, stage.reader).train_dataloader()

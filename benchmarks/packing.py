@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from figures import save
 from step_variants import LLMS, save_models
 
 from nextgpt_pl.batches import IGNORE, Batch, Rendered
@@ -63,6 +64,7 @@ def main() -> None:
     parser.add_argument("--llm", choices=sorted(LLMS), default="small")
     parser.add_argument("--rows", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         save_models(Path(name), arguments.llm)
@@ -77,12 +79,19 @@ def main() -> None:
                 times[way].append(time.perf_counter() - started)
     tokens = sum(batch.lengths())
     print(f"{len(batch)} rows, {tokens} tokens, {batch.input_ids.numel() / tokens:.2f} times as many with padding")
+    figures: dict[str, dict[str, object]] = {}
     for way, seconds in times.items():
         ratios = sorted(padded / own for padded, own in zip(times["padded"], seconds, strict=True))
         print(
             f"  {way:<9} {tokens / median(seconds):8.0f} tokens/s, {median(ratios):.2f} times as fast as padded"
             f" [{ratios[0]:.2f}, {ratios[-1]:.2f}], loss differs by {abs(losses[way] - losses['padded']):.1e}"
         )
+        figures[way] = {
+            "tokens a second": tokens / median(seconds),
+            "times as fast as padded": [median(ratios), ratios[0], ratios[-1]],
+            "difference of the loss": abs(losses[way] - losses["padded"]),
+        }
+    save(arguments.json, figures)
 
 
 if __name__ == "__main__":

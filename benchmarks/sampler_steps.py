@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from figures import save
 
 from nextgpt_pl.evaluation import JudgedRight, PocketDecoder
 from nextgpt_pl.evaluation.run import predict, score
@@ -38,15 +39,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100, help="captions of each modality")
     parser.add_argument("--modality", choices=[m.value for m in GENERATED], action="append", help="all without it")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
+    figures: dict[str, dict[str, list[float]]] = {}
     torch.set_num_threads(1)
     for modality in arguments.modality or [m.value for m in GENERATED]:
         measure(modality, 1, 1)  # imports are not drawing
         own, seconds = measure(modality, arguments.count, None)
         print(f"{modality}, as in the experiments: {own:.1%} right", flush=True)
+        of_modality = figures[modality] = {"share right, of the time: as in the experiments": [own, 1.0]}
         for steps in STEPS:
             right, took = measure(modality, arguments.count, steps)
+            of_modality[f"{steps} steps"] = [right, took / seconds]
             print(f"  {steps:>3} steps: {right:.1%} right, {took / seconds:.2f} times the time", flush=True)
+    save(arguments.json, figures)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,23 @@
-"""Variants of training steps for the benchmark: the package's step, a plain reference and two limits, on random models.
+"""Variants of training steps for the benchmark: the package's step, a plain reference and limits, on random models.
 
-The reference computes as the official code: it runs the encoder and its preprocessing in every step, sample by sample,
-computes logits of all positions, keeps all hidden states, gathers signal tokens sample by sample, and trains the full
-embedding and head in stage 2.
+The reference computes as the official code: it runs the encoder and its preprocessing in every step unless features are
+given, goes through media and spans sample by sample, computes logits of all positions and keeps all hidden states. It
+trains what ours trains; as released, it also trains the full embedding and head. All use the same optimizer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nextgpt_pl.batches import Batch
+from nextgpt_pl.batches import Batch, MediaSlot
 from nextgpt_pl.dialogue.batching import pad
 from nextgpt_pl.encoders import ImageBindEncoder
 from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel, TowerConfig
@@ -30,7 +32,7 @@ from nextgpt_pl.projections import LinearInputProjection, TransformerOutputProje
 from nextgpt_pl.stages import DecoderAlignment, EncoderAlignment, InstructionTuning
 from nextgpt_pl.stages.base import Stage
 
-STAGES = ("enc_align", "dec_align", "instruct")
+STAGES = ("enc_align", "dec_align", "dec_align_frozen", "instruct")
 LLMS: dict[str, dict[str, int]] = {
     "small": {
         "vocab_size": 32_000,
@@ -48,6 +50,14 @@ LLMS: dict[str, dict[str, int]] = {
         "num_attention_heads": 9,
         "num_key_value_heads": 3,
     },
+    "smol360": {
+        "vocab_size": 49_152,
+        "hidden_size": 960,
+        "intermediate_size": 2_560,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 15,
+        "num_key_value_heads": 5,
+    },
 }
 TOWERS = {"vision": TowerConfig(640, 9, 10), "audio": TowerConfig(512, 7, 8, scale=20.0)}
 
@@ -59,7 +69,7 @@ def save_models(folder: Path, llm: str) -> None:
 
     torch.manual_seed(0)
     tokenizer = CausalLM("pocket:llm").tokenizer
-    config = LlamaConfig(**LLMS[llm], eos_token_id=tokenizer.eos_token_id, tie_word_embeddings=llm == "smol")
+    config = LlamaConfig(**LLMS[llm], eos_token_id=tokenizer.eos_token_id, tie_word_embeddings=llm != "small")
     LlamaForCausalLM(config).save_pretrained(folder / "llm")
     tokenizer.save_pretrained(folder / "llm")
     encoder = ImageBindConfig(1024, TOWERS)
@@ -68,61 +78,86 @@ def save_models(folder: Path, llm: str) -> None:
     save_file(dict(ImageBindModel(encoder).state_dict()), folder / "encoder" / "model.safetensors")
 
 
-def build_stage(name: str, folder: Path, cache: FeatureCache | None = None, denoising: float = 0.0) -> Stage:
-    """A stage of ours on the random models; in stage 2 the signal rows are frozen, so that states can be remembered.
+@dataclass(frozen=True)
+class Setting:
+    """What is compared.
 
-    ``denoising`` is the weight of stage 2's denoising error.
+    Attributes:
+        stage: one of ``STAGES``.
+        folder: of the models.
+        rows: number of rows in the batch.
+        media: modalities of the rows in turn; those of stage 3 are always mixed.
+        encoder: whether the reference runs the encoder in each step; otherwise features are given to all.
+        llm: more arguments of the language model.
+        cache: feature cache of ours; without it, features are kept in memory.
+
     """
+
+    stage: str
+    folder: Path
+    rows: int = 15
+    media: tuple[Modality, ...] = GENERATED
+    encoder: bool = False
+    llm: Mapping[str, Any] = field(default_factory=dict)
+    cache: FeatureCache | None = None
+
+
+def build_stage(setting: Setting, denoising: float = 0.0) -> Stage:
+    """A stage of ours on the random models; ``denoising`` is the weight of stage 2's denoising error."""
     torch.manual_seed(0)
+    name, shows = setting.stage, not setting.stage.startswith("dec_align")
     network = NextGPT(
-        llm=CausalLM(str(folder / "llm")),
-        encoder=ImageBindEncoder(str(folder / "encoder"), video_clips=5, audio_clips=3)
-        if name != "dec_align"
-        else None,
-        input_projection=LinearInputProjection if name != "dec_align" else None,
+        llm=CausalLM(str(setting.folder / "llm"), **setting.llm),
+        encoder=ImageBindEncoder(str(setting.folder / "encoder"), video_clips=5, audio_clips=3) if shows else None,
+        input_projection=LinearInputProjection if shows else None,
         decoders={m.value: pocket_decoder(m) for m in GENERATED} if name != "enc_align" else {},
         output_projection=partial(TransformerOutputProjection, width=128, layers=2, heads=4, dropout=0.0),
-        cache=cache,
+        cache=setting.cache,
     )
     stage: Stage
     if name == "enc_align":
         stage = EncoderAlignment(network, captions=0)
-    elif name == "dec_align":
-        weights = {m.value: denoising for m in GENERATED}
-        stage = DecoderAlignment(network, samples=0, train_signal_rows=False, denoising_weights=weights)
-    else:
+    elif name == "instruct":
         stage = InstructionTuning(network, lora=LoRA(r=16, alpha=16, dropout=0.0), samples=0)
+    else:
+        weights = {m.value: denoising for m in GENERATED}
+        trained, together = name == "dec_align", setting.rows
+        stage = DecoderAlignment(
+            network, samples=0, train_signal_rows=trained, rows_at_a_time=together, denoising_weights=weights
+        )
     stage.configure_model()
     stage.log_split = lambda *_: None  # type: ignore[method-assign]
     stage.eval()
     return stage
 
 
-def make_batch(name: str, stage: Stage, per_modality: int) -> Batch:
-    """Equal numbers of each medium, shown in stages 1 and 3 and made in stages 2 and 3."""
+def make_batch(setting: Setting, stage: Stage) -> Batch:
+    """The media are shown in stages 1 and 3 and made in stages 2 and 3."""
     render = stage.renderer
-    if name == "instruct":
+    if setting.stage == "instruct":
         routes = ("image->video", "video->text", "audio->image")
-        rows = [render(dialogues.dialogue(route, "train", i)) for route in routes for i in range(per_modality)]
+        rows = [render(dialogues.dialogue(routes[i % 3], "train", i)) for i in range(setting.rows)]
     else:
-        rows = [render(items.captioned_pair("train", m, i)) for m in GENERATED for i in range(per_modality)]
+        media = setting.media
+        rows = [render(items.captioned_pair("train", media[i % len(media)], i)) for i in range(setting.rows)]
     return pad(rows, render.pad_token_id)
 
 
 class Ours:
     """The stage's own step, with its optimizer."""
 
-    def __init__(self, name: str, folder: Path, per_modality: int, cache: FeatureCache | None = None) -> None:
-        self.stage = build_stage(name, folder, cache)
-        self.batch = make_batch(name, self.stage, per_modality)
-        self.optimizer = torch.optim.AdamW(self.stage.parameter_groups(), lr=1e-6)
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.stage = build_stage(setting)
+        self.batch = make_batch(setting, self.stage)
+        self.optimizer = torch.optim.AdamW(self.stage.parameter_groups(), lr=1e-6, fused=True)
         self.prepare()
 
     def prepare(self) -> None:
         """What is done once, before any step."""
 
     def forget(self) -> None:
-        """As without a cache."""
+        """Drop what frozen parts have computed."""
         if self.stage.network.encoder is not None:
             self.stage.network.encoder_stores.memory._values.clear()
         states = getattr(self.stage, "signal_states", None)
@@ -143,17 +178,23 @@ class Ours:
 
 
 class Reference(Ours):
-    """What the official code does with the same weights and the same batch."""
+    """What the official code does with the same weights, the same batch and the same trained parameters."""
 
     def prepare(self) -> None:
-        """In stage 2, the whole vocabulary trains."""
-        network = self.stage.network
-        if type(self.stage) is DecoderAlignment:  # the official code trains embedding and head whole
-            table, head = network.llm.model.get_input_embeddings(), network.llm.model.get_output_embeddings()
-            for layer in (table, head):
-                layer.requires_grad_(True)
-            whole = {id(p): p for layer in (table, head) for p in layer.parameters()}
-            self.optimizer.add_param_group({"params": list(whole.values())})
+        """The features, if the encoder is left out."""
+        self.features: dict[Modality, list[Tensor]] = {}
+        if not self.setting.encoder and self.batch.slots:
+            with torch.no_grad():
+                found = self.stage.network.features(self.batch)
+            self.features = {modality: list(features) for modality, (_, features) in found.items()}
+
+    def _feature(self, modality: Modality, number: int, slot: MediaSlot) -> Tensor:
+        if self.features:
+            return self.features[modality][number][None]
+        encoder = self.stage.network.encoder
+        assert encoder is not None
+        with torch.no_grad():
+            return encoder(modality, encoder.prepare(slot.media)[None])
 
     def _embeddings(self) -> Tensor:
         network, rows = self.stage.network, []
@@ -161,11 +202,8 @@ class Reference(Ours):
         for row in range(len(self.batch)):
             embedded = tokens[row]
             for modality, slots in self.batch.slots.items():
-                for _, slot in (entry for entry in slots if entry[0] == row):
-                    assert network.encoder is not None
-                    with torch.no_grad():
-                        feature = network.encoder(modality, network.encoder.prepare(slot.media)[None])
-                    shown = network.input_projection(modality)(feature)[0]
+                for number, slot in ((n, entry[1]) for n, entry in enumerate(slots) if entry[0] == row):
+                    shown = network.input_projection(modality)(self._feature(modality, number, slot))[0]
                     embedded = torch.cat([embedded[: slot.start], shown, embedded[slot.stop :]])
             rows.append(embedded)
         return torch.stack(rows)
@@ -194,8 +232,23 @@ class Reference(Ours):
         return loss
 
 
+class Released(Reference):
+    """The official code as released: the whole vocabulary trains."""
+
+    def prepare(self) -> None:
+        """Also train embedding and head."""
+        super().prepare()
+        model = self.stage.network.llm.model
+        layers = (model.get_input_embeddings(), model.get_output_embeddings())
+        trained = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        whole = {id(p): p for layer in layers for p in layer.parameters() if id(p) not in trained}
+        for parameter in whole.values():
+            parameter.requires_grad_(True)
+        self.optimizer.add_param_group({"params": list(whole.values())})
+
+
 class Bare(Ours):
-    """The LLM alone, forward and backward."""
+    """The LLM alone with its head at the labels, forward and backward."""
 
     def prepare(self) -> None:
         """The embeddings, media and all."""
@@ -206,15 +259,26 @@ class Bare(Ours):
         """One pass; the cross-entropy."""
         llm = self.stage.network.llm
         self.stage.zero_grad()
-        embeddings = self.embeddings.clone().requires_grad_()
-        mask, labels = shifted_labels(self.batch.labels)
-        loss = F.cross_entropy(llm.logits(llm(embeddings)[mask]).float(), labels)
+        loss = self.read(llm, llm(self.embeddings.clone().requires_grad_(), self.batch.lengths()))
         loss.backward()
         return float(loss.detach())
 
+    def read(self, llm: CausalLM, hidden: Tensor) -> Tensor:
+        """The loss of the hidden states."""
+        mask, labels = shifted_labels(self.batch.labels)
+        return F.cross_entropy(llm.logits(hidden[mask]).float(), labels)
+
+
+class WithoutHead(Bare):
+    """The LLM's layers alone, forward and backward."""
+
+    def read(self, llm: CausalLM, hidden: Tensor) -> Tensor:
+        """Any sum that reaches all states."""
+        return hidden.square().mean()
+
 
 class ProjectionsAlone(Ours):
-    """The output projections' own forward, backward and optimizer step: the limit of stage 2 with remembered states."""
+    """The output projections' own forward, backward and optimizer step: the limit of stage 2 with frozen rows."""
 
     def prepare(self) -> None:
         """States at the signal tokens, and targets."""
@@ -237,4 +301,4 @@ class ProjectionsAlone(Ours):
         return loss
 
 
-KINDS: dict[str, Callable[..., Ours]] = {"ours": Ours, "reference": Reference, "bare": Bare, "alone": ProjectionsAlone}
+KINDS: dict[str, Callable[[Setting], Ours]] = {"ours": Ours, "reference": Reference}

@@ -1,12 +1,12 @@
-"""Training steps against a plain reference and against the bare LLM, in one run: python benchmarks/steps.py
+"""Training steps against the official code's computation and against their limits: python benchmarks/steps.py
 
-The reference does what the official code does (step_variants.py says what); same weights, same batch: the losses are
-compared. The bare limit is the LLM's forward and backward on the same embeddings, with its head on the labelled
-positions, and nothing else. All take turns; medians are printed. Peak memory is that of a process of its own that
-runs one of them.
+step_variants.py says what the variants compute. The limit of a stage is the LLM's forward and backward on the same
+embeddings, with its head at the labels; that of stage 2 with frozen signal rows is the output projections' own step.
+All variants take turns in one run. Printed are medians, and medians of the paired ratios with their range; the losses
+are compared.
 
-Models are random, of the real classes: by default an ImageBind of 66M parameters and a Llama of 58M; ``--llm smol`` has
-the sizes of SmolLM2-135M. Media: equal numbers of images, videos (5 clips in 3 crops each) and sounds (3 clips).
+Models are random, of the real classes: an ImageBind of 66M parameters, and a Llama of 58M (``small``) or with the sizes
+of SmolLM2 (``smol`` 135M, ``smol360`` 360M). Without ``--encoder``, the features of input media are given to all.
 """
 
 from __future__ import annotations
@@ -22,15 +22,71 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from step_variants import KINDS, LLMS, STAGES, Bare, Ours, ProjectionsAlone, Reference, save_models
+from figures import save
+from step_variants import (
+    KINDS,
+    LLMS,
+    STAGES,
+    Bare,
+    Ours,
+    ProjectionsAlone,
+    Reference,
+    Released,
+    Setting,
+    WithoutHead,
+    save_models,
+)
 
 from nextgpt_pl.features import FeatureCache
+from nextgpt_pl.modality import GENERATED, Modality
+
+Ratios = dict[str, tuple[float, float, float]]
+
+
+def variants(setting: Setting) -> dict[str, Ours]:
+    """The variants of a stage; ``first`` is to :meth:`~Ours.forget` before each step."""
+    made: dict[str, Ours] = {"ours": Ours(setting)}
+    made |= {"reference": Reference(setting), "as released": Released(setting)}
+    if setting.stage == "dec_align_frozen":
+        made["limit"] = ProjectionsAlone(setting)
+    else:
+        made |= {"limit": Bare(setting), "layers": WithoutHead(setting)}
+    if setting.stage == "dec_align_frozen" or setting.encoder:
+        made["first"] = Ours(setting)
+    return made
+
+
+def compare(setting: Setting, repeats: int) -> tuple[dict[str, float], Ratios, dict[str, float]]:
+    """Median seconds of each variant; median, minimum and maximum of paired ratios; losses of the first step."""
+    turns = variants(setting)
+    losses = {name: turn() for name, turn in turns.items()}
+    for turn in turns.values():
+        turn()  # warm-up: kernels and compilation
+    times: dict[str, list[float]] = {name: [] for name in turns}
+    for _ in range(repeats):
+        for name, turn in turns.items():
+            if name == "first":
+                turn.forget()
+            started = time.perf_counter()
+            turn()
+            times[name].append(time.perf_counter() - started)
+    pairs = [("reference", "ours"), ("as released", "ours"), ("ours", "limit")]
+    pairs += [("ours", "layers")] if "layers" in turns else []
+    pairs += [("reference", "first")] if "first" in turns else []
+    ratios = {f"{one} / {two}": spread(times[one], times[two]) for one, two in pairs}
+    return {name: median(values) for name, values in times.items()}, ratios, losses
+
+
+def spread(one: list[float], two: list[float]) -> tuple[float, float, float]:
+    """Median, minimum and maximum of paired ratios."""
+    ratios = [a / b for a, b in zip(one, two, strict=True)]
+    return median(ratios), min(ratios), max(ratios)
 
 
 def peak_megabytes(kind: str, arguments: argparse.Namespace, stage: str, folder: Path) -> float:
     """Peak memory of a process of its own, above what it has before a model is built."""
     command = [sys.executable, __file__, "--memory-of", kind, "--stage", stage, "--models", str(folder)]
-    command += ["--per-modality", str(arguments.per_modality), "--llm", arguments.llm]
+    command += ["--rows", str(arguments.rows), "--llm", arguments.llm, "--media", arguments.media]
     # large blocks go back to the system at once: what is held counts, not what the allocator keeps for later
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     out = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
@@ -38,11 +94,13 @@ def peak_megabytes(kind: str, arguments: argparse.Namespace, stage: str, folder:
 
 
 def print_memory(arguments: argparse.Namespace) -> None:
-    """The child of :func:`peak_megabytes`: ours with a full cache on disk, or the reference."""
+    """The child of :func:`peak_megabytes`: ours with a full cache on disk, or the reference with its encoder."""
     before = _peak()
     # of a run with a full cache, the encoder is not there
     cache = FeatureCache(arguments.models / "cache", "float32") if arguments.memory_of == "ours" else None
-    step = KINDS[arguments.memory_of](arguments.stage, arguments.models, arguments.per_modality, cache)
+    (stage,) = arguments.stage
+    setting = Setting(stage, arguments.models, arguments.rows, media_of(arguments), encoder=True, cache=cache)
+    step = KINDS[arguments.memory_of](setting)
     for _ in range(2):
         step()
     print((_peak() - before) / 1024)
@@ -54,40 +112,7 @@ def _peak() -> int:
     return int(re.search(r"VmHWM:\s+(\d+)", status)[1])  # type: ignore[index]
 
 
-def compare(stage: str, arguments: argparse.Namespace, folder: Path) -> None:
-    """Time one stage's variants in turns, and print."""
-    ours = Ours(stage, folder, arguments.per_modality)
-    uncached = Ours(stage, folder, arguments.per_modality)
-    reference = Reference(stage, folder, arguments.per_modality)
-    bare = Bare(stage, folder, arguments.per_modality)
-    turns: dict[str, Ours] = {"cached": ours, "uncached": uncached, "reference": reference, "bare LLM": bare}
-    if stage == "dec_align":
-        turns["projections alone"] = ProjectionsAlone(stage, folder, arguments.per_modality)
-    first = {name: turn() for name, turn in turns.items()}
-    samples = len(ours.batch)
-    times: dict[str, list[float]] = {name: [] for name in turns}
-    for _ in range(arguments.repeats):
-        for name, turn in turns.items():
-            if name == "uncached":
-                turn.forget()
-            started = time.perf_counter()
-            turn()
-            times[name].append(time.perf_counter() - started)
-    found = {name: median(values) for name, values in times.items()}
-    print(f"{stage}: {samples} samples of {ours.batch.input_ids.shape[1]} tokens")
-    print(f"  losses: ours {first['cached']:.6f}, reference {first['reference']:.6f}")
-    for name, seconds in found.items():
-        print(f"  {name:<18} {seconds:8.3f} s a step, {samples / seconds:8.1f} samples/s")
-    print(f"  cached is {found['reference'] / found['cached']:.1f} times as fast as the reference,", end=" ")
-    print(f"uncached {found['reference'] / found['uncached']:.1f} times")
-    if stage == "dec_align":
-        ratio = found["cached"] / found["projections alone"]
-        print(f"  a cached step takes {ratio:.2f} times what its projections alone do")
-    else:
-        print(f"  a cached step takes {found['cached'] / found['bare LLM']:.2f} times what the LLM alone does")
-
-
-def flops_at_7b(stage: str) -> str:
+def flops_at_7b(stage: str) -> float:
     """The reference's operations over ours, for the paper's model, without weights."""
     from nextgpt_pl.sizing import budget, costs
     from nextgpt_pl.training.cli import build_model
@@ -105,34 +130,65 @@ def flops_at_7b(stage: str) -> str:
     everywhere = costs.llm_cost(network, rows, tokens, rows * tokens).flops
     reference = encoder + projections + everywhere
     ours = projections + (0 if stage == "dec_align" else parts["llm"].flops)
-    return f"  by operations at 7B, rows of {tokens} tokens: {reference / ours:.1f} times fewer than the reference"
+    return reference / ours
+
+
+def media_of(arguments: argparse.Namespace) -> tuple[Modality, ...]:
+    """The modalities of the rows."""
+    return GENERATED if arguments.media == "mixed" else (Modality(arguments.media),)
+
+
+def measure(stage: str, arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
+    """Compare the variants of one stage, print and return the figures."""
+    options = {"packing": arguments.packed, "compile": arguments.compile}
+    setting = Setting(stage, folder, arguments.rows, media_of(arguments), arguments.encoder, options)
+    seconds, ratios, losses = compare(setting, arguments.repeats)
+    print(
+        f"{stage}: {arguments.rows} rows, {arguments.media} media, {'with' if arguments.encoder else 'without'} encoder"
+    )
+    print("  losses: " + ", ".join(f"{name} {losses[name]:.6f}" for name in ("ours", "reference")))
+    for name, value in seconds.items():
+        print(f"  {name:<12} {value:8.3f} s a step")
+    for name, (middle, low, high) in ratios.items():
+        print(f"  {name:<22} {middle:6.2f} [{low:.2f}, {high:.2f}]", flush=True)
+    figures: dict[str, object] = {"seconds": seconds, "ratios": ratios, "losses": losses}
+    if arguments.memory:
+        for _ in range(2):  # the first fills the cache
+            ours = peak_megabytes("ours", arguments, stage, folder)
+        theirs = peak_megabytes("reference", arguments, stage, folder)
+        print(f"  peak memory {ours:.0f} MB against the reference's {theirs:.0f} MB: {ours / theirs:.2f}")
+        figures["megabytes"] = {"ours": ours, "reference": theirs}
+    if arguments.operations and stage != "dec_align":
+        times = flops_at_7b(stage.removesuffix("_frozen"))
+        print(f"  by operations at 7B, rows of 64 tokens: {times:.1f} times fewer than the reference", flush=True)
+        figures["operations at 7B"] = times
+    return figures
 
 
 def main() -> None:
+    """Parse the arguments and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", choices=STAGES, action="append", help="all without it")
     parser.add_argument("--llm", choices=sorted(LLMS), default="small")
-    parser.add_argument("--per-modality", type=int, default=4, help="media of each kind in the batch")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--no-memory", action="store_true", help="leave out the peak memory")
-    parser.add_argument("--memory-of", choices=("ours", "reference"), help=argparse.SUPPRESS)
+    parser.add_argument("--rows", type=int, default=15, help="of the batch")
+    parser.add_argument("--media", choices=("mixed", *(m.value for m in GENERATED)), default="image")
+    parser.add_argument("--encoder", action="store_true", help="the reference runs the encoder in each step")
+    parser.add_argument("--packed", action="store_true", help="llm.packing of ours and of the limit")
+    parser.add_argument("--compile", action="store_true", help="llm.compile of all")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--memory", action="store_true", help="also the peak memory, each in a process of its own")
+    parser.add_argument("--operations", action="store_true", help="also the operations of the paper's model")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--memory-of", choices=sorted(KINDS), help=argparse.SUPPRESS)
     parser.add_argument("--models", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.memory_of:
-        (arguments.stage,) = arguments.stage
         print_memory(arguments)
         return
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        save_models(folder, arguments.llm)
-        for stage in arguments.stage or STAGES:
-            compare(stage, arguments, folder)
-            if not arguments.no_memory:
-                for _ in range(2):  # the first fills the cache
-                    ours = peak_megabytes("ours", arguments, stage, folder)
-                theirs = peak_megabytes("reference", arguments, stage, folder)
-                print(f"  peak memory {ours:.0f} MB against the reference's {theirs:.0f} MB: {ours / theirs:.2f}")
-            print(flops_at_7b(stage), flush=True)
+        save_models(Path(name), arguments.llm)
+        figures = {stage: measure(stage, arguments, Path(name)) for stage in arguments.stage or STAGES}
+    save(arguments.json, figures)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,11 @@ import argparse
 import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from figures import save
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 
@@ -58,8 +60,8 @@ def by_hand(stage: Any, batch: Any) -> float:
     return float(total)
 
 
-def compare(experiment: str, steps: int) -> None:
-    """Train, and print the ratios."""
+def compare(experiment: str, steps: int) -> dict[str, float]:
+    """Train, print the ratios and return them."""
     arguments = ["-c", f"experiments/{experiment}.yaml", "--data.num_workers=0"]
     stage, data = build(arguments)
     counted: Operations = replace(count_operations(build(arguments)[0]), shown={})
@@ -82,22 +84,26 @@ def compare(experiment: str, steps: int) -> None:
     first, last = watch.logged[0]["step"], watch.logged[-1]["step"]
     seconds = watch.ends[int(last) - 1] - watch.ends[int(first) - 1]
     windows = watch.logged[1:]
+    ratios = {}
     for name, counts in (("samples_per_second", watch.samples), ("tokens_per_second", watch.tokens)):
         truth = sum(counts[int(first) : int(last)]) / seconds
         # rates of windows of equal counts of steps: their time is that of their samples
         times = [sum(counts[int(w["step"]) - 10 : int(w["step"])]) / w[name] for w in windows]
         logged = sum(counts[int(first) : int(last)]) / sum(times)
+        ratios[f"{name}, logged / stopwatch"] = logged / truth
         print(f"{experiment} {name}: logged {logged:.2f}, stopwatch {truth:.2f}, ratio {logged / truth:.4f}")
+    ratios["operations, counted / by hand"] = ours / hand
     print(f"{experiment} operations of five batches: counted {ours:.4g}, by hand {hand:.4g}, ratio {ours / hand:.4f}")
+    return ratios
 
 
 def main() -> None:
     """Parse the arguments and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=41)
-    steps = parser.parse_args().steps
-    for experiment in ("dec_align", "instruct"):
-        compare(experiment, steps)
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    arguments = parser.parse_args()
+    save(arguments.json, {name: compare(name, arguments.steps) for name in ("dec_align", "instruct")})
 
 
 if __name__ == "__main__":

@@ -30,19 +30,27 @@ def models(tmp_path_factory):
     return folder
 
 
+@pytest.mark.parametrize("encoder", [True, False])
 @pytest.mark.parametrize("stage", steps.STAGES)
-def test_the_reference_has_the_losses_of_ours_step_by_step(models, stage):
-    ours, reference = (kind(stage, models, per_modality=1) for kind in (steps.Ours, steps.Reference))
-    first = [turn() for turn in (ours, reference)]
-    assert first[0] == pytest.approx(first[1], rel=1e-4)
-    if stage != "dec_align":  # there the reference trains more
+def test_the_reference_has_the_losses_of_ours_step_by_step(models, stage, encoder):
+    setting = steps.Setting(stage, models, rows=3, encoder=encoder)
+    ours, reference = steps.Ours(setting), steps.Reference(setting)
+    for _ in range(2):
         assert ours() == pytest.approx(reference(), rel=1e-4)
 
 
+@pytest.mark.parametrize("stage", steps.STAGES)
+def test_the_code_as_released_begins_with_the_same_loss_and_trains_more(models, stage):
+    setting = steps.Setting(stage, models, rows=3)
+    ours, released = steps.Ours(setting), steps.Released(setting)
+    assert ours() == pytest.approx(released(), rel=1e-4)
+    counts = [sum(len(g["params"]) for g in turn.optimizer.param_groups) for turn in (ours, released)]
+    assert counts[0] < counts[1]
+
+
 def test_the_limits_are_parts_of_the_same_loss(models):
-    ours, bare, alone = (
-        kind("dec_align", models, per_modality=2) for kind in (steps.Ours, steps.Bare, steps.ProjectionsAlone)
-    )
+    setting = steps.Setting("dec_align", models, rows=6, llm={"packing": True})
+    ours, bare, alone = (kind(setting) for kind in (steps.Ours, steps.Bare, steps.ProjectionsAlone))
     assert ours() == pytest.approx(bare() + alone(), rel=1e-4)
 
 

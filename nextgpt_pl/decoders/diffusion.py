@@ -47,6 +47,8 @@ class DiffusionDecoder(DenoisedDecoder):
         offload: keep the networks in CPU memory and move them to the GPU when they run: ``model`` moves one network at
             a time, ``sequential`` one layer at a time, which is slow and needs the least memory.
         compile: compile the denoiser (``torch.compile``).
+        channels_last: keep the weights of the denoiser's 2D convolutions in channels-last order, which tensor cores
+            read without conversion.
         loss_size: ``height``, ``width``, ``num_frames`` or ``audio_length_in_s`` of media in the denoising loss, if
             different from ``sampling``.
         gradient_checkpointing: recompute the denoiser's activations in the backward pass of the denoising loss.
@@ -71,6 +73,7 @@ class DiffusionDecoder(DenoisedDecoder):
         scheduler_args: Arguments | None = None,
         offload: Offload = "none",
         compile: bool = False,
+        channels_last: bool = False,
         loss_size: Arguments | None = None,
         gradient_checkpointing: bool = False,
         batch: int | None = None,
@@ -88,7 +91,7 @@ class DiffusionDecoder(DenoisedDecoder):
         self.negative_prompt = negative_prompt
         self.check_sampling(self.sampling)
         self._check_loss_size()
-        self.set_up = SetUp(scheduler, dict(scheduler_args or {}), offload, compile)
+        self.set_up = SetUp(scheduler, dict(scheduler_args or {}), offload, compile, channels_last)
         self.device = torch.device("cpu")
         self._pipeline: Any = None
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,8 @@ import torch
 from nextgpt_pl.decoders import AudioLDMDecoder, DiffusionDecoder, PrecomputedEmbeddings
 from nextgpt_pl.decoders.base import constant
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.pocket.parts import pocket_decoder
 
 QUICK = {"num_inference_steps": 2, "guidance_scale": 2.0}
 
@@ -168,6 +172,18 @@ def test_scheduler_and_compilation_are_the_yamls(monkeypatch):
     assert pipeline.scheduler.config.prediction_type == "v_prediction"
     assert compiled == [pipeline.unet]
     assert decoder.generate(decoder.embed_captions(["a red circle"]), seed=0)[0].shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("modality", ["image", "video"])
+def test_convolutions_in_channels_last_order_draw_the_same(modality):
+    plain, ordered = pocket_decoder(Modality(modality)), pocket_decoder(Modality(modality))
+    ordered.set_up = replace(ordered.set_up, channels_last=True)
+    embeddings = plain.embed_captions(["a small red circle on the left on white"])
+    drawn = [d.generate(embeddings, seed=0, num_inference_steps=2)[0].astype(int) for d in (plain, ordered)]
+    assert abs(drawn[0] - drawn[1]).max() <= 1
+    weights = [m.weight for m in ordered._loaded().unet.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert weights
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
 
 
 @pytest.mark.parametrize("offload", ["model", "sequential"])
