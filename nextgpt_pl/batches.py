@@ -152,6 +152,7 @@ class Batch:
         keys: names of the items, for messages and sample files.
         attributes: exact attributes per row, if the source has them.
         notes: items that were skipped or shortened when the batch was made.
+        reading: seconds that it took to read and render the items.
         host: the CPU batch that this one was copied from; see :meth:`on_host`.
 
     """
@@ -164,6 +165,7 @@ class Batch:
     keys: Sequence[str] = ()
     attributes: Sequence[Mapping[str, Any] | None] = ()
     notes: Sequence[RowNote] = ()
+    reading: float = field(default=0.0, compare=False)
     host: Batch | None = field(default=None, repr=False)
 
     def __len__(self) -> int:

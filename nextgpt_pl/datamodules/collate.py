@@ -22,7 +22,8 @@ class Collator:
     pad_token_id: int
 
     def __call__(self, rows: Sequence[UsableRow]) -> Batch:
-        """Pad the rows; their notes are added to the batch."""
+        """Pad the rows; their notes and the time of their reading are added to the batch."""
         batch = pad([row for usable in rows for row in usable.rows], self.pad_token_id)
         batch.notes = [note for usable in rows for note in usable.notes]
+        batch.reading = sum(usable.reading for usable in rows)
         return batch

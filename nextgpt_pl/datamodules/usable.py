@@ -7,6 +7,7 @@ so a resumed run draws the same.
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -107,10 +108,18 @@ class RowMaker:
 
 @dataclass(frozen=True)
 class UsableRow:
-    """The rows of an item, and notes on the items that were skipped or shortened for them."""
+    """The rows of an item.
+
+    Attributes:
+        rows: the rows.
+        notes: on the items that were skipped or shortened for them.
+        reading: seconds that it took to read and render them.
+
+    """
 
     rows: tuple[Rendered, ...]
     notes: tuple[RowNote, ...] = ()
+    reading: float = field(default=0.0, compare=False)
 
 
 class UsableRows(Dataset[UsableRow]):
@@ -167,6 +176,7 @@ class UsableRows(Dataset[UsableRow]):
 
         """
         notes: list[RowNote] = []
+        begun = time.perf_counter()
         for attempt in range(_TRIES):
             candidate = index if attempt == 0 else self._substitute(index, attempt)
             skips, key = self.skips(candidate), None
@@ -182,7 +192,7 @@ class UsableRows(Dataset[UsableRow]):
             if dropped:
                 reason = f"{item.key}: its oldest {dropped} messages do not fit into {self.make.max_length} tokens"
                 notes.append(RowNote(self.split, "shortened", item.key, reason))
-            return UsableRow(rows, tuple(notes))
+            return UsableRow(rows, tuple(notes), time.perf_counter() - begun)
         raise UserError(
             f"{self.split}: none of {_TRIES} rows drawn from {self.groups[index]!s} can be used; the last: "
             + notes[-1].reason

@@ -24,9 +24,10 @@ class Throughput(Callback):
 
     ``samples_per_second`` and ``tokens_per_second`` are those of all ranks: this rank's times the number of ranks.
     Tokens are counted without padding. ``waiting`` is the share of time between steps, when the next batch is awaited
-    (with ``num_workers: 0`` its media are read then), ``encoding`` that of the frozen encoder and text encoders.
-    ``mfu`` is the model FLOPs utilization: the operations of :class:`~nextgpt_pl.sizing.operations.Operations` per
-    second, relative to the device's peak. ``peak_memory_gb`` is the allocator's on a GPU, the process's on a CPU.
+    (with ``num_workers: 0`` its media are read then), ``reading`` the share of the data-loader workers' time in which
+    they read and render items, ``encoding`` that of the frozen encoder and text encoders. ``mfu`` is the model FLOPs
+    utilization: the operations of :class:`~nextgpt_pl.sizing.operations.Operations` per second, relative to the
+    device's peak. ``peak_memory_gb`` is the allocator's on a GPU, the process's on a CPU.
 
     All are averages since the last log entry. Validations and the first step of a training do not count.
 
@@ -41,7 +42,7 @@ class Throughput(Callback):
         self.operations: Callable[[Batch], float] | None = None
         self.peak = 0.0
         self._samples = self._tokens = 0
-        self._operations = self._waiting = 0.0
+        self._operations = self._waiting = self._reading = 0.0
         self._begun: float | None = None  # start of the averaged time; None: no step has ended yet
         self._ended = self._paused = 0.0
 
@@ -76,22 +77,25 @@ class Throughput(Callback):
             return
         self._samples += len(batch)
         self._tokens += sum(batch.lengths())
+        self._reading += batch.reading
         self._operations += self.operations(batch) if self.operations else 0.0
         if stage.logs_this_step():
-            self._log(stage, trainer.world_size, now - self._begun)
+            self._log(stage, trainer, now - self._begun)
             self._start(stage, time.perf_counter())
 
     def _start(self, stage: Any, now: float) -> None:
         stage.network.stopwatch.take()
         self._samples = self._tokens = 0
-        self._operations = self._waiting = 0.0
+        self._operations = self._waiting = self._reading = 0.0
         self._begun = self._ended = now
 
-    def _log(self, stage: Any, ranks: int, seconds: float) -> None:
+    def _log(self, stage: Any, trainer: Trainer, seconds: float) -> None:
+        ranks, workers = trainer.world_size, getattr(trainer.train_dataloader, "num_workers", 0)
         values = {
             SAMPLES: ranks * self._samples / seconds,
             "speed/tokens_per_second": ranks * self._tokens / seconds,
             "speed/waiting": self._waiting / seconds,
+            "speed/reading": self._reading / seconds / max(1, workers),
             "speed/peak_memory_gb": _peak_memory(stage.device) / 1e9,
         }
         values |= {f"speed/{name}": taken / seconds for name, taken in stage.network.stopwatch.take().items()}

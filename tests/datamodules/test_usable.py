@@ -3,6 +3,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -323,3 +324,14 @@ def test_processes_skip_alike_and_train_on_what_one_process_trains_on(media_fold
     lists = [(tmp_path / str(count) / FILE).read_text().splitlines() for count in (1, 2)]
     assert sorted(lists[0]) == sorted(lists[1])
     assert len(lists[0]) == 6
+
+
+def test_a_batch_has_the_seconds_that_its_items_took_to_be_read():
+    def read(row):
+        time.sleep(0.01)
+        return row
+
+    make = RowMaker(lambda item: [Rendered([1, 2], [-100, 2], key=item.key)], 9, read)
+    rows = UsableRows(_items(2), groups_of([Modality.IMAGE] * 2), [(0, "raise")], make, "train")
+    batch = Collator(0)([rows[0], rows[1]])
+    assert 0.02 <= batch.to("cpu").reading < 5

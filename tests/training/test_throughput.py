@@ -34,6 +34,7 @@ class Batch:
 
     def __init__(self, *lengths):
         self._lengths = list(lengths)
+        self.reading = 2.0
 
     def __len__(self):
         return len(self._lengths)
@@ -63,7 +64,10 @@ def test_rates_are_those_of_all_ranks_without_validation_and_padding(monkeypatch
     clock = Clock()
     monkeypatch.setattr(throughput, "time", clock)
     monkeypatch.setattr(throughput, "peak_flops", lambda *_: 50.0)
-    stage, trainer = Stage(clock), SimpleNamespace(world_size=2, precision="32-true")
+    stage, trainer = (
+        Stage(clock),
+        SimpleNamespace(world_size=2, precision="32-true", train_dataloader=SimpleNamespace(num_workers=4)),
+    )
     callback = Throughput(lambda: lambda batch: 40.0 * len(batch))
     callback.on_train_start(trainer, stage)
 
@@ -85,6 +89,7 @@ def test_rates_are_those_of_all_ranks_without_validation_and_padding(monkeypatch
         "speed/samples_per_second": 2 * 6 / 10,
         "speed/tokens_per_second": 2 * 24 / 10,
         "speed/waiting": 3 / 10,
+        "speed/reading": (2 + 2) / 10 / 4,
         "speed/mfu": 40 * 6 / 10 / 50,
     }
     step(Batch(1), 0, 1)
