@@ -7,17 +7,20 @@ trains what ours trains; as released, it also trains the full embedding and head
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from nextgpt_pl.batches import Batch, MediaSlot
+from nextgpt_pl.decoders import PrecomputedEmbeddings
+from nextgpt_pl.decoders.base import Decoder
 from nextgpt_pl.dialogue.batching import pad
 from nextgpt_pl.encoders import ImageBindEncoder
 from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel, TowerConfig
@@ -59,7 +62,25 @@ LLMS: dict[str, dict[str, int]] = {
         "num_key_value_heads": 5,
     },
 }
+# tokens and width of the caption embeddings of Stable Diffusion 1.5, Zeroscope and AudioLDM
+EMBEDDINGS = {Modality.IMAGE: (77, 768), Modality.VIDEO: (77, 1024), Modality.AUDIO: (512,)}
 TOWERS = {"vision": TowerConfig(640, 9, 10), "audio": TowerConfig(512, 7, 8, scale=20.0)}
+
+
+class RandomTargets(PrecomputedEmbeddings):
+    """A decoder whose caption embeddings are random, each caption's its own; they cost nothing after the first time."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(list(shape))
+        self._made: dict[str, Tensor] = {}
+
+    def embed_captions(self, captions: Sequence[str]) -> Tensor:
+        """See :class:`Decoder`."""
+        for caption in captions:
+            if caption not in self._made:
+                generator = torch.Generator().manual_seed(crc32(caption.encode()))
+                self._made[caption] = torch.randn(self.shape, generator=generator)
+        return torch.stack([self._made[caption] for caption in captions])
 
 
 def save_models(folder: Path, llm: str) -> None:
@@ -103,15 +124,24 @@ class Setting:
 
 
 def build_stage(setting: Setting, denoising: float = 0.0) -> Stage:
-    """A stage of ours on the random models; ``denoising`` is the weight of stage 2's denoising error."""
+    """A stage of ours on the random models, with output projections of the paper's size.
+
+    Args:
+        setting: what is compared.
+        denoising: weight of stage 2's denoising error, which needs real decoders; those are the pocket world's.
+
+    """
     torch.manual_seed(0)
+    decoders: dict[str, Decoder] = {m.value: RandomTargets(EMBEDDINGS[m]) for m in GENERATED}
+    if denoising:
+        decoders = {m.value: pocket_decoder(m) for m in GENERATED}
     name, shows = setting.stage, not setting.stage.startswith("dec_align")
     network = NextGPT(
         llm=CausalLM(str(setting.folder / "llm"), **setting.llm),
         encoder=ImageBindEncoder(str(setting.folder / "encoder"), video_clips=5, audio_clips=3) if shows else None,
         input_projection=LinearInputProjection if shows else None,
-        decoders={m.value: pocket_decoder(m) for m in GENERATED} if name != "enc_align" else {},
-        output_projection=partial(TransformerOutputProjection, width=128, layers=2, heads=4, dropout=0.0),
+        decoders=decoders if name != "enc_align" else {},
+        output_projection=partial(TransformerOutputProjection, width=512, layers=4, heads=4, dropout=0.0),
         cache=setting.cache,
     )
     stage: Stage
@@ -120,7 +150,7 @@ def build_stage(setting: Setting, denoising: float = 0.0) -> Stage:
     elif name == "instruct":
         stage = InstructionTuning(network, lora=LoRA(r=16, alpha=16, dropout=0.0), samples=0)
     else:
-        weights = {m.value: denoising for m in GENERATED}
+        weights = {m.value: denoising for m in GENERATED} if denoising else {}
         trained, together = name == "dec_align", setting.rows
         stage = DecoderAlignment(
             network, samples=0, train_signal_rows=trained, rows_at_a_time=together, denoising_weights=weights
@@ -220,15 +250,12 @@ class Reference(Ours):
         loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), batch.labels[:, 1:].flatten(), ignore_index=-100)
         weights = getattr(self.stage, "weights", {})
         for modality, spans in batch.spans.items():
-            distances = []
-            for row, start, caption in zip(spans.rows.tolist(), spans.starts.tolist(), spans.captions, strict=True):
-                place = slice(start, start + len(network.span_ids()[modality]))
-                hidden, ids = out.hidden_states[-1][row, place], embeddings[row, place]
-                predicted = network.project_signals(modality, hidden[None], ids[None])
-                decoder = network.decoders[modality]
-                target = decoder.embed_captions([caption]).view(1, *decoder.projection_shape)
-                distances.append((predicted - target).square().mean())
-            loss = loss + weights[modality] * torch.stack(distances).mean()
+            count = len(network.span_ids()[modality])
+            places = [(r, slice(s, s + count)) for r, s in zip(spans.rows.tolist(), spans.starts.tolist(), strict=True)]
+            hidden = torch.stack([out.hidden_states[-1][row, place] for row, place in places])
+            predicted = network.project_signals(modality, hidden, torch.stack([embeddings[p] for p in places]))
+            target = network.decoders[modality].embed_captions(spans.captions).view_as(predicted)
+            loss = loss + weights[modality] * (predicted - target).square().mean()
         return loss
 
 
