@@ -1,4 +1,6 @@
-"""Write ``docs/results.md`` and the README's table of results from ``docs/results/*.yaml``.
+"""Write ``docs/results.md``, ``docs/performance.md`` and the README's table of results.
+
+They are written from ``docs/results/*.yaml``, and from ``docs/results/benchmarks/*.json`` of ``benchmarks/figures.py``.
 
 Run: ``python docs/write_results.py``. Each YAML is a section of the page: a title, a text and its figures, one row
 each. A figure has ``what`` was measured, its ``value``, the ``command`` that prints it, the ``machine`` and the
@@ -8,9 +10,11 @@ each. A figure has ``what`` was measured, its ``value``, the ``command`` that pr
 from __future__ import annotations
 
 import argparse
+import ast
+import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = Path("docs/results.md")
+PERFORMANCE = Path("docs/performance.md")
 README = Path("README.md")
 KEYS = ("what", "value", "command", "machine", "commit")
 OPTIONAL = ("readme",)
@@ -30,6 +35,15 @@ Each figure names the command that prints it, the machine that it was measured o
 *AVX-512* in the column of machines means that the processor has these instructions; *shared* means that another process
 was running on the same cores. Intervals in brackets are 95% intervals. Errors of decoder alignment are on held-out
 combinations of attributes, relative to predicting the mean embedding.
+"""
+
+_PERFORMANCE = """# Performance
+
+This page is written by `python docs/write_results.py` from the figures that the benchmarks save with
+`--json docs/results/benchmarks/NAME.json`.
+
+Ratios compare variants that took turns in one run. Seconds, and figures per second, hold for the named machine only.
+Numbers in brackets are the lowest and the highest value of the repeats.
 """
 
 
@@ -89,7 +103,44 @@ def written(root: Path) -> dict[Path, str]:
     """What the files should hold, by their path below ``root``."""
     read = sections(root / "docs" / "results")
     readme = (root / README).read_text(encoding="utf-8")
-    return {PAGE: page(read), README: with_summary(readme, summary(read))}
+    return {PAGE: page(read), PERFORMANCE: performance(root), README: with_summary(readme, summary(read))}
+
+
+def performance(root: Path) -> str:
+    """The page of performance in Markdown, with one section for each JSON file that a benchmark has saved."""
+    files = sorted((root / "docs" / "results" / "benchmarks").glob("*.json"))
+    return "\n".join([_PERFORMANCE, *(_benchmark(root, file) for file in files)])
+
+
+def _benchmark(root: Path, file: Path) -> str:
+    record = json.loads(file.read_text(encoding="utf-8"))
+    told = record["circumstances"]
+    script = root / told["command"].split()[1]
+    docstring = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or ""
+    about = docstring.split("\n\n")[0].replace("\n", " ").split(": python ")[0]
+    made = f"torch {told['torch']}, commit `{told['commit']}`, {told['date']}"
+    lines = [f"## {file.stem.replace('_', ' ').capitalize()}", ""]
+    lines += [f"{about}: `{told['command']}`, {told['cores']} cores ({told['instructions']}), {made}.", ""]
+    return "\n".join([*lines, _table(("what", "value"), list(_rows(record["figures"]))), ""])
+
+
+def _rows(figures: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """Names and values of nested figures."""
+    for name, value in figures.items():
+        whole = f"{before}{name}"
+        if isinstance(value, Mapping):
+            yield from _rows(value, f"{whole}: ")
+        elif isinstance(value, list) and len(value) == 3:
+            yield whole, f"{_text(value[0])} [{_text(value[1])}, {_text(value[2])}]"
+        else:
+            yield whole, ", ".join(map(_text, value)) if isinstance(value, list) else _text(value)
+
+
+def _text(value: Any) -> str:
+    """A number with three digits."""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -98,8 +149,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write both files; with ``--check`` only tell whether they are up to date."""
-    parser = argparse.ArgumentParser(description="Write the results page and the README's table of results.")
+    """Write the files; with ``--check`` only tell whether they are up to date."""
+    parser = argparse.ArgumentParser(description="Write the pages of results and performance, and the README's table.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a file is not up to date")
     options = parser.parse_args(argv)
     stale = {path: text for path, text in written(ROOT).items() if _now(ROOT / path) != text}

@@ -137,8 +137,8 @@ class AnyToAny:
 
         Args:
             messages: the conversation, or its :meth:`prompt`.
-            stop: called for each token and each denoising step, maybe by another thread; when it returns true, the
-                iterator ends.
+            stop: called after each pass of the LLM and each denoising step, maybe by another thread; when it returns
+                true, the iterator ends.
             previews: number of denoising steps between previews of an image or video, which are parts with a ``step``;
                 0: no previews.
             options: ``modalities`` (media that the reply contains, each at least once and no others; ``[]``: no media),
@@ -188,7 +188,7 @@ class AnyToAny:
 
         Args:
             conversations: each as for :meth:`stream`.
-            stop: called for each token and each denoising step; when it returns true, generation ends.
+            stop: called after each pass of the LLM and each denoising step; when it returns true, generation ends.
             options: see :meth:`stream`; ``seeds`` sets the seed of each conversation's media instead of ``seed``.
                 At temperature 0, replies do not depend on the other conversations.
 

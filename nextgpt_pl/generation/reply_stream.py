@@ -34,7 +34,7 @@ def reply_stream(
         prompt: the prompt.
         decoding: decoding options; medium k is drawn with its seed + k.
         sampling: sampling arguments per modality.
-        stop: called for each token and each denoising step.
+        stop: called after each pass of the LLM and each denoising step.
         previews: number of denoising steps between previews; 0: none.
         alternatives: number of alternatives in the record of each token; 0: no records.
 

@@ -48,7 +48,7 @@ def pieces(
         network: the model.
         prompt: the prompt.
         decoding: decoding options.
-        stop: called once per token; when it returns true, generation ends.
+        stop: called after each pass of the LLM; when it returns true, generation ends.
         alternatives: number of alternatives in the record of each token, which is yielded before the token's pieces;
             0: no records.
 

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -289,3 +290,16 @@ def test_the_site_builds_strictly(tmp_path):
         r'(?:src|href)="(https?://[^"]+\.(?:js|css|woff2?))"', (tmp_path / "site/index.html").read_text()
     )
     assert not loaded
+
+
+def test_the_performance_page_has_the_figures_that_a_benchmark_saves(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    file = tmp_path / "docs" / "results" / "benchmarks" / "packed_rows.json"
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "benchmarks" / "packing.py"), "--rows", "4", "--json", str(file)])
+    importlib.import_module("figures").save(file, {"packed": {"ratio": [1.254, 1.0, 2.0], "tokens a second": 12345.6}})
+    (tmp_path / "benchmarks").mkdir()
+    shutil.copy(ROOT / "benchmarks" / "packing.py", tmp_path / "benchmarks")
+    page = _writer().performance(tmp_path)
+    assert "## Packed rows\n\nPacked rows against padded ones, and against groups" in page
+    assert ": `python benchmarks/packing.py --rows 4`, " in page
+    assert "| packed: ratio | 1.25 [1, 2] |\n| packed: tokens a second | 12,346 |\n" in page
