@@ -3,61 +3,106 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from nextgpt_pl.features.index import as_array
 from nextgpt_pl.features.keys import KEY_BYTES
+from nextgpt_pl.features.rounding import SCALED, Rounded
 from nextgpt_pl.utils.atomic import atomic_file
 
 
-def checksum(key: bytes, value: Tensor) -> int:
-    """CRC-32 of a key and its value's bytes."""
-    return zlib.crc32(value.reshape(-1).view(torch.uint8).numpy().data, zlib.crc32(key))
-
-
-def write_shard(path: Path, entries: Mapping[bytes, Tensor]) -> None:
-    """Write ``keys`` ``(N, KEY_BYTES)``, ``values`` ``(N, ...)`` and ``checksums`` ``(N,)`` atomically."""
-    keys = np.frombuffer(b"".join(entries), dtype=np.uint8).reshape(-1, KEY_BYTES)
-    checksums = torch.tensor([checksum(key, value) for key, value in entries.items()], dtype=torch.int64)
-    tensors = {"keys": torch.from_numpy(keys.copy()), "values": torch.stack(list(entries.values()))}
+def write_shard(path: Path, entries: Mapping[bytes, Rounded]) -> None:
+    """Write the tensors of a :class:`Shard` atomically."""
+    values = torch.stack([entry.stored for entry in entries.values()])
+    scales = [entry.scales for entry in entries.values() if entry.scales is not None]
+    tensors = {"values": values} | ({"scales": torch.stack(scales)} if scales else {})
+    columns = [_bytes(tensor) for tensor in tensors.values()]
+    checksums = [_checksum(key, columns, row) for row, key in enumerate(entries)]
+    tensors |= {"keys": torch.from_numpy(as_array(list(entries)).copy()), "checksums": torch.tensor(checksums)}
     with atomic_file(path) as scratch:
-        save_file({**tensors, "checksums": checksums}, scratch)
+        save_file(tensors, scratch)
+
+
+def _bytes(values: Tensor) -> NDArray[np.uint8]:
+    """The bytes of each value ``(N, bytes)``, without a copy."""
+    return values.reshape(len(values), -1).view(torch.uint8).numpy()
+
+
+def _checksum(key: bytes, columns: Sequence[NDArray[np.uint8]], row: int) -> int:
+    """CRC-32 of a key and of the bytes in its row: those of its value, and of its scales if there are any."""
+    checksum = zlib.crc32(key)
+    for column in columns:
+        checksum = zlib.crc32(column[row], checksum)
+    return checksum
 
 
 class Shard:
     """A memory-mapped shard; a value's checksum is verified when it is read for the first time.
 
-    Shards without checksums, which older versions wrote, are read unverified.
+    Its tensors are ``keys`` ``(N, KEY_BYTES)`` uint8, ``values`` ``(N, ...)``, ``checksums`` ``(N,)`` int64 and, in
+    float8, ``scales``, one per vector of the values. Shards without checksums, which older versions wrote, are read
+    unverified. A shard keeps no file open, and 2 bytes per value in memory.
 
     Args:
         path: the shard's file.
 
+    Attributes:
+        keys: the keys ``(N, KEY_BYTES)``, memory-mapped.
+
     Raises:
-        SafetensorError, OSError: the file cannot be read.
+        SafetensorError, OSError, ValueError: the file cannot be read, or its tensors do not fit together.
 
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         opened = safe_open(path, "pt")
-        self.keys = [key.tobytes() for key in opened.get_tensor("keys").numpy()]
-        self._values = opened.get_slice("values")
-        has_checksums = "checksums" in opened.keys()  # noqa: SIM118 (not a dictionary)
-        self._checksums = opened.get_tensor("checksums").numpy() if has_checksums else None
-        self._checked = np.full(len(self.keys), self._checksums is None)
+        names = opened.keys()
+        keys, self._values = opened.get_tensor("keys"), opened.get_tensor("values")
+        self._scales = opened.get_tensor("scales") if "scales" in names else None
+        checksums = opened.get_tensor("checksums") if "checksums" in names else None
+        _check(keys, self._values, self._scales, checksums)
+        self.keys: NDArray[np.uint8] = keys.numpy()
+        self._checksums = None if checksums is None else checksums.numpy()
+        self._columns = [_bytes(tensor) for tensor in (self._values, self._scales) if tensor is not None]
+        self._checked = np.full(len(keys), checksums is None)
+        self._damaged = np.zeros(len(keys), bool)
 
-    def read(self, row: int, key: bytes) -> Tensor | None:
-        """The value in a row, in the store's dtype; ``None`` if its checksum does not match."""
-        value: Tensor = self._values[row]
-        if not self._checked[row]:
-            assert self._checksums is not None
-            if checksum(key, value) != self._checksums[row]:
-                return None
-            self._checked[row] = True
-        return value
+    def check(self, row: int) -> bool:
+        """Verify the checksum in a row, unless that was done before; whether the value is to be reported as damaged."""
+        if self._checked[row]:
+            return False
+        assert self._checksums is not None
+        expected = int(self._checksums[row])
+        self._damaged[row] = damaged = _checksum(self.keys[row].tobytes(), self._columns, row) != expected
+        self._checked[row] = True
+        return damaged
+
+    def good(self, row: int) -> bool:
+        """Whether the value in a checked row is undamaged."""
+        return not self._damaged[row]
+
+    def read(self, row: int) -> Tensor:
+        """The value in a row in float32; if it is float32 on disk, a view of the mapped file."""
+        return Rounded(self._values[row], None if self._scales is None else self._scales[row]).value()
+
+
+def _check(keys: Tensor, values: Tensor, scales: Tensor | None, checksums: Tensor | None) -> None:
+    """Refuse tensors that do not fit together."""
+    if keys.dtype != torch.uint8 or keys.ndim != 2 or keys.shape[1] != KEY_BYTES or not len(keys):
+        raise ValueError(f"keys: {keys.dtype} {tuple(keys.shape)}, expected uint8 (N, {KEY_BYTES}), N > 0")
+    if values.ndim < 1 or len(values) != len(keys) or not values.numel() or not values.is_floating_point():
+        raise ValueError(f"values: {values.dtype} {tuple(values.shape)}, expected {len(keys)} floats or vectors")
+    shape = values.shape[:-1] if values.dtype == SCALED else None
+    if (None if scales is None else scales.shape) != shape:
+        raise ValueError(f"scales: expected one per vector of the values in {SCALED}, and none in other dtypes")
+    if checksums is not None and (checksums.dtype != torch.int64 or checksums.shape != (len(keys),)):
+        raise ValueError(f"checksums: {checksums.dtype} {tuple(checksums.shape)}, expected int64 ({len(keys)},)")

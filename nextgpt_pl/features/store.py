@@ -26,9 +26,18 @@ class Store(ABC):
     def get(self, key: Hashable) -> Tensor | None:
         """The tensor in float32; ``None`` if it is missing."""
 
+    def get_each(self, keys: Sequence[Hashable]) -> list[Tensor | None]:
+        """The tensor of each key, as of :meth:`get`."""
+        return [self.get(key) for key in keys]
+
     @abstractmethod
     def add(self, key: Hashable, value: Tensor) -> None:
         """Add a tensor; :meth:`get` returns it rounded to the store's dtype."""
+
+    def add_each(self, keys: Sequence[Hashable], values: Tensor) -> None:
+        """Add the tensors ``(N, ...)`` of N keys."""
+        for key, value in zip(keys, values, strict=True):
+            self.add(key, value)
 
     @abstractmethod
     def refresh_if_changed(self) -> None:
@@ -40,15 +49,15 @@ class Store(ABC):
 
     def missing(self, keys: Sequence[Hashable]) -> list[int]:
         """Positions of the missing keys; only the first of equal keys."""
+        return self.look_up(keys).missing
+
+    def look_up(self, keys: Sequence[Hashable]) -> Lookup:
+        """Look up several keys at once; equal keys are read once."""
         first: dict[Hashable, int] = {}
         for index, key in enumerate(keys):
             first.setdefault(key, index)
-        return [index for key, index in first.items() if key not in self]
-
-    def look_up(self, keys: Sequence[Hashable]) -> Lookup:
-        """Look up several keys."""
-        values = {key: self.get(key) for key in dict.fromkeys(keys)}
-        return Lookup(self, keys, values, self.missing(keys))
+        values = dict(zip(first, self.get_each(list(first)), strict=True))
+        return Lookup(self, keys, values, [index for key, index in first.items() if values[key] is None])
 
     def fetch(self, keys: Sequence[Hashable], make: Callable[[list[int]], Tensor]) -> list[Tensor]:
         """One CPU tensor per key; ``make(positions)`` computes the missing ones, each key once."""
@@ -87,9 +96,9 @@ def complete(lookups: Sequence[Lookup], computed: Sequence[Tensor | None]) -> li
     for lookup, values in zip(lookups, computed, strict=True):
         if values is None:
             continue
-        for key, value in zip([lookup.keys[i] for i in lookup.missing], next(on_host), strict=True):
-            lookup.store.add(key, value)
-            kept = lookup.store.get(key)
+        keys, new = [lookup.keys[i] for i in lookup.missing], next(on_host)
+        lookup.store.add_each(keys, new)
+        for key, value, kept in zip(keys, new, lookup.store.get_each(keys), strict=True):
             # a full in-memory store drops the value
             lookup.values[key] = value if kept is None else kept
     return [[v for v in (lookup.values[key] for key in lookup.keys) if v is not None] for lookup in lookups]

@@ -14,6 +14,7 @@ from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel
 from nextgpt_pl.encoders.imagebind_encoder import ImageBindEncoder
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import FeatureCache
+from nextgpt_pl.features.rounding import element_bytes
 from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.sizing import costs
@@ -195,13 +196,14 @@ def cache_dtype(network: NextGPT) -> str:
 
 def cache_bytes(network: NextGPT, work: Workload) -> dict[str, int]:
     """Disk space of cached features of ``work.items``: encoder features, caption embeddings."""
-    element_size = getattr(torch, cache_dtype(network)).itemsize
+    dtype = cache_dtype(network)
     rows: dict[str, Any] = {"encoder features": 0, "caption embeddings": 0}
     for modality in Modality:
         items = work.items.get(modality.value, 0)
         if work.shown and network.encoder is not None and modality in network.encoder.modalities:
-            rows["encoder features"] += items * network.encoder.tokens(modality) * network.encoder.output_dim
+            width = network.encoder.output_dim
+            rows["encoder features"] += items * network.encoder.tokens(modality) * width * element_bytes(dtype, width)
         if work.made and modality in network.decoders:
             length, width = network.decoders[modality].projection_shape
-            rows["caption embeddings"] += items * length * width
-    return {name: element_size * numbers for name, numbers in rows.items() if numbers}
+            rows["caption embeddings"] += items * length * width * element_bytes(dtype, width)
+    return {name: round(size) for name, size in rows.items() if size}
