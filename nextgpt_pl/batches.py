@@ -42,7 +42,8 @@ class SignalSpan:
 class MediaSlot:
     """One input medium, whose embeddings replace the token positions ``start:stop`` of a row.
 
-    ``inputs`` is the output of the encoder's ``prepare``, if a data-loader worker has already read the medium.
+    ``inputs`` is the output of the encoder's ``prepare``, if a data-loader worker has already read the medium. ``key``
+    is the key of its features, if a worker has already hashed it.
     """
 
     modality: Modality
@@ -50,6 +51,7 @@ class MediaSlot:
     stop: int
     media: Media
     inputs: Tensor | None = field(default=None, compare=False, repr=False)
+    key: bytes | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from nextgpt_pl.decoders.embeddings import CaptionEmbeddings
 from nextgpt_pl.dialogue.conversation import Conversation, Direction
 from nextgpt_pl.dialogue.history import MediaInHistory
 from nextgpt_pl.dialogue.reply_media import MediaAs, reply_media
-from nextgpt_pl.encoders.base import Encoder
+from nextgpt_pl.encoders.base import Encoder, EncoderInput
 from nextgpt_pl.encoders.stores import EncoderStores, MemoryStores
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import FeatureCache
@@ -249,7 +249,9 @@ class NextGPT(nn.Module):
         if not slots:
             return {}
         assert self.encoder is not None
-        media = {m: [(slot.media, slot.inputs) for _, slot in of_modality] for m, of_modality in slots.items()}
+        media = {
+            m: [EncoderInput(s.media, s.inputs, s.key) for _, s in of_modality] for m, of_modality in slots.items()
+        }
         with self.stopwatch("encoding", batch.labels.device):
             features = self.encoder.encode(media, batch.labels.device, self.encoder_stores)
         return {m: (slots[m], of_modality) for m, of_modality in features.items() if slots[m]}

@@ -22,6 +22,7 @@ from nextgpt_pl.datamodules.sources import Item, Source, Split
 from nextgpt_pl.datamodules.split_items import SplitItems, read_split
 from nextgpt_pl.datamodules.usable import RowMaker, UsableRow, UsableRows
 from nextgpt_pl.dialogue.conversation import Conversation
+from nextgpt_pl.encoders.base import MEDIA_PER_PASS
 from nextgpt_pl.encoders.media_reader import MediaReader
 from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.utils.parents import start_worker
@@ -226,10 +227,16 @@ class ItemData(LightningDataModule):
         return RowLoader(rows, batch_size=self.val_batch_size, sampler=InOrder(mine), **self._loader_arguments())
 
     def every_item(self, rank: int, world_size: int) -> RowLoader:
-        """The training and validation items of one rank, in order; used to fill a feature cache."""
-        rows: ConcatDataset[UsableRow] = ConcatDataset([self.rows("train"), self.rows("val")])
-        indices = range(rank, len(rows), world_size)
-        return RowLoader(rows, batch_size=self.val_batch_size, sampler=indices, **self._loader_arguments())
+        """The training and validation items of one rank, group by group; used to fill a feature cache.
+
+        Media of one modality are together, and a batch is a multiple of what an encoder takes at a time, so that its
+        passes are full.
+        """
+        train, val = self.rows("train"), self.rows("val")
+        rows: ConcatDataset[UsableRow] = ConcatDataset([train, val])
+        order = np.concatenate([train.by_group(), len(train) + val.by_group()])[rank::world_size]
+        size = math.ceil(self.val_batch_size / MEDIA_PER_PASS) * MEDIA_PER_PASS
+        return RowLoader(rows, batch_size=size, sampler=InOrder(order), **self._loader_arguments())
 
     test_dataloader = val_dataloader
     predict_dataloader = val_dataloader

@@ -153,6 +153,13 @@ class UsableRows(Dataset[UsableRow]):
     def __len__(self) -> int:
         return len(self.items)
 
+    def by_group(self) -> np.ndarray:
+        """Positions of all items, ``(n,)`` int64, by group; streams come first, in the order of their shards."""
+        codes = self.groups.codes.copy()
+        for stream in self.streams:
+            codes[stream.start : stream.start + len(stream)] = -1
+        return np.argsort(codes, kind="stable")
+
     def skips(self, index: int) -> bool:
         """Whether the item may be skipped or shortened."""
         return self._skips[bisect_right(self._starts, index) - 1]

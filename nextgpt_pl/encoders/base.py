@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from nextgpt_pl.utils.distributed import all_reduce_max
 from nextgpt_pl.utils.precision import own_precision
 from nextgpt_pl.utils.transfer import upload
 
-_BATCH = 4  # media per forward pass
+MEDIA_PER_PASS = 4
 
 
 def known_modalities(names: Sequence[str] | None, known: Sequence[Modality]) -> tuple[Modality, ...]:
@@ -35,6 +35,21 @@ def known_modalities(names: Sequence[str] | None, known: Sequence[Modality]) -> 
     if unknown:
         raise UserError(f"encoder.modalities: {sorted(unknown)} unknown; known: {[m.value for m in known]}")
     return tuple(Modality(name) for name in requested)
+
+
+class EncoderInput(NamedTuple):
+    """One medium.
+
+    Attributes:
+        media: the medium.
+        inputs: the output of the encoder's ``prepare``, if a data-loader worker has already read the medium.
+        key: the key of its features in the stores, if a worker has already hashed it.
+
+    """
+
+    media: Media
+    inputs: Tensor | None = None
+    key: bytes | None = None
 
 
 class Encoder(nn.Module, ABC):
@@ -104,13 +119,13 @@ class Encoder(nn.Module, ABC):
         stores: EncoderStores | MemoryStores | None = None,
     ) -> Tensor:
         """Features of media of one modality, ``(N, E, output_dim)``; see :meth:`encode`."""
-        return self.encode({modality: [(m, None) for m in media]}, device, stores)[modality]
+        return self.encode({modality: [EncoderInput(m) for m in media]}, device, stores)[modality]
 
     @torch.no_grad()
     @own_precision()
     def encode(
         self,
-        media: Mapping[Modality, Sequence[tuple[Media, Tensor | None]]],
+        media: Mapping[Modality, Sequence[EncoderInput]],
         device: torch.device | str,
         stores: EncoderStores | MemoryStores | None = None,
     ) -> dict[Modality, Tensor]:
@@ -120,40 +135,38 @@ class Encoder(nn.Module, ABC):
         host synchronisation, whatever the number of modalities.
 
         Args:
-            media: per modality N media, each with the output of :meth:`prepare`, or ``None`` if it is not prepared yet.
+            media: per modality N media.
             device: device on which features are computed and returned.
             stores: where features are kept; ``None``: nowhere.
 
         """
         stores = MemoryStores() if stores is None else stores
-        lookups = [stores[m].look_up([stores.key(medium) for medium, _ in entries]) for m, entries in media.items()]
-        passes = [-(-len(lookup.missing) // _BATCH) for lookup in lookups]
+        lookups = [stores[m].look_up([i.key or stores.key(i.media) for i in inputs]) for m, inputs in media.items()]
+        passes = [-(-len(lookup.missing) // MEDIA_PER_PASS) for lookup in lookups]
         # all ranks must agree before encoding: with sharded weights the forward pass has collectives
         max_passes = all_reduce_max(passes, device) if self.collective else passes
         computed: list[Tensor | None] = []
         for (modality, entries), lookup, own, of_all in zip(media.items(), lookups, passes, max_passes, strict=True):
             missing = [entries[i] for i in lookup.missing]
             encode = partial(self._encode, modality, device)
-            computed.append(in_fixed_batches(missing, _BATCH, encode) if missing else None)
+            computed.append(in_fixed_batches(missing, MEDIA_PER_PASS, encode) if missing else None)
             for _ in range(of_all - own):
                 blank = self.blank(modality)
-                self(modality, blank.expand(_BATCH, *[-1] * (blank.ndim - 1)).to(device))
+                self(modality, blank.expand(MEDIA_PER_PASS, *[-1] * (blank.ndim - 1)).to(device))
         features = zip(media, complete(lookups, computed), strict=True)
         return {m: upload(torch.stack(v), device) if v else self._empty(m, device) for m, v in features}
 
     def _empty(self, modality: Modality, device: torch.device | str) -> Tensor:
         return torch.empty(0, self.tokens(modality), self.output_dim, device=device)
 
-    def _encode(
-        self, modality: Modality, device: torch.device | str, media: Sequence[tuple[Media, Tensor | None]]
-    ) -> Tensor:
+    def _encode(self, modality: Modality, device: torch.device | str, media: Sequence[EncoderInput]) -> Tensor:
         if not self.loaded:
             # random initialisation must not change the random numbers of training
             with torch.random.fork_rng([]):
                 self.load()
             self.to(device)
         # uploaded one by one: those that a data loader has pinned are copied without waiting
-        prepared = [upload(self.prepare(m) if inputs is None else inputs, device) for m, inputs in media]
+        prepared = [upload(self.prepare(i.media) if i.inputs is None else i.inputs, device) for i in media]
         return self(modality, torch.stack(prepared))
 
     def stores(self, cache: FeatureCache) -> EncoderStores:

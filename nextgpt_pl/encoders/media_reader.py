@@ -54,19 +54,24 @@ class MediaReader:
             preparation.memory.share()
 
     def _prepared(self, slot: MediaSlot) -> MediaSlot:
-        if self.encoder is None or not slot.media.is_file or self._kept(slot.media):
+        """The slot with its medium's key, if there is an open store, and its inputs, unless the store has its feature.
+
+        Raises:
+            UserError: the file is missing, unreadable or not finite.
+
+        """
+        if self.encoder is None or not slot.media.is_file:
             return slot
+        store = None if self.stores is None else self.stores.opened(slot.modality)
+        if self.stores is not None and store is not None:
+            # the main thread does not hash the file again
+            slot = replace(slot, key=self.stores.key(slot.media))
+            store.refresh_if_changed()  # workers persist over epochs while the parent process fills the cache
+            if slot.key is not None and store.kept(slot.key):
+                return slot
         return replace(slot, inputs=self.encoder.prepare(slot.media))
 
     def _compared(self, span: SignalSpan) -> SignalSpan:
         if span.media is None or span.modality not in self.compared or not span.media.is_file:
             return span
         return replace(span, inputs=self.compared[span.modality](span.media))
-
-    def _kept(self, medium: Media) -> bool:
-        """Whether the medium's feature is in an open store; an error if its file is missing."""
-        store = None if self.stores is None else self.stores.opened(medium.modality)
-        if self.stores is None or store is None:
-            return False
-        store.refresh_if_changed()  # workers persist over epochs while the parent process fills the cache
-        return store.kept(self.stores.key(medium))

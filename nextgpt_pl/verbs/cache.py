@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -13,8 +13,11 @@ from nextgpt_pl.batches import Batch
 from nextgpt_pl.datamodules.base import ItemData
 from nextgpt_pl.datamodules.row_notes import RowNotes
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.features import FeatureCache
+from nextgpt_pl.features.rounding import RoundingError
 from nextgpt_pl.stages.base import Stage
 from nextgpt_pl.training.cli import ExperimentCLI, parsed
+from nextgpt_pl.utils.distributed import all_gather_objects
 from nextgpt_pl.utils.precision import check_trainer_precision
 
 
@@ -32,6 +35,7 @@ class _Filler(LightningModule):
 
     def __init__(self, stage: Stage) -> None:
         super().__init__()
+        self.errors: dict[str, RoundingError] = {}  # per store, of all ranks; known at the end
         self.stage = [stage]  # not a submodule, so that its parts are loaded on demand only
 
     def setup(self, stage: str) -> None:
@@ -47,12 +51,15 @@ class _Filler(LightningModule):
         return batch.to(device)
 
     def on_predict_end(self) -> None:
-        """Write the last shard, then open the shards of all ranks."""
+        """Write the last shard, then open the shards of all ranks, and add up their errors."""
         cache = self.stage[0].network.cache
         assert cache is not None
         cache.flush()
         self.trainer.strategy.barrier()
         cache.flush()
+        for of_rank in all_gather_objects(cache.errors()):
+            for name, error in of_rank.items():
+                self.errors[name] = self.errors.get(name, RoundingError()) + error
         self.trainer.datamodule.report_rows()  # type: ignore[attr-defined]
 
 
@@ -80,6 +87,9 @@ class _AllItems(LightningDataModule):
 def cache(argv: Sequence[str]) -> int:
     """Fill the cache of ``-c FILE ...``; existing features are not computed again.
 
+    Prints per store how many features it has, its size on disk and, of features that were rounded in this run, the
+    relative error.
+
     Raises:
         UserError: the experiment has no cache.
 
@@ -90,8 +100,19 @@ def cache(argv: Sequence[str]) -> int:
     if feature_cache is None:
         raise UserError("network.cache is not set: give --model.network.cache.folder=FOLDER, or set it in the YAML")
     data = _AllItems(data.with_renderer(stage.renderer, stage.reader))
-    trainer.predict(_Filler(stage), datamodule=data, return_predictions=False)
+    filler = _Filler(stage)
+    trainer.predict(filler, datamodule=data, return_predictions=False)
     if trainer.is_global_zero:
-        for name, count in feature_cache.counts().items():
-            print(f"{feature_cache.folder}/{name}: {count} features")
+        for line in _stores(feature_cache, filler.errors):
+            print(line)
     return 0
+
+
+def _stores(cache: FeatureCache, errors: Mapping[str, RoundingError]) -> list[str]:
+    """Per store its number of features, its size, and the error of the features that were added in this run."""
+    lines, sizes = [], cache.bytes_on_disk()
+    for name, count in cache.counts().items():
+        error = errors.get(name, RoundingError())
+        line = f"{cache.folder}/{name}: {count} features, {sizes[name] / 2**20:,.1f} MiB in {cache.dtype}"
+        lines.append(f"{line}; {error} over {error.count} new ones" if error.count else line)
+    return lines

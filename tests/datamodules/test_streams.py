@@ -9,12 +9,14 @@ from itertools import chain
 
 import numpy as np
 import pytest
+from groups import groups_of
 from shards import served, write_shard
 
 from nextgpt_pl.datamodules import CaptionedPairs, Dialogues, PocketDialogues, StreamedShards
 from nextgpt_pl.datamodules.kinds import Groups
 from nextgpt_pl.datamodules.samplers import MixedSampler
 from nextgpt_pl.datamodules.stream_order import Stream
+from nextgpt_pl.datamodules.usable import UsableRows
 from nextgpt_pl.dialogue.conversation import Conversation
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media.reading import array_of
@@ -276,3 +278,20 @@ def test_names_are_ranges_globs_and_urls(folder, tmp_path):
         shard_names([f"{folder}/*.zip"])
     with pytest.raises(UserError, match=r"no-such://x/0\.tar: .*nextgpt-pl\[streaming\]"):
         ShardFolder(tmp_path, 0).local("no-such://x/0.tar")
+
+
+def test_a_cache_is_filled_in_the_order_of_the_shards():
+    """Group by group, each shard would be fetched once per group."""
+    groups = groups_of(["a", "b", "a", "b", "a", "b", "a"])
+    items = ["item"] * 7
+    stream = Stream(2, np.array([2, 3]), 4)
+    assert UsableRows(items, groups, [(0, "skip")], None, "train", [stream]).by_group().tolist() == [
+        2,
+        3,
+        4,
+        0,
+        6,
+        1,
+        5,
+    ]
+    assert UsableRows(items, groups, [(0, "skip")], None, "train").by_group().tolist() == [0, 2, 4, 6, 1, 3, 5]

@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import socket
@@ -23,6 +24,7 @@ from nextgpt_pl.datamodules.samplers import MixedSampler, ResumableLoader
 from nextgpt_pl.datamodules.usable import RowMaker, UsableRows
 from nextgpt_pl.dialogue.conversation import Conversation
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import CaptionedPair, Media
 from nextgpt_pl.stages import EncoderAlignment
@@ -129,8 +131,6 @@ def test_on_error_raise_names_the_item_and_the_file(media_folder, tiny_models, t
 
 
 def test_features_that_are_kept_are_not_read_again(media_folder, tiny_models, tmp_path, monkeypatch):
-    from nextgpt_pl.features import FeatureCache
-
     stage = _stage(tiny_models, FeatureCache(tmp_path / "cache", "float32"))
     data = _pairs(media_folder).with_renderer(stage.renderer, stage.reader)
     everything = _AllItems(data)
@@ -147,6 +147,25 @@ def test_features_that_are_kept_are_not_read_again(media_folder, tiny_models, tm
     batches = _good_batches(fresh)
     assert sum(len(slots) for batch in batches for slots in batch.slots.values()) == 12
     assert all(s.inputs is None for b in batches for slots in b.slots.values() for _, s in slots)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_cache_is_filled_by_full_passes_and_the_main_thread_hashes_nothing(
+    media_folder, tiny_models, tmp_path, monkeypatch, workers
+):
+    """Two ranks take all media, in batches of one modality whose size is a multiple of that of a pass."""
+    stage = _stage(tiny_models, FeatureCache(tmp_path / "cache", "float32"))
+    source = CaptionFolder(media_folder, "all.jsonl", on_error="skip", val_fraction=0.0)
+    data = CaptionedPairs([source], batch_size=3, num_workers=workers).with_renderer(stage.renderer, stage.reader)
+    batches = [list(data.every_item(rank, 2)) for rank in range(2)]
+    sizes = [[{str(m): len(slots) for m, slots in batch.slots.items()} for batch in of_rank] for of_rank in batches]
+    # training, then validation on the same items; only a batch over their border mixes modalities
+    assert sizes[0] == [{"image": 4}, {"audio": 4}, {"image": 4}, {"audio": 3}]
+    assert sizes[1] == [{"image": 4}, {"image": 1, "audio": 3}, {"image": 3, "audio": 1}, {"audio": 3}]
+    monkeypatch.setattr(stage.network.encoder_stores, "key", lambda medium: pytest.fail(f"{medium} was hashed again"))
+    for batch in itertools.chain(*batches):
+        stage.fill_cache(batch, torch.device("cpu"))
+    assert sum(stage.network.cache.counts().values()) == 12
 
 
 def _fails(self, media):

@@ -1,5 +1,6 @@
 """Runs with a cache and without one are the same runs."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import tiny
 
 from nextgpt_pl.__main__ import main
 from nextgpt_pl.features import FeatureCache
+from nextgpt_pl.features.rounding import DTYPES
 
 
 def _losses(name, tiny_models, folder, cache=None):
@@ -40,12 +42,15 @@ def test_the_verb_fills_the_cache_once(tmp_path, capsys):
     command += ["--data.sources.init_args.train_size=3", "--data.sources.init_args.val_size=1"]
     assert main(command) == 2
     assert "network.cache is not set" in capsys.readouterr().err
-    shards = []
-    for _ in range(2):
+    shards, half = [], r"; relative error 0\.000[12]\d* \(root mean square\), at most 0\.000[2-5]\d* over 4 new ones"
+    for error in (half, ""):
         assert main([*command, f"--model.network.cache.folder={tmp_path}"]) == 0
         lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(str(tmp_path))]
         assert len(lines) == 3
-        assert all(line.endswith(": 4 features") for line in lines)
+        assert all(re.search(rf": 4 features, 0\.\d MiB in float16{error}$", line) for line in lines)
         shards.append(sorted(p.name for p in tmp_path.rglob("*.safetensors")))
     assert shards[0] == shards[1]
     assert len(shards[0]) == 3
+    assert main([*command, f"--model.network.cache.folder={tmp_path}", "--model.network.cache.dtype=float8"]) == 2
+    message = capsys.readouterr().err
+    assert all(part in message for part in ("float8", *DTYPES))
