@@ -113,6 +113,6 @@ def _stores(cache: FeatureCache, errors: Mapping[str, RoundingError]) -> list[st
     lines, sizes = [], cache.bytes_on_disk()
     for name, count in cache.counts().items():
         error = errors.get(name, RoundingError())
-        line = f"{cache.folder}/{name}: {count} features, {sizes[name] / 2**20:,.1f} MiB in {cache.dtype}"
+        line = f"{cache.folder}/{name}: {count} features, {sizes[name] / 1e6:,.3f} MB in {cache.dtype}"
         lines.append(f"{line}; {error} over {error.count} new ones" if error.count else line)
     return lines

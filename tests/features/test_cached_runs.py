@@ -47,7 +47,7 @@ def test_the_verb_fills_the_cache_once(tmp_path, capsys):
         assert main([*command, f"--model.network.cache.folder={tmp_path}"]) == 0
         lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(str(tmp_path))]
         assert len(lines) == 3
-        assert all(re.search(rf": 4 features, 0\.\d MiB in float16{error}$", line) for line in lines)
+        assert all(re.search(rf": 4 features, 0\.0\d+ MB in float16{error}$", line) for line in lines)
         shards.append(sorted(p.name for p in tmp_path.rglob("*.safetensors")))
     assert shards[0] == shards[1]
     assert len(shards[0]) == 3
