@@ -83,7 +83,7 @@ class JudgedRight(Score):
         scores = {"right kinds": kinds}
         if attributes:  # small talk has no expected answer
             scores = {"all right": right, **scores, **attributes}
-        return {name: bootstrap.of_mean(np.array(values)) for name, values in scores.items()}
+        return dict(zip(scores, bootstrap.of_means([np.array(values) for values in scores.values()]), strict=True))
 
 
 class MalformedSpans(Score):

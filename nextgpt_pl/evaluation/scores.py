@@ -60,13 +60,15 @@ class CaptionQuality(Score):
         """As COCO's caption evaluation computes them."""
         candidates, references = _tokens(predictions)
         means = {"CIDEr-D": caption_metrics.cider_d, "ROUGE-L": caption_metrics.rouge_l}
-        scores = {n: bootstrap.of_mean(mean(candidates, references)) for n, mean in means.items() if n in self.only}
+        per_item = {name: mean(candidates, references) for name, mean in means.items() if name in self.only}
+        scores = dict(zip(per_item, bootstrap.of_means(list(per_item.values())), strict=True))
+        corpus = [name for name in self.only if name not in means]
+        counts = caption_metrics.bleu_counts(candidates, references) if corpus else np.empty(0)
         resamples = 100 if len(candidates) <= _MOST_CAPTIONS else 0
-        for name in [n for n in self.only if n not in means]:
+        for name in corpus:
 
             def bleu(chosen: np.ndarray, order: int = int(name[-1])) -> float:
-                found = caption_metrics.bleu([candidates[i] for i in chosen], [references[i] for i in chosen])
-                return found[order - 1]
+                return caption_metrics.bleu_of(counts[chosen].sum(0))[order - 1]
 
             scores[name] = bootstrap.of_set(bleu, len(candidates), resamples=resamples)
         return scores
@@ -86,7 +88,7 @@ class SpiceQuality(Score):
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
         """``SPICE`` and, with CIDEr-D, ``SPIDEr``."""
         spice_scores, spider_scores = spice.spider(*_tokens(predictions))
-        return {"SPICE": bootstrap.of_mean(spice_scores), "SPIDEr": bootstrap.of_mean(spider_scores)}
+        return dict(zip(("SPICE", "SPIDEr"), bootstrap.of_means([spice_scores, spider_scores]), strict=True))
 
 
 class VqaAccuracy(Score):
@@ -139,11 +141,11 @@ class Frechet(_OfFeatures):
         ours, theirs = self._features(predictions, folder)[0], self._references(predictions, folder, data)
         for features, which in ((ours, "generated"), (theirs, "reference")):
             distributions.check_moments(len(features), torch.cov(features.T), features.square().sum(1).mean(), which)
-        mean, covariance = theirs.mean(0), torch.cov(theirs.T)
+        distance_to_theirs = distributions.frechet_distance_to(theirs.mean(0), torch.cov(theirs.T))
 
         def distance(chosen: np.ndarray) -> float:
             drawn = ours[torch.from_numpy(chosen)]
-            return float(distributions.frechet_distance(drawn.mean(0), torch.cov(drawn.T), mean, covariance))
+            return float(distance_to_theirs(drawn.mean(0), torch.cov(drawn.T)))
 
         resamples = 100 if ours.shape[1] <= _MOST_FEATURES else 0
         return {self.name: bootstrap.of_set(distance, len(ours), resamples=resamples)}

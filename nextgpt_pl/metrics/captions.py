@@ -109,19 +109,37 @@ def bleu(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -
     [0.75, 0.5]
 
     """
+    return bleu_of(bleu_counts(candidates, references).sum(0))
+
+
+def bleu_counts(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> np.ndarray:
+    """What BLEU sums over the items of a corpus, ``(N, 10)`` int64.
+
+    Columns: length of the candidate, length of the closest reference, then per order the candidate's n-grams that a
+    reference has, and per order all n-grams of the candidate.
+
+    Raises:
+        ValueError: lengths differ, or an item has no reference.
+
+    """
     _checked(candidates, references)
-    matched, possible = [0] * _ORDERS, [0] * _ORDERS
-    candidate_length = reference_length = 0
-    for candidate, refs in zip(candidates, references, strict=True):
-        candidate_length += len(candidate)
-        reference_length += min((abs(len(r) - len(candidate)), len(r)) for r in refs)[1]
+    counts = np.zeros((len(candidates), 2 + 2 * _ORDERS), np.int64)
+    for row, candidate, refs in zip(counts, candidates, references, strict=True):
+        row[0] = len(candidate)
+        row[1] = min((abs(len(r) - len(candidate)), len(r)) for r in refs)[1]
         for n in range(1, _ORDERS + 1):
             max_counts: Counter[tuple[str, ...]] = Counter()
             for reference in refs:
                 max_counts |= _count(reference, n)
-            counts = _count(candidate, n)
-            matched[n - 1] += (counts & max_counts).total()
-            possible[n - 1] += max(0, len(candidate) - n + 1)
+            row[1 + n] = (_count(candidate, n) & max_counts).total()
+            row[1 + _ORDERS + n] = max(0, len(candidate) - n + 1)
+    return counts
+
+
+def bleu_of(counts: np.ndarray) -> list[float]:
+    """BLEU-1 to BLEU-4 of a corpus, from the sum ``(10,)`` of the :func:`bleu_counts` of its items."""
+    candidate_length, reference_length, *of_orders = counts.tolist()
+    matched, possible = of_orders[:_ORDERS], of_orders[_ORDERS:]
     brevity = min(1.0, math.exp(1 - reference_length / candidate_length)) if candidate_length else 0.0
     scores, product = [], 1.0
     for n in range(_ORDERS):

@@ -7,6 +7,8 @@ Shapes: N and M items, D features, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -23,12 +25,25 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
     11.0
 
     """
-    cov_a, cov_b = cov_a.double(), cov_b.double()
-    values, vectors = torch.linalg.eigh(cov_a)
+    return frechet_distance_to(mean_a, cov_a)(mean_b, cov_b)
+
+
+def frechet_distance_to(mean_b: Tensor, cov_b: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """:func:`frechet_distance` as a function of the other distribution's mean and covariance.
+
+    The root of ``cov_b`` is computed once, which saves more than half of the time of each further distance.
+    """
+    mean_b, cov_b = mean_b.double(), cov_b.double()
+    values, vectors = torch.linalg.eigh(cov_b)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    trace_of_root = torch.linalg.eigvalsh(root @ cov_b @ root).clamp(min=0).sqrt().sum()
-    distance = (mean_a.double() - mean_b.double()).square().sum() + cov_a.trace() + cov_b.trace() - 2 * trace_of_root
-    return distance.clamp(min=0)
+
+    def distance(mean_a: Tensor, cov_a: Tensor) -> Tensor:
+        cov_a = cov_a.double()
+        trace_of_root = torch.linalg.eigvalsh(root @ cov_a @ root).clamp(min=0).sqrt().sum()
+        squares = (mean_a.double() - mean_b).square().sum()
+        return (squares + cov_a.trace() + cov_b.trace() - 2 * trace_of_root).clamp(min=0)
+
+    return distance
 
 
 def kernel_distance(

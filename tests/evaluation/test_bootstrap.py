@@ -13,6 +13,19 @@ def test_the_interval_of_a_mean_is_the_normal_one_for_many_items():
     assert found.high == pytest.approx(scores.mean() + half, abs=0.01)
 
 
+@pytest.mark.parametrize("count", [2, 300, 200_000])
+def test_scores_that_share_their_resamples_have_the_intervals_of_each_alone(count):
+    resamples = 20
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=count), rng.random(count) < 0.3, rng.normal(size=count // 2)
+    drawn = np.random.default_rng(5)
+    naive = [means[0][drawn.integers(0, count, count)].mean() for _ in range(resamples)]
+    found = bootstrap.of_means(means, seed=5, resamples=resamples)
+    assert found == [bootstrap.of_mean(scores, seed=5, resamples=resamples) for scores in means]
+    assert (found[0].low, found[0].high) == tuple(np.quantile(naive, [0.025, 0.975]))
+    assert [estimate.count for estimate in found] == [count, count, count // 2]
+
+
 def test_the_interval_of_a_set_comes_from_sets_drawn_anew():
     scores = np.arange(50.0)
     found = bootstrap.of_set(lambda chosen: float(np.median(scores[chosen])), 50)

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from nextgpt_pl.metrics.captions import bleu, cider_d, rouge_l
+from nextgpt_pl.metrics.captions import bleu, bleu_counts, bleu_of, cider_d, rouge_l
 from nextgpt_pl.metrics.tokens import tokenize
 
 
@@ -35,6 +35,16 @@ def test_scores_are_those_of_pycocoevalcap(golden):
     for index in range(len(candidates)):
         alone = bleu(candidates[index : index + 1], references[index : index + 1])
         np.testing.assert_allclose(alone, [per_image[f"BLEU-{n}"][index] for n in (1, 2, 3, 4)], atol=1e-6)
+
+
+def test_bleu_of_resampled_items_comes_from_their_counts(golden):
+    candidates, references = _tokens(golden)
+    counts = bleu_counts(candidates, references)
+    for seed in range(5):
+        chosen = np.random.default_rng(seed).integers(0, len(candidates), len(candidates))
+        expected = bleu([candidates[i] for i in chosen], [references[i] for i in chosen])
+        assert bleu_of(counts[chosen].sum(0)) == expected
+    assert bleu_of(bleu_counts([[]], [[["a"]]]).sum(0)) == [0.0] * 4
 
 
 def test_a_perfect_caption_scores_best_and_an_empty_one_nothing():

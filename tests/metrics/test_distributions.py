@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from nextgpt_pl.metrics.distributions import inception_score, kernel_distance, kernel_error, similarity
+from nextgpt_pl.metrics.distributions import (
+    frechet_distance,
+    frechet_distance_to,
+    inception_score,
+    kernel_distance,
+    kernel_error,
+    similarity,
+)
 
 
 @pytest.fixture(scope="module")
@@ -12,6 +19,18 @@ def golden(golden_folder):
     arrays = np.load(golden_folder / "fid.npz")
     real, fake = (torch.from_numpy(arrays[name]).double() for name in ("real", "fake"))
     return real, fake, json.loads((golden_folder / "audio_metrics.json").read_text())
+
+
+def test_distances_to_one_distribution_compute_its_root_once(golden, monkeypatch):
+    real, fake, _ = golden
+    roots, root = [], torch.linalg.eigh
+    monkeypatch.setattr(torch.linalg, "eigh", lambda matrix: roots.append(matrix) or root(matrix))
+    distance = frechet_distance_to(real.mean(0), torch.cov(real.T))
+    found = [float(distance(part.mean(0), torch.cov(part.T))) for part in fake.split(200)]
+    assert len(roots) == 1
+    for part, value in zip(fake.split(200), found, strict=True):
+        expected = frechet_distance(part.mean(0), torch.cov(part.T), real.mean(0), torch.cov(real.T))
+        assert value == pytest.approx(float(expected), rel=1e-9)
 
 
 def test_kernel_distance_is_that_of_the_reference(golden):

@@ -6,7 +6,7 @@ import pytest
 
 from nextgpt_pl.dialogue.conversation import Conversation
 from nextgpt_pl.modality import GENERATED, Modality
-from nextgpt_pl.pocket.world import grammar, items
+from nextgpt_pl.pocket.world import grammar, items, render
 from nextgpt_pl.pocket.world import scenes as world
 
 # made once; a change here means that a seed and an index no longer give the same item
@@ -29,6 +29,24 @@ def test_an_index_always_gives_the_same_item(modality):
 def test_pixels_are_the_same_on_every_machine():
     pixels = items.captioned_pair("train", Modality.IMAGE, 0).media.source()
     assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == "fb95a4d342064ac0"
+
+
+@pytest.mark.parametrize("shape", world.SHAPES)
+def test_masks_are_those_of_a_shape_sampled_everywhere(shape):
+    """Only the pixels that a shape may reach are sampled."""
+    rng = np.random.default_rng(0)
+    grid = (np.arange(world.IMAGE_SIZE * 3) + 0.5) / 3
+    for number in range(200):
+        (cx, cy), extent = rng.uniform(-30, 94, 2), rng.uniform(2, 28)
+        angle = float(rng.uniform(0, 360)) if number % 2 else 0.0
+        x, y = (grid[None, :] - cx) / extent, (grid[:, None] - cy) / extent
+        if angle:
+            c, s = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+            x, y = c * x + s * y, -s * x + c * y
+        everywhere = render._INSIDE[shape](x, y).reshape(world.IMAGE_SIZE, 3, world.IMAGE_SIZE, 3).mean(axis=(1, 3))
+        found = render.shape_mask(shape, cx, cy, extent, angle)
+        assert found.dtype == everywhere.dtype
+        assert np.array_equal(found, everywhere)
 
 
 @pytest.mark.parametrize("modality", GENERATED)

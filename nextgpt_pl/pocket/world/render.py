@@ -38,6 +38,7 @@ _SHIFT, _STRETCH = 0.5, 0.25  # jitter of position and of half extent in pixels,
 _RING_HOLE = 0.55
 _CROSS_ARM = 0.36
 _STAR_INNER = 0.45
+_REACH = 1.35  # of a shape's farthest corner, the triangle's, in extents
 
 
 @dataclass(frozen=True)
@@ -77,15 +78,23 @@ def shape_mask(shape: str, cx: float, cy: float, extent: float, angle: float = 0
 
     ``angle`` is in degrees, clockwise. All shapes have about the same extent, so size can be classified.
     """
-    n = IMAGE_SIZE * _OVERSAMPLE
-    grid = (np.arange(n) + 0.5) / _OVERSAMPLE
-    x, y = (grid[None, :] - cx) / extent, (grid[:, None] - cy) / extent
+    # pixels that the shape cannot reach are not sampled
+    rows, columns = (_reached(center, extent) for center in (cy, cx))
+    grid = (np.arange(IMAGE_SIZE * _OVERSAMPLE) + 0.5).reshape(IMAGE_SIZE, _OVERSAMPLE) / _OVERSAMPLE
+    x, y = (grid[columns].reshape(1, -1) - cx) / extent, (grid[rows].reshape(-1, 1) - cy) / extent
     if angle:
         c, s = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
         x, y = c * x + s * y, -s * x + c * y
-    inside = _INSIDE[shape](x, y)
-    blocks = inside.reshape(IMAGE_SIZE, _OVERSAMPLE, IMAGE_SIZE, _OVERSAMPLE)
-    return blocks.mean(axis=(1, 3))
+    mask = np.zeros((IMAGE_SIZE, IMAGE_SIZE))
+    part = mask[rows, columns]
+    part[:] = _INSIDE[shape](x, y).reshape(len(part), _OVERSAMPLE, -1, _OVERSAMPLE).mean(axis=(1, 3))
+    return mask
+
+
+def _reached(center: float, extent: float) -> slice:
+    """Pixels along an axis within a shape's farthest corner."""
+    first, stop = int(np.floor(center - _REACH * extent)), int(np.ceil(center + _REACH * extent))
+    return slice(min(max(first, 0), IMAGE_SIZE - 1), min(max(stop, 1), IMAGE_SIZE))
 
 
 def _in_triangle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
