@@ -2,16 +2,13 @@
 
 from nextgpt_pl.evaluation.data_sets import AudioCaps, CaptionManifest, CocoCaptions, MsrVtt
 from nextgpt_pl.evaluation.data_tasks import Captioning, Editing, Generating, QuestionAnswering
+from nextgpt_pl.evaluation.feature_scores import Frechet, Inception, Kernel, Similarity
 from nextgpt_pl.evaluation.judged import JudgedRight, MalformedSpans
 from nextgpt_pl.evaluation.pocket import PocketCaptions, PocketDecoder, PocketReplies, PocketRoute
 from nextgpt_pl.evaluation.scores import (
     CaptionQuality,
-    Frechet,
-    Inception,
-    Kernel,
     MelCepstral,
     MeteorQuality,
-    Similarity,
     SpiceQuality,
     VqaAccuracy,
 )

@@ -13,7 +13,8 @@ import numpy as np
 from nextgpt_pl.evaluation import bootstrap
 from nextgpt_pl.evaluation.bootstrap import Estimate
 from nextgpt_pl.evaluation.records import Prediction, load_medium
-from nextgpt_pl.evaluation.scores import Score
+from nextgpt_pl.evaluation.scores import Score, SharedScore
+from nextgpt_pl.evaluation.shared_work import SharedWork
 from nextgpt_pl.modality import GENERATED, MODALITIES, Modality
 from nextgpt_pl.pocket.judges.media import flat, judge, matches
 from nextgpt_pl.pocket.judges.text import judge_said
@@ -67,14 +68,15 @@ def judged(prediction: Prediction, folder: Path) -> tuple[bool, list[Reading]]:
     return judge_reply(prediction.text, media, expected)
 
 
-class JudgedRight(Score):
+class JudgedRight(SharedScore):
     """Shares of replies with everything right, with the right media, and by attribute, by the pocket judges."""
 
-    def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
+    def compute(
+        self, predictions: Sequence[Prediction], folder: Path, data: Path, work: SharedWork
+    ) -> dict[str, Estimate]:
         """``all right``, ``right kinds``, and one number per attribute of what was expected."""
         right, kinds, attributes = [], [], dict[str, list[bool]]()
-        for prediction in predictions:
-            fits, readings = judged(prediction, folder)
+        for fits, readings in work.each(partial(judged, folder=folder), predictions):
             matched = [matches(actual, scene) for scene, actual in readings]
             kinds.append(fits)
             right.append(fits and all(actual == scene for scene, actual in readings))

@@ -18,6 +18,8 @@ from nextgpt_pl.evaluation import records
 from nextgpt_pl.evaluation.bootstrap import Estimate
 from nextgpt_pl.evaluation.readable import fault
 from nextgpt_pl.evaluation.records import Prediction
+from nextgpt_pl.evaluation.scores import SharedScore
+from nextgpt_pl.evaluation.shared_work import SharedWork
 from nextgpt_pl.evaluation.shares import together
 from nextgpt_pl.evaluation.tasks import Item, Remark, Task
 from nextgpt_pl.utils.atomic import delete_abandoned, drop_truncated_line, write_atomic
@@ -183,28 +185,32 @@ def _answer(
     return predictions
 
 
-def score(tasks: Sequence[Task], folder: Path) -> dict[str, Any]:
+def score(tasks: Sequence[Task], folder: Path, *, shared: bool = False) -> dict[str, Any]:
     """Compute all scores of all tasks with predictions in ``folder``, and write them to ``scores.json``.
 
     A score that cannot be computed is listed with its reason; items that no score includes are listed too.
+
+    Args:
+        tasks: tasks to score.
+        folder: folder of the predictions, on a file system that all ranks share.
+        shared: split the work over all ranks, and write on rank 0. The scores are those of one process.
+
+    Returns:
+        The content of ``scores.json``.
+
     """
-    predictions, remarks = records.read(folder), records.read_remarks(folder)
+    work = SharedWork(shared=shared)
+    predictions, remarks = work.once(lambda: (records.read(folder), records.read_remarks(folder)))
     results: dict[str, Any] = {}
     for task in tasks:
         own = [p for p in predictions if p.task == task.name and p.failed is None]
         skipped = {p.key: p.failed for p in predictions if p.task == task.name and p.failed is not None}
         if not own and not skipped and task.name not in remarks:
             continue
-        numbers, failed = dict[str, Estimate](), dict[str, str]()
-        for part in task.scores if own else ():
-            try:
-                numbers |= part(own, folder, task.data_root or folder)
-            except (ValueError, UserError) as error:  # an error of one score must not prevent the others
-                failed[type(part).__name__] = str(error)
-        scores = {name: vars(value) for name, value in numbers.items()}
+        numbers, failed = _estimates(task, own, folder, work)
         results[task.name] = {
             "items": len(own),
-            "scores": scores,
+            "scores": {name: vars(value) for name, value in numbers.items()},
             "failed": failed,
             "skipped": skipped,
             "remarks": remarks.get(task.name, {}),
@@ -213,5 +219,24 @@ def score(tasks: Sequence[Task], folder: Path) -> dict[str, Any]:
         }
     unknown = sorted({p.task for p in predictions} - {t.name for t in tasks})
     record = {"tasks": results, "unscored": unknown}
-    write_atomic(folder / SCORES, json.dumps(record, indent=2) + "\n")
+    if not work.shared or rank() == 0:
+        write_atomic(folder / SCORES, json.dumps(record, indent=2) + "\n")
     return record
+
+
+def _estimates(
+    task: Task, predictions: list[Prediction], folder: Path, work: SharedWork
+) -> tuple[dict[str, Estimate], dict[str, str]]:
+    """The scores of a task by name, and why others could not be computed, by class."""
+    numbers, failed = dict[str, Estimate](), dict[str, str]()
+    work.forget()
+    for part in task.scores if predictions else ():
+        arguments = predictions, folder, task.data_root or folder
+        try:
+            if isinstance(part, SharedScore):
+                numbers |= part.compute(*arguments, work)
+            else:
+                numbers |= work.once(partial(part, *arguments))
+        except ValueError as error:  # an error of one score must not prevent the others
+            failed[type(part).__name__] = str(error)
+    return numbers, failed

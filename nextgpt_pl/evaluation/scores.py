@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation import bootstrap
 from nextgpt_pl.evaluation.bootstrap import Estimate
-from nextgpt_pl.evaluation.records import Prediction, as_media, reference_folder
+from nextgpt_pl.evaluation.records import Prediction, reference_folder
+from nextgpt_pl.evaluation.shared_work import SharedWork
 from nextgpt_pl.metrics import captions as caption_metrics
-from nextgpt_pl.metrics import distributions, mel_cepstral, meteor, spice, vqa
-from nextgpt_pl.metrics.extractors import Extractor
+from nextgpt_pl.metrics import mel_cepstral, meteor, spice, vqa
 from nextgpt_pl.metrics.tokens import tokenize
 from nextgpt_pl.readers.files import inside
 
 CaptionScore = Literal["CIDEr-D", "ROUGE-L", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"]
+_Tokens = tuple[list[str], list[list[str]]]  # of a candidate, and of each of its references
 _MOST_CAPTIONS = 2_000  # BLEU of more captions has no interval, since resampling takes too long
-_MOST_FEATURES = 512  # the same for a Frechet distance of wider features
 
 
 class Score(ABC):
@@ -45,7 +43,29 @@ class Score(ABC):
         """
 
 
-class CaptionQuality(Score):
+class SharedScore(Score):
+    """A score whose work is split over all ranks; others are computed on rank 0."""
+
+    def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
+        """Compute the scores in this process alone."""
+        return self.compute(predictions, folder, data, SharedWork())
+
+    @abstractmethod
+    def compute(
+        self, predictions: Sequence[Prediction], folder: Path, data: Path, work: SharedWork
+    ) -> dict[str, Estimate]:
+        """Compute the scores, by name; called on all ranks, with equal arguments. See :class:`Score` for errors.
+
+        Args:
+            predictions: see :class:`Score`.
+            folder: see :class:`Score`.
+            data: see :class:`Score`.
+            work: splits work over the ranks, and has the features of media and captions.
+
+        """
+
+
+class CaptionQuality(SharedScore):
     """CIDEr-D, BLEU-1 to BLEU-4 and ROUGE-L of the replies' texts.
 
     Args:
@@ -56,14 +76,21 @@ class CaptionQuality(Score):
     def __init__(self, only: Sequence[CaptionScore] | None = None) -> None:
         self.only = get_args(CaptionScore) if only is None else only
 
-    def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
+    def compute(
+        self, predictions: Sequence[Prediction], folder: Path, data: Path, work: SharedWork
+    ) -> dict[str, Estimate]:
         """As COCO's caption evaluation computes them."""
-        candidates, references = _tokens(predictions)
-        means = {"CIDEr-D": caption_metrics.cider_d, "ROUGE-L": caption_metrics.rouge_l}
-        per_item = {name: mean(candidates, references) for name, mean in means.items() if name in self.only}
+        need_references(predictions)
+        items = work.each(_tokens_of, predictions)
+        candidates, references = [own for own, _ in items], [refs for _, refs in items]
+        per_item = {}
+        if "CIDEr-D" in self.only:  # document frequencies are those of all items
+            per_item["CIDEr-D"] = caption_metrics.cider_d(candidates, references)
+        if "ROUGE-L" in self.only:
+            per_item["ROUGE-L"] = np.array(work.split(partial(_of_items, caption_metrics.rouge_l), items))
         scores = dict(zip(per_item, bootstrap.of_means(list(per_item.values())), strict=True))
-        corpus = [name for name in self.only if name not in means]
-        counts = caption_metrics.bleu_counts(candidates, references) if corpus else np.empty(0)
+        corpus = [name for name in self.only if name not in ("CIDEr-D", "ROUGE-L")]
+        counts = np.array(work.split(partial(_of_items, caption_metrics.bleu_counts), items) if corpus else [])
         resamples = 100 if len(candidates) <= _MOST_CAPTIONS else 0
         for name in corpus:
 
@@ -96,151 +123,36 @@ class VqaAccuracy(Score):
 
     def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
         """``accuracy``, after VQAv2's normalisation of answers."""
-        _need_references(predictions)
+        need_references(predictions)
         return {"accuracy": bootstrap.of_mean(np.array([vqa.vqa_accuracy(p.text, p.references) for p in predictions]))}
 
 
-class _OfFeatures(Score):
-    """A score on features of media.
-
-    Args:
-        extractor: feature extractor.
-        name: name of the score.
-
-    """
-
-    def __init__(self, extractor: Extractor, name: str) -> None:
-        self.extractor, self.name = extractor, name
-
-    def _features(self, predictions: Sequence[Prediction], folder: Path) -> tuple[Tensor, list[Prediction]]:
-        """Features ``(N, D)`` of the first medium of the scored type in each reply, and the N predictions with one."""
-        references = [p.reference for p in predictions if p.reference]
-        # the type of the references; without references, that of the first generated medium
-        kind = next((medium["type"] for medium in [*references, *(m for p in predictions for m in p.media)]), "")
-        generated = [(p, medium) for p in predictions if (medium := _first(p, kind)) is not None]
-        if len(generated) < 2:
-            raise ValueError(f"{self.name}: {len(generated)} of {len(predictions)} replies hold a medium; 2 are needed")
-        features = self.extractor.media([as_media(folder, medium) for _, medium in generated]).double()
-        return features, [p for p, _ in generated]
-
-    def _references(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> Tensor:
-        references = [p.reference for p in predictions if p.reference is not None]
-        media = [as_media(reference_folder(reference, folder, data), reference) for reference in references]
-        if len(media) < 2:
-            raise ValueError(
-                f"{self.name}: {len(media)} of {len(predictions)} items have a reference medium; 2 are needed"
-            )
-        return self.extractor.media(media).double()
-
-
-class Frechet(_OfFeatures):
-    """Frechet distance of generated and reference media; the extractor makes it FID, FVD, FAD or FD."""
-
-    def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
-        """From unbiased covariances."""
-        ours, theirs = self._features(predictions, folder)[0], self._references(predictions, folder, data)
-        for features, which in ((ours, "generated"), (theirs, "reference")):
-            distributions.check_moments(len(features), torch.cov(features.T), features.square().sum(1).mean(), which)
-        distance_to_theirs = distributions.frechet_distance_to(theirs.mean(0), torch.cov(theirs.T))
-
-        def distance(chosen: np.ndarray) -> float:
-            drawn = ours[torch.from_numpy(chosen)]
-            return float(distance_to_theirs(drawn.mean(0), torch.cov(drawn.T)))
-
-        resamples = 100 if ours.shape[1] <= _MOST_FEATURES else 0
-        return {self.name: bootstrap.of_set(distance, len(ours), resamples=resamples)}
-
-
-class Kernel(_OfFeatures):
-    """Kernel distance (KID) over random subsets; the interval is a jackknife over all items, whatever the subset size.
-
-    Args:
-        extractor: feature extractor.
-        name: name of the score.
-        subsets: number of subsets.
-        subset_size: maximum number of items of a subset.
-
-    """
-
-    def __init__(self, extractor: Extractor, name: str = "KID", subsets: int = 100, subset_size: int = 1000) -> None:
-        super().__init__(extractor, name)
-        self.subsets, self.subset_size = subsets, subset_size
-
-    def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
-        """Mean over the subsets, plus and minus 1.96 standard errors; no interval with fewer than 3 items in a set."""
-        ours, theirs = self._features(predictions, folder)[0], self._references(predictions, folder, data)
-        mean = float(distributions.kernel_distance(ours, theirs, self.subsets, self.subset_size)[0])
-        error = float(distributions.kernel_error(ours, theirs)) if min(len(ours), len(theirs)) >= 3 else None
-        return {self.name: bootstrap.of_error(mean, error, len(ours))}
-
-
-class Inception(_OfFeatures):
-    """Inception score.
-
-    Args:
-        extractor: extractor of class logits.
-        name: name of the score.
-        splits: number of splits, whose mean and standard deviation are reported.
-
-    """
-
-    def __init__(self, extractor: Extractor, name: str = "IS", splits: int = 10) -> None:
-        super().__init__(extractor, name)
-        self.splits = splits
-
-    def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
-        """Mean over the splits, plus and minus 1.96 standard deviations; a single split has no interval."""
-        ours = self._features(predictions, folder)[0]
-        mean, std = (float(v) for v in distributions.inception_score(ours, self.splits))
-        return {self.name: bootstrap.of_error(mean, std if self.splits > 1 else None, len(ours))}
-
-
-class Similarity(_OfFeatures):
-    """100 x cosine similarity of generated media to their captions or reference media.
-
-    With captions it is CLIPScore, CLIPSIM (videos), CLIP-T or CLAPScore; with reference media it is CLIP-I.
-
-    Args:
-        extractor: feature extractor.
-        name: name of the score.
-        to: ``caption`` or ``medium``.
-
-    """
-
-    def __init__(self, extractor: Extractor, name: str = "CLIPScore", to: str = "caption") -> None:
-        super().__init__(extractor, name)
-        if to not in ("caption", "medium"):
-            raise UserError(f"to={to!r}: 'caption' or 'medium' is expected")
-        self.to = to
-
-    def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
-        """Mean over the replies that hold a medium; negative similarities count as 0."""
-        ours, with_medium = self._features(predictions, folder)
-        if self.to == "caption":
-            _need_references(with_medium)
-            theirs = self.extractor.captions([p.references[0] for p in with_medium]).double()
-        else:
-            theirs = self._references(with_medium, folder, data)
-        return {self.name: bootstrap.of_mean(distributions.similarity(ours, theirs).numpy())}
-
-
-class MelCepstral(Score):
+class MelCepstral(SharedScore):
     """Mel-cepstral distance of generated sounds to their references, by mel-cepstral-distance."""
 
-    def __call__(self, predictions: Sequence[Prediction], folder: Path, data: Path) -> dict[str, Estimate]:
+    def compute(
+        self, predictions: Sequence[Prediction], folder: Path, data: Path, work: SharedWork
+    ) -> dict[str, Estimate]:
         """``MCD`` in decibels; frames are aligned by dynamic time warping."""
-        compared = [(o, r) for p in predictions if (r := p.reference) and (o := _first(p, r["type"]))]
-        ours = [inside(folder, own["file"]) for own, _ in compared]
-        theirs = [inside(reference_folder(r, folder, data), r["file"]) for _, r in compared]
-        return {"MCD": bootstrap.of_mean(np.array(mel_cepstral.mel_cepstral_distances(ours, theirs)))}
+        pairs = [
+            (inside(folder, own["file"]), inside(reference_folder(r, folder, data), r["file"]))
+            for p in predictions
+            if (r := p.reference) and (own := first_medium(p, r["type"]))
+        ]
+        return {"MCD": bootstrap.of_mean(np.array(work.split(_mel_cepstral_distances, pairs)))}
 
 
-def _first(prediction: Prediction, kind: str) -> dict[str, Any] | None:
+def _mel_cepstral_distances(pairs: Sequence[tuple[Path, Path]]) -> list[float]:
+    return mel_cepstral.mel_cepstral_distances([own for own, _ in pairs], [reference for _, reference in pairs])
+
+
+def first_medium(prediction: Prediction, kind: str) -> dict[str, Any] | None:
     """The first medium of a type in a reply."""
     return next((medium for medium in prediction.media if medium["type"] == kind), None)
 
 
-def _need_references(predictions: Sequence[Prediction]) -> None:
+def need_references(predictions: Sequence[Prediction]) -> None:
+    """Raise a :class:`ValueError` if an item has no reference text."""
     for prediction in predictions:
         if not prediction.references:
             raise ValueError(f"item {prediction.key} has no reference text")
@@ -248,5 +160,15 @@ def _need_references(predictions: Sequence[Prediction]) -> None:
 
 def _tokens(predictions: Sequence[Prediction]) -> tuple[list[list[str]], list[list[list[str]]]]:
     """Tokens of each reply, and of each of its references."""
-    _need_references(predictions)
-    return [tokenize(p.text) for p in predictions], [[tokenize(r) for r in p.references] for p in predictions]
+    need_references(predictions)
+    items = [_tokens_of(prediction) for prediction in predictions]
+    return [own for own, _ in items], [references for _, references in items]
+
+
+def _tokens_of(prediction: Prediction) -> _Tokens:
+    return tokenize(prediction.text), [tokenize(reference) for reference in prediction.references]
+
+
+def _of_items(function: Callable[..., np.ndarray], items: Sequence[_Tokens]) -> list[Any]:
+    """A function of candidates and references, of some items; a result per item."""
+    return list(function([own for own, _ in items], [references for _, references in items]))

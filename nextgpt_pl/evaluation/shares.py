@@ -32,7 +32,10 @@ def joined() -> Iterator[str | None]:
     dist.init_process_group("gloo", init_method=method, timeout=_TIMEOUT, **ranks)
     try:
         gpus = torch.cuda.device_count()
-        yield f"cuda:{environment.local_rank() % gpus}" if gpus else None
+        device = f"cuda:{environment.local_rank() % gpus}" if gpus else None
+        if device is not None:
+            torch.cuda.set_device(device)  # what asks for "cuda", such as a feature extractor, gets this GPU
+        yield device
     finally:
         dist.destroy_process_group()
 

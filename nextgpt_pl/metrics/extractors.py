@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 from itertools import groupby
 from typing import Any
@@ -17,47 +16,13 @@ from nextgpt_pl.encoders.clip_clap import clap_input
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media.audio import resample
 from nextgpt_pl.media.reading import array_of, frames_of
+from nextgpt_pl.metrics.extractor import Extractor, device_of
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media
 from nextgpt_pl.utils.paths import resolve
 from nextgpt_pl.utils.quiet import quiet_loading
 
-_BATCH = 16
-
-
-class Extractor(ABC):
-    """Computes features of media, and of captions if the network has a text encoder.
-
-    Media are read and encoded in small batches.
-
-    Attributes:
-        name: name in tables.
-        device: device of the network; by default a GPU if there is one.
-
-    """
-
-    name: str
-
-    @cached_property
-    def device(self) -> torch.device:
-        """Device of the network; by default a GPU if there is one."""
-        return device_of(None)
-
-    @torch.no_grad()
-    def media(self, media: Sequence[Media]) -> Tensor:
-        """``(N, D)`` float32 on the CPU, of media of one modality."""
-        return torch.cat([self._media(media[i : i + _BATCH]).cpu() for i in range(0, len(media), _BATCH)])
-
-    @torch.no_grad()
-    def captions(self, captions: Sequence[str]) -> Tensor:
-        """``(N, D)`` float32 on the CPU."""
-        return torch.cat([self._captions(captions[i : i + _BATCH]).cpu() for i in range(0, len(captions), _BATCH)])
-
-    @abstractmethod
-    def _media(self, media: Sequence[Media]) -> Tensor: ...
-
-    def _captions(self, captions: Sequence[str]) -> Tensor:
-        raise UserError(f"{self.name}: this extractor has no text encoder; CLIP, CLAP and the pocket encoder have")
+__all__ = ["ClapFeatures", "ClipFeatures", "Extractor", "InceptionFeatures", "ModuleFeatures", "PocketFeatures"]
 
 
 class PocketFeatures(Extractor):
@@ -88,8 +53,16 @@ class PocketFeatures(Extractor):
         rng = item_rng("train", Modality.AUDIO, 0, 0, "classes")
         return self._captions([grammar.caption(scene, rng) for scene in scenes])
 
-    def _media(self, media: Sequence[Media]) -> Tensor:
-        features = F.normalize(self._encoder.embed_media([*map(self._encoder.read, media)], media[0].modality), dim=1)
+    @property
+    def identity(self) -> Hashable:
+        """Equal for the same output and device."""
+        return type(self), self.logits, self.device
+
+    def _read(self, medium: Media) -> tuple[Modality, Tensor]:
+        return medium.modality, self._encoder.prepare(self._encoder.read(medium), medium.modality)
+
+    def _media(self, media: Sequence[tuple[Modality, Tensor]]) -> Tensor:
+        features = F.normalize(self._encoder.embed([tensor for _, tensor in media], media[0][0]), dim=1)
         return features @ self._classes.T * 20 if self.logits else features
 
     def _captions(self, captions: Sequence[str]) -> Tensor:
@@ -113,6 +86,11 @@ class _TwoTowers(Extractor):
 
     def __init__(self, name: str, model: str, device: str | None) -> None:
         self.name, self.model, self.device = name, model, device_of(device)
+
+    @property
+    def identity(self) -> Hashable:
+        """Equal for the same model and device."""
+        return type(self), self.model, self.device
 
     @cached_property
     def _parts(self) -> tuple[Any, Any]:
@@ -146,19 +124,21 @@ class ClipFeatures(_TwoTowers):
         super().__init__(f"CLIP {model}", model, device)
         self.frames = frames
 
-    def _media(self, media: Sequence[Media]) -> Tensor:
-        model, processor = self._parts
-        frames, lengths = [], []
-        for medium in media:
-            if medium.modality is Modality.VIDEO:
-                selected = list(frames_of(medium, self.frames, repeat=False))
-            else:
-                selected = [array_of(medium)[0]]
-            frames += selected
-            lengths.append(len(selected))
-        pixels = processor(images=frames, return_tensors="pt").pixel_values.to(self.device)
-        features = F.normalize(_tensor(model.get_image_features(pixel_values=pixels)), dim=1)
-        return torch.stack([part.mean(0) for part in features.split(lengths)])
+    @property
+    def identity(self) -> Hashable:
+        """Equal for the same model, frames and device."""
+        return super().identity, self.frames
+
+    def _read(self, medium: Media) -> Tensor:
+        """Pixels ``(frames, 3, H, W)``."""
+        video = medium.modality is Modality.VIDEO
+        frames = list(frames_of(medium, self.frames, repeat=False)) if video else [array_of(medium)[0]]
+        return self._parts[1](images=frames, return_tensors="pt").pixel_values
+
+    def _media(self, media: Sequence[Tensor]) -> Tensor:
+        pixels = torch.cat(list(media)).to(self.device)
+        features = F.normalize(_tensor(self._parts[0].get_image_features(pixel_values=pixels)), dim=1)
+        return torch.stack([part.mean(0) for part in features.split([len(medium) for medium in media])])
 
 
 class ClapFeatures(_TwoTowers):
@@ -175,12 +155,15 @@ class ClapFeatures(_TwoTowers):
     def __init__(self, model: str = "laion/clap-htsat-unfused", device: str | None = None) -> None:
         super().__init__(f"CLAP {model}", model, device)
 
-    def _media(self, media: Sequence[Media]) -> Tensor:
-        model, processor = self._parts
-        prepared = [clap_input(*array_of(medium), processor.feature_extractor) for medium in media]
-        inputs = torch.stack(prepared).to(self.device)
+    def _read(self, medium: Media) -> Tensor:
+        return clap_input(*array_of(medium), self._parts[1].feature_extractor)
+
+    def _media(self, media: Sequence[Tensor]) -> Tensor:
+        inputs = torch.stack(list(media)).to(self.device)
         is_longer = torch.zeros(len(inputs), 1, dtype=torch.bool, device=self.device)
-        return F.normalize(_tensor(model.get_audio_features(input_features=inputs, is_longer=is_longer)), dim=1)
+        return F.normalize(
+            _tensor(self._parts[0].get_audio_features(input_features=inputs, is_longer=is_longer)), dim=1
+        )
 
 
 class InceptionFeatures(Extractor):
@@ -195,6 +178,11 @@ class InceptionFeatures(Extractor):
     def __init__(self, logits: bool = False, device: str | None = None) -> None:
         self.name, self.logits, self.device = "Inception v3", logits, device_of(device)
 
+    @property
+    def identity(self) -> Hashable:
+        """Equal for the same output and device."""
+        return type(self), self.logits, self.device
+
     @cached_property
     def _network(self) -> Any:
         try:
@@ -204,9 +192,11 @@ class InceptionFeatures(Extractor):
         feature = "logits_unbiased" if self.logits else "2048"
         return NoTrainInceptionV3(name="inception-v3-compat", features_list=[feature]).to(self.device)
 
-    def _media(self, media: Sequence[Media]) -> Tensor:
-        images = [torch.from_numpy(np.array(array_of(m)[0])).permute(2, 0, 1) for m in media]
-        return _in_equal_batches(lambda batch: self._network(batch).float(), images, self.device)
+    def _read(self, medium: Media) -> Tensor:
+        return torch.from_numpy(np.array(array_of(medium)[0])).permute(2, 0, 1)
+
+    def _media(self, media: Sequence[Tensor]) -> Tensor:
+        return _in_equal_batches(lambda batch: self._network(batch).float(), media, self.device)
 
 
 class ModuleFeatures(Extractor):
@@ -226,28 +216,15 @@ class ModuleFeatures(Extractor):
         self.name, self.sample_rate, self.device = name, sample_rate, device_of(device)
         self.module = module.to(self.device).eval()
 
-    def _media(self, media: Sequence[Media]) -> Tensor:
-        tensors = []
-        for medium in media:
-            array, rate = array_of(medium)
-            tensor = torch.from_numpy(np.array(array)).float()
-            if medium.modality is Modality.AUDIO and self.sample_rate and rate and rate != self.sample_rate:
-                tensor = resample(tensor, int(rate), self.sample_rate)
-            tensors.append(tensor)
-        return _in_equal_batches(lambda batch: self.module(batch).flatten(1).float(), tensors, self.device)
+    def _read(self, medium: Media) -> Tensor:
+        array, rate = array_of(medium)
+        tensor = torch.from_numpy(np.array(array)).float()
+        if medium.modality is Modality.AUDIO and self.sample_rate and rate and rate != self.sample_rate:
+            return resample(tensor, int(rate), self.sample_rate)
+        return tensor
 
-
-def device_of(name: str | None) -> torch.device:
-    """The given device, by default a GPU if there is one.
-
-    Raises:
-        UserError: the name is not that of a device.
-
-    """
-    try:
-        return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError as error:
-        raise UserError(f"device={name!r}: no such device; cpu, cuda and cuda:1 are some") from error
+    def _media(self, media: Sequence[Tensor]) -> Tensor:
+        return _in_equal_batches(lambda batch: self.module(batch).flatten(1).float(), media, self.device)
 
 
 def _in_equal_batches(network: Callable[[Tensor], Tensor], tensors: Sequence[Tensor], device: torch.device) -> Tensor:

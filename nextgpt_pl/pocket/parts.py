@@ -101,12 +101,17 @@ class JointEncoder(nn.Module):
 
     def embed_media(self, arrays: Sequence[np.ndarray], modality: Modality) -> Tensor:
         """Unit embeddings ``(N, D)`` of media of the pocket world; videos as four clips of two neighbouring frames."""
+        return self.embed([self.prepare(array, modality) for array in arrays], modality)
+
+    def prepare(self, array: np.ndarray, modality: Modality) -> Tensor:
+        """The towers' input of a medium."""
         config = self.model.config
         if modality is Modality.IMAGE:
-            inputs = [preprocessing.picture(a, config.image_size) for a in arrays]
-        elif modality is Modality.VIDEO:
-            inputs = [preprocessing.video_clips(a, config.image_size, VIDEO_CLIPS, config.clip_frames) for a in arrays]
-        else:
-            size = (config.mel_bins, config.mel_frames)
-            inputs = [preprocessing.audio_clips(a, SAMPLE_RATE, 1, 2.0, *size) for a in arrays]
-        return self.model(TOWER[modality], torch.stack(inputs).to(self.device), scale=False)
+            return preprocessing.picture(array, config.image_size)
+        if modality is Modality.VIDEO:
+            return preprocessing.video_clips(array, config.image_size, VIDEO_CLIPS, config.clip_frames)
+        return preprocessing.audio_clips(array, SAMPLE_RATE, 1, 2.0, config.mel_bins, config.mel_frames)
+
+    def embed(self, inputs: Sequence[Tensor], modality: Modality) -> Tensor:
+        """Unit embeddings ``(N, D)`` of what :meth:`prepare` returned."""
+        return self.model(TOWER[modality], torch.stack(list(inputs)).to(self.device), scale=False)

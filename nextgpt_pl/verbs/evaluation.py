@@ -96,7 +96,6 @@ def run_tasks(parser: Any, config: Any) -> dict[str, Any]:
     folder = config.out or results_folder(config.run) / "eval" / given
     from nextgpt_pl.evaluation import run, shares
     from nextgpt_pl.pipeline import AnyToAny
-    from nextgpt_pl.utils.distributed import rank
 
     tasks = tasks_of(parser, config)
     with shares.joined() as device:
@@ -106,7 +105,7 @@ def run_tasks(parser: Any, config: Any) -> dict[str, Any]:
             raise UserError("no task has its data, so nothing was answered; data check -c FILE lists what is missing")
         model = AnyToAny.from_run(config.run, device=device, trust=config.trust)
         run.predict(model, present, folder, temperature=config.temperature, seed=config.seed, shared=True)
-        return _score(present, missing, config, folder) if rank() == 0 else {}
+        return _score(present, missing, config, folder)
 
 
 def _start(parser: Any, config: Any, folder: Path, missing: Mapping[str, list[str]]) -> None:
@@ -132,7 +131,7 @@ def evaluate(argv: Sequence[str]) -> int:
 
 
 def score_folder(folder: Path, trust: Sequence[str] = ()) -> None:
-    """Compute all scores of a folder of predictions again, without the model.
+    """Compute all scores of a folder of predictions again, without the model; torchrun or srun split the work.
 
     Args:
         folder: folder of predictions.jsonl and evaluation.yaml.
@@ -146,7 +145,10 @@ def score_folder(folder: Path, trust: Sequence[str] = ()) -> None:
         raise UserError(f"{folder}: no {_CONFIG} there; give a folder of predictions that `test` wrote")
     _refuse_links(folder)
     config, tasks = _read(folder / _CONFIG, trust)
-    _score(tasks, {}, config, folder)
+    from nextgpt_pl.evaluation import shares
+
+    with shares.joined():
+        _score(tasks, {}, config, folder)
 
 
 def _read(file: Path, trust: Sequence[str]) -> tuple[Any, list[Any]]:
@@ -222,9 +224,13 @@ def print_missing(missing: Mapping[str, list[str]]) -> None:
 
 
 def _score(tasks: Sequence[Any], missing: Mapping[str, list[str]], config: Any, folder: Path) -> dict[str, Any]:
+    """Score on all ranks, and report on rank 0; empty on other ranks."""
     from nextgpt_pl.evaluation import report, run
+    from nextgpt_pl.utils.distributed import rank
 
-    record = run.score(tasks, folder)
+    record = run.score(tasks, folder, shared=True)
+    if rank() > 0:
+        return {}
     settings = {
         "run": config.run,
         "temperature": config.temperature,

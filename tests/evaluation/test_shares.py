@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from run_test_verb import Painter
@@ -14,11 +15,21 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation import records, shares
 
 SCRIPT = Path(__file__).parent.parent / "helpers" / "run_test_verb.py"
-TASK = (
-    "tasks:\n"
-    "  - class_path: nextgpt_pl.evaluation.PocketRoute\n"
-    "    init_args: {route: text->image, count: 55, scores: [{class_path: nextgpt_pl.evaluation.JudgedRight}]}\n"
-)
+TASK = """
+tasks:
+  - class_path: nextgpt_pl.evaluation.PocketRoute
+    init_args:
+      route: text->image
+      count: 55
+      scores:
+        - class_path: nextgpt_pl.evaluation.JudgedRight
+        - class_path: nextgpt_pl.evaluation.CaptionQuality
+        - class_path: nextgpt_pl.evaluation.VqaAccuracy
+        - class_path: nextgpt_pl.evaluation.Frechet
+          init_args: {name: FID, extractor: {class_path: nextgpt_pl.metrics.extractors.PocketFeatures}}
+        - class_path: nextgpt_pl.evaluation.Similarity
+          init_args: {extractor: {class_path: nextgpt_pl.metrics.extractors.PocketFeatures}}
+"""
 
 
 def _prepare(folder):
@@ -55,8 +66,25 @@ def test_two_processes_write_what_one_process_writes(tmp_path, monkeypatch):
         assert (theirs / name).read_bytes() == (ours / name).read_bytes()
     scores = [json.loads((folder / "scores.json").read_text()) for folder in (ours, theirs)]
     assert scores[0] == scores[1]
+    assert len(scores[0]["tasks"]["pocket text->image"]["scores"]) == 9
     assert scores[0]["tasks"]["pocket text->image"]["constant"] == 11
     assert "| constant media | 11 |" in (theirs / "report.md").read_text()
+
+
+def test_a_rank_computes_on_the_gpu_of_its_number(monkeypatch):
+    """Models and feature extractors that ask for "cuda" get the current one."""
+    chosen = []
+    environment = SimpleNamespace(
+        main_address="x", main_port=1, global_rank=lambda: 5, world_size=lambda: 8, local_rank=lambda: 1
+    )
+    monkeypatch.setattr(shares, "_environment", lambda: environment)
+    monkeypatch.setattr("torch.distributed.init_process_group", lambda *_, **__: None)
+    monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: None)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.setattr("torch.cuda.set_device", chosen.append)
+    with shares.joined() as device:
+        assert device == "cuda:1"
+    assert chosen == ["cuda:1"]
 
 
 def test_alone_nothing_is_joined(monkeypatch):
