@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation import records
+from nextgpt_pl.evaluation.answers import Asked, Numbered, answered
+from nextgpt_pl.evaluation.background import Background
 from nextgpt_pl.evaluation.bootstrap import Estimate
-from nextgpt_pl.evaluation.readable import fault
 from nextgpt_pl.evaluation.records import Prediction
 from nextgpt_pl.evaluation.scores import SharedScore
 from nextgpt_pl.evaluation.shared_work import SharedWork
@@ -54,6 +55,8 @@ def predict(
     therefore be continued with the same result. An item whose files cannot be read is written as failed, and is tried
     again by the next run.
 
+    Media and predictions are written in threads. In one process this goes on while the next batch is answered.
+
     Args:
         model: what the tasks ask, an :class:`~nextgpt_pl.pipeline.AnyToAny` unless they say otherwise.
         tasks: tasks to answer.
@@ -66,11 +69,10 @@ def predict(
     alone = not shared or world_size() == 1
     first = alone or rank() == 0
     begin: Callable[[], list[Prediction]] = partial(_begin, folder) if first else list
-    written = begin() if alone else together(begin)
-    known = {(p.task, p.key) for p in written if p.failed is None}
-    failed = {(p.task, p.key): p.failed for p in written}
+    before = begin() if alone else together(begin)
+    known = {(p.task, p.key) for p in before if p.failed is None}
     count, own = (1, 0) if alone else (world_size(), rank())
-    with (folder / records.FILE).open("a", encoding="utf-8") if first else nullcontext() as file:
+    with _recording(folder, before, first) as write, Background(write) as background:
         for task in tasks:
             all_items, remarks = items_of(task)
             if first:
@@ -78,16 +80,37 @@ def predict(
             items = [(n, item) for n, item in all_items if (task.name, item.key) not in known]
             bar = tqdm(total=len(items), desc=task.name, disable=not first)
             batches = _batches(items)
+            asked = Asked(model, task, folder, temperature, seed)
             for start in range(0, len(batches), count):
                 # items alternate between ranks, so that predictions have the order of a run with one process
                 mine = [item for batch in batches[start : start + count][own : own + 1] for item in batch]
-                answer = partial(_answer_readable, model, task, mine, folder, temperature, seed)
-                for prediction in answer() if alone else together(answer):
-                    again = failed.get((task.name, prediction.key))
-                    if file is not None and (prediction.failed is None or prediction.failed != again):
-                        records.write_line(prediction, file)
+                if alone:
+                    background.record(answered(asked, mine, background))
+                else:
+                    for prediction in together(partial(_written, asked, mine, background)):
+                        write(prediction)
                 bar.update(sum(map(len, batches[start : start + count])))
             bar.close()
+
+
+def _written(asked: Asked, batch: Sequence[Numbered], background: Background) -> list[Prediction]:
+    """Predictions of a batch, with their media written."""
+    return [prediction.result() for prediction in answered(asked, batch, background)]
+
+
+@contextmanager
+def _recording(folder: Path, before: Sequence[Prediction], first: bool) -> Iterator[Callable[[Prediction], None]]:
+    """A function that appends a prediction to the file, unless it fails as before; rank 0 writes."""
+    failed = {(p.task, p.key): p.failed for p in before}
+
+    with (folder / records.FILE).open("a", encoding="utf-8") if first else nullcontext() as file:
+
+        def write(prediction: Prediction) -> None:
+            again = failed.get((prediction.task, prediction.key))
+            if file is not None and (prediction.failed is None or prediction.failed != again):
+                records.write_line(prediction, file)
+
+        yield write
 
 
 def _begin(folder: Path) -> list[Prediction]:
@@ -126,63 +149,6 @@ def _batches(items: list[tuple[int, Item]]) -> list[list[tuple[int, Item]]]:
         else:
             batches.append([entry])
     return batches
-
-
-def _answer_readable(
-    model: Any, task: Task, batch: list[tuple[int, Item]], folder: Path, temperature: float, seed: int
-) -> list[Prediction]:
-    """Predictions of a batch; items with unreadable files get failed predictions.
-
-    Reference media are checked before the batch is answered, since all scores need them. The question's media are
-    checked only if the model refuses the batch, to find the unreadable ones.
-
-    Raises:
-        UserError: the model refuses the batch for another reason.
-
-    """
-    predictions, remaining = _without_faults(task, batch, question=False)
-    while remaining:
-        try:
-            return [*predictions, *_answer(model, task, remaining, folder, temperature, seed)]
-        except UserError:
-            failed, readable = _without_faults(task, remaining, question=True)
-            if not failed:
-                raise
-            predictions, remaining = [*predictions, *failed], readable
-    return predictions
-
-
-def _without_faults(
-    task: Task, batch: list[tuple[int, Item]], *, question: bool
-) -> tuple[list[Prediction], list[tuple[int, Item]]]:
-    """Failed predictions for items whose files cannot be read, and the remaining items."""
-    failed, readable = [], []
-    for number, item in batch:
-        reason = fault(item, question=question)
-        if reason is None:
-            readable.append((number, item))
-        else:
-            failed.append(Prediction(task.name, item.key, _prompt(item), [], failed=reason))
-    return failed, readable
-
-
-def _prompt(item: Item) -> list[dict[str, Any]]:
-    content = item.messages[-1]["content"] if item.messages else ()
-    return [{k: p[k] for k in ("type", "text") if k in p} for p in content]
-
-
-def _answer(
-    model: Any, task: Task, batch: list[tuple[int, Item]], folder: Path, temperature: float, seed: int
-) -> list[Prediction]:
-    replies = task.answer(model, batch, temperature=temperature, seed=seed)
-    predictions = []
-    for (number, item), reply in zip(batch, replies, strict=True):
-        stem = f"{''.join(c if c.isalnum() else '_' for c in task.name)}/{number:05}"
-        parts = [records.written(part, folder, f"{stem}_{i}") for i, part in enumerate(reply)]
-        reference = records.written_reference(item.reference, task.data_root, folder, f"{stem}_reference")
-        references, expected = list(item.references), list(item.expected)
-        predictions.append(Prediction(task.name, item.key, _prompt(item), parts, references, reference, expected))
-    return predictions
 
 
 def score(tasks: Sequence[Task], folder: Path, *, shared: bool = False) -> dict[str, Any]:
