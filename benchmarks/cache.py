@@ -7,7 +7,7 @@ error of random features; (c) the rate at which processes fill a cache with the 
 workers that read them, in proportion to the encoder alone, in as many processes, on tensors that are ready.
 
 The store was written just before, so it is in the page cache. The encoder is the random one of benchmarks/steps.py, on
-the CPU: workers and encoder share the cores, unlike on a GPU. ``--json FILE`` also writes the figures to a file.
+the CPU: workers and encoder share the cores, unlike on a GPU.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from figures import save
 from PIL import Image
-from step_variants import build_stage, save_models
+from step_variants import Setting, build_stage, save_models
 from torch import Tensor
 
 from nextgpt_pl.datamodules import CaptionedPairs, CaptionFolder
@@ -137,7 +138,7 @@ def share(barrier: Any) -> None:
 def fill(rank: int, ranks: int, folder: Path, workers: int) -> tuple[int, float, float]:
     """One of the processes: fills the cache, then runs the encoder alone on as many tensors; media, seconds of both."""
     torch.set_num_threads(1)
-    stage = build_stage("enc_align", folder, FeatureCache(folder / f"cache-{ranks}", "float16"))
+    stage = build_stage(Setting("enc_align", folder, cache=FeatureCache(folder / f"cache-{ranks}", "float16")))
     source = CaptionFolder(folder / "images", "all.jsonl", val_fraction=0.2)
     pairs = CaptionedPairs([source], batch_size=2 * MEDIA_PER_PASS, num_workers=workers)
     batches = iter(pairs.with_renderer(stage.renderer, stage.reader).every_item(rank, ranks))
@@ -200,7 +201,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=96, help="whose features fill a cache; 0: none")
     parser.add_argument("--processes", type=int, default=2, help="that fill it, after one alone")
     parser.add_argument("--workers", type=int, default=1, help="of each of them")
-    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--read", type=Path, help="folder of the store; used by the script itself")
     options = parser.parse_args()
     if options.read:
@@ -216,8 +217,7 @@ def main() -> None:
             for processes in sorted({1, options.processes}):
                 figures[f"filling by {processes}"] = filling(folder, processes, options.workers)
     show(figures)
-    if options.json:
-        options.json.write_text(json.dumps({"name": "cache", "figures": figures}, indent=2) + "\n", encoding="utf-8")
+    save(options.json, figures)
 
 
 if __name__ == "__main__":

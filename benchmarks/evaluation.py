@@ -1,4 +1,4 @@
-"""Evaluation against drawing alone, in one run: python benchmarks/evaluation.py --items 300 --json out.json
+"""Evaluation against drawing alone, in one run: python benchmarks/evaluation.py
 
 The run of the package answers items of routes of experiments/eval/pocket.yaml, and the replies are scored. Prints the
 time of both relative to the part of it that the decoders' ``generate`` and the LLM with the encoder take (1 would be an
@@ -8,7 +8,6 @@ evaluation that costs nothing), and where the rest goes. Loading the run is not 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections import defaultdict
@@ -16,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from figures import save
 
 from nextgpt_pl.evaluation import Task, report, run
 from nextgpt_pl.pipeline import AnyToAny
@@ -97,7 +98,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=300, help="of each route")
     parser.add_argument("--routes", nargs="+", default=list(ROUTES), help="such as text->video")
     parser.add_argument("--run", type=Path, default=CHAT_RUN, help="folder of a run")
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     tasks = evaluation.tasks_of(*evaluation.parse("test", ["-c", "experiments/eval/pocket.yaml"]))
     chosen = {task.name.removeprefix("pocket "): task for task in tasks}
@@ -120,9 +121,7 @@ def main() -> None:
     found = figures_of(totals, options.items * len(options.routes))
     show(f"all {options.items * len(options.routes):,} items", found)
     print(f"goal: at most {GOAL:.2f} times the time of drawing and LLM")
-    if options.json:
-        figures |= {f"all: {name}": value for name, value in found.items()}
-        options.json.write_text(json.dumps({"name": "evaluation", "figures": figures}, indent=2) + "\n")
+    save(options.json, figures | {f"all: {name}": value for name, value in found.items()})
 
 
 def show(what: str, figures: dict[str, float]) -> None:
