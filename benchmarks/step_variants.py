@@ -8,7 +8,7 @@ trains what ours trains; as released, it also trains the full embedding and head
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nextgpt_pl.batches import Batch, MediaSlot
+from nextgpt_pl.batches import IGNORE, Batch, MediaSlot, Rendered
 from nextgpt_pl.decoders import PrecomputedEmbeddings
 from nextgpt_pl.decoders.base import Decoder
 from nextgpt_pl.dialogue.batching import pad
@@ -107,6 +107,7 @@ class Setting:
         stage: one of ``STAGES``.
         folder: of the models.
         rows: number of rows in the batch.
+        context: number of tokens of a system prompt in front of each row; Vicuna's has about 35.
         media: modalities of the rows in turn; those of stage 3 are always mixed.
         encoder: whether the reference runs the encoder in each step; otherwise features are given to all.
         llm: more arguments of the language model.
@@ -117,6 +118,7 @@ class Setting:
     stage: str
     folder: Path
     rows: int = 15
+    context: int = 32
     media: tuple[Modality, ...] = GENERATED
     encoder: bool = False
     llm: Mapping[str, Any] = field(default_factory=dict)
@@ -170,7 +172,15 @@ def make_batch(setting: Setting, stage: Stage) -> Batch:
     else:
         media = setting.media
         rows = [render(items.captioned_pair("train", media[i % len(media)], i)) for i in range(setting.rows)]
-    return pad(rows, render.pad_token_id)
+    return pad([with_context(row, setting.context) for row in rows], render.pad_token_id)
+
+
+def with_context(row: Rendered, count: int) -> Rendered:
+    """A row behind ``count`` tokens of a system prompt, which have no labels."""
+    slots = tuple(replace(slot, start=slot.start + count, stop=slot.stop + count) for slot in row.slots)
+    spans = tuple(replace(span, start=span.start + count, stop=span.stop + count) for span in row.spans)
+    ids, labels = [*range(10, 10 + count), *row.input_ids], [IGNORE] * count + list(row.labels)
+    return replace(row, input_ids=ids, labels=labels, slots=slots, spans=spans)
 
 
 class Ours:

@@ -2,8 +2,8 @@
 
 step_variants.py says what the variants compute. The limit of a stage is the LLM's forward and backward on the same
 embeddings, with its head at the labels; that of stage 2 with frozen signal rows is the output projections' own step.
-All variants take turns in one run. Printed are medians, and medians of the paired ratios with their range; the losses
-are compared.
+All variants take turns in one run. Ours has ``llm.frozen_prefix`` in stages 1 and 2, as in the pocket experiments.
+Printed are medians, and medians of the paired ratios with their range; the losses are compared.
 
 Models are random, of the real classes: an ImageBind of 66M parameters, and a Llama of 58M (``small``) or with the sizes
 of SmolLM2 (``smol`` 135M, ``smol360`` 360M). Without ``--encoder``, the features of input media are given to all.
@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from random import Random
 from statistics import median
 
 import torch
@@ -63,8 +64,10 @@ def compare(setting: Setting, repeats: int) -> tuple[dict[str, float], Ratios, d
     for turn in turns.values():
         turn()  # warm-up: kernels and compilation
     times: dict[str, list[float]] = {name: [] for name in turns}
+    order = Random(0)
     for _ in range(repeats):
-        for name, turn in turns.items():
+        # in another order each time, since a variant leaves the caches and the allocator to the next one
+        for name, turn in order.sample(sorted(turns.items()), len(turns)):
             if name == "first":
                 turn.forget()
             started = time.perf_counter()
@@ -86,7 +89,8 @@ def spread(one: list[float], two: list[float]) -> tuple[float, float, float]:
 def peak_megabytes(kind: str, arguments: argparse.Namespace, stage: str, folder: Path) -> float:
     """Peak memory of a process of its own, above what it has before a model is built."""
     command = [sys.executable, __file__, "--memory-of", kind, "--stage", stage, "--models", str(folder)]
-    command += ["--rows", str(arguments.rows), "--llm", arguments.llm, "--media", arguments.media]
+    command += ["--rows", str(arguments.rows), "--context", str(arguments.context)]
+    command += ["--llm", arguments.llm, "--media", arguments.media]
     # large blocks go back to the system at once: what is held counts, not what the allocator keeps for later
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     out = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
@@ -99,7 +103,9 @@ def print_memory(arguments: argparse.Namespace) -> None:
     # of a run with a full cache, the encoder is not there
     cache = FeatureCache(arguments.models / "cache", "float32") if arguments.memory_of == "ours" else None
     (stage,) = arguments.stage
-    setting = Setting(stage, arguments.models, arguments.rows, media_of(arguments), encoder=True, cache=cache)
+    setting = Setting(
+        stage, arguments.models, arguments.rows, arguments.context, media_of(arguments), encoder=True, cache=cache
+    )
     step = KINDS[arguments.memory_of](setting)
     for _ in range(2):
         step()
@@ -141,7 +147,8 @@ def media_of(arguments: argparse.Namespace) -> tuple[Modality, ...]:
 def measure(stage: str, arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
     """Compare the variants of one stage, print and return the figures."""
     options = {"packing": arguments.packed, "compile": arguments.compile}
-    setting = Setting(stage, folder, arguments.rows, media_of(arguments), arguments.encoder, options)
+    options["frozen_prefix"] = stage != "instruct" and not (arguments.packed or arguments.plain)
+    setting = Setting(stage, folder, arguments.rows, arguments.context, media_of(arguments), arguments.encoder, options)
     seconds, ratios, losses = compare(setting, arguments.repeats)
     print(
         f"{stage}: {arguments.rows} rows, {arguments.media} media, {'with' if arguments.encoder else 'without'} encoder"
@@ -171,8 +178,10 @@ def main() -> None:
     parser.add_argument("--stage", choices=STAGES, action="append", help="all without it")
     parser.add_argument("--llm", choices=sorted(LLMS), default="small")
     parser.add_argument("--rows", type=int, default=15, help="of the batch")
+    parser.add_argument("--context", type=int, default=32, help="tokens of a system prompt in front of each row")
     parser.add_argument("--media", choices=("mixed", *(m.value for m in GENERATED)), default="image")
     parser.add_argument("--encoder", action="store_true", help="the reference runs the encoder in each step")
+    parser.add_argument("--plain", action="store_true", help="without llm.frozen_prefix in stages 1 and 2")
     parser.add_argument("--packed", action="store_true", help="llm.packing of ours and of the limit")
     parser.add_argument("--compile", action="store_true", help="llm.compile of all")
     parser.add_argument("--repeats", type=int, default=7)
