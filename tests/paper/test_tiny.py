@@ -53,8 +53,9 @@ def _with_a_made_image(data, copy):
     return copy
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("version", ["paper", "paper_v1"])
+@pytest.mark.parametrize(
+    "version", [pytest.param("paper", marks=pytest.mark.slow), pytest.param("paper_v1", marks=pytest.mark.long)]
+)
 def test_three_stages_and_a_reply_of_every_medium(tiny, version, official_data, tmp_path, monkeypatch):
     few = [f"--model.network.decoders.{m}.sampling={json.dumps(sampling)}" for m, sampling in SMALL.items()]
     few += [f"--model.network.decoders.{m}.loss_size={json.dumps(_size(SMALL[m]))}" for m in SMALL]
