@@ -87,7 +87,9 @@ class AnyToAny:
 
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(loaded_network(run_folder(run), trust), device, access=access)
+        network = loaded_network(run_folder(run), trust)
+        network.llm.merge_lora()
+        return cls(network, device, access=access)
 
     @classmethod
     def from_pretrained(

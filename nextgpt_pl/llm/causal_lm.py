@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.llm.assembly import add_vocabulary_rows, decoder_layers, freeze_around, layers_train, signal_layers
 from nextgpt_pl.llm.head_loss import positions_at_once, token_cross_entropy
-from nextgpt_pl.llm.lora import LoRA, inject_lora
+from nextgpt_pl.llm.lora import LoRA, inject_lora, merge_lora
 from nextgpt_pl.llm.passes import Passes
 from nextgpt_pl.llm.pretrained import Attention, DType, Pretrained, Quantization
 from nextgpt_pl.llm.signal_rows import ExtendedEmbedding, ExtendedHead
@@ -190,6 +190,11 @@ class CausalLM(nn.Module):
             inject_lora(self.model, lora)
         self.lora = options
         self.train(self.training)
+
+    def merge_lora(self) -> None:
+        """Make the passes of a model that is not trained faster; see :func:`~nextgpt_pl.llm.lora.merge_lora`."""
+        if self.lora is not None:
+            merge_lora(self.model)
 
     def word_embeddings(self) -> Tensor:
         """The frozen vocabulary's embeddings ``(V, H)``, without the signal tokens' rows."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from nextgpt_pl.errors import UserError, at_least
 
 
@@ -51,3 +53,15 @@ def inject_lora(model: Any, lora: LoRA) -> None:
         if "lora_" in name:
             parameter.data = parameter.data.float()
             parameter.requires_grad_(False)
+
+
+def merge_lora(model: Any) -> None:
+    """Add the updates to the layers' weights, so that a pass computes one matrix product per layer instead of three.
+
+    Layers whose weights are not float32 stay as they are, since the sum would be rounded.
+    """
+    from peft.tuners.lora import Linear
+
+    for module in model.modules():
+        if isinstance(module, Linear) and module.get_base_layer().weight.dtype is torch.float32:
+            module.merge()

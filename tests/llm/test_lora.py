@@ -8,6 +8,7 @@ import torch
 
 from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.llm import LoRA
+from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.projections import TransformerOutputProjection
 from nextgpt_pl.stages import DecoderAlignment, InstructionTuning
 
@@ -87,3 +88,30 @@ def test_a_frozen_projection_has_no_dropout_either(tiny_models):
     network.train(True)
     training = {name: {m.training for m in p.modules()} for name, p in network.output_projections.items()}
     assert training == {"image": {True}, "video": {False}, "audio": {False}}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_merged_updates_compute_the_same_states_and_are_saved_as_they_were(tiny_models, tuned, dtype):
+    stage, data = _aligning(tiny_models, tuned)
+    stage.configure_model()
+    llm, batch = stage.network.llm.eval(), _batch(data)
+    layer = next(m for name, m in llm.named_modules() if name.endswith("q_proj"))
+    for name, parameter in llm.named_parameters():
+        if "lora_" not in name:
+            parameter.data = parameter.data.to(getattr(torch, dtype))
+    embeddings = stage.network.embed(batch).to(getattr(torch, dtype))
+    kept = {name: value.clone() for name, value in llm.state_dict().items() if "lora_" in name}
+    before, states = layer.base_layer.weight.clone(), llm(embeddings)
+    llm.merge_lora()
+    merged = dtype == "float32"
+    assert layer.merged is merged
+    assert torch.equal(layer.base_layer.weight, before) is not merged
+    torch.testing.assert_close(llm(embeddings), states, atol=1e-3, rtol=1e-3)  # the updates are large
+    assert all(torch.equal(value, llm.state_dict()[name]) for name, value in kept.items())
+
+
+def test_a_run_that_is_loaded_to_reply_has_merged_updates():
+    network = AnyToAny.from_run().network
+    layers = [module for module in network.llm.model.modules() if hasattr(module, "merged_adapters")]
+    assert layers
+    assert all(layer.merged for layer in layers)
