@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.evaluation.shares import attempted
 from nextgpt_pl.metrics.extractors import Extractor
 from nextgpt_pl.samples import Media
-from nextgpt_pl.utils.distributed import all_gather_objects, rank, world_size
+from nextgpt_pl.utils.distributed import rank, world_size
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -98,20 +99,12 @@ class SharedWork:
 
 def _agreed(function: Callable[[], list[T]]) -> list[T]:
     """The results of all ranks in order; the error of the first rank that fails is raised on all."""
-    results: list[T] = []
-    failure: Exception | None = None
-    try:
-        results = function()
-    except Exception as error:  # the other ranks wait in a collective and must be told
-        failure = error
-    told = None if failure is None else (isinstance(failure, ValueError), type(failure).__name__, str(failure))
-    everywhere = all_gather_objects((results, told))
-    reasons = sorted((reason for _, reason in everywhere if reason is not None), key=lambda reason: reason[0])
-    if not reasons:
-        return [result for results_of_rank, _ in everywhere for result in results_of_rank]
-    is_value_error, name, message = reasons[0]  # an error of a score, unless one is worse
-    if is_value_error:
-        raise UserError(message) from failure
-    if failure is not None and not isinstance(failure, ValueError):
-        raise failure
-    raise RuntimeError(f"another rank failed: {name}: {message}")
+    results, failures, own = attempted(function)
+    if not failures:
+        return results
+    worst = min(failures, key=lambda failure: failure.is_value)  # an error of a score, unless one is worse
+    if worst.is_value:
+        raise UserError(worst.message) from own
+    if own is not None and not isinstance(own, ValueError):
+        raise own
+    raise RuntimeError(f"another rank failed: {worst.text}")

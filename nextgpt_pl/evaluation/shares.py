@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -65,18 +66,41 @@ def by_first(function: Callable[[], None]) -> None:
         raise UserError(reason)
 
 
-def together(function: Callable[[], list[T]]) -> list[T]:
-    """The results of all ranks, in order; if one rank fails, all raise."""
+@dataclass(frozen=True)
+class Failure:
+    """An error of a rank.
+
+    Attributes:
+        text: its class and message.
+        message: its message alone.
+        is_value: whether it is a :class:`ValueError`.
+
+    """
+
+    text: str
+    message: str
+    is_value: bool
+
+
+def attempted(function: Callable[[], list[T]]) -> tuple[list[T], list[Failure], Exception | None]:
+    """The results of all ranks in order, the failures of those that failed, and this rank's own error. Collective."""
     results: list[T] = []
-    failure: Exception | None = None
+    own: Exception | None = None
+    failure: Failure | None = None
     try:
         results = function()
     except Exception as error:  # the other ranks wait in a collective and must be told
-        failure = error
-    all_results = all_gather_objects((results, None if failure is None else f"{type(failure).__name__}: {failure}"))
-    if failure is not None:
-        raise failure
-    for _, reason in all_results:
-        if reason is not None:
-            raise UserError(f"another rank failed: {reason}")
-    return [item for results_of_rank, _ in all_results for item in results_of_rank]
+        own, failure = error, Failure(f"{type(error).__name__}: {error}", str(error), isinstance(error, ValueError))
+    everywhere = all_gather_objects((results, failure))
+    failures = [failure for _, failure in everywhere if failure is not None]
+    return [result for of_rank, _ in everywhere for result in of_rank], failures, own
+
+
+def together(function: Callable[[], list[T]]) -> list[T]:
+    """The results of all ranks, in order; if one rank fails, all raise."""
+    results, failures, own = attempted(function)
+    if own is not None:
+        raise own
+    if failures:
+        raise UserError(f"another rank failed: {failures[0].text}")
+    return results
