@@ -12,7 +12,7 @@ from nextgpt_pl.batches import Rendered
 from nextgpt_pl.dialogue.signal_spans import SpanRules
 from nextgpt_pl.generation.decoding import Decoding
 from nextgpt_pl.generation.prepared import prepare, truncated
-from nextgpt_pl.generation.stopping import Stop, StoppedError
+from nextgpt_pl.generation.stopping import Stop
 from nextgpt_pl.generation.token_passes import passes
 from nextgpt_pl.model import NextGPT
 
@@ -47,12 +47,10 @@ def generate(
 
     """
     decoding = decoding or Decoding()
-    prepared, llm = prepare(network, prompts, decoding), network.llm
+    prepared = prepare(network, prompts, decoding)
     ids: list[list[int]] = [[] for _ in prompts]
     states: list[list[Tensor]] = [[] for _ in prompts]
-    for steps in passes(llm, prepared, decoding):
-        if stop is not None and stop():
-            raise StoppedError
+    for steps in passes(network.llm, prepared, decoding, stop):
         for step in steps:
             ids[step.row] += step.tokens
             states[step.row].append(step.states)

@@ -97,8 +97,10 @@ def tokens_before(ids: list[int], position: int, decode: Callable[[list[int]], s
     return ids[:count]
 
 
-def stops_in(llm: CausalLM, ids: Sequence[int]) -> bool:
-    """Whether the last tokens contain a stop string."""
+def ends(llm: CausalLM, prepared: Prepared, ids: Sequence[int]) -> bool:
+    """Whether a reply ends with these tokens: the last one is an end token, or the last ones contain a stop string."""
+    if ids[-1] in prepared.rules.end_ids:
+        return True
     if not llm.stop:
         return False
     longest = max(len(stop.encode()) for stop in llm.stop)

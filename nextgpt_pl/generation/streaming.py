@@ -11,10 +11,10 @@ from torch import Tensor
 from nextgpt_pl.batches import Rendered, SignalSpan
 from nextgpt_pl.generation.decoding import Decoding
 from nextgpt_pl.generation.generate import Generated, common_length, whole_reply
-from nextgpt_pl.generation.prepared import Prepared, prepare, tokens_before, truncated
+from nextgpt_pl.generation.prepared import Prepared, ends, prepare, tokens_before
 from nextgpt_pl.generation.records import Choice, TokenRecord, token_records
 from nextgpt_pl.generation.signals import Written, caption_embeddings, spans_of, written
-from nextgpt_pl.generation.stopping import Stop, StoppedError
+from nextgpt_pl.generation.stopping import Stop
 from nextgpt_pl.generation.token_passes import passes
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import ReplyPart
@@ -58,18 +58,15 @@ def pieces(
     """
     prepared = prepare(network, [prompt], decoding)
     reader = _Reader(network, prompt)
-    decode, stops = network.llm.tokenizer.decode, network.llm.stop
     ids: list[int] = []
     states: list[Tensor] = []
-    for token, state, choice in _tokens(network, prepared, decoding, alternatives):
-        if stop is not None and stop():
-            raise StoppedError
+    for token, state, choice in _tokens(network, prepared, decoding, stop, alternatives):
         if ids:
             states.append(state)
         ids.append(token)
         if choice is not None:
             yield from token_records(network, [token], choice)
-        if token in prepared.rules.end_ids or truncated(ids, stops, decode) != ids:
+        if ends(network.llm, prepared, ids):
             break
         yield from reader.read(ids, states)
     known = torch.stack(states) if states else prepared.embeddings.new_empty(0, prepared.embeddings.shape[-1])
@@ -80,10 +77,10 @@ def pieces(
 
 
 def _tokens(
-    network: NextGPT, prepared: Prepared, decoding: Decoding, alternatives: int
+    network: NextGPT, prepared: Prepared, decoding: Decoding, stop: Stop | None, alternatives: int
 ) -> Iterator[tuple[int, Tensor, Choice | None]]:
     """Yield each token of one reply, end token included, the state ``(H,)`` of the token before it, and the choice."""
-    for steps in passes(network.llm, prepared, decoding, alternatives):
+    for steps in passes(network.llm, prepared, decoding, stop, alternatives):
         for step in steps:
             choices: list[Choice | None] = [*step.choices] or [None] * len(step.tokens)
             yield from zip(step.tokens, step.states, choices, strict=True)

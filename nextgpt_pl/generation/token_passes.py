@@ -16,8 +16,9 @@ from transformers import LogitsProcessorList
 
 from nextgpt_pl.dialogue.signal_spans import SpanRules
 from nextgpt_pl.generation.decoding import Decoding
-from nextgpt_pl.generation.prepared import Prepared, stops_in
+from nextgpt_pl.generation.prepared import Prepared, ends
 from nextgpt_pl.generation.records import Choice, choice_of
+from nextgpt_pl.generation.stopping import Stop, StoppedError
 from nextgpt_pl.llm import CausalLM
 from nextgpt_pl.llm.key_values import KeyValues
 from nextgpt_pl.utils.distributed import any_rank
@@ -58,7 +59,9 @@ class _Row:
     unread: list[int] = field(default_factory=list)
 
 
-def passes(llm: CausalLM, prepared: Prepared, decoding: Decoding, alternatives: int = 0) -> Iterator[list[Step]]:
+def passes(
+    llm: CausalLM, prepared: Prepared, decoding: Decoding, stop: Stop | None = None, alternatives: int = 0
+) -> Iterator[list[Step]]:
     """Yield the steps of each pass of the LLM, until all replies are finished; one host synchronisation per pass.
 
     Random numbers are drawn from a generator of their own. If the LLM's passes are collective, all ranks run the same
@@ -68,8 +71,12 @@ def passes(llm: CausalLM, prepared: Prepared, decoding: Decoding, alternatives: 
         llm: the language model.
         prepared: of the prompts.
         decoding: decoding options.
+        stop: called after each pass; when it returns true, generation ends.
         alternatives: number of alternatives of each choice; 0: choices are not computed. They take one more host
             synchronisation per token.
+
+    Raises:
+        StoppedError: ``stop`` has returned true.
 
     """
     choose = _Chooser(prepared, decoding)
@@ -78,6 +85,8 @@ def passes(llm: CausalLM, prepared: Prepared, decoding: Decoding, alternatives: 
     logits, states = cache.read_prompts(prepared.embeddings, prepared.lengths)
     read: list[list[int]] = [[] for _ in rows]
     while True:
+        if stop is not None and stop():
+            raise StoppedError
         yield _steps(rows, read, logits, states, choose, alternatives)
         rows = [row if row is not None and _goes_on(llm, prepared, row) else None for row in rows]
         active = [place for place, row in enumerate(rows) if row is not None]
@@ -93,7 +102,7 @@ def passes(llm: CausalLM, prepared: Prepared, decoding: Decoding, alternatives: 
 
 def _goes_on(llm: CausalLM, prepared: Prepared, row: _Row) -> bool:
     """Whether a reply has more tokens, or some that are not read and whose successors are not yielded."""
-    if row.ids[-1] in prepared.rules.end_ids or stops_in(llm, row.ids):
+    if ends(llm, prepared, row.ids):
         return False
     return len(row.unread) > 1 or len(row.ids) < prepared.limit
 

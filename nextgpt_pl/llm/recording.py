@@ -11,14 +11,14 @@ from torch import Tensor
 
 
 @contextmanager
-def recorded(base: Any, count: int | None = None) -> Iterator[list[Tensor]]:
-    """Within this context, record the final hidden states of the last position of each forward pass.
+def recorded(base: Any, count: int) -> Iterator[list[Tensor]]:
+    """Within this context, record the final hidden states of the last positions of each forward pass.
 
     Only passes of the calling thread are recorded. Recording causes no host synchronisation.
 
     Args:
         base: transformer of a model of the transformers library, without its head.
-        count: record this number of last positions, ``(B, count, H)``; by default one, ``(B, H)``.
+        count: number of positions; the states of a pass are ``(B, count, H)``.
 
     """
     states: list[Tensor] = []
@@ -26,7 +26,7 @@ def recorded(base: Any, count: int | None = None) -> Iterator[list[Tensor]]:
 
     def keep(_module: Any, _args: Any, output: Any) -> None:
         if threading.get_ident() == thread:
-            states.append(output.last_hidden_state[:, -1 if count is None else slice(-count, None)])
+            states.append(output.last_hidden_state[:, -count:])
 
     hook = base.register_forward_hook(keep)
     try:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nextgpt_pl.generation.streaming import StoppedError
+from nextgpt_pl.generation.stopping import StoppedError
 from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.samples import ReplyPart
 from nextgpt_pl.serving.errors import internal
