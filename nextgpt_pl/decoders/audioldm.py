@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from nextgpt_pl.decoders import denoising
 from nextgpt_pl.decoders.arguments import Arguments
@@ -101,6 +101,7 @@ class AudioLDMDecoder(DiffusionDecoder):
         pipeline = super()._loaded()
         # the pipeline's method needs the text encoder, which is not loaded, and does not normalise given embeddings
         pipeline._encode_prompt = self._encode_prompt
+        pipeline.mel_spectrogram_to_waveform = partial(_waveforms, pipeline.vocoder)
         return pipeline
 
     def _encode_prompt(
@@ -130,6 +131,15 @@ def _picture(media: Media, spectrogram: Callable[[Tensor], Tensor], seconds: flo
     """The spectrogram of a sound as a picture ``(1, 1, frames, bins)``; ``frames`` is filled to a multiple."""
     mel = spectrogram(denoising.waveform(media, seconds).unsqueeze(0))
     return F.pad(mel, (0, 0, 0, -mel.shape[1] % multiple), value=float(mel.min())).unsqueeze(1)
+
+
+def _waveforms(vocoder: nn.Module, spectrograms: Tensor) -> Tensor:
+    """Samples ``(B, n)`` float32 on the CPU of spectrograms ``(B, 1, frames, bins)``.
+
+    The CPU takes one at a time, whose activations fit into its cache.
+    """
+    size = 1 if spectrograms.device.type == "cpu" else len(spectrograms)
+    return torch.cat([vocoder(few.squeeze(1)).cpu().float() for few in spectrograms.split(size)])
 
 
 def _attention_mask(mask: Tensor, encoder: Any) -> Tensor:

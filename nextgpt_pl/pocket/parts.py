@@ -25,20 +25,10 @@ from nextgpt_pl.samples import Media
 from nextgpt_pl.utils.paths import pocket_weights
 
 # the decoders of a folder of pocket weights; experiments/models/pocket.yaml has the same settings
-_PICTURES = {"num_inference_steps": 10, "guidance_scale": 3.0, "height": 64, "width": 64}
-_CLASSES: dict[Modality, tuple[type[DiffusionDecoder], str, dict[str, Any]]] = {
-    Modality.IMAGE: (DiffusionDecoder, "StableDiffusionPipeline", _PICTURES),
-    Modality.VIDEO: (
-        DiffusionDecoder,
-        "TextToVideoSDPipeline",
-        {**_PICTURES, "num_inference_steps": 12, "guidance_interval": [0.2, 0.7], "num_frames": 8},
-    ),
-    Modality.AUDIO: (
-        AudioLDMDecoder,
-        "AudioLDMPipeline",
-        {"num_inference_steps": 10, "guidance_scale": 3.0, "audio_length_in_s": 2.0},
-    ),
-}
+_GUIDED = {"guidance_scale": 3.0, "guidance_interval": [0.2, 0.7]}
+_PICTURES = {"num_inference_steps": 6, **_GUIDED, "height": 64, "width": 64}
+_VIDEOS = {**_PICTURES, "num_inference_steps": 12, "num_frames": 8}
+_SOUNDS = {"num_inference_steps": 6, **_GUIDED, "guidance_interval": [0.0, 0.7], "audio_length_in_s": 2.0}
 VIDEO_CLIPS = 4  # of a video in the joint embedding space
 #: file in a part's folder: its training settings and measured quality
 QUALITY = "quality.json"
@@ -49,13 +39,15 @@ SHARED_PARTS = ("vae", "text_encoder", "tokenizer")
 def pocket_decoder(modality: Modality, root: Path | None = None) -> DiffusionDecoder:
     """A decoder with the package's weights, or with those in the folder ``root``."""
     root = root or pocket_weights()
-    decoder_class, pipeline, sampling = _CLASSES[modality]
-    more: dict[str, Any] = {}
+    path = str(root / modality.value)
+    if modality is Modality.IMAGE:
+        return DiffusionDecoder("StableDiffusionPipeline", path, _PICTURES)
     if modality is Modality.VIDEO:
-        more = {"parts": dict.fromkeys(SHARED_PARTS, str(root / Modality.IMAGE.value)), "fps": VIDEO_FPS}
-    elif modality is Modality.AUDIO:
-        more = {"spectrogram": compressed_mel}
-    return decoder_class(pipeline, str(root / modality.value), sampling=sampling, **more)
+        parts = dict.fromkeys(SHARED_PARTS, str(root / Modality.IMAGE.value))
+        return DiffusionDecoder("TextToVideoSDPipeline", path, _VIDEOS, parts=parts, fps=VIDEO_FPS)
+    return AudioLDMDecoder(
+        "AudioLDMPipeline", path, _SOUNDS, spectrogram=compressed_mel, scheduler="UniPCMultistepScheduler"
+    )
 
 
 class JointEncoder(nn.Module):
