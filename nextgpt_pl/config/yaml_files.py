@@ -20,7 +20,8 @@ def parse_yaml(text: str) -> Any:
     """Parse YAML to a plain value.
 
     Raises:
-        UserError: the text is not valid YAML, names Python objects, or is too large with its aliases expanded.
+        UserError: the text is not valid YAML, names Python objects, has a key twice in one mapping, or is too large with
+            its aliases expanded.
 
     """
     loader = yaml.SafeLoader(text)
@@ -123,7 +124,10 @@ def read_text(path: Path) -> str:
 
 
 def _bound(root: yaml.Node) -> None:
-    """Refuse a document with more than :data:`LIMIT` values when aliases are expanded, or one that contains itself."""
+    """Refuse a document that has more than :data:`LIMIT` values with its aliases expanded, or that contains itself.
+
+    A mapping with a key twice is refused too: YAML's parsers drop the first value silently.
+    """
     sizes: dict[int, int] = {}
     open_nodes: set[int] = set()
     stack: list[tuple[yaml.Node, bool]] = [(root, False)]
@@ -137,9 +141,23 @@ def _bound(root: yaml.Node) -> None:
         elif id(node) not in sizes:
             if id(node) in open_nodes:
                 raise UserError(f"an alias (*name) on line {node.start_mark.line + 1} contains itself")
+            _check_keys(node)
             open_nodes.add(id(node))
             stack.append((node, True))
             stack += [(child, False) for child in _children(node)]
+
+
+def _check_keys(node: yaml.Node) -> None:
+    lines: dict[tuple[str, str], int] = {}
+    for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        name, line = (key.tag, key.value), key.start_mark.line + 1
+        if name in lines:
+            raise UserError(
+                f"the key {key.value!r:.80} is given twice, on lines {lines[name]} and {line}; only one would count"
+            )
+        lines[name] = line
 
 
 def _children(node: yaml.Node) -> Iterator[yaml.Node]:

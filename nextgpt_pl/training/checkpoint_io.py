@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from nextgpt_pl.errors import UserError
@@ -47,7 +48,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             checkpoint = dict(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:
             raise UserError(
-                f"ckpt_path={str(path)!r} is not a readable checkpoint ({str(error).splitlines()[0]})"
+                f"ckpt_path={str(path)!r} is not a readable checkpoint ({_reason(error)})"
             ) from error
         check_finite(tensors_of(checkpoint), f"ckpt_path={str(path)!r}")
         if _VERSION not in checkpoint:
@@ -58,12 +59,23 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def newest(folder: Path) -> tuple[Path, int] | None:
     """The checkpoint with the most steps in a run's ``checkpoints/``, and its steps; ``None`` if there is none.
 
+    Damaged checkpoints are skipped with a warning.
+
     Raises:
-        UserError: one of them cannot be read.
+        UserError: there are checkpoints, but none can be read.
 
     """
-    paths = [path for path in folder.glob("*.ckpt") if path.is_file() and not path.is_symlink()]
-    steps = {path: _step(path) for path in paths}
+    steps: dict[Path, int] = {}
+    damaged: list[str] = []
+    for path in sorted(path for path in folder.glob("*.ckpt") if path.is_file() and not path.is_symlink()):
+        try:
+            steps[path] = _step(path)
+        except UserError as error:
+            damaged.append(str(error))
+    if damaged and not steps:
+        raise UserError(f"{damaged[0]}; no other checkpoint is there: move it away to start from the first step")
+    for message in damaged:
+        rank_zero_warn(f"skipped: {message}")
     return max(steps.items(), key=lambda item: (item[1], item[0].stat().st_mtime_ns), default=None)
 
 
@@ -71,9 +83,11 @@ def _step(path: Path) -> int:
     try:
         return int(torch.load(path, map_location="cpu", mmap=True, weights_only=True)["global_step"])
     except Exception as error:
-        raise UserError(
-            f"{path} is not a readable checkpoint ({str(error).splitlines()[0]}); move it away to resume from another"
-        ) from error
+        raise UserError(f"{path} is not a readable checkpoint ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def tensors_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:

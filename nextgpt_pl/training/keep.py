@@ -60,10 +60,23 @@ class LastCheckpoints(Checkpoint):
         scratch = scratch_name(folder / "last.ckpt")
         scratch.symlink_to(path.name)
         scratch.replace(folder / "last.ckpt")
-        # sorted by age, since a run resumed from an older checkpoint repeats steps
-        saved = sorted(folder.glob("step_*.ckpt"), key=lambda p: p.stat().st_mtime_ns)
-        for old in saved[: -self.keep]:
+        for old in outdated(folder, step, self.keep):
             old.unlink(missing_ok=True)
+
+
+def outdated(folder: Path, step: int, keep: int) -> list[Path]:
+    """Checkpoints that the one of ``step``, just written, replaces: all but the last ``keep``.
+
+    Checkpoints of later steps come first: the run was resumed from an older one, and repeats these steps. So does
+    ``interrupted.ckpt``, which the new one replaces.
+    """
+    steps = {path: int(path.stem.removeprefix("step_")) for path in folder.glob("step_*.ckpt") if _is_numbered(path)}
+    by_age = sorted(steps, key=lambda path: (steps[path] <= step, steps[path]))
+    return [*by_age[:-keep], *folder.glob("interrupted.ckpt")]
+
+
+def _is_numbered(path: Path) -> bool:
+    return path.stem.removeprefix("step_").isdecimal()
 
 
 class BestCheckpoint(ModelCheckpoint):

@@ -22,8 +22,10 @@ BOMB = "\n".join(["a: &a [x, x, x, x, x, x, x, x, x, x]", *_TENS])
         (b"[" * 100_000, "not valid YAML"),
         (b"9" * 10_000, "not valid YAML"),
         (b"#" * 2**23, "larger than 4 MiB"),
+        (b"trainer: {a: 1}\nb: 2\ntrainer: {c: 3}", "'trainer' is given twice, on lines 1 and 3"),
+        (b"a: [{b: 1, b: 2}]", "'b' is given twice, on lines 1 and 1"),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_what_is_no_configuration_is_named(content, message, tmp_path):
     file = tmp_path / "x.yaml"

@@ -1,8 +1,11 @@
+import os
+
 import pytest
 import torch
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.training.checkpoint_io import AtomicCheckpointIO, newest
+from nextgpt_pl.training.keep import outdated
 
 # the keys of every checkpoint of a run
 WHOLE = {"pytorch-lightning_version": "2.6.0", "state_dict": {}, "manifest": "{}"}
@@ -32,12 +35,35 @@ def test_what_is_no_weight_may_be_infinite(tmp_path):
     assert AtomicCheckpointIO().load_checkpoint(path)["callbacks"]["best"] == float("inf")
 
 
-def test_a_run_with_a_damaged_checkpoint_says_which(tmp_path):
+@pytest.mark.parametrize("content", [b"", b"PK", None], ids=["empty", "two bytes", "cut"])
+def test_damaged_checkpoints_are_skipped(content, tmp_path, recwarn):
     for step in (1, 2):
         AtomicCheckpointIO().save_checkpoint({"global_step": step}, tmp_path / f"step_{step}.ckpt")
     damaged = tmp_path / "step_2.ckpt"
-    damaged.write_bytes(damaged.read_bytes()[:99])
-    with pytest.raises(UserError, match=r"step_2\.ckpt is not a readable checkpoint .*; move it away"):
-        newest(tmp_path)
-    damaged.unlink()
+    damaged.write_bytes(damaged.read_bytes()[:99] if content is None else content)
     assert newest(tmp_path) == (tmp_path / "step_1.ckpt", 1)
+    assert any("step_2.ckpt is not a readable checkpoint" in str(w.message) for w in recwarn)
+    (tmp_path / "step_1.ckpt").unlink()
+    with pytest.raises(UserError, match=r"step_2\.ckpt is not a readable checkpoint .* move it away"):
+        newest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("there", "step", "deleted"),
+    [
+        ((1, 2, 3), 3, {1}),
+        # resumed from step 1: the later ones are repeated
+        ((1, 2, 5, 6), 2, {5, 6}),
+        ((2, 5, 6), 2, {5}),
+    ],
+)
+def test_the_last_checkpoints_are_kept_whatever_their_times(there, step, deleted, tmp_path):
+    for number in there:
+        path = tmp_path / f"step_{number:06d}.ckpt"
+        path.touch()
+        # dates from the future do not make a file newer
+        os.utime(path, (2e9 - number, 2e9 - number))
+    (tmp_path / "step_of_mine.ckpt").touch()
+    (tmp_path / "interrupted.ckpt").touch()
+    names = {f"step_{number:06d}.ckpt" for number in deleted} | {"interrupted.ckpt"}
+    assert {path.name for path in outdated(tmp_path, step, keep=2)} == names
