@@ -80,6 +80,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "make the pocket weights from nothing:  pocket pretrain [--part image]",
     ),
 }
+_INTERRUPTED = 130  # exit code of shells after Ctrl-C: 128 + SIGINT
 # verbs of Lightning that have another name here
 ELSEWHERE = {
     "predict": "predictions of a run, as JSONL and media, are written by"
@@ -118,6 +119,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return _INTERRUPTED
     except Exception as error:
         if not is_disk_full(error):
             raise

@@ -47,9 +47,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             checkpoint = dict(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:
-            raise UserError(
-                f"ckpt_path={str(path)!r} is not a readable checkpoint ({_reason(error)})"
-            ) from error
+            raise UserError(f"ckpt_path={str(path)!r} is not a readable checkpoint ({_reason(error)})") from error
         check_finite(tensors_of(checkpoint), f"ckpt_path={str(path)!r}")
         if _VERSION not in checkpoint:
             raise UserError(f"ckpt_path={str(path)!r} is not a checkpoint of a run: it has no key {_VERSION!r}")

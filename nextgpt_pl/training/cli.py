@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -23,6 +24,7 @@ from nextgpt_pl.training.checkpoint_io import AtomicCheckpointIO, newest
 from nextgpt_pl.training.full_disk import explaining_full_disk
 from nextgpt_pl.training.keep import BestCheckpoint, LastCheckpoints
 from nextgpt_pl.training.progress import ResumingProgressBar
+from nextgpt_pl.training.resuming import CONFIG, check_settings, occupied, removed_if_failed
 from nextgpt_pl.training.runs import RunConfig, create_run_folder, first_process, loggers, profiler, run_folder
 from nextgpt_pl.training.usage_errors import check_seed, check_trainer, trainer_errors
 from nextgpt_pl.utils.atomic import write_atomic
@@ -39,6 +41,11 @@ class ExperimentCLI(LightningCLI):
     config_files: ClassVar[list[Path]] = []
     #: class whose arguments are further options of the command
     options: ClassVar[type | None] = None
+
+    def __init__(self, *args: Any, held: ExitStack | None = None, **kwargs: Any) -> None:
+        """``held``: contexts that are entered for the time of the command, such as the lock of the run's folder."""
+        self._held = held or ExitStack()
+        super().__init__(*args, **kwargs)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the command line and the files that it names; invalid values raise a :class:`UserError`."""
@@ -126,11 +133,17 @@ class ExperimentCLI(LightningCLI):
         if not first_process():  # started by torchrun or srun
             return run_folder(settings, self.config_files)
         folder = create_run_folder(settings, self.config_files)
+        self._held.enter_context(occupied(folder))
+        text = self._parser(self.subcommand).dump(self._verb_config(), skip_none=False)
+        differences = check_settings(folder, text)
+        if not (folder / CONFIG).is_file():
+            self._held.enter_context(removed_if_failed(folder))
+        write_atomic(folder / CONFIG, text)
         os.environ[_FOLDER_VARIABLE] = str(folder)
         os.environ.update(child_environment())
-        text = self._parser(self.subcommand).dump(self._verb_config(), skip_none=False)
-        write_atomic(folder / "config.yaml", text)
         print(f"run folder: {folder}", flush=True)
+        if differences:
+            print(f"resumed with other settings: {'; '.join(differences)}", flush=True)
         return folder
 
     def _resume(self, settings: RunConfig) -> tuple[Path, int] | None:
@@ -192,8 +205,8 @@ def parsed(argv: list[str], cli_class: type[ExperimentCLI] = ExperimentCLI, **ar
         ExperimentCLI.config_files = config_files(argv)
         for file in ExperimentCLI.config_files:
             check_files(file)
-        with explaining_full_disk(lambda: os.environ.get(_FOLDER_VARIABLE)):
-            return cli_class(**parser_arguments(argv), **arguments)
+        with explaining_full_disk(lambda: os.environ.get(_FOLDER_VARIABLE)), ExitStack() as held:
+            return cli_class(**parser_arguments(argv), held=held, **arguments)
     except ValueError as error:
         # the parser wraps a constructor's UserError in its report on all types that it tried
         if isinstance(error, UserError) or not str(error).startswith("Does not validate"):

@@ -1,7 +1,8 @@
-"""Stopping a run by SIGTERM or SIGINT: signal handlers and the checkpoint that is saved."""
+"""Stopping a run by a signal: signal handlers and the checkpoint that is saved."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -14,10 +15,14 @@ from nextgpt_pl.utils.atomic import write_atomic
 
 #: file in the run's folder; job scripts requeue the job if it exists
 REQUEUE_MARKER = "requeue"
+# Ctrl-C, the end of a terminal, and what schedulers send before they kill a job; Windows lacks some of them
+_NAMES = ("SIGINT", "SIGHUP", "SIGTERM", "SIGUSR1")
+_STOPPING = b"\nstopping after this optimizer step or validation batch; press Ctrl-C again to stop now\n"
+_REQUEUE = {getattr(signal, name, None) for name in ("SIGTERM", "SIGUSR1")}
 
 
 class Signals:
-    """Records SIGTERM (sent by schedulers before they kill a job) and SIGINT (Ctrl-C) instead of ending the process.
+    """Records SIGTERM and SIGUSR1 (of schedulers), SIGINT (Ctrl-C) and SIGHUP instead of ending the process.
 
     Lightning's own SIGTERM handler communicates with the other ranks inside the signal handler, which can hang, and
     saves nothing. A second Ctrl-C interrupts immediately.
@@ -33,7 +38,9 @@ class Signals:
         self._before: dict[int, Any] = {}
 
     def take_over(self, *, announces: bool) -> None:
-        """Install the handlers of both signals. Python allows this in the main thread only; elsewhere do nothing.
+        """Install the handlers. Python allows this in the main thread only; elsewhere do nothing.
+
+        A signal that the process ignores, such as SIGHUP under ``nohup``, stays ignored.
 
         Args:
             announces: print a message when a signal arrives.
@@ -41,7 +48,9 @@ class Signals:
         """
         self.received, self._announces = None, announces
         try:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (getattr(signal, name) for name in _NAMES if hasattr(signal, name)):
+                if signal.getsignal(number) is signal.SIG_IGN:
+                    continue
                 previous = signal.signal(number, self._note)
                 self._before.setdefault(number, previous)
         except ValueError:
@@ -53,7 +62,9 @@ class Signals:
         self.received = number
         if self._announces:
             # the signal may arrive during a print(), which must not be entered again
-            os.write(2, b"\nstopping after this optimizer step or validation batch; press Ctrl-C again to stop now\n")
+            # standard error may have ended with the terminal
+            with contextlib.suppress(OSError):
+                os.write(2, _STOPPING)
 
     def give_back(self) -> None:
         """Restore the previous handlers."""
@@ -69,7 +80,7 @@ def clear_marker(trainer: Trainer) -> None:
 
 
 def save_interrupted(trainer: Trainer, number: int) -> None:
-    """Save ``checkpoints/interrupted.ckpt``, print how to resume and, after SIGTERM, write the requeue marker.
+    """Save ``checkpoints/interrupted.ckpt``, print how to resume and, after a scheduler's signal, write a marker.
 
     Collective: all ranks call this.
     """
@@ -80,12 +91,13 @@ def save_interrupted(trainer: Trainer, number: int) -> None:
         _restart_validation(trainer)
     trainer.save_checkpoint(path, weights_only=False)
     if trainer.is_global_zero:
-        if number == signal.SIGTERM:
+        if number in _REQUEUE:
             write_atomic(run / REQUEUE_MARKER, f"{path}\n")
         where = f"in the validation after step {step}" if in_validation else f"at step {step}"
-        print(f"\ninterrupted {where}; to resume, run the same command with --ckpt_path {path}", flush=True)
-        if in_validation and step == trainer.max_steps:  # Lightning starts no epoch after the last step
-            print("this only writes the adapter; to repeat the validation, run validate with this path", flush=True)
+        with contextlib.suppress(OSError):  # of a terminal that has ended
+            print(f"\ninterrupted {where}; to resume, run the same command with --ckpt_path {path}", flush=True)
+            if in_validation and step == trainer.max_steps:  # Lightning starts no epoch after the last step
+                print("this only writes the adapter; to repeat the validation, run validate with this path", flush=True)
     # launchers may end all ranks as soon as the first one exits
     trainer.strategy.barrier("interrupted")
 

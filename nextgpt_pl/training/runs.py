@@ -178,5 +178,5 @@ def _csv_logger(folder: Path, until_step: int | None) -> Any:
 
 def describe(folder: Path) -> str:
     """The contents of a run folder, printed at the end of a run."""
-    entries = sorted(p.name + ("/" if p.is_dir() else "") for p in folder.iterdir())
+    entries = sorted(p.name + ("/" if p.is_dir() else "") for p in folder.iterdir() if not p.name.startswith("."))
     return f"{folder}: {', '.join(entries)}"

@@ -60,10 +60,12 @@ def starting_workers(start_method: str) -> Iterator[None]:
 def start_worker(_worker: int = 0) -> None:
     """Set up a data-loader worker (``worker_init_fn``): it ends with its parent and ignores signals of other processes.
 
-    Schedulers send SIGTERM, and terminals SIGINT, to all processes of a job; a training process still needs batches
-    until its optimizer step is done. Start workers under :func:`starting_workers`.
+    Schedulers send SIGTERM or SIGUSR1, and terminals SIGINT or SIGHUP, to all processes of a job; a training process
+    still needs batches until its optimizer step is done. Start workers under :func:`starting_workers`.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGHUP", "SIGUSR1"):
+        if hasattr(signal, name):  # Windows has SIGINT only
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     # a worker tokenises one row at a time: threads of the tokenizer would only wait for each other
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     parent = parent_process()

@@ -177,7 +177,7 @@ class Stop(Callback):
             os.kill(os.getpid(), self.number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
 def test_an_interruption_among_accumulated_batches_waits_for_the_optimizer_step(number, tiny_models, tmp_path, capfd):
     options = {"accumulate_grad_batches": 2, "steps": 4, "gradient_clip_val": 1.0}
     whole = _weights(_fit(tmp_path / "whole", tiny_models, **options))
@@ -189,7 +189,7 @@ def test_an_interruption_among_accumulated_batches_waits_for_the_optimizer_step(
     path, step = newest(tmp_path / "cut" / "checkpoints")
     assert step == 2
     assert "stopping after this optimizer step" in capfd.readouterr().err
-    assert (tmp_path / "cut" / "requeue").is_file() == (number == signal.SIGTERM)
+    assert (tmp_path / "cut" / "requeue").is_file() == (number in (signal.SIGTERM, signal.SIGUSR1))
     parts = _weights(_fit(tmp_path / "cut", tiny_models, resume=path, **options))
     assert whole.keys() == parts.keys()
     assert all(torch.equal(parts[name], value) for name, value in whole.items())

@@ -87,6 +87,26 @@ def test_resuming_needs_a_name(capsys):
     assert "run.resume=true needs run.name" in capsys.readouterr().err
 
 
+def test_a_start_that_fails_leaves_no_folder(tmp_path, capsys):
+    assert _fit(tmp_path, "x", 1, "--trainer.profiler=nonsense") == 2
+    assert "nonsense" in capsys.readouterr().err
+    assert not (tmp_path / "dec_align" / "x").exists()
+
+
+def test_a_run_is_resumed_as_it_was_begun(tmp_path, capsys):
+    assert _fit(tmp_path, "x", 1, "--trainer.limit_val_batches=0") == 0
+    run = tmp_path / "dec_align" / "x"
+    before = (run / "config.yaml").read_bytes()
+    more = ("--trainer.limit_val_batches=0", "--model.lr=0.5", "--model.network.output_projection.width=48")
+    assert _fit(tmp_path, "x", 2, *more) == 2
+    error = capsys.readouterr().err
+    assert "model.init_args.lr: 0.002, now 0.5" in error
+    assert "output_projection.init_args.width: 32, now 48" in error
+    assert (run / "config.yaml").read_bytes() == before
+    assert _fit(tmp_path, "x", 2, "--trainer.limit_val_batches=0") == 0
+    assert "resumed with other settings: trainer.max_steps: 1, now 2" in capsys.readouterr().out
+
+
 def test_an_epoch_is_no_reason_to_save_where_steps_are_counted(tmp_path):
     assert _fit(tmp_path, "x", 8, "--data.sources.init_args.train_size=2", "--run.checkpoint_every=3") == 0
     names = {p.name for p in (tmp_path / "dec_align" / "x" / "checkpoints").glob("step_*")}

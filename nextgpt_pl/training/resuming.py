@@ -1,0 +1,107 @@
+"""Checks of a run's folder before a run starts or resumes in it: one process per folder, and the same settings."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nextgpt_pl.config.yaml_files import parse_yaml, read_yaml
+from nextgpt_pl.errors import UserError
+
+CONFIG = "config.yaml"
+_LOCK = ".lock"
+_PATIENCE = 5.0  # seconds: processes of a killed run may still be ending
+_SHOWN = 8  # differences in a message
+#: sections whose values determine what a run learns
+_LEARNED = ("model", "data", "seed_everything")
+#: last parts of their keys that do not: where and how fast something is computed
+_FREE = {"num_workers", "val_batch_size", "cache", "compile", "offload", "attention", "gradient_checkpointing"}
+#: sections that describe a command, not a run
+_OF_THE_COMMAND = ("run", "ckpt_path", "config")
+
+
+@contextmanager
+def occupied(folder: Path) -> Iterator[None]:
+    """Lock a run's folder for this process.
+
+    Raises:
+        UserError: another process trains in it.
+
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / _LOCK)
+    try:
+        lock.acquire(timeout=_PATIENCE)
+    except Timeout:
+        raise UserError(
+            f"{folder}: another process trains in this folder; wait until it ends, or give another run.name"
+        ) from None
+    except (NotImplementedError, OSError):  # a file system without locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def removed_if_failed(folder: Path) -> Iterator[None]:
+    """Remove a new run's folder if the block fails before the run has left anything in it."""
+    try:
+        yield
+    except BaseException:
+        if {path.name for path in folder.iterdir()} <= {CONFIG, _LOCK}:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def check_settings(folder: Path, text: str) -> list[str]:
+    """Compare the settings of a run's folder, in which there are checkpoints, with those that it is resumed with.
+
+    Args:
+        folder: folder of the run.
+        text: the new configuration, as YAML.
+
+    Returns:
+        Differences that are allowed, such as ``trainer.max_steps: 100, now 200``.
+
+    Raises:
+        UserError: settings differ that determine what the run learns.
+
+    """
+    if not any((folder / "checkpoints").glob("*.ckpt")) or not (folder / CONFIG).is_file():
+        return []
+    before, now = (dict(_values("", value)) for value in (read_yaml(folder / CONFIG), parse_yaml(text)))
+    # keys that only one of them has come from another version of the package
+    changed = [key for key in before if key in now and before[key] != now[key]]
+    lines = {key: f"{key}: {before[key]!r:.80}, now {now[key]!r:.80}" for key in changed}
+    refused = [line for key, line in lines.items() if _determines(key)]
+    if refused:
+        more = f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
+        raise UserError(
+            f"{folder} was trained with other settings: {'; '.join(refused[:_SHOWN])}{more}. Resume with the same ones,"
+            " or start a run of another name; --ckpt_path continues from a checkpoint of this one"
+        )
+    return [line for key, line in lines.items() if key.split(".")[0] not in _OF_THE_COMMAND]
+
+
+def _determines(key: str) -> bool:
+    parts = key.split(".")
+    return parts[0] in _LEARNED and not _FREE.intersection(parts)
+
+
+def _values(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The plain values of nested mappings and lists, with their dotted keys."""
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from _values(f"{name}.{key}" if name else str(key), item)
+    elif isinstance(value, list) and value:
+        for number, item in enumerate(value):
+            yield from _values(f"{name}.{number}", item)
+    else:
+        yield name, value

@@ -1,0 +1,42 @@
+import os
+import signal
+
+import pytest
+
+from nextgpt_pl import __main__
+from nextgpt_pl.training.interrupts import Signals
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP", "SIGTERM", "SIGUSR1"])
+def test_a_signal_is_recorded_and_the_handlers_are_given_back(name, capfd):
+    number, signals = getattr(signal, name), Signals()
+    before = signal.getsignal(number)
+    signals.take_over(announces=True)
+    try:
+        os.kill(os.getpid(), number)
+        assert signals.received == number
+        assert "stopping after this optimizer step" in capfd.readouterr().err
+    finally:
+        signals.give_back()
+    assert signal.getsignal(number) is before
+
+
+def test_an_ignored_signal_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup leaves it
+    signals = Signals()
+    signals.take_over(announces=False)
+    try:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert signals.received is None
+    finally:
+        signals.give_back()
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_ctrl_c_at_the_start_is_no_traceback(monkeypatch, capsys):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nextgpt_pl.verbs.summary.main", interrupted)
+    assert __main__.main(["summary"]) == 130
+    assert capsys.readouterr().err.strip() == "interrupted"
