@@ -7,17 +7,19 @@ from the adapter of the previous one. A key that is missing, unexpected or of an
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import nextgpt_pl
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.features.keys import file_sha256
 from nextgpt_pl.llm import LoRA
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.utils.atomic import atomic_file, write_atomic
@@ -26,6 +28,29 @@ from nextgpt_pl.utils.finite import check_finite
 
 WEIGHTS, MANIFEST = "adapter.safetensors", "manifest.json"
 FORMAT = 1
+
+
+class _BaseModel(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    path: str
+    hidden_size: int
+    vocab_size: int
+    lora: dict[str, Any] | None = None
+
+
+class _Manifest(BaseModel):
+    """The entries that are read."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    format: int
+    llm: _BaseModel
+    signal_tokens: dict[str, list[int]]
+    embedding_shapes: dict[str, list[int]] = {}
+    stages: list[str] = []
+    keys: list[str]
+    sha256: str | None = None
 
 
 def manifest_of(network: NextGPT, keys: Iterable[str], stage: str, history: list[str]) -> dict[str, Any]:
@@ -68,7 +93,7 @@ def save_adapter(
 
 
 def write_adapter(folder: Path, tensors: dict[str, Tensor], manifest: dict[str, Any]) -> None:
-    """Write both files, each atomically.
+    """Write both files, each atomically; the manifest holds the hash of the weights' file.
 
     Raises:
         UserError: a weight is not finite; nothing is written.
@@ -77,6 +102,7 @@ def write_adapter(folder: Path, tensors: dict[str, Tensor], manifest: dict[str, 
     check_finite(tensors, f"{folder}: not written")
     with atomic_file(folder / WEIGHTS) as scratch:
         save_file(tensors, scratch)
+        manifest = {**manifest, "sha256": file_sha256(scratch)}
     write_atomic(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
 
 
@@ -84,22 +110,45 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Manifest and tensors of an adapter.
 
     Raises:
-        UserError: the folder is not an adapter, its file cannot be read, or a weight in it is not finite.
+        UserError: the folder is not an adapter, its files cannot be read, are not those that were written, or a weight
+            is not finite.
+
+    """
+    manifest = read_manifest(folder)
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(folder, WEIGHTS, str(error)) from error
+    check_finite(tensors, f"init_from={str(folder)!r}")
+    # adapters of earlier versions have no hash
+    if manifest.get("sha256") not in (None, file_sha256(folder / WEIGHTS)):
+        raise _damaged(folder, WEIGHTS, f"its SHA-256 is not the one in {MANIFEST}")
+    return manifest, tensors
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of an adapter; its weights are not read.
+
+    Raises:
+        UserError: the folder is not an adapter, or the manifest is damaged; the message names the entry.
 
     """
     if not (folder / MANIFEST).is_file() or not (folder / WEIGHTS).is_file():
         raise UserError(f"init_from={str(folder)!r}: no adapter there ({MANIFEST} and {WEIGHTS} are expected)")
     try:
-        manifest, tensors = read_manifest(folder), load_file(folder / WEIGHTS)
-    except (SafetensorError, ValueError) as error:
-        raise UserError(f"init_from={str(folder)!r}: the adapter is damaged ({error})") from error
-    check_finite(tensors, f"init_from={str(folder)!r}")
-    return manifest, tensors
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        _Manifest.model_validate(manifest)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        raise _damaged(folder, MANIFEST, f"{where}: {first['msg']}, got {first['input']!r:.80}") from error
+    except (ValueError, OSError, RecursionError) as error:
+        raise _damaged(folder, MANIFEST, str(error)) from error
+    return dict(manifest)
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of an adapter; its weights are not read."""
-    return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+def _damaged(folder: Path, file: str, reason: str) -> UserError:
+    return UserError(f"init_from={str(folder)!r}: the adapter is damaged: {file}: {reason}")
 
 
 def load_adapter(folder: Path, network: NextGPT) -> dict[str, Any]:
@@ -113,13 +162,10 @@ def load_adapter(folder: Path, network: NextGPT) -> dict[str, Any]:
     """
     if any(p.is_meta for p in network.parameters()):
         manifest = read_manifest(folder)
-        if manifest["llm"].get("lora") is not None:
-            network.llm.add_lora(LoRA(**manifest["llm"]["lora"]))
+        _add_lora(folder, manifest, network)
         return manifest
     manifest, tensors = read_adapter(folder)
-    lora = manifest["llm"].get("lora")
-    if lora is not None:
-        network.llm.add_lora(LoRA(**lora))
+    _add_lora(folder, manifest, network)
     problems = mismatches(manifest, tensors, network)
     if problems:
         listed = "\n  ".join(problems)
@@ -129,6 +175,16 @@ def load_adapter(folder: Path, network: NextGPT) -> dict[str, Any]:
         for key, tensor in tensors.items():
             parameters[key].copy_(tensor)
     return dict(manifest)
+
+
+def _add_lora(folder: Path, manifest: Mapping[str, Any], network: NextGPT) -> None:
+    if manifest["llm"].get("lora") is None:
+        return
+    try:
+        lora = LoRA(**manifest["llm"]["lora"])
+    except TypeError as error:
+        raise _damaged(folder, MANIFEST, f"llm.lora: {error}") from error
+    network.llm.add_lora(lora)
 
 
 def mismatches(manifest: dict[str, Any], tensors: dict[str, Tensor], network: NextGPT) -> list[str]:

@@ -40,6 +40,7 @@ def test_missing_unexpected_and_misshapen_keys_are_named(saved):
     tensors["strange"] = tensors.pop(first)
     tensors[second] = torch.zeros(1, 2, 3)
     save_file(tensors, folder / "adapter.safetensors")
+    _edit(folder, sha256=None)
     with pytest.raises(UserError) as error:
         load_adapter(folder, network)
     for part in (f"{first}: missing", "strange: unexpected", f"{second}: (1, 2, 3) there"):
@@ -76,9 +77,36 @@ def test_weights_that_are_not_finite_are_neither_written_nor_read(value, saved, 
     assert not (tmp_path / "new").exists()
 
 
-def test_a_damaged_adapter_is_named(saved):
+def _zeroed(data):
+    return data[:-1000] + bytes(1000)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "named"),
+    [
+        ("adapter.safetensors", lambda data: data[:100], "adapter.safetensors: "),
+        ("adapter.safetensors", lambda _: b"", "adapter.safetensors: "),
+        ("adapter.safetensors", _zeroed, "its SHA-256 is not the one in manifest.json"),
+        ("manifest.json", lambda data: data[:100], "manifest.json: "),
+        ("manifest.json", lambda _: b"", "manifest.json: "),
+        ("manifest.json", lambda _: b"\xff\xfe", "manifest.json: .*utf-8"),
+        ("manifest.json", lambda _: b"[" * 100_000, "manifest.json: .*recursion"),
+        ("manifest.json", lambda _: b"[]", "manifest.json: the whole: "),
+        ("manifest.json", lambda _: b"{}", "manifest.json: format: Field required"),
+        ("manifest.json", lambda data: data.replace(b'"hidden_size"', b'"hidden"'), "llm.hidden_size: Field required"),
+        ("manifest.json", lambda data: data.replace(b'"lora": null', b'"lora": {"x": 1}'), "llm.lora: .*'x'"),
+        ("manifest.json", lambda data: data.replace(b'"format": 1', b'"format": "1"'), "format: .*got '1'"),
+    ],
+)
+def test_a_damaged_adapter_is_named(saved, file, damage, named):
     network, folder = saved
-    file = folder / "adapter.safetensors"
-    file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(UserError, match="the adapter is damaged"):
+    path = folder / file
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match=f"the adapter is damaged: .*{named}"):
         load_adapter(folder, network)
+
+
+def test_its_files_have_the_usual_mode(saved, tmp_path):
+    (tmp_path / "usual").touch()
+    modes = {(saved[1] / name).stat().st_mode for name in ("usual", "adapter.safetensors", "manifest.json")}
+    assert len(modes) == 1

@@ -20,8 +20,8 @@ def parse_yaml(text: str) -> Any:
     """Parse YAML to a plain value.
 
     Raises:
-        UserError: the text is not valid YAML, names Python objects, has a key twice in one mapping, or is too large with
-            its aliases expanded.
+        UserError: the text is not valid YAML, names Python objects, has a key twice in one mapping, or is too large
+            with its aliases expanded.
 
     """
     loader = yaml.SafeLoader(text)

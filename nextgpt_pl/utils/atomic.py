@@ -26,6 +26,8 @@ def scratch_name(path: Path) -> Path:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; on success the file is renamed to ``path``.
 
+    The file gets the usual mode of new files, also if its writer gives it another one, as safetensors does.
+
     Raises:
         DiskFullError: the disk is full. The temporary file is deleted and an existing file at ``path`` is unchanged.
 
@@ -33,7 +35,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = scratch_name(path)
     try:
+        scratch.touch()
+        mode = scratch.stat().st_mode
         yield scratch
+        scratch.chmod(mode)
         scratch.replace(path)
     except Exception as error:
         if is_disk_full(error):

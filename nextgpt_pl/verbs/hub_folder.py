@@ -19,7 +19,7 @@ from nextgpt_pl.verbs.model_card import card
 from nextgpt_pl.verbs.score import RESULTS
 
 _OPTIONAL = (RESULTS, Path("key_mapping.json"))  # copied if they exist, without their folders
-_LOCAL_KEYS = ("init_from",)  # paths that exist on the training machine only
+_LOCAL_KEYS = ("init_from", "cache")  # paths that exist on the training machine only
 
 
 def write_folder(run: Path, folder: Path, repo: str) -> None:
@@ -58,6 +58,13 @@ def write_folder(run: Path, folder: Path, repo: str) -> None:
 
 def model_block(config: Mapping[str, Any]) -> dict[str, Any]:
     """The ``model`` section of a run's configuration, without paths of the training machine."""
-    model = dict(config["model"])
-    model["init_args"] = {k: v for k, v in model.get("init_args", {}).items() if k not in _LOCAL_KEYS}
+    model = _without_local_keys(config["model"])
+    network = model["init_args"].get("network")
+    if isinstance(network, Mapping):
+        model["init_args"]["network"] = _without_local_keys(network)
     return model
+
+
+def _without_local_keys(block: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {k: v for k, v in block.items() if k not in _LOCAL_KEYS}
+    return {**kept, "init_args": {k: v for k, v in block.get("init_args", {}).items() if k not in _LOCAL_KEYS}}

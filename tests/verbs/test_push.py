@@ -26,6 +26,9 @@ def test_a_pushed_folder_is_read_again(run, tmp_path):
 
 
 def test_the_card_says_what_was_measured_and_nothing_of_the_machine(run, tmp_path):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["model"]["init_args"]["network"]["init_args"]["cache"] = {"folder": "/home/me/cache"}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
     push(run, "me/model", tmp_path / "hub")
     card = (tmp_path / "hub" / "README.md").read_text()
     front = yaml.safe_load(card.split("---")[1])
