@@ -28,7 +28,12 @@ from nextgpt_pl.utils.paths import pocket_weights
 _GUIDED: dict[str, Any] = {"guidance_scale": 3.0, "guidance_interval": [0.2, 0.7]}
 _PICTURES: dict[str, Any] = {"num_inference_steps": 6, **_GUIDED, "height": 64, "width": 64}
 _VIDEOS: dict[str, Any] = {**_PICTURES, "num_frames": 8}
-_SOUNDS: dict[str, Any] = {"num_inference_steps": 6, **_GUIDED, "guidance_interval": [0.0, 0.7], "audio_length_in_s": 2.0}
+_SOUNDS: dict[str, Any] = {
+    "num_inference_steps": 6,
+    **_GUIDED,
+    "guidance_interval": [0.0, 0.7],
+    "audio_length_in_s": 2.0,
+}
 VIDEO_CLIPS = 4  # of a video in the joint embedding space
 #: file in a part's folder: its training settings and measured quality
 QUALITY = "quality.json"
