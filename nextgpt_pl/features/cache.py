@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import warnings
 import weakref
 from dataclasses import dataclass, field
@@ -15,7 +14,6 @@ import torch
 from nextgpt_pl.features.disk import MANIFEST, FeatureStore
 from nextgpt_pl.features.keys import fingerprint
 from nextgpt_pl.features.rounding import Dtype, RoundingError
-from nextgpt_pl.utils.storage import DiskFullError
 
 
 @dataclass
@@ -38,7 +36,7 @@ class FeatureCache:
 
     def __post_init__(self) -> None:
         # runs when the cache is garbage-collected, or at exit
-        weakref.finalize(self, _flush_at_exit, self._stores)
+        weakref.finalize(self, _flush, self._stores)
 
     def store(self, kind: str, source: str, producer: dict[str, Any]) -> FeatureStore:
         """The store of a producer.
@@ -70,8 +68,12 @@ class FeatureCache:
         """Per open store, the error by rounding of the features that this process has added."""
         return {name: store.error for name, store in self._stores.items()}
 
+    def dropped(self) -> int:
+        """Number of features that this process could not write."""
+        return sum(store.dropped for store in self._stores.values())
+
     def flush(self) -> None:
-        """Write features that are still in memory."""
+        """Write features that are still in memory; a full disk is a warning."""
         _flush(self._stores)
 
 
@@ -80,18 +82,13 @@ def _flush(stores: dict[str, FeatureStore]) -> None:
         store.flush()
 
 
-def _flush_at_exit(stores: dict[str, FeatureStore]) -> None:
-    """Write the remaining features at exit, where no caller can handle an error: print a full disk and go on."""
-    try:
-        _flush(stores)
-    except DiskFullError as error:
-        print(f"feature cache: {error}; features that were not written will be computed again", file=sys.stderr)
-
-
 def _warn_stale(root: Path, kind: str, producer: dict[str, Any]) -> None:
     """Warn about features of the same source and another producer, and name the differences."""
     for manifest in sorted(root.glob(f"{kind}-*/{MANIFEST}")):
-        other = json.loads(manifest.read_text())
+        try:
+            other = dict(json.loads(manifest.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError):  # damaged: of another producer, which is not used
+            continue
         different = sorted(k for k in producer.keys() | other.keys() if producer.get(k) != other.get(k))
         if "source" not in different:
             warnings.warn(

@@ -20,6 +20,7 @@ from nextgpt_pl.features.rounding import Rounded, RoundingError, rounded
 from nextgpt_pl.features.shards import Shard, write_shard
 from nextgpt_pl.features.store import Store
 from nextgpt_pl.utils.atomic import delete_abandoned, write_atomic
+from nextgpt_pl.utils.storage import DiskFullError
 
 SHARD_BYTES = 64 * 2**20
 _ENTRY = 1024  # bytes of a new value besides its numbers: key, tensor object, dictionary slot
@@ -30,8 +31,8 @@ class FeatureStore(Store):
     """A folder of memory-mapped shards and an index of their keys, which takes 18 bytes per value in memory.
 
     Any number of processes may write; each writes its own shards, atomically. Values that a killed process had not
-    written are computed again. So are damaged values, with a warning that names the shard. A shard takes one memory
-    map and no open file; Linux allows a process about 65,000 maps.
+    written are computed again. So are damaged values, and values that a full or read-only disk does not take, with a
+    warning. A shard takes one memory map and no open file; Linux allows a process about 65,000 maps.
 
     Args:
         folder: folder of this producer's features.
@@ -40,28 +41,41 @@ class FeatureStore(Store):
 
     Attributes:
         error: of the values that this process has added, by rounding to the dtype.
+        dropped: number of values that this process could not write.
 
     """
 
     def __init__(self, folder: Path, producer: dict[str, Any], dtype: torch.dtype) -> None:
         self.folder, self.producer, self.dtype = folder, producer, dtype
-        self.error = RoundingError()
+        self.error, self.dropped = RoundingError(), 0
         self._seen: set[str] = set()  # names of shards, also of unreadable ones
         self._shards: list[Shard] = []
         self._index = KeyIndex()
         self._new: dict[bytes, Rounded] = {}
         self._new_bytes = 0
         self._changed = 0  # the folder's mtime at the last refresh
-        folder.mkdir(parents=True, exist_ok=True)
-        delete_abandoned(folder)
-        self._write_manifest()
+        self._prepare()
         self.refresh()
 
-    def _write_manifest(self) -> None:
-        """Describe the producer, once: writing would change the folder's mtime, at which all processes refresh."""
+    def _prepare(self) -> None:
+        """Make the folder, with a description of the producer.
+
+        The description is written once: writing changes the folder's mtime, at which all processes refresh. A folder
+        on a read-only disk is used as it is.
+
+        Raises:
+            UserError: the folder does not exist and cannot be made.
+
+        """
         path, text = self.folder / MANIFEST, json.dumps(self.producer, indent=2, sort_keys=True) + "\n"
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            write_atomic(path, text)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            delete_abandoned(self.folder)
+            if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
+                write_atomic(path, text)
+        except (OSError, DiskFullError) as error:
+            if not self.folder.is_dir():
+                raise UserError(f"network.cache.folder: {self.folder} cannot be made ({error})") from error
 
     def __reduce__(self) -> tuple[Any, ...]:
         # memory maps cannot be pickled: a spawned worker opens the folder again
@@ -164,6 +178,18 @@ class FeatureStore(Store):
         if self._new:
             # names sort by time and are unique across machines that share the folder
             name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}.safetensors"
-            write_shard(self.folder / name, self._new)
+            try:
+                write_shard(self.folder / name, self._new)
+            except (OSError, DiskFullError, SafetensorError) as error:
+                self._drop(error)
             self._new, self._new_bytes = {}, 0
         self.refresh()
+
+    def _drop(self, error: Exception) -> None:
+        """Warn that the new values are not kept: they are computed again when they are needed."""
+        self.dropped += len(self._new)
+        warnings.warn(
+            f"feature cache: {self.folder} cannot be written ({error}); {self.dropped} features are not kept and are"
+            " computed again",
+            stacklevel=3,
+        )

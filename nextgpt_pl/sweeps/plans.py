@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from nextgpt_pl.sweeps.search import Seen, propose
 from nextgpt_pl.sweeps.space import Sweep, grid
 
 BASE = "base.yaml"
+_LONGEST = 40  # characters of a value in a name
 
 
 def group_of(place: Path) -> str:
@@ -67,7 +69,10 @@ def _planned(sweep: Sweep, point: dict[str, Any], name: str) -> Planned:
 
 
 def _slug(value: Any) -> str:
-    return re.sub(r"[^\w.+-]+", "-", str(value).replace(": ", "")).strip("-")
+    """A value as part of a folder's name; one that is changed for it, or cut, gets a hash, so names stay distinct."""
+    text = str(value)
+    slug = re.sub(r"[^\w.+-]+", "-", text)[:_LONGEST]
+    return slug if slug == text else f"{slug.strip('-')}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def plan_ablations(folder: Path, seeds: Sequence[int], more: Sequence[str] = ()) -> list[Planned]:

@@ -35,7 +35,9 @@ class _Filler(LightningModule):
 
     def __init__(self, stage: Stage) -> None:
         super().__init__()
-        self.errors: dict[str, RoundingError] = {}  # per store, of all ranks; known at the end
+        # of all ranks, known at the end: rounding errors per store, and features that could not be written
+        self.errors: dict[str, RoundingError] = {}
+        self.dropped = 0
         self.stage = [stage]  # not a submodule, so that its parts are loaded on demand only
 
     def setup(self, stage: str) -> None:
@@ -57,7 +59,8 @@ class _Filler(LightningModule):
         cache.flush()
         self.trainer.strategy.barrier()
         cache.flush()
-        for of_rank in all_gather_objects(cache.errors()):
+        for of_rank, dropped in all_gather_objects((cache.errors(), cache.dropped())):
+            self.dropped += dropped
             for name, error in of_rank.items():
                 self.errors[name] = self.errors.get(name, RoundingError()) + error
         self.trainer.datamodule.report_rows()  # type: ignore[attr-defined]
@@ -91,7 +94,7 @@ def cache(argv: Sequence[str]) -> int:
     relative error.
 
     Raises:
-        UserError: the experiment has no cache.
+        UserError: the experiment has no cache, or not all features could be written.
 
     """
     cli = parsed(list(argv[1:]), cli_class=_CacheCLI, run=False)
@@ -105,6 +108,10 @@ def cache(argv: Sequence[str]) -> int:
     if trainer.is_global_zero:
         for line in _stores(feature_cache, filler.errors):
             print(line)
+    if filler.dropped:
+        raise UserError(
+            f"{filler.dropped} features could not be written; free some space and run the same command again"
+        )
     return 0
 
 

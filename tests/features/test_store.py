@@ -60,6 +60,35 @@ def test_a_store_that_is_passed_to_a_spawned_process_finds_what_is_written(tmp_p
     assert KEYS[1] not in passed
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError(30, "Read-only file system")])
+def test_a_disk_that_takes_nothing_ends_no_training(error, tmp_path, monkeypatch):
+    store = _store(tmp_path)
+    store.add(KEYS[0], torch.ones(2))
+    store.flush()
+
+    def refuse(*_args, **_kwargs):
+        raise error
+
+    for name in ("write_shard", "write_atomic", "delete_abandoned"):
+        monkeypatch.setattr(f"nextgpt_pl.features.disk.{name}", refuse)
+    store = FeatureStore(tmp_path, {"weights": "a"}, torch.float32)
+    assert torch.equal(store.get(KEYS[0]), torch.ones(2))  # what is there is read
+    store.add(KEYS[1], torch.zeros(2))
+    with pytest.warns(UserWarning, match=rf"cannot be written \(.*{error.strerror}.*\); 1 features are not kept"):
+        store.flush()
+    assert (store.dropped, store.get(KEYS[1])) == (1, None)
+
+
+def test_the_damaged_description_of_another_producer_stops_nobody(tmp_path):
+    for number, text in enumerate(("", "[" * 100_000, "[]", "\0")):
+        (tmp_path / f"captions-{number}").mkdir()
+        (tmp_path / f"captions-{number}" / "manifest.json").write_text(text)
+    store = FeatureCache(tmp_path).store("captions", "pocket:image", {"weights": "a"})
+    store.add(KEYS[0], torch.ones(2))
+    store.flush()
+    assert len(store) == 1
+
+
 def test_half_precision_gives_the_same_before_and_after_writing(tmp_path):
     store = _store(tmp_path, torch.float16)
     value = torch.randn(50)

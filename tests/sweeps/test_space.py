@@ -113,6 +113,15 @@ def test_runs_are_named_by_what_is_varied(write_sweep):
     assert plan[0].experiment == "sweeps/x"
 
 
+def test_names_of_different_values_differ(write_sweep):
+    values = [-1, 1, "a b", "a-b", "a/b", "a" * 300, "a" * 301, {"b": 1}]
+    names = [p.name for p in plan_grid(read_sweep(write_sweep(parameters={"x": {"values": values}})))]
+    assert names[:2] == ["x--1", "x-1"]
+    assert names[3] == "x-a-b"
+    assert len(set(names)) == len(values)
+    assert not [name for name in names if "/" in name or len(name) > 60]
+
+
 def test_a_grid_counts_whole_numbers_and_steps(write_sweep):
     parameters = {"a": {"min": 1, "max": 3}, "b": {"min": 0.0, "max": 1.0, "q": 0.5}}
     points = grid(read_sweep(write_sweep(parameters=parameters)))
