@@ -80,8 +80,10 @@ def write_line(prediction: Prediction, file: Any) -> None:
 def read(folder: Path) -> list[Prediction]:
     """All predictions of a folder; the last one of each item counts, since a later run may answer a failed item.
 
+    A prediction whose parts are malformed is one that failed.
+
     Raises:
-        UserError: there are none, or a line is not a prediction; the message names the line.
+        UserError: there are none, or a line names no task and item; the message names the line.
 
     """
     file = folder / FILE
@@ -92,14 +94,48 @@ def read(folder: Path) -> list[Prediction]:
 
 def _lines(file: Path) -> Iterator[Prediction]:
     # splitlines() would also split at Unicode line breaks inside a text
-    lines = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    lines = file.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")
     for number, line in enumerate(lines, start=1):
         try:
-            yield Prediction(**json.loads(line))
-        except (json.JSONDecodeError, TypeError) as error:
+            record = json.loads(line)
+            yield _prediction(record, f"{FILE}, line {number}")
+        except (ValueError, TypeError, RecursionError) as error:
             if number == len(lines):
                 return  # truncated by an interruption; its item is answered again
             raise UserError(f"{file}: line {number} is no prediction ({error})") from error
+
+
+def _prediction(record: Any, where: str) -> Prediction:
+    if not isinstance(record, dict) or not all(isinstance(record.get(key), str) for key in ("task", "key")):
+        raise TypeError("task and key are expected")
+    try:
+        prediction = Prediction(**record)
+        malformed = _malformed(prediction)
+    except TypeError as error:  # of keys that are missing or not known
+        malformed = str(error)
+    return (
+        Prediction(record["task"], record["key"], [], [], failed=f"{where}: {malformed}") if malformed else prediction
+    )
+
+
+def _malformed(prediction: Prediction) -> str | None:
+    """What a prediction's parts lack; ``None``: nothing."""
+    for name in ("prompt", "reply", "references", "expected"):
+        if not isinstance(getattr(prediction, name), list):
+            return f"{name}: a list is expected"
+    needed = [*((part, "text") for part in prediction.prompt), *((part, "file") for part in prediction.reply)]
+    if prediction.reference is not None:
+        needed.append((prediction.reference, "file"))
+    for part, key in needed:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind != "text" and kind not in MODALITIES:
+            return f"a part of text or a medium is expected, got {part!r:.80}"
+        if (kind == "text" or key == "file") and not isinstance(part.get("text" if kind == "text" else key), str):
+            return f"its part has no {'text' if kind == 'text' else key}: {part!r:.80}"
+    if not all(isinstance(text, str) for text in prediction.references):
+        return "references: texts are expected"
+    pairs = all(isinstance(p, list) and len(p) == 2 and isinstance(p[1], dict) for p in prediction.expected)
+    return None if pairs else "expected: pairs of a kind and attributes are expected"
 
 
 def written(part: ReplyPart, folder: Path, name: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,7 +49,25 @@ class Run:
         file = self.folder / _METRICS
         if not file.is_file() or not file.stat().st_size:
             return pd.DataFrame({"step": []})
-        return pd.read_csv(file)
+        try:
+            table = pd.read_csv(file)
+            texts = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file}: not a readable table ({str(error).strip().splitlines()[0]})") from error
+        if "step" not in table or texts:
+            raise UserError(
+                f"{file}: a column step and numbers are expected, got {', '.join(texts) or 'no step'!r:.80}"
+            )
+        return table
+
+    @property
+    def damage(self) -> str | None:
+        """What is wrong with its configuration or metrics; ``None``: nothing."""
+        try:
+            _ = self.config, self.metrics
+        except UserError as error:
+            return str(error)
+        return None
 
     @cached_property
     def final(self) -> dict[str, float]:
@@ -80,16 +99,23 @@ class Run:
         return str(self.config.get("model.class_path", "")).rsplit(".", 1)[-1]
 
     def samples(self, pattern: str) -> list[Path]:
-        """The files of a pattern in the last sample folder that has any."""
-        folders = sorted({file.parent for file in self.folder.glob(f"samples/*/{pattern}")})
-        return sorted(folders[-1].glob(pattern)) if folders else []
+        """The files of a pattern in the last sample folder that has any; links out of the run's folder are left out."""
+        files = [file for file in self.folder.glob(f"samples/*/{pattern}") if self.owns(file)]
+        last = max((file.parent for file in files), default=None)
+        return sorted(file for file in files if file.parent == last)
+
+    def owns(self, file: Path) -> bool:
+        """Whether a file is there, and in the run's folder also if links are followed."""
+        return file.is_file() and file.resolve().is_relative_to(self.folder.resolve())
 
 
 def find_runs(places: Iterable[Path | str]) -> list[Run]:
     """The runs in these folders, at any depth, each once, in the order of their paths.
 
+    Damaged runs are left out with a warning that names the file and counts them.
+
     Raises:
-        UserError: a folder does not exist, or has no run.
+        UserError: a folder does not exist, or has no run, or none that can be read.
 
     """
     runs_by_folder: dict[Path, Run] = {}
@@ -100,7 +126,13 @@ def find_runs(places: Iterable[Path | str]) -> list[Run]:
         if not folders:
             raise UserError(f"{place}: no run in it ({_CONFIG} beside {_METRICS} is expected)")
         runs_by_folder.update({folder.resolve(): Run(folder) for folder in folders})
-    return list(runs_by_folder.values())
+    damaged = {run: text for run in runs_by_folder.values() if (text := run.damage) is not None}
+    readable = [run for run in runs_by_folder.values() if run not in damaged]
+    if damaged and not readable:
+        raise UserError(next(iter(damaged.values())))
+    for number, text in enumerate(damaged.values(), start=1):
+        warnings.warn(f"damaged run {number} of {len(damaged)} is left out: {text}", stacklevel=2)
+    return readable
 
 
 def _configs(place: Path) -> Sequence[Path]:

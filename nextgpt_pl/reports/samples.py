@@ -38,10 +38,12 @@ def drawn(run: Run, modality: Modality) -> dict[str, Sample]:
         return {}
     suffix = ".gif" if modality is Modality.VIDEO else MODALITIES[modality].sample_suffix
     samples = {}
-    for line in files[0].read_text(encoding="utf-8").splitlines():
+    for line in files[0].read_text(encoding="utf-8", errors="replace").splitlines():
         number, _, caption = line.partition(": ")
+        if not number.isdecimal():  # a path, in a third party's run
+            continue
         theirs, ours = (files[0].with_name(f"{modality}_{number}_{kind}{suffix}") for kind in ("text", "signal"))
-        if theirs.is_file() and ours.is_file():
+        if run.owns(theirs) and run.owns(ours):
             samples[caption] = Sample(theirs, ours)
     return samples
 
@@ -51,9 +53,9 @@ def said(run: Run) -> list[dict[str, str]]:
     files = run.samples("captions.tsv")
     if not files:
         return []
-    with files[0].open(encoding="utf-8") as file:
-        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        return [{name: plain_cell(cell) for name, cell in row.items()} for row in rows]
+    with files[0].open(encoding="utf-8", errors="replace") as file:
+        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restkey="more", restval="")
+        return [{name: plain_cell(row.get(name) or "") for name in ("key", "caption", "reference")} for row in rows]
 
 
 def media_table(document: Document, groups: Sequence[Group], modality: Modality, most: int = 4) -> Table | None:

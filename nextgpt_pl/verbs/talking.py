@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,6 +44,8 @@ def chat(
     from nextgpt_pl.pipeline import AnyToAny
 
     model = AnyToAny.from_run(run, trust=trust)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # bytes that are not UTF-8 become U+FFFD
     print(_HELP)
     messages: list[Mapping[str, Any]] = []
     while (line := _read()) is not None:
@@ -67,12 +70,15 @@ def chat(
 
 
 def _read() -> str | None:
-    try:
-        line = input("you: ").strip()
-    except (EOFError, KeyboardInterrupt):
-        print()
-        return None
-    return None if line in ("/quit", "/exit") else line or _read()
+    """The next line that is not blank; ``None`` at the end."""
+    while True:
+        try:
+            line = input("you: ").strip()
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return None
+        if line:
+            return None if line in ("/quit", "/exit") else line
 
 
 def printed(stream: Iterator[ReplyPart], out: Path) -> list[ReplyPart]:

@@ -1,7 +1,9 @@
 import pytest
 
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.modality import Modality
 from nextgpt_pl.reports import find_runs
+from nextgpt_pl.reports.samples import drawn
 
 
 def test_runs_are_found_at_any_depth_each_once(make_run, tmp_path):
@@ -49,4 +51,36 @@ def test_mistakes_are_named(tmp_path, make_run):
     folder = make_run("a/one")
     (folder / "config.yaml").write_text("a: [")
     with pytest.raises(UserError, match="not valid YAML"):
-        _ = find_runs([folder])[0].config
+        find_runs([folder])
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.yaml", b"a: ["),
+        ("metrics.csv", b'step,loss\n1,2,3,4\n1\n"x'),
+        ("metrics.csv", b"\xff\xfe\0"),
+        ("metrics.csv", b"loss\n1\n"),
+        ("metrics.csv", b"step,loss\n1,high\n"),
+    ],
+)
+def test_one_damaged_run_does_not_end_a_report(make_run, tmp_path, file, content):
+    whole, damaged = make_run("a/one"), make_run("a/two")
+    (damaged / file).write_bytes(content)
+    with pytest.warns(UserWarning, match=rf"damaged run 1 of 1 is left out: .*two/{file}"):
+        runs = find_runs([tmp_path / "outputs"])
+    assert [run.folder for run in runs] == [whole]
+
+
+def test_samples_are_files_of_the_run(make_run, add_samples, tmp_path):
+    folder = make_run("a/one")
+    add_samples(folder, ["c"])
+    (run,) = find_runs([folder])
+    (secret := tmp_path / "secret.png").write_bytes(b"x")
+    (place,) = (folder / "samples").iterdir()
+    (place / "image_0_signal.png").unlink()
+    (place / "image_0_signal.png").symlink_to(secret)
+    assert run.samples("image_*_signal.png") == []
+    assert drawn(run, Modality.IMAGE) == {}
+    (place / "image_captions.txt").write_text("../../../../secret: c\n/0: d\n")
+    assert drawn(run, Modality.IMAGE) == {}

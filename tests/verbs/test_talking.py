@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,13 @@ def test_a_chat_keeps_its_turns_and_saves_media(model, tmp_path, monkeypatch, ca
     printed = capsys.readouterr().out
     assert "reply 3" in printed
     assert "error: no such file: no.png" in printed
+
+
+def test_a_chat_outlives_blank_lines_and_bytes_that_are_no_text(model, tmp_path, monkeypatch):
+    typed = b"\n" * 2000 + b"caf\xe9\n" + b"again\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(typed), encoding="utf-8"))
+    talking.chat(tmp_path, out=tmp_path / "out")
+    assert [messages[-1]["content"][0]["text"] for messages, _ in model.asked] == ["caf\ufffd", "again"]
 
 
 def test_text_is_printed_as_it_comes_and_ctrl_c_ends_a_reply_only(model, tmp_path, monkeypatch, capsys):
