@@ -125,10 +125,8 @@ class PretrainedEncoder(Encoder):
     def _full_grid(self, modality: Modality) -> Grid:
         """Sizes of the grid that ``grid`` averages."""
         units = self._units(modality)
-        if self.kind == "pooled":
-            return units, 1, 1
         time, height, width = self.family.grid(self.tower.config, self._unit.shape)
-        return units * time, height, width
+        return (units, 1, 1) if self.kind == "pooled" else (units * time, height, width)
 
     def feature_grid(self, modality: Modality) -> Grid:
         """Time, height and width of the features of a medium.

@@ -116,7 +116,7 @@ def vjepa2(folder: Path) -> None:
 
 
 IMAGES = {
-    "SigLIP": siglip,
+    "SigLIP, SigLIP 2": siglip,
     "SigLIP, vision alone": siglip_vision,
     "CLIP": clip,
     "DINOv2": dinov2,
