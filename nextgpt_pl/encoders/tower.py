@@ -48,6 +48,11 @@ class Tower:
         except (OSError, ValueError) as error:
             raise UserError(f"encoder.path={self.path!r}: {str(error).splitlines()[0]}") from error
 
+    @property
+    def model_type(self) -> str:
+        """Of its configuration."""
+        return str(self._whole.model_type)
+
     @cached_property
     def family(self) -> Family:
         """The row of the table.
@@ -56,7 +61,7 @@ class Tower:
             UserError: the files cannot be read, or the table has no such model type.
 
         """
-        kind = self._whole.model_type
+        kind = self.model_type
         if kind not in FAMILIES:
             raise UserError(f"encoder.path={self.path!r}: no encoder for model type {kind!r}{nearest(kind, FAMILIES)}")
         return FAMILIES[kind]

@@ -1,4 +1,5 @@
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,19 +162,14 @@ def test_wrong_folders_are_named(tmp_path, folder):
 def test_missing_weights_are_named_and_not_drawn_at_random(tmp_path, folder):
     from safetensors.torch import load_file, save_file
 
+    whole = Path(folder(tiny_towers.whisper))
     for file in ("config.json", "preprocessor_config.json"):
-        (tmp_path / file).write_bytes((folder_path(folder) / file).read_bytes())
-    weights = load_file(folder_path(folder) / "model.safetensors")
+        (tmp_path / file).write_bytes((whole / file).read_bytes())
+    weights = load_file(whole / "model.safetensors")
     del weights["model.encoder.layers.1.fc1.bias"]
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(UserError, match=r"no weights for layers\.1\.fc1\.bias"):
         PretrainedEncoder(str(tmp_path), ["audio"]).load()
-
-
-def folder_path(folder):
-    from pathlib import Path
-
-    return Path(folder(tiny_towers.whisper))
 
 
 def test_a_processor_without_a_fixed_size_is_refused(tmp_path, folder):
@@ -192,8 +188,5 @@ def test_the_table_names_layers_and_classes_that_exist(folder):
         encoder = PretrainedEncoder(folder(save), ["audio" if save in tiny_towers.SOUNDS.values() else "video"])
         encoder.load()
         assert len(encoder.blocks()) == 2
-    saved = {
-        f.tower._whole.model_type
-        for f in (PretrainedEncoder(folder(s), ["video"]) for s in tiny_towers.TOWERS.values())
-    }
+    saved = {PretrainedEncoder(folder(save), ["video"]).tower.model_type for save in tiny_towers.TOWERS.values()}
     assert set(FAMILIES) - saved == {"clip_vision_model", "clap_audio_model"}
