@@ -40,12 +40,12 @@ class Tower:
     def _whole(self) -> Any:
         from transformers import AutoConfig
 
-        known = published.read(self.path, "config.json")
-        if known is not None:
-            return AutoConfig.for_model(**known)
         try:
             return AutoConfig.from_pretrained(resolve(self.path), trust_remote_code=False)
         except (OSError, ValueError) as error:
+            known = published.read(self.path, "config.json")
+            if known is not None:  # without network: the sizes, since there are no weights either
+                return AutoConfig.for_model(**known)
             raise UserError(f"encoder.path={self.path!r}: {str(error).splitlines()[0]}") from error
 
     @property
@@ -86,18 +86,16 @@ class Tower:
         """
         import transformers
 
-        known = published.read(self.path, "preprocessor_config.json")
-        if known is not None:
-            return getattr(transformers, known.pop("processor_class"))(**known)
+        reader = getattr(transformers, self.family.processor)
         try:
-            return getattr(transformers, self.family.processor).from_pretrained(
-                resolve(self.path), trust_remote_code=False
-            )
+            return reader.from_pretrained(resolve(self.path), trust_remote_code=False)
         except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+            known = published.read(self.path, "preprocessor_config.json")
+            if known is not None:
+                return getattr(transformers, known.pop("class"))(**known)
             raise UserError(
                 f"encoder.path={self.path!r}: no processor that {self.family.processor} reads, such as"
-                f" preprocessor_config.json ({reason})"
+                f" preprocessor_config.json ({str(error).splitlines()[0]})"
             ) from error
 
     def description(self) -> dict[str, str]:
