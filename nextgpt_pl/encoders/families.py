@@ -141,3 +141,6 @@ FAMILIES: dict[str, Family] = {
         "VJEPA2Model", "video", "layer", pooled="", frames="frames_per_clip", any_frames=True, inside="encoder"
     ),
 }
+
+#: near model types without a row, and why
+UNREAD = {"siglip2": "a variable resolution (NaFlex)", "siglip2_vision_model": "a variable resolution (NaFlex)"}

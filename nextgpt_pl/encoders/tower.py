@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from nextgpt_pl import published
-from nextgpt_pl.encoders.families import FAMILIES, Family
+from nextgpt_pl.encoders.families import FAMILIES, UNREAD, Family
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.features.keys import folder_sha256
 from nextgpt_pl.utils.paths import resolve
 from nextgpt_pl.utils.quiet import quiet_loading
 
-DType = Literal["float32", "bfloat16", "float16"]
+# float16 has too small a range for the states of some towers
+DType = Literal["float32", "bfloat16"]
 
 
 @dataclass
@@ -63,7 +64,8 @@ class Tower:
         """
         kind = self.model_type
         if kind not in FAMILIES:
-            raise UserError(f"encoder.path={self.path!r}: no encoder for model type {kind!r}{nearest(kind, FAMILIES)}")
+            reason = f"{UNREAD[kind]} is not supported" if kind in UNREAD else f"no encoder{nearest(kind, FAMILIES)}"
+            raise UserError(f"encoder.path={self.path!r}: model type {kind!r}: {reason}")
         return FAMILIES[kind]
 
     @cached_property

@@ -145,11 +145,14 @@ def test_wrong_arguments_are_named(save, modalities, options, message, folder):
 
 
 def test_wrong_folders_are_named(tmp_path, folder):
-    from transformers import BertConfig, SiglipVisionConfig, SiglipVisionModel
+    from transformers import BertConfig, Siglip2Config, SiglipVisionConfig, SiglipVisionModel
 
     BertConfig().save_pretrained(tmp_path / "bert")
-    with pytest.raises(UserError, match=r"encoder\.path='.*bert': no encoder for model type 'bert'; known: .*whisper"):
+    with pytest.raises(UserError, match=r"encoder\.path='.*bert': model type 'bert': no encoder; known: .*whisper"):
         PretrainedEncoder(str(tmp_path / "bert"), ["image"]).load()
+    Siglip2Config().save_pretrained(tmp_path / "naflex")
+    with pytest.raises(UserError, match=r"model type 'siglip2': a variable resolution \(NaFlex\) is not supported"):
+        PretrainedEncoder(str(tmp_path / "naflex"), ["image"]).load()
     with pytest.raises(UserError, match=r"encoder\.path='/nowhere'"):
         PretrainedEncoder("/nowhere", ["image"]).width(IMAGE)
     network = SiglipVisionModel(SiglipVisionConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1))
