@@ -126,6 +126,23 @@ def clip_and_clap() -> tuple[str, dict]:
         return versions, _encoded(encoder, GENERATED)
 
 
+def pretrained_towers() -> tuple[str, dict]:
+    """An image, a video and an audio tower of transformers."""
+    import tiny_towers
+    from transformers import AutoModel
+
+    from nextgpt_pl.encoders import PretrainedEncoder, preprocessing, pretrained
+    from nextgpt_pl.modality import Modality
+
+    read = {"SigLIP, SigLIP 2": ["image"], "V-JEPA 2": ["video"], "Whisper": ["audio"]}
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, path in tiny_towers.save_towers(Path(folder), read).items():
+            fill(AutoModel.from_pretrained(path)).save_pretrained(path)
+            found |= _encoded(PretrainedEncoder(path, read[name], "patches"), map(Modality, read[name]))
+    return f"{pretrained.VERSION}, preprocessing {preprocessing.VERSION}", found
+
+
 def captions() -> tuple[str, dict]:
     from nextgpt_pl.decoders.captions import CaptionEncoder
     from nextgpt_pl.modality import GENERATED
@@ -168,7 +185,16 @@ def llm_states() -> tuple[str, dict]:
     return str(signal_states.VERSION), found
 
 
-PRODUCERS = (renderer, reading, imagebind, imagebind_other_towers, clip_and_clap, captions, llm_states)
+PRODUCERS = (
+    renderer,
+    reading,
+    imagebind,
+    imagebind_other_towers,
+    clip_and_clap,
+    pretrained_towers,
+    captions,
+    llm_states,
+)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from nextgpt_pl.datamodules import CaptionedPairs, Dialogues, PocketDialogues, PocketWorld
 from nextgpt_pl.decoders import DiffusionDecoder
-from nextgpt_pl.encoders import ImageBindEncoder
+from nextgpt_pl.encoders import ImageBindEncoder, MixedEncoder, PretrainedEncoder
 from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel, TowerConfig
 from nextgpt_pl.llm import CausalLM, LoRA
 from nextgpt_pl.modality import GENERATED, Modality
@@ -53,12 +53,27 @@ def quick_decoder(modality: Modality) -> DiffusionDecoder:
     return decoder
 
 
-def network(folder: Path, cache=None, media_in_history="signals", modalities=None, **llm) -> NextGPT:
-    """The tiny network, not loaded; seeds what is initialised when it is. ``modalities``: of the encoder."""
+def mix(folder: Path) -> MixedEncoder:
+    """Three towers that ``tiny_towers`` has saved to ``folder``, with other widths and numbers of features each."""
+    return MixedEncoder(
+        {
+            "sight": PretrainedEncoder(str(folder / "CLIP"), ["image"]),
+            "hearing": PretrainedEncoder(str(folder / "Whisper"), ["audio"], "patches", [3]),
+            "motion": PretrainedEncoder(str(folder / "V-JEPA 2"), ["video"], "patches", [1, 2, 1]),
+        }
+    )
+
+
+def network(folder: Path, cache=None, media_in_history="signals", modalities=None, towers=None, **llm) -> NextGPT:
+    """The tiny network, not loaded; seeds what is initialised when it is.
+
+    Its encoder is an ImageBind of ``modalities``, or a mix of the towers in the folder ``towers``.
+    """
     torch.manual_seed(0)
+    imagebind = ImageBindEncoder(str(folder / "encoder"), modalities=modalities, video_clips=2, audio_clips=1)
     return NextGPT(
         llm=CausalLM(str(folder / "llm"), **llm),
-        encoder=ImageBindEncoder(str(folder / "encoder"), modalities=modalities, video_clips=2, audio_clips=1),
+        encoder=imagebind if towers is None else mix(Path(towers)),
         input_projection=partial(WordInputProjection, width=16, expand=2),
         decoders={m.value: quick_decoder(m) for m in GENERATED},
         output_projection=partial(MLPOutputProjection, width=16),

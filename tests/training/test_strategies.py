@@ -115,3 +115,18 @@ def test_a_checkpoint_goes_on_in_any_number_of_processes(stage, tiny_models, tmp
         assert alone["losses"].keys() == both[0]["losses"].keys() == {4, 5, 6}
         _same_trainables([alone, *both[:0]], one, 0 if saved_by == "one" else 1e-4)
         _same_trainables(both, two[0], 0 if saved_by == "two" else 1e-4)
+
+
+@pytest.mark.slow
+def test_a_mix_of_encoders_is_sharded_like_one_encoder(tiny_models, tmp_path):
+    """Each row has one modality, so a rank often has none for one of the encoders, whose passes are collective."""
+    import tiny_towers
+
+    towers = str(tmp_path / "towers")
+    tiny_towers.save_towers(Path(towers), ["CLIP", "Whisper", "V-JEPA 2"])
+    run = {"stage": "EncoderAlignment", "folder": str(tiny_models), "data": {"towers": towers, "train_size": 4}}
+    run |= {"steps": 3, "batch": 4, "val_every": 3}
+    ((alone,),) = _run(1, {**run, "out": tmp_path / "one"})
+    (both,) = _run(2, {**run, "out": tmp_path / "two"})
+    _same_losses(both[0], alone)
+    _same_trainables(both, alone, 1e-3)
