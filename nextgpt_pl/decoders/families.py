@@ -81,6 +81,7 @@ class Family:
         length: argument of ``encode_prompt`` for the maximum number of tokens.
         shortened: tokenizers whose maximum length ``max_length`` replaces, if ``encode_prompt`` has no such argument.
         parts: parts of the pipeline that embed captions, besides text encoders and tokenizers.
+        configurations: networks whose configuration ``encode_prompt`` reads.
         calls: arguments of several calls of ``encode_prompt`` whose outputs together are the embedding.
         feed: outputs of ``encode_prompt``, from the call's conditions and the arguments of ``encode_prompt``. Pipelines
             whose call takes no embeddings, or needs the text encoders for them, get it in place of their method.
@@ -93,6 +94,7 @@ class Family:
     length: str = "max_sequence_length"
     shortened: tuple[str, ...] = ("tokenizer", "tokenizer_2")
     parts: tuple[str, ...] = ()
+    configurations: tuple[str, ...] = ()
     calls: tuple[Mapping[str, Any], ...] = ({},)
     feed: Callable[..., tuple[Tensor, ...]] | None = None
     fed: Mapping[str, Any] | None = None
@@ -186,7 +188,7 @@ def _feed_ace_step(values: Mapping[str, Tensor], *_: Any, **__: Any) -> tuple[Te
 
 
 FAMILIES: dict[str, Family] = {
-    "StableDiffusion3Pipeline": Family(_stable_diffusion_3),
+    "StableDiffusion3Pipeline": Family(_stable_diffusion_3, configurations=("transformer",)),
     "Flux2Pipeline": Family(_layers),
     "Flux2KleinPipeline": Family(_layers),
     "HiDreamImagePipeline": Family(_hidream, interval=False),

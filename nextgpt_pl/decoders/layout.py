@@ -100,7 +100,8 @@ class TextLayout:
             rows = F.pad(states.float(), (0, self._width - block.width))
             if self._masked:
                 column = mask.unsqueeze(-1)
-                rows = torch.cat([rows * column if block.counted and not block.padding else rows, column], dim=-1)
+                unused = column == 0 if block.counted and not block.padding else torch.zeros_like(column).bool()
+                rows = torch.cat([rows.masked_fill(unused, 0), column], dim=-1)
             packed.append(rows)
         return torch.cat(packed, dim=1)
 

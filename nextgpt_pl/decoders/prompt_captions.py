@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor
@@ -93,7 +94,10 @@ class PromptCaptionEncoder(CaptionEncoder):
         for part in [p for p in index if p in self.parts]:
             read = self._read_tokenizer if part.startswith("tokenizer") else self._read_encoder
             parts[part] = read(part)
-        return self._text_only(parts), None
+        pipeline = self._text_only(parts)
+        for part in self.family.configurations:
+            setattr(pipeline, part, SimpleNamespace(config=SimpleNamespace(**self.sizes.config(part))))
+        return pipeline, None
 
     def _read_tokenizer(self, part: str) -> Any:
         tokenizer = super()._read_tokenizer(part)
