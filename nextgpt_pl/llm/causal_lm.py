@@ -15,6 +15,7 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.llm.assembly import add_vocabulary_rows, decoder_layers, freeze_around, layers_train, signal_layers
 from nextgpt_pl.llm.head_loss import positions_at_once, token_cross_entropy
 from nextgpt_pl.llm.lora import LoRA, inject_lora, merge_lora
+from nextgpt_pl.llm.own_logits import own_logits
 from nextgpt_pl.llm.passes import Passes
 from nextgpt_pl.llm.pretrained import Attention, DType, Pretrained, Quantization
 from nextgpt_pl.llm.signal_rows import ExtendedEmbedding, ExtendedHead
@@ -197,8 +198,16 @@ class CausalLM(nn.Module):
             merge_lora(self.model)
 
     def word_embeddings(self) -> Tensor:
-        """The frozen vocabulary's embeddings ``(V, H)``, without the signal tokens' rows."""
+        """The frozen matrix ``(V, H)`` of the vocabulary, without the signal tokens' rows.
+
+        A token's embedding is its row times :attr:`embedding_scale`.
+        """
         return self.model.get_input_embeddings().base.weight
+
+    @property
+    def embedding_scale(self) -> float:
+        """Factor by which the model's embedding multiplies its rows, such as Gemma's."""
+        return float(self.model.get_input_embeddings().scale)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token embeddings ``(B, T, H)``."""
@@ -242,8 +251,8 @@ class CausalLM(nn.Module):
 
     def cross_entropy(self, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Sums over positions ``(N, H)`` of the cross-entropy of their labels ``(N,)``, and of right predictions."""
-        head = self.model.get_output_embeddings()
-        return token_cross_entropy(head, hidden, labels, self.logits_at_once)
+        parameters = list(self.model.get_output_embeddings().parameters())
+        return token_cross_entropy(self.logits, parameters, hidden, labels, self.logits_at_once)
 
     @property
     def logits_at_once(self) -> int:
@@ -251,5 +260,5 @@ class CausalLM(nn.Module):
         return positions_at_once(int(self.model.config.vocab_size))
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """LM head on selected positions, ``(N, H)`` to ``(N, V + signal tokens)``."""
-        return self.model.get_output_embeddings()(hidden)
+        """Logits of selected positions, ``(N, H)`` to ``(N, V + signal tokens)``."""
+        return own_logits(self.model, hidden)
