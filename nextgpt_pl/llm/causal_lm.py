@@ -16,6 +16,7 @@ from nextgpt_pl.llm.assembly import add_vocabulary_rows, decoder_layers, freeze_
 from nextgpt_pl.llm.head_loss import positions_at_once, token_cross_entropy
 from nextgpt_pl.llm.lora import LoRA, inject_lora, merge_lora
 from nextgpt_pl.llm.own_logits import own_logits
+from nextgpt_pl.llm.packing import check_packing
 from nextgpt_pl.llm.passes import Passes
 from nextgpt_pl.llm.pretrained import Attention, DType, Pretrained, Quantization
 from nextgpt_pl.llm.signal_rows import ExtendedEmbedding, ExtendedHead
@@ -44,7 +45,8 @@ class CausalLM(nn.Module):
         frozen_prefix: run the positions before the first trainable embedding without an autograd graph, since gradients
             do not reach them. The result is the same. Ignored with sharded weights.
         packing: join the rows of a batch into fewer rows without padding, for one forward pass; attention stays within
-            each row. The result is the same. For batches of short and long rows; also with sharded weights.
+            each row. The result is the same. For batches of short and long rows; also with sharded weights. Models
+            with recurrent or convolutional layers are refused.
         compile: compile the decoder layers with ``torch.compile``. The first training steps are slower, later ones
             faster.
 
@@ -140,6 +142,8 @@ class CausalLM(nn.Module):
         own = self.vocab_size - len(self.extra_tokens)
         if rows != own:
             raise UserError(f"llm.path={self.path!r}: {rows} embedding rows, but its config says {own}")
+        if self.passes.packing:
+            check_packing(model, self.path)
         add_vocabulary_rows(model, len(self.extra_tokens))
         self.model = self._frozen(model, *signal_layers(model, signal_tokens))
 

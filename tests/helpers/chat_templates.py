@@ -43,9 +43,7 @@ GEMMA = (
     "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
 # Gemma 2: there is no system turn
-GEMMA2 = (
-    "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + GEMMA
-)
+GEMMA2 = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + GEMMA
 # the system's text stands in the last user turn; roles must alternate
 MISTRAL = (
     "{{ bos_token }}{% set ns = namespace(prefix='', turns=messages) %}{% if messages[0].role == 'system' %}"

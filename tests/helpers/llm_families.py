@@ -12,6 +12,7 @@ import transformers
 from nextgpt_pl.llm import CausalLM
 
 _SIZES = {
+    "initializer_range": 0.3,
     "hidden_size": 32,
     "intermediate_size": 48,
     "num_hidden_layers": 2,
@@ -236,9 +237,7 @@ def save_family(name: str, folder: Path, seed: int = 0) -> Path:
     tokenizer = make_tokenizer(family, folder)
     sizes = {**_SIZES, "vocab_size": len(tokenizer) + family.unused_rows, **family.config}
     ids = [tokenizer.convert_tokens_to_ids(token) for token in (family.end, *family.also_ends)]
-    special = {
-        "bos_token_id": tokenizer.bos_token_id, "eos_token_id": ids[0], "pad_token_id": tokenizer.pad_token_id
-    }
+    special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": ids[0], "pad_token_id": tokenizer.pad_token_id}
     config = getattr(transformers, f"{family.kind}Config")(**sizes, **special)
     classes = {"Gemma3TextConfig": "Gemma3ForCausalLM"}
     kind = type(config).__name__
