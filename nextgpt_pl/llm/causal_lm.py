@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.llm.assembly import add_vocabulary_rows, decoder_layers, freeze_around, layers_train, signal_layers
+from nextgpt_pl.llm.end_tokens import end_tokens
 from nextgpt_pl.llm.head_loss import positions_at_once, token_cross_entropy
 from nextgpt_pl.llm.lora import LoRA, inject_lora, merge_lora
 from nextgpt_pl.llm.own_logits import own_logits
@@ -107,6 +108,11 @@ class CausalLM(nn.Module):
         """
         first_id = self.vocab_size - len(self.extra_tokens)
         return prepared_tokenizer(self.pretrained, self.chat_template, self.extra_tokens, first_id)
+
+    @cached_property
+    def end_ids(self) -> tuple[int, ...]:
+        """Ids that end an assistant's turn; of a loaded model."""
+        return end_tokens(self.tokenizer, self.model.generation_config)
 
     @property
     def context_length(self) -> int | None:

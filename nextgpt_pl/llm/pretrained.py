@@ -97,13 +97,26 @@ class Pretrained:
         return not self.gguf_file and not self.quantization
 
     def read(self, **changes: Any) -> Any:
-        """The model with its weights; on the meta device nothing is read."""
+        """The model with its weights; on the meta device nothing is read.
+
+        Raises:
+            UserError: the model does not have this attention implementation.
+
+        """
         options = {"dtype": getattr(torch, self.dtype), "attn_implementation": self.attention}
-        if torch.get_default_device().type == "meta":
-            # copied, since the model's configuration gets more rows later
-            return AutoModelForCausalLM.from_config(copy.deepcopy(self.config), **options)
-        with quiet_loading():
-            return AutoModelForCausalLM.from_pretrained(**self._source(), **self._quantized(), **changes, **options)
+        try:
+            if torch.get_default_device().type == "meta":
+                # copied, since the model's configuration gets more rows later
+                return AutoModelForCausalLM.from_config(copy.deepcopy(self.config), **options)
+            with quiet_loading():
+                return AutoModelForCausalLM.from_pretrained(**self._source(), **self._quantized(), **changes, **options)
+        except ValueError as error:
+            if "attention implementation" not in str(error):
+                raise
+            raise UserError(
+                f"llm.attention={self.attention!r}: the model of llm.path={self.path!r} has no such implementation;"
+                " set llm.attention=eager"
+            ) from error
 
     def read_without_layers(self) -> Any:
         """Read embedding, final norm and head only."""
