@@ -9,7 +9,7 @@ import torch
 import trained_tokenizers
 import transformers
 
-from nextgpt_pl.llm import CausalLM
+from nextgpt_pl.llm import CausalLM, LoRA
 
 _SIZES = {
     "initializer_range": 0.3,
@@ -37,6 +37,7 @@ class Family:
         also_ends: other end tokens in ``generation_config.json``.
         prefix: whether the tokenizer puts a blank in front of a text, as SentencePiece's do.
         lora: names of the layers that LoRA updates.
+        llm: arguments of :class:`CausalLM` that the family needs.
 
     """
 
@@ -52,6 +53,7 @@ class Family:
     also_ends: tuple[str, ...] = ()
     prefix: bool = False
     lora: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    llm: dict[str, Any] = field(default_factory=dict)
 
 
 _IM = ("<|im_start|>", "<|im_end|>")
@@ -112,6 +114,7 @@ FAMILIES = {
         "Gemma2",
         templates.GEMMA2,
         config={"head_dim": 8, "sliding_window": 16, "final_logit_softcapping": 3.0, "layer_types": _SLIDING},
+        llm={"attention": "eager"},
         **_GEMMA,
     ),
     "Gemma 3": Family(
@@ -182,9 +185,9 @@ FAMILIES = {
         ("<|end_of_text|>", "<|start_of_role|>", "<|end_of_role|>"),
         "<|end_of_text|>",
         {
-            "embedding_multiplier": 12.0,
+            "embedding_multiplier": 3.0,
             "attention_multiplier": 0.1,
-            "residual_multiplier": 0.3,
+            "residual_multiplier": 0.8,
             "logits_scaling": 8.0,
             "tie_word_embeddings": True,
         },
@@ -221,29 +224,44 @@ FAMILIES = {
 
 def make_tokenizer(family: Family, folder: Path):
     """The tokenizer of a family, with the vocabulary of a small one."""
-    if family.prefix:
-        tokenizer = trained_tokenizers.make("llama", folder)
-    else:
-        tokenizer = CausalLM("pocket:llm").tokenizer
+    trained = family.prefix
+    tokenizer = trained_tokenizers.make("llama", folder) if trained else CausalLM("pocket:llm").tokenizer
     tokenizer.add_special_tokens({"additional_special_tokens": list(family.special)})
     tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token = family.bos, family.eos, family.pad
     tokenizer.chat_template = family.template
     return tokenizer
 
 
-def save_family(name: str, folder: Path, seed: int = 0) -> Path:
-    """Save a tiny random LLM of a family, with weights large enough that replies differ."""
+def save_family(name: str, folder: Path) -> None:
+    """Save a tiny random LLM of a family; its weights are large, so that replies vary."""
     family = FAMILIES[name]
     tokenizer = make_tokenizer(family, folder)
-    sizes = {**_SIZES, "vocab_size": len(tokenizer) + family.unused_rows, **family.config}
     ids = [tokenizer.convert_tokens_to_ids(token) for token in (family.end, *family.also_ends)]
-    special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": ids[0], "pad_token_id": tokenizer.pad_token_id}
-    config = getattr(transformers, f"{family.kind}Config")(**sizes, **special)
-    classes = {"Gemma3TextConfig": "Gemma3ForCausalLM"}
-    kind = type(config).__name__
-    torch.manual_seed(seed)
-    model = getattr(transformers, classes.get(kind, kind.replace("Config", "ForCausalLM")))(config)
+    config = getattr(transformers, f"{family.kind}Config")(
+        vocab_size=len(tokenizer) + family.unused_rows,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=ids[0],
+        pad_token_id=tokenizer.pad_token_id,
+        **_SIZES,
+        **family.config,
+    )
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{family.kind.removesuffix('Text')}ForCausalLM")(config)
     model.generation_config.eos_token_id = ids
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def lora_of(name: str) -> LoRA:
+    """Small updates of the layers of a family."""
+    return LoRA(r=2, alpha=4, dropout=0.0, target_modules=list(FAMILIES[name].lora))
+
+
+def folder_of(name: str, root: Path, encoder: Path) -> Path:
+    """A folder with the LLM of a family in ``llm``, saved once, and an encoder, as ``tiny.network`` reads it."""
+    folder = root / name.replace(" ", "-")
+    if not folder.exists():
+        (folder / "llm").mkdir(parents=True)
+        save_family(name, folder / "llm")
+        (folder / "encoder").symlink_to(encoder)
     return folder
