@@ -109,7 +109,9 @@ class Pretrained:
                 # copied, since the model's configuration gets more rows later
                 return AutoModelForCausalLM.from_config(copy.deepcopy(self.config), **options)
             with quiet_loading():
-                return AutoModelForCausalLM.from_pretrained(**self._source(), **self._quantized(), **changes, **options)
+                return _trainable(
+                    AutoModelForCausalLM.from_pretrained(**self._source(), **self._quantized(), **changes, **options)
+                )
         except ValueError as error:
             if "attention implementation" not in str(error):
                 raise
@@ -146,6 +148,17 @@ class Pretrained:
         # quantized layers cannot be moved, so they are created on the process's device
         device = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
         return {"quantization_config": BitsAndBytesConfig(**self.quantization), "device_map": {"": device}}
+
+
+def _trainable(model: Any) -> Any:
+    """Prevent layers of bitsandbytes on CPUs from repacking their weights in a pass without gradients.
+
+    A layer stays repacked, and its passes have wrong gradients from then on, without an error.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
+    return model
 
 
 def _why_no_tokenizer(source: Mapping[str, Any], error: Exception) -> str:
