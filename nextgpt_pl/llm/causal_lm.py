@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.llm.assembly import add_vocabulary_rows, decoder_layers, freeze_around, layers_train, signal_layers
+from nextgpt_pl.llm import assembly
 from nextgpt_pl.llm.end_tokens import end_tokens
 from nextgpt_pl.llm.head_loss import positions_at_once, token_cross_entropy
-from nextgpt_pl.llm.lora import LoRA, inject_lora, merge_lora
+from nextgpt_pl.llm.lora import LoRA, inject_lora, merge_lora, set_dropout
 from nextgpt_pl.llm.own_logits import own_logits
 from nextgpt_pl.llm.packing import check_packing
 from nextgpt_pl.llm.passes import Passes
@@ -46,8 +46,8 @@ class CausalLM(nn.Module):
         frozen_prefix: run the positions before the first trainable embedding without an autograd graph, since gradients
             do not reach them. The result is the same. Ignored with sharded weights.
         packing: join the rows of a batch into fewer rows without padding, for one forward pass; attention stays within
-            each row. The result is the same. For batches of short and long rows; also with sharded weights. Models
-            with recurrent or convolutional layers are refused.
+            each row. The result is the same. For batches of short and long rows; also with sharded weights. Recurrent
+            models are refused.
         compile: compile the decoder layers with ``torch.compile``. The first training steps are slower, later ones
             faster.
 
@@ -70,12 +70,8 @@ class CausalLM(nn.Module):
         packing: bool = False,
     ) -> None:
         super().__init__()
-        if length_groups < 1:
-            raise UserError(f"llm.length_groups={length_groups}: at least 1")
         if frozen_prefix and gradient_checkpointing:
             raise UserError("llm.frozen_prefix and llm.gradient_checkpointing exclude each other: set one of them")
-        if packing and (frozen_prefix or length_groups > 1):
-            raise UserError("llm.packing excludes llm.frozen_prefix and llm.length_groups above 1: it needs one pass")
         self.passes = Passes(length_groups, frozen_prefix, packing)
         self.extra_tokens, self.stop = list(extra_tokens or []), list(stop or [])
         self.path, self.dtype_name, self.quantization = path, dtype, dict(quantization or {})
@@ -90,12 +86,7 @@ class CausalLM(nn.Module):
 
     @property
     def config(self) -> Any:
-        """The model's configuration; reads no weights.
-
-        Raises:
-            UserError: ``path`` is neither a folder with a model nor a known hub id.
-
-        """
+        """See :attr:`Pretrained.config`."""
         return self.pretrained.config
 
     @cached_property
@@ -144,14 +135,11 @@ class CausalLM(nn.Module):
         on_meta = torch.get_default_device().type == "meta"
         self._layers_missing = not layers and self.pretrained.in_layers and not on_meta
         model = self.pretrained.read_without_layers() if self._layers_missing else self.pretrained.read()
-        rows = model.get_input_embeddings().num_embeddings
-        own = self.vocab_size - len(self.extra_tokens)
-        if rows != own:
-            raise UserError(f"llm.path={self.path!r}: {rows} embedding rows, but its config says {own}")
+        assembly.check_rows(model, self.path, self.vocab_size - len(self.extra_tokens))
         if self.passes.packing:
             check_packing(model, self.path)
-        add_vocabulary_rows(model, len(self.extra_tokens))
-        self.model = self._frozen(model, *signal_layers(model, signal_tokens))
+        assembly.add_vocabulary_rows(model, len(self.extra_tokens))
+        self.model = self._frozen(model, *assembly.signal_layers(model, signal_tokens))
 
     def read_layers(self) -> None:
         """Read the layers that :meth:`load` has left out."""
@@ -164,13 +152,11 @@ class CausalLM(nn.Module):
         self.model = self._frozen(model, embedding, head).to(head.rows.device)
 
     def _frozen(self, model: Any, embedding: ExtendedEmbedding, head: ExtendedHead) -> Any:
-        model = freeze_around(model, embedding, head)
+        model = assembly.freeze_around(model, embedding, head)
         if self.gradient_checkpointing:
-            # the name before transformers 5.24 is deprecated
-            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-            enable({"use_reentrant": False})
+            assembly.recompute_activations(model)
         if self.compiles_layers and not self._layers_missing:
-            compile_layers(decoder_layers(model, self.path))
+            compile_layers(assembly.decoder_layers(model, self.path))
         return model
 
     def train(self, mode: bool = True) -> CausalLM:
@@ -178,10 +164,7 @@ class CausalLM(nn.Module):
         super().train(mode)
         if self.model is not None:
             self.model.train(mode and self.gradient_checkpointing)
-            lora_trains = any(p.requires_grad for name, p in self.model.named_parameters() if "lora_" in name)
-            for name, module in self.model.named_modules():
-                if "lora_dropout" in name:
-                    module.train(mode and lora_trains)
+            set_dropout(self.model, mode)
         return self
 
     def add_lora(self, lora: LoRA) -> None:
@@ -204,8 +187,7 @@ class CausalLM(nn.Module):
 
     def merge_lora(self) -> None:
         """Make the passes of a model that is not trained faster; see :func:`~nextgpt_pl.llm.lora.merge_lora`."""
-        if self.lora is not None:
-            merge_lora(self.model)
+        merge_lora(self.model)
 
     def word_embeddings(self) -> Tensor:
         """The frozen matrix ``(V, H)`` of the vocabulary, without the signal tokens' rows.
@@ -238,19 +220,14 @@ class CausalLM(nn.Module):
 
         """
         self.read_layers()
-        if not self.passes.frozen_prefix or layers_train(self.model):
+        if not self.passes.frozen_prefix or assembly.layers_train(self.model):
             frozen_until = None
         return self.passes(self.model.base_model, inputs_embeds, lengths, frozen_until)
 
     def blocks(self) -> list[nn.Module]:
-        """The decoder layers, which the architecture declares as not to be split.
-
-        Raises:
-            UserError: the architecture declares none.
-
-        """
+        """See :func:`~nextgpt_pl.llm.assembly.decoder_layers`."""
         self.read_layers()
-        return decoder_layers(self.model, self.path)
+        return assembly.decoder_layers(self.model, self.path)
 
     def prepare_for_sharding(self) -> None:
         """Make each batch one pass on every rank, whatever the lengths of its rows."""

@@ -13,7 +13,7 @@ def end_tokens(tokenizer: PreTrainedTokenizerBase, generation_config: Any) -> tu
     """Ids of the tokens that end a turn, ascending.
 
     They are those of the generation configuration, the tokenizer's end token, and the special token that the chat
-    template writes after a reply. The last one is what the model learns to write, and some folders name it nowhere else.
+    template writes after a reply. The model learns to write the last one, which some folders name nowhere else.
 
     Args:
         tokenizer: with its chat template.

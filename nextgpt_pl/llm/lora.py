@@ -72,6 +72,14 @@ def _check_targets(model: Any, names: Sequence[str]) -> None:
         )
 
 
+def set_dropout(model: Any, mode: bool) -> None:
+    """Let the dropout of low-rank updates follow the mode if they train; else it is off."""
+    trains = any(p.requires_grad for name, p in model.named_parameters() if "lora_" in name)
+    for name, module in model.named_modules():
+        if "lora_dropout" in name:
+            module.train(mode and trains)
+
+
 def merge_lora(model: Any) -> None:
     """Add the updates to the layers' weights, so that a pass computes one matrix product per layer instead of three.
 

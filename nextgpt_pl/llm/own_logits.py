@@ -1,7 +1,7 @@
 """Logits of hidden states as a model of the transformers library computes them from its head's output.
 
-Several families scale or soft-cap that output. The model's own ``forward`` runs here without its transformer, so no list
-of families is needed.
+Several families scale or soft-cap that output. The model's own ``forward`` runs here without its transformer, so no
+list of families is needed.
 """
 
 from __future__ import annotations

@@ -52,14 +52,15 @@ class Pretrained:
         """The model's configuration; reads no weights.
 
         Raises:
-            UserError: ``path`` is neither a folder with a model nor a known hub id, or the model also reads other media.
+            UserError: ``path`` is neither a folder with a model nor a known hub id, or the model is not one of text
+                alone.
 
         """
         config = self._read_config()
         if config.get_text_config() is not config:
             raise UserError(
-                f"llm.path={self.path!r}: a {config.model_type} model also reads other media; the LLM must be a model of"
-                f" text alone, such as one of type {config.get_text_config().model_type}"
+                f"llm.path={self.path!r}: a {config.model_type} model also reads other media; the LLM must be a model"
+                f" of text alone, such as one of type {config.get_text_config().model_type}"
             )
         return config
 

@@ -4,8 +4,9 @@ import json
 
 import pytest
 import torch
-from llm_families import FAMILIES, save_family
+from llm_families import FAMILIES
 from safetensors.torch import load_file, save_file
+from saved_llms import save_family
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.llm import CausalLM
@@ -54,7 +55,7 @@ def test_weights_that_are_missing_are_named(tmp_path):
 
 def test_a_model_of_other_media_is_refused_by_its_type(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma3"}))
-    with pytest.raises(UserError, match="a gemma3 model also reads other media.*of type gemma3_text"):
+    with pytest.raises(UserError, match=r"a gemma3 model also reads other media.*of type gemma3_text"):
         CausalLM(str(tmp_path)).config  # noqa: B018
 
 
