@@ -48,8 +48,7 @@ class CausalLM(nn.Module):
         packing: join the rows of a batch into fewer rows without padding, for one forward pass; attention stays within
             each row. The result is the same. For batches of short and long rows; also with sharded weights. Recurrent
             models are refused.
-        compile: compile the decoder layers with ``torch.compile``. The first training steps are slower, later ones
-            faster.
+        compile: compile the decoder layers (``torch.compile``). First training steps are slower, later ones faster.
 
     """
 
@@ -187,13 +186,11 @@ class CausalLM(nn.Module):
 
     def merge_lora(self) -> None:
         """Make the passes of a model that is not trained faster; see :func:`~nextgpt_pl.llm.lora.merge_lora`."""
-        merge_lora(self.model)
+        if self.lora is not None:
+            merge_lora(self.model)
 
     def word_embeddings(self) -> Tensor:
-        """The frozen matrix ``(V, H)`` of the vocabulary, without the signal tokens' rows.
-
-        A token's embedding is its row times :attr:`embedding_scale`.
-        """
+        """The vocabulary's frozen matrix ``(V, H)``; a token's embedding is its row times :attr:`embedding_scale`."""
         return self.model.get_input_embeddings().base.weight
 
     @property
