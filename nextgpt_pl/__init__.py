@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nextgpt_pl.utils.quiet import quieten_bitsandbytes
+
 if TYPE_CHECKING:
     from nextgpt_pl.pipeline import AnyToAny
 
 __version__ = "0.1.0"
 __all__ = ["AnyToAny", "__version__"]
+
+quieten_bitsandbytes()
 
 
 def __getattr__(name: str) -> Any:

@@ -221,7 +221,7 @@ class NextGPT(nn.Module):
             widths = (width, self.llm.hidden_size)
             projection = build(self.input_projection_factory, *widths, compile=self.compile_projections)
             if isinstance(projection, WordInputProjection):
-                projection.use_words(self.llm.word_embeddings())
+                projection.use_words(self.llm.word_embeddings(), self.llm.embedding_scale)
             self.input_projections[key] = projection
 
     def train(self, mode: bool = True) -> NextGPT:

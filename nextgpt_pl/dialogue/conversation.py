@@ -10,33 +10,28 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from jinja2 import TemplateError
-
 from nextgpt_pl.batches import Rendered
 from nextgpt_pl.dialogue.history import MediaInHistory, learned_ranges
+from nextgpt_pl.dialogue.marked_template import MARKS, marked_text, opened, turns_change
 from nextgpt_pl.dialogue.reply_media import ReplyMedia, SignalMedia
 from nextgpt_pl.dialogue.row_writer import RowWriter
 from nextgpt_pl.dialogue.template_tokens import (
     CLOSE,
-    MARKS,
     MEDIUM,
-    OPEN,
     Piece,
     TemplateTokens,
     check_text,
-    without_marks,
 )
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.samples import CaptionedPair, Dialogue, MediaPart, Message, Part, TextPart
 
-_BORDERS = re.compile(f"[{OPEN}{CLOSE}]")
 _PLACEHOLDER = re.compile("(" + "|".join(re.escape(spec.placeholder) for spec in MODALITIES.values()) + ")")
 _BY_PLACEHOLDER = {spec.placeholder: spec.modality for spec in MODALITIES.values()}
 
@@ -148,8 +143,9 @@ class Conversation:
     def rows(self, item: CaptionedPair | Dialogue) -> list[Rendered]:
         """The training rows of an item; each label of the item is in one of them.
 
-        There is one row, unless later turns see media of the assistant in another form than it writes them: then each
-        turn is learned in the context that it has in generation, in a row of its own where contexts differ.
+        There is one row, unless later turns see earlier ones in another form: media that the assistant wrote as signals
+        (:attr:`media_in_history`), or thoughts that the chat template drops. Then each turn is learned in the context
+        that it has in generation, in a row of its own where contexts differ.
 
         Raises:
             UserError: see :meth:`__call__`; or a medium of an earlier turn has no file to be shown.
@@ -158,7 +154,7 @@ class Conversation:
         dialogue = self.as_dialogue(item)
         return [
             self.render(replace(dialogue, messages=dialogue.messages[: learned.stop]), earlier=learned.start)
-            for learned in learned_ranges(dialogue, self.shown_in_history)
+            for learned in learned_ranges(dialogue, self.shown_in_history, apart=self._apart(dialogue))
         ]
 
     @cached_property
@@ -166,6 +162,15 @@ class Conversation:
         """Modalities whose media later turns see as features of the encoder."""
         readable = frozenset(m for m, length in self.slot_lengths.items() if length)
         return frozenset() if self.media_in_history == "signals" else readable
+
+    def _apart(self, dialogue: Dialogue) -> bool:
+        """Whether the chat template requires a row of its own for each turn."""
+        return self._turns_change[dialogue.messages[0].role == "system"]
+
+    @cached_property
+    def _turns_change(self) -> tuple[bool, bool]:
+        """Whether the template changes earlier turns: without a system message, and with one."""
+        return turns_change(self.tokenizer, False), turns_change(self.tokenizer, True)
 
     def prompt(self, dialogue: Dialogue) -> Rendered:
         """A conversation that ends with the user, up to where the reply begins; see :meth:`render`."""
@@ -186,59 +191,45 @@ class Conversation:
             dialogue: the messages.
             add_generation_prompt: end with the begin of a reply.
             earlier: number of leading messages whose media are rendered as :attr:`media_in_history` says. If that shows
-                media, these messages have no labels and no spans.
+                media, or if the template changes earlier turns, these messages have no labels and no spans.
 
         """
         for part in (part for message in dialogue.messages for part in message.parts):
             check_text((part.text if isinstance(part, TextPart) else part.caption) or "", dialogue.key)
         writer = RowWriter(self, dialogue)
-        earlier = earlier if self.shown_in_history else 0
-        media = [p for m in dialogue.messages for p in m.parts if isinstance(p, MediaPart)]
-        message = medium = -1
-        inside = False
-        for piece in MARKS.split(self._marked(dialogue, add_generation_prompt)):
-            if piece in (OPEN, CLOSE):
-                inside = piece == OPEN
-                message += inside
-                if dialogue.messages[message].is_target and message >= earlier:
+        earlier = earlier if self.shown_in_history or (earlier and self._apart(dialogue)) else 0
+        message, inside = 0, False
+        media: Iterator[MediaPart] = iter(())
+        for piece in self._pieces(dialogue, add_generation_prompt):
+            turn = dialogue.messages[message]
+            if (number := opened(piece)) is not None:
+                message, turn = number, dialogue.messages[number]
+                media = (part for part in turn.parts if isinstance(part, MediaPart))
+            if number is not None or piece == CLOSE:
+                inside = piece != CLOSE
+                if turn.is_target and message >= earlier:
                     writer.border(opens=inside)
             elif piece == MEDIUM:
-                medium += 1
-                turn = dialogue.messages[message]
                 context = message < earlier or not turn.learned
-                writer.medium(media[medium], turn.role == "assistant", earlier=context)
+                writer.medium(next(media), turn.role == "assistant", earlier=context)
             elif piece:
                 writer.pieces.append(Piece(piece, typed=inside))
-        if (message + 1, medium + 1) != (len(dialogue.messages), len(media)):
-            raise UserError(
-                f"{dialogue.key}: the chat template drops messages ({message + 1} of {len(dialogue.messages)})"
-            )
         if add_generation_prompt:
             writer.without_blanks()
         return writer.rendered(dialogue, self._tokens)
 
-    def _marked(self, dialogue: Dialogue, add_generation_prompt: bool) -> str:
-        """The rendered template with its marks."""
-        contents = ["".join(map(_marked_part, message.parts)) for message in dialogue.messages]
+    def _pieces(self, dialogue: Dialogue, add_generation_prompt: bool) -> list[str]:
+        """The rendered template, split at its marks.
 
-        def applied(content: Callable[[str], str]) -> str:
-            messages = [
-                {"role": m.role, "content": content(text)} for m, text in zip(dialogue.messages, contents, strict=True)
-            ]
-            options = {"tokenize": False, "add_generation_prompt": add_generation_prompt}
-            try:
-                return str(self.tokenizer.apply_chat_template(messages, **options))
-            except TemplateError as error:
-                raise UserError(f"{dialogue.key}: the chat template refuses the messages: {error}") from error
+        Raises:
+            UserError: the template refuses the messages, or writes a message not once, or none of its media.
 
-        marked = applied(lambda text: f"{OPEN}{text}{CLOSE}")
-        if any(text != text.strip() for text in contents):
-            # marks prevent a template from stripping messages; if it strips, strip them before marking
-            plain, trimmed = applied(str), applied(lambda text: f"{OPEN}{text.strip()}{CLOSE}")
-            if _BORDERS.sub("", marked) != plain == _BORDERS.sub("", trimmed):
-                return trimmed
-        return marked
-
-
-def _marked_part(part: Part) -> str:
-    return without_marks(part.text) if isinstance(part, TextPart) else MEDIUM
+        """
+        pieces = MARKS.split(marked_text(self.tokenizer, dialogue, add_generation_prompt=add_generation_prompt))
+        numbers = [number for piece in pieces if (number := opened(piece)) is not None]
+        count, media = len(dialogue.messages), sum(isinstance(p, MediaPart) for m in dialogue.messages for p in m.parts)
+        if sorted(numbers) != list(range(count)) or pieces.count(MEDIUM) != media:
+            raise UserError(
+                f"{dialogue.key}: the chat template drops messages ({len(set(numbers))} of {count}), or repeats some"
+            )
+        return pieces

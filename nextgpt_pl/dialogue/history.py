@@ -11,7 +11,7 @@ from nextgpt_pl.samples import Dialogue, MediaPart, Message
 MediaInHistory = Literal["signals", "features", "both"]
 
 
-def learned_ranges(dialogue: Dialogue, shown: Collection[Modality]) -> list[range]:
+def learned_ranges(dialogue: Dialogue, shown: Collection[Modality], *, apart: bool = False) -> list[range]:
     """The messages that each training row of a dialogue teaches; the earlier messages are the row's context.
 
     A medium of the assistant is written as signal tokens and shown in another form to the later turns. A turn that
@@ -20,13 +20,14 @@ def learned_ranges(dialogue: Dialogue, shown: Collection[Modality]) -> list[rang
     Args:
         dialogue: a training dialogue.
         shown: modalities whose media later turns see in another form.
+        apart: whether each turn of the assistant ends a row, as if it had such a medium.
 
     Returns:
         Consecutive ranges of message positions that cover the dialogue; messages that are not learned end none.
 
     """
     replies = [i for i, message in enumerate(dialogue.messages) if message.is_target]
-    ends = [i + 1 for i in replies[:-1] if _has_medium(dialogue.messages[i], shown)]
+    ends = [i + 1 for i in replies[:-1] if apart or _has_medium(dialogue.messages[i], shown)]
     return [range(start, stop) for start, stop in zip([0, *ends], [*ends, len(dialogue.messages)], strict=True)]
 
 

@@ -21,7 +21,6 @@ from nextgpt_pl.errors import UserError
 
 # private-use characters: in no tokenizer's vocabulary and in no ordinary text; a chat template copies them like text
 OPEN, CLOSE, MEDIUM = "\ue000", "\ue001", "\ue002"
-MARKS = re.compile(f"([{OPEN}{CLOSE}{MEDIUM}])")
 # Unicode noncharacters; they replace the template's special tokens if a message also spells special tokens
 _STAND_INS, _NO = tuple(chr(code) for code in range(0xFDD0, 0xFDEF)), "\ufdef"
 _NO_TEXT = re.compile(f"[{OPEN}{CLOSE}{MEDIUM}{_STAND_INS[0]}-{_NO}]")

@@ -47,13 +47,6 @@ def prompt_of(row: Rendered) -> Rendered:
     return Rendered(row.input_ids[:end], row.labels[:end], slots, (), row.key, row.attributes)
 
 
-def end_ids(network: NextGPT) -> tuple[int, ...]:
-    """Ids that end an assistant's turn."""
-    configured = getattr(network.llm.model.generation_config, "eos_token_id", None)
-    ids = configured if isinstance(configured, list) else [configured]
-    return tuple(sorted({int(i) for i in [*ids, network.llm.tokenizer.eos_token_id] if i is not None}))
-
-
 def batch_of(network: NextGPT, rows: Sequence[Rendered]) -> Batch:
     """Pad rows to a batch on the LLM's device."""
     return pad(rows, int(network.llm.tokenizer.pad_token_id)).to(next(network.llm.parameters()).device)
@@ -133,4 +126,4 @@ def _padded_left(embeddings: Tensor, lengths: Sequence[int]) -> Tensor:
 def _rules(network: NextGPT, decoding: Decoding) -> SpanRules:
     modalities = tuple(network.decoders) if decoding.modalities is None else tuple(decoding.modalities)
     required = modalities if decoding.modalities is not None else ()
-    return network.reply_media.rules(network.span_ids(), frozenset(modalities), required, end_ids(network))
+    return network.reply_media.rules(network.span_ids(), frozenset(modalities), required, network.llm.end_ids)

@@ -21,6 +21,18 @@ def add_vocabulary_rows(model: Any, count: int) -> None:
             layer.weight[-count:] = initial_rows(layer.weight[:-count], count).to(layer.weight.dtype)
 
 
+def check_rows(model: Any, path: str, expected: int) -> None:
+    """Check the number of rows of a model's embedding.
+
+    Raises:
+        UserError: it is not that of the configuration; the message names ``path``.
+
+    """
+    rows = model.get_input_embeddings().num_embeddings
+    if rows != expected:
+        raise UserError(f"llm.path={path!r}: {rows} embedding rows, but its config says {expected}")
+
+
 def signal_layers(model: Any, count: int) -> tuple[ExtendedEmbedding, ExtendedHead]:
     """Embedding and head of the model with ``count`` trainable rows.
 
@@ -40,6 +52,13 @@ def freeze_around(model: Any, embedding: ExtendedEmbedding, head: ExtendedHead) 
     model.config.vocab_size = embedding.num_embeddings
     model.config.tie_word_embeddings = False
     return model.eval()
+
+
+def recompute_activations(model: Any) -> None:
+    """Recompute the layers' activations in the backward pass (gradient checkpointing)."""
+    # the name before transformers 5.24 is deprecated
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def decoder_layers(model: Any, path: str) -> list[nn.Module]:

@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.llm.assembly import add_vocabulary_rows, decoder_layers, freeze_around, layers_train, signal_layers
+from nextgpt_pl.llm import assembly
+from nextgpt_pl.llm.end_tokens import end_tokens
 from nextgpt_pl.llm.head_loss import positions_at_once, token_cross_entropy
-from nextgpt_pl.llm.lora import LoRA, inject_lora, merge_lora
+from nextgpt_pl.llm.lora import LoRA, inject_lora, merge_lora, set_dropout
+from nextgpt_pl.llm.own_logits import own_logits
+from nextgpt_pl.llm.packing import check_packing
 from nextgpt_pl.llm.passes import Passes
 from nextgpt_pl.llm.pretrained import Attention, DType, Pretrained, Quantization
 from nextgpt_pl.llm.signal_rows import ExtendedEmbedding, ExtendedHead
@@ -43,9 +46,9 @@ class CausalLM(nn.Module):
         frozen_prefix: run the positions before the first trainable embedding without an autograd graph, since gradients
             do not reach them. The result is the same. Ignored with sharded weights.
         packing: join the rows of a batch into fewer rows without padding, for one forward pass; attention stays within
-            each row. The result is the same. For batches of short and long rows; also with sharded weights.
-        compile: compile the decoder layers with ``torch.compile``. The first training steps are slower, later ones
-            faster.
+            each row. The result is the same. For batches of short and long rows; also with sharded weights. Recurrent
+            models are refused.
+        compile: compile the decoder layers (``torch.compile``). First training steps are slower, later ones faster.
 
     """
 
@@ -66,12 +69,8 @@ class CausalLM(nn.Module):
         packing: bool = False,
     ) -> None:
         super().__init__()
-        if length_groups < 1:
-            raise UserError(f"llm.length_groups={length_groups}: at least 1")
         if frozen_prefix and gradient_checkpointing:
             raise UserError("llm.frozen_prefix and llm.gradient_checkpointing exclude each other: set one of them")
-        if packing and (frozen_prefix or length_groups > 1):
-            raise UserError("llm.packing excludes llm.frozen_prefix and llm.length_groups above 1: it needs one pass")
         self.passes = Passes(length_groups, frozen_prefix, packing)
         self.extra_tokens, self.stop = list(extra_tokens or []), list(stop or [])
         self.path, self.dtype_name, self.quantization = path, dtype, dict(quantization or {})
@@ -86,12 +85,7 @@ class CausalLM(nn.Module):
 
     @property
     def config(self) -> Any:
-        """The model's configuration; reads no weights.
-
-        Raises:
-            UserError: ``path`` is neither a folder with a model nor a known hub id.
-
-        """
+        """See :attr:`Pretrained.config`."""
         return self.pretrained.config
 
     @cached_property
@@ -104,6 +98,11 @@ class CausalLM(nn.Module):
         """
         first_id = self.vocab_size - len(self.extra_tokens)
         return prepared_tokenizer(self.pretrained, self.chat_template, self.extra_tokens, first_id)
+
+    @cached_property
+    def end_ids(self) -> tuple[int, ...]:
+        """Ids that end an assistant's turn; of a loaded model."""
+        return end_tokens(self.tokenizer, self.model.generation_config)
 
     @property
     def context_length(self) -> int | None:
@@ -135,12 +134,11 @@ class CausalLM(nn.Module):
         on_meta = torch.get_default_device().type == "meta"
         self._layers_missing = not layers and self.pretrained.in_layers and not on_meta
         model = self.pretrained.read_without_layers() if self._layers_missing else self.pretrained.read()
-        rows = model.get_input_embeddings().num_embeddings
-        own = self.vocab_size - len(self.extra_tokens)
-        if rows != own:
-            raise UserError(f"llm.path={self.path!r}: {rows} embedding rows, but its config says {own}")
-        add_vocabulary_rows(model, len(self.extra_tokens))
-        self.model = self._frozen(model, *signal_layers(model, signal_tokens))
+        assembly.check_rows(model, self.path, self.vocab_size - len(self.extra_tokens))
+        if self.passes.packing:
+            check_packing(model, self.path)
+        assembly.add_vocabulary_rows(model, len(self.extra_tokens))
+        self.model = self._frozen(model, *assembly.signal_layers(model, signal_tokens))
 
     def read_layers(self) -> None:
         """Read the layers that :meth:`load` has left out."""
@@ -153,13 +151,11 @@ class CausalLM(nn.Module):
         self.model = self._frozen(model, embedding, head).to(head.rows.device)
 
     def _frozen(self, model: Any, embedding: ExtendedEmbedding, head: ExtendedHead) -> Any:
-        model = freeze_around(model, embedding, head)
+        model = assembly.freeze_around(model, embedding, head)
         if self.gradient_checkpointing:
-            # the name before transformers 5.24 is deprecated
-            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-            enable({"use_reentrant": False})
+            assembly.recompute_activations(model)
         if self.compiles_layers and not self._layers_missing:
-            compile_layers(decoder_layers(model, self.path))
+            compile_layers(assembly.decoder_layers(model, self.path))
         return model
 
     def train(self, mode: bool = True) -> CausalLM:
@@ -167,10 +163,7 @@ class CausalLM(nn.Module):
         super().train(mode)
         if self.model is not None:
             self.model.train(mode and self.gradient_checkpointing)
-            lora_trains = any(p.requires_grad for name, p in self.model.named_parameters() if "lora_" in name)
-            for name, module in self.model.named_modules():
-                if "lora_dropout" in name:
-                    module.train(mode and lora_trains)
+            set_dropout(self.model, mode)
         return self
 
     def add_lora(self, lora: LoRA) -> None:
@@ -197,8 +190,13 @@ class CausalLM(nn.Module):
             merge_lora(self.model)
 
     def word_embeddings(self) -> Tensor:
-        """The frozen vocabulary's embeddings ``(V, H)``, without the signal tokens' rows."""
+        """The vocabulary's frozen matrix ``(V, H)``; a token's embedding is its row times :attr:`embedding_scale`."""
         return self.model.get_input_embeddings().base.weight
+
+    @property
+    def embedding_scale(self) -> float:
+        """Factor by which the model's embedding multiplies its rows, such as Gemma's."""
+        return float(self.model.get_input_embeddings().scale)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token embeddings ``(B, T, H)``."""
@@ -219,19 +217,14 @@ class CausalLM(nn.Module):
 
         """
         self.read_layers()
-        if not self.passes.frozen_prefix or layers_train(self.model):
+        if not self.passes.frozen_prefix or assembly.layers_train(self.model):
             frozen_until = None
         return self.passes(self.model.base_model, inputs_embeds, lengths, frozen_until)
 
     def blocks(self) -> list[nn.Module]:
-        """The decoder layers, which the architecture declares as not to be split.
-
-        Raises:
-            UserError: the architecture declares none.
-
-        """
+        """See :func:`~nextgpt_pl.llm.assembly.decoder_layers`."""
         self.read_layers()
-        return decoder_layers(self.model, self.path)
+        return assembly.decoder_layers(self.model, self.path)
 
     def prepare_for_sharding(self) -> None:
         """Make each batch one pass on every rank, whatever the lengths of its rows."""
@@ -242,8 +235,8 @@ class CausalLM(nn.Module):
 
     def cross_entropy(self, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Sums over positions ``(N, H)`` of the cross-entropy of their labels ``(N,)``, and of right predictions."""
-        head = self.model.get_output_embeddings()
-        return token_cross_entropy(head, hidden, labels, self.logits_at_once)
+        parameters = list(self.model.get_output_embeddings().parameters())
+        return token_cross_entropy(self.logits, parameters, hidden, labels, self.logits_at_once)
 
     @property
     def logits_at_once(self) -> int:
@@ -251,5 +244,5 @@ class CausalLM(nn.Module):
         return positions_at_once(int(self.model.config.vocab_size))
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """LM head on selected positions, ``(N, H)`` to ``(N, V + signal tokens)``."""
-        return self.model.get_output_embeddings()(hidden)
+        """Logits of selected positions, ``(N, H)`` to ``(N, V + signal tokens)``."""
+        return own_logits(self.model, hidden)

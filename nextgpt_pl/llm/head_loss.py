@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 _LOGITS = 2**23  # 32 MiB in float32; with smaller chunks, the head's matrix product takes up to twice as long
 
@@ -16,22 +17,29 @@ def positions_at_once(vocab_size: int) -> int:
     return max(1, _LOGITS // vocab_size)
 
 
-def token_cross_entropy(head: nn.Module, hidden: Tensor, labels: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
+def token_cross_entropy(
+    logits_of: Callable[[Tensor], Tensor],
+    parameters: Sequence[Tensor],
+    hidden: Tensor,
+    labels: Tensor,
+    chunk_size: int,
+) -> tuple[Tensor, Tensor]:
     """Cross-entropy in nats and right predictions, each summed over the positions.
 
     Gradients are computed with the loss, chunk by chunk, so only the logits of one chunk are in memory. The usual
     computation needs four times the logits of all positions: 2 GB for 4,096 tokens and a vocabulary of 32,000.
 
     Args:
-        head: maps ``(N, H)`` to logits ``(N, V)``.
+        logits_of: maps ``(N, H)`` to logits ``(N, V)``.
+        parameters: those that ``logits_of`` reads.
         hidden: ``(N, H)``, at the positions that predict a label only.
         labels: ``(N,)``.
         chunk_size: number of positions per chunk.
 
     """
-    trainable = [p for p in head.parameters() if p.requires_grad]
+    trainable = [p for p in parameters if p.requires_grad]
     needs_gradient = torch.is_grad_enabled() and (hidden.requires_grad or bool(trainable))
-    loss, right = _ChunkedCrossEntropy.apply(head, labels, chunk_size, needs_gradient, hidden, *trainable)
+    loss, right = _ChunkedCrossEntropy.apply(logits_of, labels, chunk_size, needs_gradient, hidden, *trainable)
     return loss, right
 
 
@@ -41,7 +49,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        head: nn.Module,
+        logits_of: Callable[[Tensor], Tensor],
         labels: Tensor,
         chunk_size: int,
         needs_gradient: bool,
@@ -55,7 +63,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             positions = slice(start, start + chunk_size)
             with torch.set_grad_enabled(needs_gradient):
                 chunk = hidden[positions].detach().requires_grad_(needs_gradient)
-                logits = head(chunk)
+                logits = logits_of(chunk)
                 loss = F.cross_entropy(logits.float(), labels[positions], reduction="sum")
             total += loss.detach()
             right += (logits.max(-1).indices == labels[positions]).sum()  # on CPUs, argmax takes longer

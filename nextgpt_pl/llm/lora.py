@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 
 from nextgpt_pl.errors import UserError, at_least
 
@@ -37,9 +39,10 @@ def inject_lora(model: Any, lora: LoRA) -> None:
     """Add the low-rank updates to ``model``, initialised to zero in float32, frozen and without dropout.
 
     Raises:
-        UserError: no layer matches ``target_modules``.
+        UserError: no layer has one of the names in ``target_modules``; the message lists the layers' names.
 
     """
+    _check_targets(model, lora.target_modules)
     from peft import LoraConfig, inject_adapter_in_model
 
     config = LoraConfig(
@@ -53,6 +56,28 @@ def inject_lora(model: Any, lora: LoRA) -> None:
         if "lora_" in name:
             parameter.data = parameter.data.float()
             parameter.requires_grad_(False)
+
+
+def _check_targets(model: Any, names: Sequence[str]) -> None:
+    """Check that each name is that of a layer; peft ignores those that are not, as long as one is."""
+    modules = dict(model.named_modules())
+    missing = [name for name in names if not any(f".{path}".endswith(f".{name}") for path in modules)]
+    if missing:
+        head = model.get_output_embeddings().base
+        linear = [path for path, layer in modules.items() if isinstance(layer, nn.Linear) and layer is not head]
+        known = sorted({path.rpartition(".")[2] for path in linear})
+        raise UserError(
+            f"lora.target_modules={list(names)}: {type(model).__name__} has no layer {', '.join(missing)};"
+            f" its layers are {', '.join(known)}"
+        )
+
+
+def set_dropout(model: Any, mode: bool) -> None:
+    """Let the dropout of low-rank updates follow the mode if they train; else it is off."""
+    trains = any(p.requires_grad for name, p in model.named_parameters() if "lora_" in name)
+    for name, module in model.named_modules():
+        if "lora_dropout" in name:
+            module.train(mode and trains)
 
 
 def merge_lora(model: Any) -> None:

@@ -1,22 +1,55 @@
 """Packing: the rows of a batch joined into fewer rows without padding, for one pass of the LLM.
 
-Attention stays within each original row, by position ids and a block-diagonal mask.
+Attention stays within each original row, by position ids and a block-diagonal mask. With sliding windows, transformers
+makes the masks of all kinds of layers from the position ids.
 Shapes: B rows of T tokens, packed into R rows of W tokens; H LLM width.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from nextgpt_pl.errors import UserError
 from nextgpt_pl.utils.transfer import upload
 
-# they isolate packed rows by position ids, if these are in one row and there is no mask
+# they keep packed rows apart by position ids, if these are in one row and there is no mask
 _BY_POSITION = ("flash_attention_2", "flash_attention_3", "flex_attention")
+_FULL, _SLIDING = "full_attention", "sliding_attention"
 _SHORTEST = 128
+
+
+def check_packing(model: Any, path: str) -> None:
+    """Check that a model can keep packed rows apart.
+
+    Raises:
+        UserError: it has layers other than attention, or does not accept position ids; the message names ``path``.
+
+    """
+    name = type(model).__name__
+    others = _layer_types(model.config) - {_FULL, _SLIDING}
+    if others or getattr(model, "_is_stateful", False):
+        kinds = f" ({', '.join(sorted(others))})" if others else ""
+        raise UserError(
+            f"llm.packing=true: {name} of llm.path={path!r} has layers{kinds} that would mix packed rows;"
+            " set llm.packing=false, and llm.length_groups for less padding"
+        )
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        raise UserError(
+            f"llm.packing=true: {name} of llm.path={path!r} does not accept position ids; set llm.packing=false"
+        )
+
+
+def _layer_types(config: Any) -> set[str]:
+    """The kinds of a model's layers."""
+    types = getattr(config, "layer_types", None)
+    if types:
+        return set(types)
+    return {_FULL if getattr(config, "sliding_window", None) is None else _SLIDING}
 
 
 def first_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int]]:
@@ -66,7 +99,7 @@ def packed_pass(base: Any, embeddings: Tensor, lengths: Sequence[int]) -> Tensor
     layout = _Layout(bins, lengths, total)
     device = embeddings.device
     inputs: dict[str, Tensor] = {"position_ids": upload(layout.positions, device)}
-    if not by_position:
+    if not by_position and _layer_types(base.config) == {_FULL}:
         inputs["attention_mask"] = _block_mask(upload(layout.segments, device), implementation, embeddings.dtype)
     packed = embeddings.flatten(0, 1)[upload(layout.sources, device)]
     states = base(inputs_embeds=packed, use_cache=False, **inputs).last_hidden_state

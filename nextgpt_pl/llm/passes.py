@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nextgpt_pl.batches import Batch
+from nextgpt_pl.errors import UserError
 from nextgpt_pl.llm.packing import packed_pass
 from nextgpt_pl.utils.transfer import upload
 
@@ -27,11 +28,20 @@ class Passes:
         frozen_prefix: run the positions before the first trainable embedding without an autograd graph.
         packing: one pass over all rows, joined without padding; see :mod:`nextgpt_pl.llm.packing`.
 
+    Raises:
+        UserError: there is no group, or packing is combined with another division.
+
     """
 
     groups: int = 1
     frozen_prefix: bool = False
     packing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.groups < 1:
+            raise UserError(f"llm.length_groups={self.groups}: at least 1")
+        if self.packing and (self.frozen_prefix or self.groups > 1):
+            raise UserError("llm.packing excludes llm.frozen_prefix and llm.length_groups above 1: it needs one pass")
 
     def __call__(
         self, base: Any, embeddings: Tensor, lengths: Sequence[int] | None, frozen: Sequence[int] | None

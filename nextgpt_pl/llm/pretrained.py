@@ -52,9 +52,19 @@ class Pretrained:
         """The model's configuration; reads no weights.
 
         Raises:
-            UserError: ``path`` is neither a folder with a model nor a known hub id.
+            UserError: ``path`` is neither a folder with a model nor a known hub id, or the model is not one of text
+                alone.
 
         """
+        config = self._read_config()
+        if config.get_text_config() is not config:
+            raise UserError(
+                f"llm.path={self.path!r}: a {config.model_type} model also reads other media; the LLM must be a model"
+                f" of text alone, such as one of type {config.get_text_config().model_type}"
+            )
+        return config
+
+    def _read_config(self) -> Any:
         known = None if self.gguf_file else published.read(self.path, "config.json")
         if known is not None:
             return AutoConfig.for_model(**known)
@@ -97,13 +107,31 @@ class Pretrained:
         return not self.gguf_file and not self.quantization
 
     def read(self, **changes: Any) -> Any:
-        """The model with its weights; on the meta device nothing is read."""
+        """The model with its weights; on the meta device nothing is read.
+
+        Raises:
+            UserError: the model does not have this attention implementation, or a weight is missing in its files.
+
+        """
         options = {"dtype": getattr(torch, self.dtype), "attn_implementation": self.attention}
-        if torch.get_default_device().type == "meta":
-            # copied, since the model's configuration gets more rows later
-            return AutoModelForCausalLM.from_config(copy.deepcopy(self.config), **options)
-        with quiet_loading():
-            return AutoModelForCausalLM.from_pretrained(**self._source(), **self._quantized(), **changes, **options)
+        try:
+            if torch.get_default_device().type == "meta":
+                # copied, since the model's configuration gets more rows later
+                return AutoModelForCausalLM.from_config(copy.deepcopy(self.config), **options)
+            source = {**self._source(), **self._quantized(), **changes, **options}
+            with quiet_loading():
+                model, report = AutoModelForCausalLM.from_pretrained(**source, output_loading_info=True)
+        except ValueError as error:
+            if "attention implementation" not in str(error):
+                raise
+            raise UserError(
+                f"llm.attention={self.attention!r}: the model of llm.path={self.path!r} has no such implementation;"
+                " set llm.attention=eager"
+            ) from error
+        if report["missing_keys"]:  # transformers fills them with random numbers
+            missing = sorted(report["missing_keys"])
+            raise UserError(f"llm.path={self.path!r}: its files lack {len(missing)} weights, such as {missing[0]}")
+        return _trainable(model)
 
     def read_without_layers(self) -> Any:
         """Read embedding, final norm and head only."""
@@ -133,6 +161,17 @@ class Pretrained:
         # quantized layers cannot be moved, so they are created on the process's device
         device = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
         return {"quantization_config": BitsAndBytesConfig(**self.quantization), "device_map": {"": device}}
+
+
+def _trainable(model: Any) -> Any:
+    """Prevent layers of bitsandbytes on CPUs from repacking their weights in a pass without gradients.
+
+    A layer stays repacked, and its passes have wrong gradients from then on, without an error.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
+    return model
 
 
 def _why_no_tokenizer(source: Mapping[str, Any], error: Exception) -> str:

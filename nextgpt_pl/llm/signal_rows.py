@@ -12,7 +12,10 @@ from torch import Tensor, nn
 
 
 class ExtendedEmbedding(nn.Module):
-    """An embedding with separate rows for ids from ``base.num_embeddings`` on."""
+    """An embedding with separate rows for ids from ``base.num_embeddings`` on.
+
+    Rows are multiplied by :attr:`scale`, as ``base`` multiplies its own.
+    """
 
     def __init__(self, base: nn.Embedding, count: int) -> None:
         super().__init__()
@@ -24,11 +27,18 @@ class ExtendedEmbedding(nn.Module):
         """Number of all rows."""
         return self.base.num_embeddings + len(self.rows)
 
+    @property
+    def scale(self) -> float:
+        """Factor by which the embedding multiplies its rows; 1 except in families such as Gemma."""
+        # the second name may be a tensor, which could be on the meta device
+        scale = getattr(self.base, "scalar_embed_scale", None)
+        return float(getattr(self.base, "embed_scale", 1.0) if scale is None else scale)
+
     def forward(self, ids: Tensor) -> Tensor:
         """``(B, T)`` ids to ``(B, T, H)`` in the frozen matrix's dtype."""
         new = ids - self.base.num_embeddings
         frozen = self.base(ids.clamp(max=self.base.num_embeddings - 1))
-        rows = F.embedding(new.clamp(min=0), self.rows).to(frozen.dtype)
+        rows = (F.embedding(new.clamp(min=0), self.rows) * self.scale).to(frozen.dtype)
         return torch.where((new >= 0).unsqueeze(-1), rows, frozen)
 
 

@@ -31,7 +31,8 @@ def prepared_tokenizer(
     if not tokenizer.chat_template:
         raise UserError(f"llm.path={pretrained.path!r} has no chat template: set llm.chat_template in the YAML")
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        # padding is never read, so any token will do
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.bos_token or tokenizer.convert_ids_to_tokens(0)
     tokenizer.add_tokens(list(extra_tokens))
     ids = tokenizer.convert_tokens_to_ids(list(extra_tokens))
     rows = list(range(first_id, first_id + len(ids)))

@@ -34,13 +34,19 @@ class WordInputProjection(InputProjection):
         self.norm = nn.LayerNorm(encoder_dim)
         self.mlp = nn.Sequential(nn.Linear(encoder_dim, width), nn.GELU(), nn.Linear(width, expand * hidden_size))
         self.offset = nn.Parameter(torch.zeros(expand, hidden_size))
-        self.expand = expand
+        self.expand, self.scale = expand, 1.0
         self.register_buffer("words", torch.empty(0, hidden_size), persistent=False)
         self.register_buffer("lengths", torch.empty(0), persistent=False)
 
-    def use_words(self, table: Tensor) -> None:
-        """Set the word embeddings ``(V, H)`` to mix; they are frozen and not saved in checkpoints."""
-        self.words = table.detach()
+    def use_words(self, table: Tensor, scale: float = 1.0) -> None:
+        """Set the word embeddings to mix; they are frozen and not saved in checkpoints.
+
+        Args:
+            table: ``(V, H)``; it is not copied.
+            scale: factor that makes a row of the table the word's embedding.
+
+        """
+        self.words, self.scale = table.detach(), scale
         self.lengths = self.words.float().norm(dim=-1).clamp(min=1e-12)
 
     def word_log_probs(self, features: Tensor) -> Tensor:
@@ -59,4 +65,4 @@ class WordInputProjection(InputProjection):
         if not len(self.words):
             raise RuntimeError("WordInputProjection has no words: call use_words first")
         mixed = self.word_log_probs(features).exp() @ self.words.float()
-        return mixed + self.offset.repeat(features.shape[1], 1)
+        return mixed * self.scale + self.offset.repeat(features.shape[1], 1)

@@ -37,6 +37,11 @@ def quieten() -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_IsNews())
 
 
+def quieten_bitsandbytes() -> None:
+    """Silence the notice on a missing optional kernel; call it before diffusers and peft are imported."""
+    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_IS_NO_KERNEL_NOTICE)
+
+
 @contextlib.contextmanager
 def quiet_loading() -> Iterator[None]:
     """Turn off the loading bars of transformers and diffusers, and their log messages below the level of errors.
@@ -84,3 +89,13 @@ class _IsNews(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not self._old.search(record.getMessage())
+
+
+class _IsNoKernelNotice(logging.Filter):
+    """Drops the notice that an optional kernel of bitsandbytes is not installed; it works without."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "kernels-community" not in record.getMessage()
+
+
+_IS_NO_KERNEL_NOTICE = _IsNoKernelNotice()  # one, since a logger takes each filter once

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from transformers.models.gemma3.modeling_gemma3 import Gemma3TextScaledWordEmbedding
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.llm import CausalLM
@@ -49,6 +50,14 @@ def test_extended_matrix_equals_a_resized_one():
     torch.testing.assert_close(embedding(ids), torch.cat([base.weight, embedding.rows])[ids])
     x = torch.randn(2, 4)
     torch.testing.assert_close(extended(x), x @ torch.cat([head.weight, extended.rows]).T)
+
+
+def test_rows_of_a_scaled_embedding_are_scaled_too():
+    base = Gemma3TextScaledWordEmbedding(6, 4, 0, embed_scale=2.5)
+    embedding = ExtendedEmbedding(base, 3)
+    ids = torch.arange(9)
+    assert embedding.scale == 2.5
+    torch.testing.assert_close(embedding(ids), 2.5 * torch.cat([base.weight, embedding.rows])[ids])
 
 
 def test_transformers_can_generate_new_tokens(llm):

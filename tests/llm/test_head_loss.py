@@ -32,7 +32,7 @@ def test_loss_and_gradients_are_those_of_all_logits_at_once(at_once, trains):
         states = hidden.clone().requires_grad_()
         head.rows.grad = None
         if parts:
-            loss, right = token_cross_entropy(head, states[mask], following, at_once)
+            loss, right = token_cross_entropy(head, list(head.parameters()), states[mask], following, at_once)
         else:
             logits = head(states)
             loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="sum")
@@ -46,10 +46,10 @@ def test_loss_and_gradients_are_those_of_all_logits_at_once(at_once, trains):
 def test_without_gradients_and_without_positions():
     head, labels = _head(), torch.tensor([1, 2])
     with torch.no_grad():
-        loss, _ = token_cross_entropy(head, torch.randn(2, 6, dtype=torch.float64), labels, 1)
+        loss, _ = token_cross_entropy(head, list(head.parameters()), torch.randn(2, 6, dtype=torch.float64), labels, 1)
     assert not loss.requires_grad
     states = torch.randn(0, 6, dtype=torch.float64, requires_grad=True)
-    loss, right = token_cross_entropy(head, states, labels[:0], 4)
+    loss, right = token_cross_entropy(head, list(head.parameters()), states, labels[:0], 4)
     loss.backward()
     assert loss == right == 0
     assert not states.grad.any()
@@ -60,6 +60,6 @@ def test_no_more_logits_are_held_than_those_of_a_part():
     head, sizes = _head(), []
     head.register_forward_hook(lambda _m, _i, out: sizes.append(len(out)))
     states = torch.randn(10, 6, dtype=torch.float64, requires_grad=True)
-    loss, _ = token_cross_entropy(head, states, torch.zeros(10, dtype=torch.long), 4)
+    loss, _ = token_cross_entropy(head, list(head.parameters()), states, torch.zeros(10, dtype=torch.long), 4)
     loss.backward()
     assert sizes == [4, 4, 2]

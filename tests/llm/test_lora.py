@@ -6,6 +6,7 @@ import pytest
 import tiny
 import torch
 
+from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.llm import LoRA
 from nextgpt_pl.pipeline import AnyToAny
@@ -115,3 +116,12 @@ def test_a_run_that_is_loaded_to_reply_has_merged_updates():
     layers = [module for module in network.llm.model.modules() if hasattr(module, "merged_adapters")]
     assert layers
     assert all(layer.merged for layer in layers)
+
+
+def test_a_layer_that_is_missing_is_named_though_another_one_is_there(tiny_models):
+    network = tiny.network(tiny_models)
+    network.load()
+    message = r"LlamaForCausalLM has no layer qkv_proj, dense; its layers are down_proj, gate_proj, k_proj, o_proj"
+    with pytest.raises(UserError, match=message):
+        network.llm.add_lora(LoRA(target_modules=["qkv_proj", "o_proj", "dense"]))
+    assert not [name for name, _ in network.named_parameters() if "lora_" in name]

@@ -106,3 +106,14 @@ def test_the_model_gives_the_llms_words_and_refuses_other_projections(network):
     network.input_projections["image"] = MLPInputProjection(128, 256, width=8)
     with pytest.raises(UserError, match="MLPInputProjection knows no words"):
         spelling(network, batch)
+
+
+def test_words_of_a_scaled_embedding_are_mixed_at_their_own_scale():
+    torch.manual_seed(0)
+    projection = WordInputProjection(8, 16, width=4, expand=2)
+    table, features = torch.randn(20, 16), torch.randn(3, 1, 8)
+    projection.use_words(table)
+    mixed = projection(features)
+    projection.use_words(table, scale=4.0)
+    torch.testing.assert_close(projection(features), 4 * mixed)
+    assert projection.words.data_ptr() == table.data_ptr()

@@ -29,3 +29,12 @@ def pytest_terminal_summary(terminalreporter):
     passed = terminalreporter.stats.get("passed", [])
     cells = [value for report in passed for key, value in report.user_properties if key == _PROPERTY]
     Path(target).write_text(json.dumps(sorted(cells)), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def families(tmp_path_factory, tiny_models):
+    """The folder of an LLM family's tiny instance, by its name."""
+    from saved_llms import folder_of
+
+    root = tmp_path_factory.mktemp("families")
+    return lambda name: folder_of(name, root, tiny_models / "encoder")
