@@ -155,10 +155,6 @@ class GalleryBuilder:
             return None
 
     def _write_part(self, number: int, items: Sequence[Any], chunk: range, compact: Compact) -> None:
-        # threads that import a library at the same time may see a part of it
-        import av  # noqa: F401
-        import soundfile  # noqa: F401
-
         pool = ThreadPoolExecutor(max(1, self.workers))
         try:
             kept = [entry for entry in pool.map(self._kept, (self._pair(items, i) for i in chunk)) if entry is not None]

@@ -62,14 +62,22 @@ class Part:
     skipped: Sequence[str]
 
 
+def record_batch(records: Sequence[Record]) -> Any:
+    """The Arrow batch of records."""
+    import pyarrow as pa
+
+    columns: list[Any] = list(zip(*map(astuple, records), strict=True)) or [()] * len(fields(Record))
+    schema = _schema()
+    return pa.record_batch([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+
+
 def write_part(path: Path, records: Sequence[Record], vectors: np.ndarray, skipped: Sequence[str]) -> None:
     """Write a :class:`Part` atomically; ``records`` may be empty, ``vectors`` are ``(n, D)`` float32."""
     import pyarrow as pa
 
     schema = _schema(vectors.shape[1]).with_metadata({_SKIPPED: json.dumps(skipped)})
-    columns: list[Any] = list(zip(*map(astuple, records), strict=True)) or [()] * len(fields(Record))
-    arrays = [pa.array(values, entry.type) for values, entry in zip(columns, schema, strict=False)]
-    arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), vectors.shape[1]))
+    flat = pa.array(vectors.ravel(), pa.float32())
+    arrays = [*record_batch(records).columns, pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])]
     with atomic_file(path) as scratch, pa.ipc.new_file(str(scratch), schema) as table:
         table.write_batch(pa.record_batch(arrays, schema=schema))
 
