@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,36 +16,11 @@ from nextgpt_pl.decoders.base import Decoder, OnStep, item_seeds
 from nextgpt_pl.decoders.captions import CaptionEncoder
 from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.features import Preparation
-from nextgpt_pl.media.audio import resample
-from nextgpt_pl.media.reading import array_of
-from nextgpt_pl.media.timeline import at_rate
 from nextgpt_pl.modality import Modality
+from nextgpt_pl.retrieval import Gallery, Retrieved, Retriever
 from nextgpt_pl.samples import Media
 
-if TYPE_CHECKING:
-    from nextgpt_pl.retrieval import Gallery
-
 log = logging.getLogger(__name__)
-
-_SAME = 1e-6  # difference of relative squared distances that rounding makes
-
-
-@dataclass(frozen=True)
-class Retrieved:
-    """What the gallery has for one request.
-
-    Attributes:
-        distance: relative squared distance of the nearest item that can be read; infinite if there is none.
-        key: key of the chosen item; ``None`` if it is not near enough.
-        caption: its caption.
-        array: its medium.
-
-    """
-
-    distance: float
-    key: str | None = None
-    caption: str | None = None
-    array: np.ndarray | None = None
 
 
 class RetrievalDecoder(Decoder):
@@ -65,6 +38,9 @@ class RetrievalDecoder(Decoder):
         threshold: highest distance at which the medium of the gallery is taken; ``None``: nothing is generated.
         candidates: number of items that the index proposes per request, and that are compared exactly.
         probes: number of the index's lists that are searched.
+
+    Attributes:
+        counts: number of media that were ``retrieved`` and ``generated``, and of ``unreadable`` ones of the gallery.
 
     """
 
@@ -92,7 +68,7 @@ class RetrievalDecoder(Decoder):
         self.candidates, self.probes = candidates, probes
         self._captions = captions
         self.counts = Counter[str]()
-        self._gallery: Gallery | None = None
+        self._retriever: Retriever | None = None
 
     @property
     def captions(self) -> CaptionEncoder:
@@ -147,24 +123,23 @@ class RetrievalDecoder(Decoder):
         return self
 
     @property
-    def gallery(self) -> Gallery:
-        """The gallery, opened once.
+    def retriever(self) -> Retriever:
+        """The opened gallery; it is opened once.
 
         Raises:
-            UserError: it is missing, damaged, or of another text encoder.
+            UserError: it is missing, damaged, or of another modality or text encoder.
 
         """
-        if self._gallery is None:
-            from nextgpt_pl.retrieval import Gallery
-
-            self._gallery = Gallery.open(self.folder, self.modality, self.captions.producer(), self.probes)
-        return self._gallery
+        if self._retriever is None:
+            gallery = Gallery.open(self.folder, self.modality, self.captions.producer(), self.probes)
+            self._retriever = Retriever(gallery, self.embed_captions, self.threshold, self.candidates, self.rate)
+        return self._retriever
 
     @torch.no_grad()
     def retrieve(self, embeddings: Tensor, seeds: Sequence[int]) -> list[Retrieved]:
         """What the gallery has for each of ``embeddings (N, *embedding_shape)``, in their order.
 
-        Items whose media are missing or damaged are counted and left out.
+        Items whose media are missing or damaged are left out.
 
         Raises:
             UserError: an embedding is not finite, the gallery cannot be opened, or without a threshold none of an
@@ -172,34 +147,7 @@ class RetrievalDecoder(Decoder):
 
         """
         flat = embeddings.detach().float().cpu().flatten(1)
-        return [self._retrieve(embedding, seed) for embedding, seed in zip(flat, seeds, strict=True)]
-
-    def _retrieve(self, embedding: Tensor, seed: int) -> Retrieved:
-        neighbours = self.gallery.nearest(embedding, self.candidates, self.embed_captions)
-        while neighbours:
-            distance = neighbours[0].distance
-            if self.threshold is not None and distance > self.threshold:
-                return Retrieved(distance)
-            equal = [n for n in neighbours if n.distance <= distance + _SAME]
-            chosen = equal[seed % len(equal)]
-            try:
-                array = self._converted(*array_of(self.gallery.medium(chosen.record)))
-                return Retrieved(distance, chosen.record.key, chosen.record.caption, array)
-            except UserError as error:
-                self.counts["unreadable"] += 1
-                log.warning("%s of the gallery is left out: %s", self.modality, error)
-                neighbours.remove(chosen)
-        if self.threshold is None:
-            raise UserError(f"gallery {self.folder}: none of the {self.candidates} nearest media can be read")
-        return Retrieved(math.inf)
-
-    def _converted(self, array: np.ndarray, rate: float | None) -> np.ndarray:
-        """A medium at the rate of this decoder."""
-        if not rate or not self.rate or rate == self.rate:
-            return array
-        if self.modality is Modality.AUDIO:
-            return resample(torch.from_numpy(array), int(rate), int(self.rate)).numpy()
-        return at_rate(array, rate, self.rate)
+        return [self.retriever(embedding, seed) for embedding, seed in zip(flat, seeds, strict=True)]
 
     def generate(
         self,
@@ -219,7 +167,7 @@ class RetrievalDecoder(Decoder):
         found = self.retrieve(embeddings, seeds)
         for each in found:
             kind = "generated" if each.array is None else "retrieved"
-            self.counts[kind] += 1
+            self.counts.update({kind: 1, "unreadable": each.unreadable})
             log.info("%s %s: distance %.4g, caption %r, %s", self.modality, kind, each.distance, each.caption, each.key)
         far = [i for i, each in enumerate(found) if each.array is None]
         drawn: list[np.ndarray] = []

@@ -25,6 +25,7 @@ from nextgpt_pl.retrieval.compact import SAMPLE, Compact, Embed, flat_embeddings
 from nextgpt_pl.retrieval.gallery import Gallery
 from nextgpt_pl.retrieval.manifest import Manifest
 from nextgpt_pl.retrieval.media_files import keep
+from nextgpt_pl.retrieval.pairs import CaptionedMedia
 from nextgpt_pl.retrieval.records import Part, Record, read_part, write_part, write_records
 from nextgpt_pl.retrieval.vector_index import sample_size, write_index
 from nextgpt_pl.samples import CaptionedPair
@@ -35,7 +36,6 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SETTINGS, SKIPPED, PARTS = "settings.json", "skipped.txt", "parts"
 _CHUNK = 2048  # items of a part; an interrupted build loses at most one
 _BATCH = 256  # captions whose embeddings are in memory at once
-_LOOKED_AT = 4 * SAMPLE  # items among which the sample for the components is
 _HELD_OUT, _CANDIDATES = 500, 16  # held-out captions of the quantiles, and items that are compared with each
 
 
@@ -82,15 +82,16 @@ class GalleryBuilder:
         self._pin()
         if (self.folder / manifests.FILE).is_file():
             return manifests.read_manifest(self.folder)
-        compact = self._projection(items)
+        media = CaptionedMedia(items, self.modality)
+        compact = self._projection(media)
         starts = range(0, len(items), _CHUNK)
         with tqdm(total=len(items), desc=f"indexing {self.folder.name}", unit=" items", unit_scale=True) as bar:
             for number, start in enumerate(starts):
                 if self._part(number) is None:
-                    self._write_part(number, items, range(start, min(start + _CHUNK, len(items))), compact)
+                    self._write_part(number, media, range(start, min(start + _CHUNK, len(items))), compact)
                 bar.update(min(_CHUNK, len(items) - start))
         manifest = self._join(len(starts), compact)
-        manifest = self._measured(manifest, held_out)
+        manifest = self._measured(manifest, CaptionedMedia(held_out, self.modality))
         manifest.write(self.folder)
         shutil.rmtree(self.folder / PARTS)
         return manifest
@@ -110,31 +111,17 @@ class GalleryBuilder:
             )
         write_atomic(file, json.dumps(settings, indent=2) + "\n")
 
-    def _projection(self, items: Sequence[Any]) -> Compact:
+    def _projection(self, media: CaptionedMedia) -> Compact:
         """The projection in the folder, or one that is fitted to captions that are spread evenly over the items."""
         file = self.folder / manifests.PROJECTION
         if file.is_file():
             return Compact.read(file)
-        captions = self._spread_captions(items, _LOOKED_AT, SAMPLE)
+        captions = media.captions(SAMPLE, 4 * SAMPLE)
         if not captions:
             raise UserError(f"gallery {self.folder}: the data have no {self.modality} with a caption")
         compact = Compact.fit(self._embedded(captions), self.dimensions)
         compact.write(file)
         return compact
-
-    def _spread_captions(self, items: Sequence[Any], looked_at: int, count: int) -> list[str]:
-        positions = _spread(len(items), looked_at)
-        pairs = [pair for pair in (self._pair(items, i) for i in positions) if isinstance(pair, CaptionedPair)]
-        return [pairs[i].caption for i in _spread(len(pairs), count)]
-
-    def _pair(self, items: Sequence[Any], index: int) -> CaptionedPair | str | None:
-        """An item to index, why it cannot be used, or ``None`` if it is something else."""
-        try:
-            item = items[index]
-        except UserError as error:  # a file of its row does not exist any more
-            return str(error)
-        fits = isinstance(item, CaptionedPair) and item.modality is self.modality and item.media is not None
-        return item if fits else None
 
     def _embedded(self, captions: Sequence[str]) -> Tensor:
         """``(N, F)`` on the CPU."""
@@ -154,10 +141,10 @@ class GalleryBuilder:
         except (OSError, pa.ArrowInvalid):
             return None
 
-    def _write_part(self, number: int, items: Sequence[Any], chunk: range, compact: Compact) -> None:
+    def _write_part(self, number: int, media: CaptionedMedia, chunk: range, compact: Compact) -> None:
         pool = ThreadPoolExecutor(max(1, self.workers))
         try:
-            kept = [entry for entry in pool.map(self._kept, (self._pair(items, i) for i in chunk)) if entry is not None]
+            kept = [entry for entry in pool.map(self._kept, (media.pair(i) for i in chunk)) if entry is not None]
         finally:
             pool.shutdown(cancel_futures=True)
         records = [entry for entry in kept if isinstance(entry, Record)]
@@ -197,9 +184,9 @@ class GalleryBuilder:
     def _parts(self, count: int) -> Iterator[Part]:
         return (read_part(self._part_file(number)) for number in range(count))
 
-    def _measured(self, manifest: Manifest, held_out: Sequence[Any]) -> Manifest:
+    def _measured(self, manifest: Manifest, held_out: CaptionedMedia) -> Manifest:
         """The manifest with the quantiles of the distances of held-out captions."""
-        captions = self._spread_captions(held_out, 4 * _HELD_OUT, _HELD_OUT)
+        captions = held_out.captions(_HELD_OUT, 4 * _HELD_OUT)
         if not captions:
             return manifest
         gallery = Gallery(self.folder, manifest)
@@ -212,8 +199,3 @@ class GalleryBuilder:
 
 def _blocks(captions: Sequence[str]) -> Iterator[Sequence[str]]:
     return (captions[i : i + _BATCH] for i in range(0, len(captions), _BATCH))
-
-
-def _spread(length: int, count: int) -> list[int]:
-    """At most ``count`` positions below ``length``, evenly spread."""
-    return np.linspace(0, length - 1, min(length, count)).astype(int).tolist() if length else []
