@@ -32,7 +32,8 @@ def keep(item: CaptionedPair, folder: Path) -> Record:
     """
     media = item.media
     assert media is not None
-    check_readable(media)
+    if media.is_file:
+        check_readable(media)
     scratch = scratch_name(folder / MEDIA / "medium")
     scratch.parent.mkdir(parents=True, exist_ok=True)
     written = scratch
