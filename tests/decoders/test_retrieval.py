@@ -1,13 +1,17 @@
 """Retrieval beside generation: which of the two answers, and that nothing else of the decoder changes."""
 
 import logging
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from galleries import pairs, pocket_gallery
 
+from nextgpt_pl import AnyToAny
 from nextgpt_pl.decoders import PrecomputedEmbeddings
 from nextgpt_pl.decoders.gallery import GalleryDecoder
 from nextgpt_pl.decoders.retrieval import RetrievalDecoder
@@ -17,6 +21,7 @@ from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.parts import pocket_decoder
 from nextgpt_pl.retrieval import Retriever
 from nextgpt_pl.samples import ItemSource
+from nextgpt_pl.utils.paths import pocket_weights
 
 pytest.importorskip("faiss")
 QUICK = {"num_inference_steps": 2}
@@ -91,8 +96,6 @@ def test_the_threshold_decides_at_the_logged_distance(images):
 
 
 def test_seeds_choose_between_items_of_one_caption(tmp_path):
-    from dataclasses import replace
-
     items = pairs(count=6)
     items = [*items[:2], *(replace(item, caption="a red circle") for item in items[2:])]
     decoder = pocket_gallery(tmp_path, items=items)
@@ -170,3 +173,23 @@ def test_arguments_that_cannot_work_are_refused_before_anything_is_read():
     absent = RetrievalDecoder(own, "image", Path("none"), 0.1)
     with pytest.raises(UserError, match=r"gallery none: no complete gallery .* data index-gallery -c FILE makes it"):
         absent.generate(torch.zeros(1, *own.embedding_shape), seed=0)
+
+
+@pytest.mark.slow
+def test_a_run_answers_from_the_gallery_and_generates_the_rest(tmp_path):
+    """The decoder takes the place of another one in a copy of the run's configuration; its adapter fits."""
+    held_out = pairs(split="heldout", count=2)
+    pocket_gallery(tmp_path / "gallery", items=[*pairs(count=8), held_out[0]])
+    run = tmp_path / "run"
+    shutil.copytree(pocket_weights() / "chat", run)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    decoders = config["model"]["init_args"]["network"]["init_args"]["decoders"]
+    arguments = {"modality": "image", "gallery": str(tmp_path / "gallery"), "threshold": 0.2}
+    retrieving = "nextgpt_pl.decoders.retrieval.RetrievalDecoder"
+    decoders["image"] = {"class_path": retrieving, "init_args": {**arguments, "decoder": decoders["image"]}}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    chat = AnyToAny.from_run(run)
+    replies = [chat([{"role": "user", "content": item.instruction}], modalities=["image"]) for item in held_out]
+    images = [next(part.array for part in reply if part.type == "image") for reply in replies]
+    np.testing.assert_array_equal(images[0], held_out[0].media.source())
+    assert chat.network.decoders[Modality.IMAGE].counts == {"retrieved": 1, "generated": 1, "unreadable": 0}
