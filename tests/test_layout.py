@@ -17,7 +17,7 @@ LAYERS = [
     *("errors", "modality", "published", "utils", "samples", "batches", "config"),
     *("media", "features", "losses"),
     *("pocket/world", "pocket/judges"),
-    *("dialogue", "readers", "encoders", "projections", "llm", "decoders"),
+    *("dialogue", "readers", "encoders", "projections", "llm", "retrieval", "decoders"),
     *("pocket", "metrics"),
     *("model_arguments", "model", "adapter", "saved_network", "generation", "pipeline", "hub"),
     *("datamodules", "training", "stages", "reports", "evaluation"),

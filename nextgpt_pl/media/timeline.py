@@ -99,6 +99,18 @@ def spread(length: int, count: int) -> np.ndarray:
     return np.linspace(0, length - 1, count).round().astype(int)
 
 
+def at_rate(frames: np.ndarray, rate: float, target: float) -> np.ndarray:
+    """Frames ``(T, ...)`` at ``rate`` per second, repeated or left out so that there are ``target`` per second.
+
+    >>> at_rate(np.arange(8), 4.0, 2.0).tolist()
+    [1, 3, 5, 7]
+
+    """
+    count = max(1, round(len(frames) * target / rate))
+    numbers = ((np.arange(count) + 0.5) * rate / target).astype(int)
+    return frames[numbers.clip(max=len(frames) - 1)]
+
+
 def clip_frames(seconds: np.ndarray, start: float, end: float | None) -> tuple[int, int]:
     """Numbers of the first frame of a clip and of the frame behind its last; the clip has a frame at least.
 

@@ -13,6 +13,7 @@ VERBS = {
     "stats": "nextgpt_pl.verbs.stats:stats",
     "convert": "nextgpt_pl.verbs.converting:convert",
     "build": "nextgpt_pl.verbs.building:build",
+    "index-gallery": "nextgpt_pl.verbs.galleries:index_gallery",
 }
 
 
