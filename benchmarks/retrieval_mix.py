@@ -137,7 +137,7 @@ def main() -> None:
         for name in options.modalities:
             figures[name] = measured(chat, Modality(name), options.count, options.items, Path(scratch))
             print(json.dumps({name: figures[name]}, indent=2), flush=True)
-    save(options.json, figures)
+            save(options.json, figures)
 
 
 if __name__ == "__main__":
