@@ -18,6 +18,8 @@ _SIZES = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
 }
+# families that have no part that no other one has
+LIKE_OTHERS = ("Command R", "Llama 3", "OLMo 2", "OLMo 3", "Phi-4", "SmolLM2")
 
 
 def support(column, *, without=(), slow=()):

@@ -4,7 +4,7 @@ import pytest
 import tiny
 import torch
 from llm_families import FAMILIES
-from saved_llms import in_double, support
+from saved_llms import LIKE_OTHERS, in_double, support
 from transformers import LogitsProcessorList
 
 from nextgpt_pl.batches import IGNORE
@@ -25,7 +25,6 @@ _TALKS = (
     (("user", "Hi."), ("assistant", "Hello, friend!"), ("user", "A ring.")),
 )
 _NO_SYSTEM = ("Gemma 2",)
-_SLOW = ("Command R", "Llama 3", "OLMo 2", "OLMo 3", "Phi-4", "SmolLM2")  # what others test too
 
 
 def _talks(name):
@@ -45,7 +44,7 @@ def _prompts(chat, name):
     return [chat.prompt([{"role": role, "content": text} for role, text in talk], 24) for talk in _talks(name)]
 
 
-@support("reply")
+@support("reply", slow=LIKE_OTHERS)
 def test_replies_are_those_of_transformers_under_the_same_rules(name, families):
     chat, decoding = _chat(name, families), Decoding(max_new_tokens=24)
     network, prompts = chat.network, _prompts(chat, name)
@@ -66,7 +65,7 @@ def test_replies_are_those_of_transformers_under_the_same_rules(name, families):
     assert signals > 0
 
 
-@support("stream equals batch", slow=_SLOW)
+@support("stream equals batch", slow=LIKE_OTHERS)
 def test_a_streamed_reply_is_the_batch_reply(name, families):
     chat, decoding = _chat(name, families), Decoding(max_new_tokens=24)
     network, prompts = chat.network, _prompts(chat, name)

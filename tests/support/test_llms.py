@@ -3,11 +3,11 @@
 import tiny
 import torch
 from llm_families import FAMILIES
-from saved_llms import lora_of, support
+from saved_llms import LIKE_OTHERS, lora_of, support
 
 from nextgpt_pl.stages import InstructionTuning
 
-_QUICK = ("Gemma 3", "Granite", "Phi-3", "Qwen3")  # the others are trained in slow tests
+_QUICK = ("Gemma 3", "Phi-3")  # the others are trained in slow tests
 _SLOW = tuple(set(FAMILIES) - set(_QUICK))
 
 
@@ -63,7 +63,7 @@ def test_instruction_tuning_trains(name, families):
     _trains("InstructionTuning", name, families, trained)
 
 
-@support("adapter round trip")
+@support("adapter round trip", slow=LIKE_OTHERS)
 def test_a_saved_adapter_is_read_with_the_same_states(name, families, tmp_path):
     stage, _ = _stage("InstructionTuning", name, families)
     stage.configure_model()
