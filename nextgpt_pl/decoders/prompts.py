@@ -81,6 +81,10 @@ class PromptDecoder(DiffusionDecoder):
             )
 
     def _check_embeddings(self, call: Mapping[str, Any]) -> None:
+        if self.pipeline_name == "StableAudioPipeline" and not isinstance(self, StableAudioDecoder):
+            raise UserError(
+                "decoder pipeline='StableAudioPipeline': its class is nextgpt_pl.decoders.StableAudioDecoder"
+            )
         check_takes_embeddings(self.pipeline_name, call)
 
     def _generate(

@@ -169,6 +169,7 @@ def test_guidance_in_an_interval(folder):
             {},
             "conditioning prompt_embeds_2, prompt_embeds_mask_2 is not supported",
         ),
+        ("StableAudioPipeline", {}, r"its class is nextgpt_pl\.decoders\.StableAudioDecoder"),
         ("LTX2Pipeline", {}, "'LTX2Pipeline' is not supported: .* 188,160 numbers per token"),
         ("Kandinsky5T2IPipeline", {}, "takes no prompt_embeds"),
         ("AceStepPipeline", {"sampling": {"audio_duration": "long"}}, "audio_duration='long': want a number"),
