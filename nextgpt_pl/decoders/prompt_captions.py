@@ -11,9 +11,12 @@ from typing import Any
 from torch import Tensor
 
 from nextgpt_pl.decoders.captions import CaptionEncoder
-from nextgpt_pl.decoders.families import Sizes, family_of, read_layout
+from nextgpt_pl.decoders.conditioning import read_layout
+from nextgpt_pl.decoders.families import family_of
 from nextgpt_pl.decoders.files import PipelineFiles
-from nextgpt_pl.decoders.layout import TextLayout, from_outputs
+from nextgpt_pl.decoders.layout import TextLayout
+from nextgpt_pl.decoders.outputs import from_outputs
+from nextgpt_pl.decoders.sizes import Sizes
 
 _PARTS = tuple(f"{part}{number}" for number in ("", "_2", "_3", "_4") for part in ("text_encoder", "tokenizer"))
 _COUNTS = ("num_images_per_prompt", "num_videos_per_prompt", "num_waveforms_per_prompt")
@@ -49,7 +52,7 @@ class PromptCaptionEncoder(CaptionEncoder):
 
     @property
     def batch_size(self) -> int:
-        """Alone, a caption has the embedding that the pipeline computes for it, to the last bit.
+        """1: alone, a caption has the embedding that the pipeline computes for it, to the last bit.
 
         In a batch, matrix products are summed in another order, and the states of some pipelines depend on the longest
         caption.

@@ -10,7 +10,8 @@ from tiny_pipelines import LENGTH, PIPELINES, images, saved
 
 from nextgpt_pl.decoders import PromptDecoder
 from nextgpt_pl.decoders.embeddings import CaptionEmbeddings
-from nextgpt_pl.decoders.layout import Block, TextLayout, from_outputs
+from nextgpt_pl.decoders.layout import Block, TextLayout
+from nextgpt_pl.decoders.outputs import from_outputs
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.modality import Modality
@@ -168,6 +169,8 @@ def test_guidance_in_an_interval(folder):
             {},
             "conditioning prompt_embeds_2, prompt_embeds_mask_2 is not supported",
         ),
+        ("StableAudioPipeline", {}, r"its class is nextgpt_pl\.decoders\.StableAudioDecoder"),
+        ("LTX2Pipeline", {}, "'LTX2Pipeline' is not supported: .* 188,160 numbers per token"),
         ("Kandinsky5T2IPipeline", {}, "takes no prompt_embeds"),
         ("AceStepPipeline", {"sampling": {"audio_duration": "long"}}, "audio_duration='long': want a number"),
         ("HiDreamImagePipeline", {"sampling": {"prompt_4": "x"}}, r"sampling\.prompt_4: .* no such argument"),

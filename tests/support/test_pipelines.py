@@ -15,8 +15,14 @@ CAPTIONS = ["a small red circle", "star"]
 PROJECTED = ("StableDiffusionXLPipeline", "StableDiffusion3Pipeline", "HiDreamImagePipeline")
 # its generated states depend on the longest caption of the call
 UNINVARIANT = ("AudioLDM2Pipeline",)
-# upscales every image to 128 x 128 latents
-SLOW = ("HiDreamImagePipeline",)
+# HiDream upscales every image to 128 x 128 latents; others that take longer are like one that is tested each time
+SLOW = (
+    "HiDreamImagePipeline",
+    "Flux2KleinPipeline",
+    "HunyuanVideoPipeline",
+    "HunyuanDiTPipeline",
+    "PixArtAlphaPipeline",
+)
 
 
 def _names(chosen=lambda name: True):

@@ -65,6 +65,7 @@ def _video(build: Callable[[], Any], shape: tuple[int, int], frames: int = 9, **
 
 
 PIPELINES: dict[str, Case] = {
+    "PixArtAlphaPipeline": Case(images.pixart_alpha, (LENGTH, 33), _UNBINNED),
     "PixArtSigmaPipeline": Case(images.pixart_sigma, (LENGTH, 33), _UNBINNED),
     "StableDiffusionXLPipeline": Case(images.stable_diffusion_xl, (LENGTH + 1, 48)),
     "StableDiffusion3Pipeline": Case(images.stable_diffusion_3, (77 + LENGTH + 1, 32)),

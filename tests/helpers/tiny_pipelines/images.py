@@ -3,9 +3,9 @@
 from tiny_pipelines.parts import clip, flow, flow_vae, language_model, mistral_3, t5, tokenizer, vae
 
 
-def pixart_sigma():
-    """T5."""
-    from diffusers import DDIMScheduler, PixArtSigmaPipeline, PixArtTransformer2DModel
+def _pixart(pipeline: str):
+    import diffusers
+    from diffusers import DDIMScheduler, PixArtTransformer2DModel
 
     transformer = PixArtTransformer2DModel(
         sample_size=8,
@@ -17,7 +17,17 @@ def pixart_sigma():
         out_channels=8,
         use_additional_conditions=False,
     )
-    return PixArtSigmaPipeline(tokenizer(), t5(), vae(), transformer, DDIMScheduler())
+    return getattr(diffusers, pipeline)(tokenizer(), t5(), vae(), transformer, DDIMScheduler())
+
+
+def pixart_alpha():
+    """T5."""
+    return _pixart("PixArtAlphaPipeline")
+
+
+def pixart_sigma():
+    """T5."""
+    return _pixart("PixArtSigmaPipeline")
 
 
 def stable_diffusion_xl():
