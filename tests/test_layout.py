@@ -22,6 +22,7 @@ LAYERS = [
     *("model_arguments", "model", "adapter", "saved_network", "generation", "pipeline", "hub"),
     *("datamodules", "training", "stages", "reports", "evaluation"),
     *("official", "sizing", "sweeps", "building", "converting", "data_stats", "serving", "demo", "pocket/pretrain"),
+    "harness",
     *("verbs", "__main__"),
 ]
 # nothing in these may need Lightning
