@@ -13,11 +13,8 @@ from nextgpt_pl.samples import ReplyPart
 class _Model:
     """Stands for a model: repeats the question and the media's seed, and refuses ``damaged``."""
 
-    class network:
-        decoders = {Modality.IMAGE: None}
-
     def __init__(self):
-        self.calls = []
+        self.calls, self.network = [], SimpleNamespace(decoders={Modality.IMAGE: None})
 
     def batch(self, chats, *, seeds, seed, **decoding):
         self.calls.append((len(chats), decoding))
