@@ -22,10 +22,10 @@ class DpgBench(Benchmark):
 
     A row of the table is a question: ``item_id``, ``proposition_id``, ``dependency`` (numbers of questions of the same
     item, or 0), ``tuple``, ``question_natural_language``, and ``text``, the prompt, which is used where the item has no
-    file. A question counts as no if one that it depends on does. An image's score is the share of questions answered by
-    yes, and the benchmark's is 100 x the mean over the images. Categories are those of the tuples, and their scores take
-    the answers as they are, without dependencies (``compute_dpg_bench.py`` of github.com/TencentQQGYLab/ELLA, with one
-    image instead of a grid of four; that script also skips the first row of the table, which is counted here).
+    file. A question counts as no if one that it depends on does. The score of an image is the share of questions that
+    are answered by yes, and that of the benchmark is 100 x the mean over the images. Categories are those of the
+    tuples; their scores take the answers as they are, without dependencies. So does ``compute_dpg_bench.py`` of
+    github.com/TencentQQGYLab/ELLA, for grids of four images; it skips the table's first row, which is counted here.
     """
 
     published_name = "DPG-Bench"

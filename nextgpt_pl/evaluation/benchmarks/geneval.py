@@ -21,8 +21,8 @@ class GenEval(Benchmark):
     """GenEval's ``evaluation_metadata.jsonl``: ``tag``, ``prompt``, ``include`` and ``exclude`` in each row.
 
     A reply is right if its first image satisfies all clauses. The score of a tag is the share of right images, the
-    overall score is the mean over the tags (``summary_scores.py`` of github.com/djghosh13/geneval). The paper draws four
-    images per prompt (``samples: 4``), and judges by an object detector, which none of the judges here is.
+    overall score is the mean over the tags (``summary_scores.py`` of github.com/djghosh13/geneval). The paper draws
+    four images per prompt (``samples: 4``), and judges by an object detector, which none of the judges here is.
     """
 
     published_name = "GenEval"

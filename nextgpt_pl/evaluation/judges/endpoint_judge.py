@@ -83,7 +83,10 @@ def values_of(text: str, scales: Sequence[Scale]) -> dict[str, float] | None:
 def _request(inquiry: Inquiry) -> Request:
     lines = "\n".join(f"- '{s.name}', from {s.low:g} to {s.high:g}: {s.meaning}." for s in inquiry.scales)
     content = [{"type": "text", "text": inquiry.text}, *map(_image, inquiry.images)]
-    messages = [{"role": "system", "content": _SYSTEM.format(lines)}, {"role": "user", "content": content}]
+    messages: list[dict[str, Any]] = [
+        {"role": "system", "content": _SYSTEM.format(lines)},
+        {"role": "user", "content": content},
+    ]
     properties = {"reason": {"type": "string"}, **{s.name: {"type": "number"} for s in inquiry.scales}}
     schema = {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
     return Request(messages, "judgement", schema)

@@ -19,6 +19,7 @@ _VERSION = 1
 #: the direction (x, y) of each relation, y pointing down; published files write them with and without "of"
 _RELATIONS = {"left": (-1, 0), "right": (1, 0), "above": (0, -1), "below": (0, 1)}
 _TUPLE = re.compile(r"\s*(entity|attribute|relation|other|global)\b[^(]*\((.*)\)\s*", re.DOTALL)
+_ATTRIBUTES = ("shape", "colour", "size", "position", "background")
 _COUNT = re.compile(r"\D*(\d+)\s*")
 
 
@@ -26,7 +27,7 @@ class ExactJudge(Judge):
     """Answers GenEval's and DPG-Bench's questions on images of the pocket world, and compares images with captions.
 
     Objects are shapes, with the attributes of the world: ``{"class": "circle", "count": 1, "color": "red"}``, or the
-    tuple ``attribute - color (circle, red)``. Any other question needs a caption with all attributes of a scene: all its
+    tuple ``attribute - color (circle, red)``. Any other question needs a caption with all attributes of a scene: its
     numbers are the best ones if the image shows exactly that scene, and the worst ones otherwise.
     """
 
@@ -108,8 +109,8 @@ def _objects(scene: ImageScene, shape: str, colour: str | None = None) -> list[T
 
 def _canonical(words: str, *attributes: str) -> str:
     """The pocket world's word for a value; plurals are accepted."""
-    found = named(words) or named(words.removesuffix("s"))
-    known = {option for attribute in attributes or OPTIONS for option in OPTIONS[attribute]}
+    found = {words.lower()} | (named(words) or named(words.removesuffix("s")))
+    known = {option for attribute in attributes or _ATTRIBUTES for option in OPTIONS[attribute]}
     (word, *others) = sorted(found & known) or [""]
     if not word or others:
         raise UserError(f"{words!r:.60} is no value of the pocket world; known are {', '.join(sorted(known))}")
