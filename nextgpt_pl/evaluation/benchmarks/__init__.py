@@ -2,6 +2,9 @@
 
 from nextgpt_pl.evaluation.benchmarks.base import Benchmark
 from nextgpt_pl.evaluation.benchmarks.dpg import DpgBench
+from nextgpt_pl.evaluation.benchmarks.edits import GEditBench, ImgEdit
 from nextgpt_pl.evaluation.benchmarks.geneval import GenEval
+from nextgpt_pl.evaluation.benchmarks.interleaved import Mmie, UEval
+from nextgpt_pl.evaluation.benchmarks.wise import Wise
 
-__all__ = ["Benchmark", "DpgBench", "GenEval"]
+__all__ = ["Benchmark", "DpgBench", "GEditBench", "GenEval", "ImgEdit", "Mmie", "UEval", "Wise"]

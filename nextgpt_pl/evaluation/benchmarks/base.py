@@ -14,8 +14,11 @@ from nextgpt_pl.evaluation.judges.base import Inquiry, Judge
 from nextgpt_pl.evaluation.records import Prediction
 from nextgpt_pl.evaluation.scores import Score
 from nextgpt_pl.evaluation.tasks import Item, Messages, Remark, Task
+from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.readers.files import expanded
 from nextgpt_pl.readers.formats import rows_of
+from nextgpt_pl.readers.place import Place
+from nextgpt_pl.samples import Media
 
 _PROMPT = "{prompt}"
 
@@ -41,7 +44,8 @@ class Benchmark(Task):
     Attributes:
         published_name: default of ``name``.
         published_files: default of ``files``.
-        modalities: media that the replies must contain.
+        modalities: media that the replies must contain; ``None``: the model decides.
+        image_folder: folder of images that rows name, below ``root``.
 
     Raises:
         UserError: there are no judges and no scores, or an argument is invalid.
@@ -51,6 +55,7 @@ class Benchmark(Task):
     published_name: str
     published_files: tuple[str, ...]
     modalities: tuple[str, ...] | None = ("image",)
+    image_folder = "."
 
     def __init__(
         self,
@@ -114,6 +119,16 @@ class Benchmark(Task):
         """One message of the user: media, then the prompt."""
         text = self.prompt.replace(_PROMPT, prompt)
         return [{"role": "user", "content": [*parts, {"type": "text", "text": text}]}]
+
+    def image(self, value: Any, file: Path) -> Media:
+        """The image that a value of a row of ``file`` means: a path, or bytes in a Parquet file.
+
+        Raises:
+            UserError: it means none, or its path leaves the folders.
+
+        """
+        folders = dict.fromkeys(MODALITIES, self.image_folder)
+        return Place(file, self.root, folders, need_media=False).media(Modality.IMAGE, value)
 
     @abstractmethod
     def item(self, row: Mapping[str, Any], number: int, file: Path) -> Item:

@@ -81,6 +81,7 @@ class JudgedScore(SharedScore):
         media = [part for part in prediction.media if part["type"] == Modality.IMAGE.value]
         images = [inside(folder, str(part["file"])) for part in media]
         there = {"image": bool(images), "text": bool(prediction.text.strip())}
+        there["anything"] = any(there.values())
         return [
             _Question(inquiry, inquiry.digest(self.judge.identity) if there[inquiry.needs] else "")
             for inquiry in self.benchmark.inquiries(prediction, images, source)

@@ -42,8 +42,8 @@ class Inquiry:
         images: the images in question; of an edit, the source image is the first one.
         caption: what the last image should show.
         facts: the question in structured form, for judges that need no language.
-        needs: type of the reply's part that the question is about. A reply without it is not judged and gets the lowest
-            values.
+        needs: type of the reply's part that the question is about: ``image``, ``text`` or ``anything``. A reply
+            without it is not judged and gets the lowest values.
 
     """
 
