@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nextgpt_pl.errors import UserError, at_least
-from nextgpt_pl.evaluation.benchmarks.judged_score import Grades, JudgedScore, Values
-from nextgpt_pl.evaluation.judges.base import Inquiry, Judge
-from nextgpt_pl.evaluation.records import Prediction
+from nextgpt_pl.evaluation.benchmarks.judged_score import Judged, JudgedScore
+from nextgpt_pl.evaluation.judges.base import Judge
 from nextgpt_pl.evaluation.scores import Score
 from nextgpt_pl.evaluation.tasks import Item, Messages, Remark, Task
 from nextgpt_pl.modality import MODALITIES, Modality
@@ -23,7 +22,7 @@ from nextgpt_pl.samples import Media
 _PROMPT = "{prompt}"
 
 
-class Benchmark(Task):
+class Benchmark(Task, Judged):
     """A benchmark in its published files. Each judge gives scores of its own, which carry the judge's identity.
 
     A reply without the part that is asked about gets the lowest grades, and so does an answer of the judge that cannot
@@ -138,34 +137,3 @@ class Benchmark(Task):
             UserError: a key is missing, or a value is invalid.
 
         """
-
-    @abstractmethod
-    def inquiries(self, prediction: Prediction, images: Sequence[Path], source: Path | None) -> list[Inquiry]:
-        """What judges are asked about a reply.
-
-        Args:
-            prediction: the item with its reply.
-            images: the reply's images.
-            source: the reference image of the item, such as the image that was edited.
-
-        """
-
-    @abstractmethod
-    def grades(self, about: Mapping[str, Any], values: Sequence[Values]) -> Grades:
-        """The grades of one reply by series; a score is the mean of a series.
-
-        Args:
-            about: the item's ``about``.
-            values: the judge's values per inquiry.
-
-        """
-
-    def overall(self, series: Sequence[str]) -> dict[str, dict[str, float]]:
-        """Weights of series by name of a score, which is their weighted sum; by default there is none.
-
-        Args:
-            series: names of all series.
-
-        """
-        del series
-        return {}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,12 +22,44 @@ from nextgpt_pl.evaluation.shared_work import SharedWork
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.readers.files import inside
 
-if TYPE_CHECKING:
-    from nextgpt_pl.evaluation.benchmarks.base import Benchmark
-
 Values = Mapping[str, float]
 #: pairs of a series and a grade
 Grades = Sequence[tuple[str, float]]
+
+
+class Judged(ABC):
+    """What judges are asked about replies, and how their answers are aggregated."""
+
+    @abstractmethod
+    def inquiries(self, prediction: Prediction, images: Sequence[Path], source: Path | None) -> list[Inquiry]:
+        """What judges are asked about a reply.
+
+        Args:
+            prediction: the item with its reply.
+            images: the reply's images.
+            source: the reference image of the item, such as the image that was edited.
+
+        """
+
+    @abstractmethod
+    def grades(self, about: Mapping[str, Any], values: Sequence[Values]) -> Grades:
+        """The grades of one reply by series; a score is the mean of a series.
+
+        Args:
+            about: the item's ``about``.
+            values: the judge's values per inquiry.
+
+        """
+
+    def overall(self, series: Sequence[str]) -> dict[str, dict[str, float]]:
+        """Weights of series by name of a score, which is their weighted sum; by default there is none.
+
+        Args:
+            series: names of all series.
+
+        """
+        del series
+        return {}
 
 
 class _Question(NamedTuple):
@@ -45,7 +78,7 @@ class JudgedScore(SharedScore):
 
     """
 
-    def __init__(self, benchmark: Benchmark, judge: Judge) -> None:
+    def __init__(self, benchmark: Judged, judge: Judge) -> None:
         self.benchmark, self.judge = benchmark, judge
 
     def compute(

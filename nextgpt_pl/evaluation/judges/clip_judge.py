@@ -33,7 +33,7 @@ class ClipJudge(Judge):
     @property
     def identity(self) -> str:
         """Name of the extractor, threshold, and version of the judge."""
-        return f"similarity by {self.extractor.name}, yes from {self.threshold:g} on, {_VERSION}"
+        return f"{self.extractor.name}, yes from {self.threshold:g}, {_VERSION}"
 
     def judge(self, inquiries: Sequence[Inquiry]) -> list[Judgement]:
         """One answer per question."""

@@ -34,7 +34,7 @@ class ExactJudge(Judge):
     @property
     def identity(self) -> str:
         """Name and version of the judge."""
-        return f"pocket world's exact judge {_VERSION}"
+        return f"exact judge {_VERSION}"
 
     def judge(self, inquiries: Sequence[Inquiry]) -> list[Judgement]:
         """One answer per question."""

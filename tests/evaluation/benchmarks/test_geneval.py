@@ -51,7 +51,7 @@ def test_each_saved_score_names_its_judge(root, tmp_path):
     task = GenEval(root, [ExactJudge(), Planned(lambda inquiry: {"yes": 1.0})])
     scores_of(task, tmp_path)
     names = json.loads((tmp_path / run.SCORES).read_text())["tasks"]["GenEval"]["scores"]
-    assert {name.rsplit("[", 1)[1] for name in names} == {"pocket world's exact judge 1]", "planned judge 3]"}
+    assert {name.rsplit("[", 1)[1] for name in names} == {"exact judge 1]", "planned judge 3]"}
     assert names["overall [planned judge 3]"]["count"] == 4
 
 

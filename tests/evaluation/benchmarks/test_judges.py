@@ -145,7 +145,7 @@ def test_a_similarity_as_answer(image):
     assert bad.values["yes"] == 0
     assert 1 <= bad.values["second"] < 3 < good.values["second"] <= 5
     assert good.values["second"] == pytest.approx(1 + 4 * float(good.raw), abs=1e-3)
-    assert judge.identity == "similarity by pocket ImageBind, yes from 0.5 on, 1"
+    assert judge.identity == "pocket ImageBind, yes from 0.5, 1"
     assert judge.judge([]) == []
     with pytest.raises(UserError, match="an image and its caption are needed"):
         judge.judge([Inquiry("?", (YES,), (image,))])
