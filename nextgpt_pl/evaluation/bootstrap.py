@@ -129,8 +129,10 @@ def of_strata(strata: Mapping[str, np.ndarray], weights: Mapping[str, float], se
     if count == len(checked):
         return Estimate(_finite(value, count), None, None, count)
     draws = np.zeros(RESAMPLES)
-    for name, weight in weights.items():
-        means = [checked[name][chosen].mean(1) for chosen in _resamples(len(checked[name]), seed, RESAMPLES)]
+    for number, (name, weight) in enumerate(weights.items()):
+        # with a seed of its own, since groups are independent
+        resamples = _resamples(len(checked[name]), seed + number, RESAMPLES)
+        means = [checked[name][chosen].mean(1) for chosen in resamples]
         draws += weight * np.concatenate(means)
     return _estimate(value, draws, count)
 

@@ -1,7 +1,9 @@
 import json
+from pathlib import Path
 
 import pytest
 from judged_benchmarks import Painter, Planned, scores_of
+from two_ranks import run_as_two
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation import run
@@ -110,3 +112,41 @@ def test_arguments(tmp_path):
         GenEval(tmp_path, [ExactJudge()], prompt="Draw.")
     with pytest.raises(UserError, match="samples=0"):
         GenEval(tmp_path, [ExactJudge()], samples=0)
+
+
+_TWO = """
+task = GenEval(folder_of(sys.argv[1], "geneval"), [Planned(right)])
+found = run.score([task], folder_of(sys.argv[1], "out"), shared=True)
+scores = json.dumps([found, len(task.scores[0].judge.asked)])
+folder_of(sys.argv[1], f"rank{rank}.json").write_text(scores)
+"""
+_IMPORTS = """
+import json
+from pathlib import Path
+from judged_benchmarks import Planned
+from nextgpt_pl.evaluation import run
+from nextgpt_pl.evaluation.benchmarks import GenEval
+
+
+def folder_of(*parts):
+    return Path(*parts)
+
+
+def right(inquiry):
+    return {"yes": float("circle" not in inquiry.caption)}
+"""
+
+
+@pytest.mark.slow
+def test_two_ranks_ask_half_of_the_questions_each_and_agree_with_one(root, tmp_path):
+    task = GenEval(root, [Planned(lambda inquiry: {"yes": float("circle" not in inquiry.caption)})])
+    (tmp_path / "out").mkdir()
+    run.predict(Painter(), [task], tmp_path / "out", temperature=0.0, seed=0)
+    run_as_two(_IMPORTS, _TWO, tmp_path, paths=[Path.cwd(), Path.cwd() / "tests" / "helpers"])
+    ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    assert [asked for _, asked in ranks] == [2, 2]
+    lines = (tmp_path / "out" / kept.FILE).read_text().splitlines()
+    assert len(lines) == 4
+    (tmp_path / "out" / kept.FILE).unlink()
+    one = run.score([task], tmp_path / "out")
+    assert ranks[0][0] == ranks[1][0] == one
