@@ -22,6 +22,7 @@ from nextgpt_pl.evaluation.shared_work import SharedWork
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.readers.files import inside
 
+_BLOCK = 512  # questions between two writes of what was answered
 Values = Mapping[str, float]
 #: pairs of a series and a grade
 Grades = Sequence[tuple[str, float]]
@@ -126,19 +127,25 @@ class JudgedScore(SharedScore):
         """Judgements by the questions' digests; those that the folder does not have yet are asked for and kept."""
         known = work.once(partial(kept.read, folder))
         identity = self.judge.identity
-        asked = {
+        entries = {
             question.digest: Asked(prediction.task, prediction.key, identity, question.inquiry, question.digest)
             for prediction, own in zip(predictions, questions, strict=True)
             for question in own
             if question.digest and question.digest not in known
         }
-        judgements = work.split(self.judge.judge, [entry.inquiry for entry in asked.values()])
-        pairs = list(zip(asked.values(), judgements, strict=True))
-        work.once(partial(kept.append, folder, [pair for pair in pairs if pair[1].failed is None]))
-        failed = [judgement.failed for judgement in judgements if judgement.failed is not None]
-        if failed:
-            raise UserError(f"{identity}: {len(failed)} of {len(pairs)} questions are not answered: {failed[0]}")
-        return known | {entry.digest: judgement for entry, judgement in pairs}
+        asked = list(entries.values())
+        for start in range(0, len(asked), _BLOCK):
+            block = asked[start : start + _BLOCK]
+            judgements = work.split(self.judge.judge, [entry.inquiry for entry in block])
+            pairs = list(zip(block, judgements, strict=True))
+            # kept at once, since an interruption would lose answers that may have been paid for
+            work.once(partial(kept.append, folder, [pair for pair in pairs if pair[1].failed is None]))
+            failed = [judgement.failed for judgement in judgements if judgement.failed is not None]
+            if failed:
+                left = len(asked) - start - len(block) + len(failed)
+                raise UserError(f"{identity}: {left} of {len(asked)} questions are not answered: {failed[0]}")
+            known |= {entry.digest: judgement for entry, judgement in pairs}
+        return known
 
 
 def _values(question: _Question, judgement: Judgement | None) -> Values:

@@ -13,6 +13,7 @@ from threading import Event
 from typing import Any
 
 from PIL import Image
+from tqdm import tqdm
 
 from nextgpt_pl.building.connection import Connection, Request
 from nextgpt_pl.building.endpoint import Endpoint
@@ -21,6 +22,7 @@ from nextgpt_pl.evaluation.judges.base import Inquiry, Judge, Judgement, Scale
 from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Media
+from nextgpt_pl.utils.distributed import rank
 
 _VERSION = 1  # raise it when the wording of requests changes
 _SYSTEM = (
@@ -56,7 +58,8 @@ class EndpointJudge(Judge):
             return []
         stop = Event()
         with self.endpoint.connected() as connection, ThreadPoolExecutor(self.endpoint.concurrency) as pool:
-            return list(pool.map(partial(self._judgement, connection, stop), inquiries))
+            answers = pool.map(partial(self._judgement, connection, stop), inquiries)
+            return list(tqdm(answers, self.endpoint.model, len(inquiries), delay=2, disable=rank() != 0))
 
     def _judgement(self, connection: Connection, stop: Event, inquiry: Inquiry) -> Judgement:
         if stop.is_set():

@@ -6,7 +6,7 @@ from judged_benchmarks import Painter, Planned, scores_of
 from two_ranks import run_as_two
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.evaluation import run
+from nextgpt_pl.evaluation import records, run
 from nextgpt_pl.evaluation.benchmarks import GenEval
 from nextgpt_pl.evaluation.judges import ExactJudge, kept
 
@@ -83,6 +83,25 @@ def test_several_replies_per_prompt(root, tmp_path):
     keys = [item.key for item in task.items()]
     assert keys[:4] == ["00000/0", "00000/1", "00000/2", "00001/0"]
     assert len(keys) == 12
+
+
+def test_answers_are_kept_while_further_questions_are_asked(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("nextgpt_pl.evaluation.benchmarks.judged_score._BLOCK", 2)
+
+    def answer(inquiry):
+        if inquiry.caption == BOTH:
+            raise KeyboardInterrupt
+        return {"yes": 1.0}
+
+    task = GenEval(root, [Planned(answer)])
+    run.predict(Painter(), [task], tmp_path, temperature=0.0, seed=0)
+    with pytest.raises(KeyboardInterrupt):
+        run.score([task], tmp_path)
+    assert len((tmp_path / kept.FILE).read_text().splitlines()) == 2
+    broken = Planned(lambda inquiry: ValueError("no connection"))
+    (score,) = GenEval(root, [broken]).scores
+    with pytest.raises(UserError, match="2 of 2 questions are not answered: no connection"):
+        score(records.read(tmp_path), tmp_path, root)
 
 
 @pytest.mark.parametrize(
