@@ -48,7 +48,8 @@ class GEditBench(_Edits):
     Columns: ``key``, ``task_type``, ``instruction``, ``instruction_language`` and ``input_image``. As in VIEScore
     (arXiv 2312.14867), semantics is the lower one of two numbers of 0 to 10 about the instruction, quality the lower
     one of two about the result alone, and the overall score of an edit is the square root of their product. The scores
-    of a language are means over the task types, each of which is a mean over its edits.
+    of a language are means over the task types, each of which is a mean over its edits; lmms-eval takes the mean over
+    all edits of a language instead. Its subset ``Intersection_exist`` has no scores of its own.
     """
 
     published_name = "GEdit-Bench"
