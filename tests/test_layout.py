@@ -20,8 +20,9 @@ LAYERS = [
     *("dialogue", "readers", "encoders", "projections", "llm", "retrieval", "decoders"),
     *("pocket", "metrics"),
     *("model_arguments", "model", "adapter", "saved_network", "generation", "pipeline", "hub"),
-    *("datamodules", "training", "stages", "reports", "evaluation"),
-    *("official", "sizing", "sweeps", "building", "converting", "data_stats", "serving", "demo", "pocket/pretrain"),
+    *("datamodules", "training", "stages", "reports", "building", "evaluation"),
+    *("official", "sizing", "sweeps", "converting", "data_stats", "serving", "demo", "pocket/pretrain"),
+    "harness",
     *("verbs", "__main__"),
 ]
 # nothing in these may need Lightning

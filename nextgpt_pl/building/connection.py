@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,30 @@ class Reply:
     estimated: bool = False
 
 
+@dataclass(frozen=True)
+class Request:
+    """One request.
+
+    Attributes:
+        messages: chat messages; their content is a text or a list of parts.
+        name: name of the reply's format.
+        schema: JSON schema of the reply, for structured outputs.
+
+    """
+
+    messages: Sequence[Mapping[str, Any]]
+    name: str
+    schema: Mapping[str, Any]
+
+    @property
+    def tokens(self) -> int:
+        """An estimate of the number of tokens of its texts."""
+        contents = [message["content"] for message in self.messages]
+        parts = [part for content in contents for part in ([content] if isinstance(content, str) else content)]
+        texts = [part if isinstance(part, str) else part.get("text", "") for part in parts]
+        return sum(map(len, texts)) // CHARACTERS_PER_TOKEN + 1
+
+
 class Connection:
     """A connection to an endpoint; several threads may use it.
 
@@ -54,7 +78,11 @@ class Connection:
         self._structured = structured
 
     def ask(self, plan: Plan, seed: int) -> Reply:
-        """Request one dialogue.
+        """Request one dialogue; see :meth:`send` for errors."""
+        return self.send(_dialogue(plan), seed)
+
+    def send(self, request: Request, seed: int) -> Reply:
+        """Send one request.
 
         Raises:
             UserError: the endpoint refuses the request, or still fails after all repetitions.
@@ -63,7 +91,7 @@ class Connection:
         import openai
 
         try:
-            return self._reply(plan, seed)
+            return self._reply(request, seed)
         except openai.APIStatusError as error:
             raise UserError(
                 f"endpoint {self._name}: status {error.status_code}: {self._hidden(error.message)}"
@@ -71,34 +99,34 @@ class Connection:
         except openai.OpenAIError as error:
             raise UserError(f"endpoint {self._name}: {self._hidden(str(error))}") from None
 
-    def _reply(self, plan: Plan, seed: int) -> Reply:
+    def _reply(self, request: Request, seed: int) -> Reply:
         import openai
 
         structured = self._structured
         try:
-            raw = self._client.chat.completions.with_raw_response.create(**self._arguments(plan, seed, structured))
+            raw = self._client.chat.completions.with_raw_response.create(**self._arguments(request, seed, structured))
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             if not structured or not any(name in str(error) for name in ("response_format", "json_schema")):
                 raise
             self._structured = False
-            return self._reply(plan, seed)
-        return self._read(raw, plan)
+            return self._reply(request, seed)
+        return self._read(raw, request)
 
-    def _arguments(self, plan: Plan, seed: int, structured: bool) -> dict[str, Any]:
-        arguments = {**self._given, "messages": chat_messages(plan), "seed": seed}
+    def _arguments(self, request: Request, seed: int, structured: bool) -> dict[str, Any]:
+        arguments = {**self._given, "messages": list(request.messages), "seed": seed}
         if structured:
-            format_schema = {"name": "dialogue", "strict": True, "schema": schema()}
+            format_schema = {"name": request.name, "strict": True, "schema": dict(request.schema)}
             arguments["response_format"] = {"type": "json_schema", "json_schema": format_schema}
         return arguments
 
-    def _read(self, raw: Any, plan: Plan) -> Reply:
+    def _read(self, raw: Any, request: Request) -> Reply:
         try:
             answer = raw.parse()
             choice = answer.choices[0]
             text, refusal, end = choice.message.content or "", choice.message.refusal, choice.finish_reason
             if not isinstance(text, str):
                 raise TypeError(f"the content is {text!r:.80}")
-            tokens_in, tokens_out, estimated = _tokens(answer.usage, plan, text)
+            tokens_in, tokens_out, estimated = _tokens(answer.usage, request, text)
         except (AttributeError, IndexError, TypeError, ValueError) as error:
             raise UserError(f"endpoint {self._name}: no chat completion in the response ({error})") from error
         fault = REFUSED if refusal or end == "content_filter" else CUT if end == "length" else None
@@ -118,12 +146,16 @@ def chat_messages(plan: Plan) -> list[dict[str, str]]:
 
 def prompt_tokens(plan: Plan) -> int:
     """An estimate of the number of prompt tokens."""
-    return sum(len(message["content"]) for message in chat_messages(plan)) // CHARACTERS_PER_TOKEN + 1
+    return _dialogue(plan).tokens
 
 
-def _tokens(usage: Any, plan: Plan, text: str) -> tuple[int, int, bool]:
+def _dialogue(plan: Plan) -> Request:
+    return Request(chat_messages(plan), "dialogue", schema())
+
+
+def _tokens(usage: Any, request: Request, text: str) -> tuple[int, int, bool]:
     """Tokens of the prompt and of the reply, and whether they are estimated since the endpoint does not give them."""
     tokens_in, tokens_out = (getattr(usage, f"{name}_tokens", None) for name in ("prompt", "completion"))
     if tokens_in is None or tokens_out is None:
-        return prompt_tokens(plan), len(text) // CHARACTERS_PER_TOKEN + 1, True
+        return request.tokens, len(text) // CHARACTERS_PER_TOKEN + 1, True
     return int(tokens_in), int(tokens_out), False

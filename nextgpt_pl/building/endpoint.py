@@ -77,7 +77,7 @@ class Endpoint:
         try:
             import openai
         except ImportError as error:
-            raise UserError(f"data build: pip install 'nextgpt-pl[build]' ({error})") from error
+            raise UserError(f"the client of endpoints is missing: pip install 'nextgpt-pl[build]' ({error})") from error
         key = self._key()
         with (
             _address(self.base_url) as address,

@@ -26,6 +26,9 @@ FUNCTIONS = (
     "nextgpt_pl.pocket.pretrain.mel.compressed_mel",  # its path in the configurations of version 0.1
 )
 
+#: classes of this package with side effects, which must be trusted by name: they send an API key to an address
+SENDERS = ("nextgpt_pl.evaluation.judges.endpoint_judge.EndpointJudge",)
+
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _SPEC = {"class_path", "init_args"}
 
@@ -187,6 +190,10 @@ class _Check:
             raise refusal(name, where, f"a class of {PACKAGE} is expected")
         if not issubclass(target, base):
             raise refusal(name, where, f"a {base.__name__} is expected")
+        own = f"{target.__module__}.{target.__qualname__}"
+        if own in SENDERS and own not in self.foreign.trust:
+            reason = f"it sends an API key of yours to the address in it; if you know the address: --trust {own}"
+            raise refusal(name, where, reason)
         return target
 
 

@@ -92,4 +92,5 @@ def _prediction(asked: Asked, numbered: Numbered, reply: Reply) -> Prediction:
     parts = [records.written(part, folder, f"{stem}_{i}") for i, part in enumerate(reply)]
     reference = records.written_reference(item.reference, task.data_root, folder, f"{stem}_reference")
     references, expected = list(item.references), list(item.expected)
-    return Prediction(task.name, item.key, _prompt(item), parts, references, reference, expected)
+    about = dict(item.about)
+    return Prediction(task.name, item.key, _prompt(item), parts, references, reference, expected, about=about)

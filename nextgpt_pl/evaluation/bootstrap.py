@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,6 +109,32 @@ def of_set(score: Callable[[np.ndarray], float], count: int, seed: int = 0, resa
     rng = np.random.default_rng(seed)
     draws = np.array([score(rng.integers(0, count, count)) for _ in range(resamples)])
     return _estimate(value, draws - draws.mean() + value, count)
+
+
+def of_strata(strata: Mapping[str, np.ndarray], weights: Mapping[str, float], seed: int = 0) -> Estimate:
+    """A weighted sum of the means of groups, with an interval from resamples within each group.
+
+    Args:
+        strata: scores ``(N,)`` by group.
+        weights: the weight of each group that is used.
+        seed: seed of the resamples.
+
+    Raises:
+        ValueError: a group has no scores, or one is not finite.
+
+    """
+    checked = {name: _checked(strata[name]) for name in weights}
+    value = sum(weight * float(checked[name].mean()) for name, weight in weights.items())
+    count = sum(map(len, checked.values()))
+    if count == len(checked):
+        return Estimate(_finite(value, count), None, None, count)
+    draws = np.zeros(RESAMPLES)
+    for number, (name, weight) in enumerate(weights.items()):
+        # with a seed of its own, since groups are independent
+        resamples = _resamples(len(checked[name]), seed + number, RESAMPLES)
+        means = [checked[name][chosen].mean(1) for chosen in resamples]
+        draws += weight * np.concatenate(means)
+    return _estimate(value, draws, count)
 
 
 def _finite(value: float, count: int) -> float:

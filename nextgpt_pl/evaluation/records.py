@@ -40,6 +40,7 @@ class Prediction:
         expected: exact content in the pocket world: pairs of a kind and the attributes of a scene.
         failed: why a file or the row of the item could not be read; the item then has no reply and no score. ``None``
             otherwise.
+        about: what a benchmark's file says about the item.
 
     """
 
@@ -51,6 +52,7 @@ class Prediction:
     reference: dict[str, Any] | None = None
     expected: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     failed: str | None = None
+    about: dict[str, Any] = field(default_factory=dict)
 
     @property
     def text(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ class Item:
         reference: reference medium; unless it is a file in the task's data folder, it is written to the predictions'
             folder.
         expected: exact content in the pocket world.
+        about: what a benchmark's file says about the item, as JSON values, for its scores.
         fault: why the item's row cannot be used; ``None`` if it can.
 
     """
@@ -38,6 +39,7 @@ class Item:
     references: tuple[str, ...] = ()
     reference: Media | None = None
     expected: tuple[tuple[str, dict[str, Any]], ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
     fault: str | None = None
 
     @classmethod

@@ -245,6 +245,6 @@ def _score(tasks: Sequence[Any], missing: Mapping[str, list[str]], config: Any, 
     written = report.write(record, settings, folder)
     width = shutil.get_terminal_size().columns
     for row in report.rows(record):
-        print("  ".join(cell for cell in row if cell)[: max(width, 80)])
+        print("  ".join(cell for cell in row if cell)[: max(width, 160)])
     print(f"report: {written}")
     return record

@@ -46,8 +46,8 @@ def _modules():
             try:
                 importlib.import_module(module.name)
             except ModuleNotFoundError as error:
-                # the page of the extra demo, which defines no class that a YAML names
-                if error.name != "gradio":
+                # the page of the extra demo and the plugin of lmms-eval, which define no class that a YAML names
+                if error.name not in ("gradio", "lmms_eval"):
                     raise
 
 
@@ -115,10 +115,14 @@ NETWORKS = {
 }
 ROUTE = "nextgpt_pl.evaluation.PocketRoute"
 FRECHET = "nextgpt_pl.evaluation.Frechet"
+GENEVAL = "nextgpt_pl.evaluation.benchmarks.GenEval"
+ENDPOINT_JUDGE = "nextgpt_pl.evaluation.judges.EndpointJudge"
 TASKS = {
     "Task": lambda spec: spec,
     "Score": lambda spec: {"class_path": ROUTE, "init_args": {"route": "brief", "scores": [spec]}},
     "Extractor": lambda spec: TASKS["Score"]({"class_path": FRECHET, "init_args": {"name": "x", "extractor": spec}}),
+    "Judge": lambda spec: {"class_path": GENEVAL, "init_args": {"root": "x", "judges": [spec]}},
+    "Endpoint": lambda spec: TASKS["Judge"]({"class_path": ENDPOINT_JUDGE, "init_args": {"endpoint": spec}}),
     "DataFiles": lambda spec: {
         "class_path": "nextgpt_pl.evaluation.Captioning",
         "init_args": {"name": "x", "data": spec, "scores": []},
@@ -304,3 +308,14 @@ def test_the_configuration_of_an_earlier_version_is_read():
     assert network.encoder.loaded is False
     init = saved["model"]["init_args"]["network"]["init_args"]
     assert network.output_projection_factory.keywords.items() >= init["output_projection"]["init_args"].items()
+
+
+def test_a_judge_that_sends_the_api_key_must_be_trusted(tmp_path):
+    endpoint = {"base_url": "http://elsewhere.invalid/v1", "model": "m"}
+    judge = {"class_path": ENDPOINT_JUDGE, "init_args": {"endpoint": endpoint}}
+    (tmp_path / "evaluation.yaml").write_text(yaml.safe_dump({"tasks": [TASKS["Judge"](judge)]}))
+    (tmp_path / "predictions.jsonl").write_text("")
+    name = "nextgpt_pl.evaluation.judges.endpoint_judge.EndpointJudge"
+    with pytest.raises(UserError, match=f"sends an API key .* --trust {name}"):
+        evaluate(["evaluate", str(tmp_path)])
+    assert evaluate(["evaluate", str(tmp_path), "--trust", name]) == 0

@@ -30,6 +30,7 @@ THOROUGH = {"fit", "validate", "test", "cache", "inspect", "summary", "data"}
 # commands in the pages that are not ours, and why none of them is run here
 ELSEWHERE = {
     "pip": "installs packages",
+    "lmms-eval": "is no dependency; tests/harness/test_lmms_eval.py runs it where it is installed",
     "playwright": "downloads a browser",
     "mkdocs": "test_the_site_builds_strictly runs it",
     "pytest": "this is a test",

@@ -65,3 +65,20 @@ def test_a_single_item_or_an_unknown_error_has_no_interval():
         assert bootstrap.of_error(2.0, error, 5) == bootstrap.Estimate(2.0, None, None, 5)
     known = bootstrap.of_error(2.0, 1.0, 5)
     assert (known.low, known.high) == (pytest.approx(0.04), pytest.approx(3.96))
+
+
+def test_a_weighted_sum_of_groups_has_the_interval_of_independent_groups():
+    scores = np.random.default_rng(0).normal(3.0, 2.0, 2_000)
+    groups = {"a": scores, "b": scores, "unused": np.array([9.0])}
+    found = bootstrap.of_strata(groups, {"a": 0.8, "b": 0.6})
+    # the standard error is that of one group, since 0.8 and 0.6 are the sides of a right triangle with hypotenuse 1
+    half = 1.96 * scores.std() / np.sqrt(len(scores))
+    assert found.value == pytest.approx(1.4 * scores.mean())
+    assert found.count == 4_000
+    assert found.high - found.low == pytest.approx(2 * half, rel=0.1)
+
+
+def test_groups_of_one_item_have_no_interval_and_empty_ones_are_named():
+    assert bootstrap.of_strata({"a": np.array([2.0]), "b": np.array([4.0])}, {"a": 0.5, "b": 0.5}).low is None
+    with pytest.raises(ValueError, match="no items"):
+        bootstrap.of_strata({"a": np.array([])}, {"a": 1.0})
