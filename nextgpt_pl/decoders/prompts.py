@@ -15,6 +15,7 @@ from nextgpt_pl.decoders.captions import CaptionEncoder
 from nextgpt_pl.decoders.diffusion import DiffusionDecoder
 from nextgpt_pl.decoders.files import PipelineFiles
 from nextgpt_pl.decoders.layout import TextLayout, read_layout
+from nextgpt_pl.decoders.waveforms import WaveformLatents
 from nextgpt_pl.errors import UserError
 
 
@@ -92,7 +93,7 @@ class PromptDecoder(DiffusionDecoder):
         max_length: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(pipeline, path, sampling, loss_size=None, gradient_checkpointing=False, **kwargs)
+        super().__init__(pipeline, path, sampling, **kwargs)
         if max_length is not None and max_length < 1:
             raise UserError(f"decoder max_length={max_length}: at least 1")
         self.max_length = max_length
@@ -106,6 +107,10 @@ class PromptDecoder(DiffusionDecoder):
     def layout(self) -> TextLayout:
         """The layout of the embeddings; reads no weights."""
         return self.captions.layout
+
+    def text_conditions(self, embeddings: Tensor) -> dict[str, Tensor]:
+        """See :meth:`DenoisedDecoder.text_conditions`."""
+        return self.layout.unpack(embeddings)
 
     def _conditions(self, embeddings: Tensor, negative: Tensor) -> dict[str, Any]:
         # some pipelines' negative prompt is "" by default, which excludes its embedding
@@ -129,7 +134,7 @@ class StableAudioCaptionEncoder(PromptCaptionEncoder):
         return self.layout.pack(states, mask)
 
 
-class StableAudioDecoder(PromptDecoder):
+class StableAudioDecoder(WaveformLatents, PromptDecoder):
     """Stable Audio: T5 states with their mask; the pipeline projects them and adds the duration."""
 
     @cached_property

@@ -1,0 +1,66 @@
+"""Sizes and normalisation of the latents of diffusers' autoencoders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Compression:
+    """How an autoencoder reduces media.
+
+    Attributes:
+        side: pixels per latent, along height and width.
+        frames: frames per latent frame; the first frame has a latent frame of its own.
+        moving: whether it encodes videos ``(N, C, T, H, W)``; otherwise each frame is an image.
+
+    """
+
+    side: int
+    frames: int = 1
+    moving: bool = False
+
+    def latent_frames(self, frames: int) -> int:
+        """Number of latent frames of ``frames`` frames."""
+        return (frames - 1) // self.frames + 1
+
+    def whole(self, frames: int) -> int:
+        """The largest number of frames up to ``frames`` that fills its latent frames."""
+        return (self.latent_frames(frames) - 1) * self.frames + 1
+
+
+def compression(config: Mapping[str, Any]) -> Compression:
+    """The compression of an autoencoder of pictures, from its configuration."""
+    if "scale_factor_spatial" in config:  # Wan
+        return Compression(int(config["scale_factor_spatial"]), int(config["scale_factor_temporal"]), moving=True)
+    if "spatio_temporal_scaling" in config:  # LTX
+        halvings = 2 ** sum(config["spatio_temporal_scaling"])
+        side = config.get("spatial_compression_ratio") or config["patch_size"] * halvings
+        return Compression(
+            int(side), int(config.get("temporal_compression_ratio") or config["patch_size_t"] * halvings), moving=True
+        )
+    side = 2 ** (len(config["block_out_channels"]) - 1)
+    frames = config.get("temporal_compression_ratio")  # CogVideoX
+    return Compression(side, int(frames or 1), moving=frames is not None)
+
+
+def normalised(vae: Any, latents: Tensor) -> Tensor:
+    """Latents ``(N, C, ...)`` of ``vae.encode`` as the denoiser sees them, float32.
+
+    They are shifted and scaled per channel, if the autoencoder has statistics of its channels, or by constants.
+    """
+    latents, config = latents.float(), vae.config
+    # of one class they are buffers, of others values of the configuration
+    mean, std = (getattr(vae, name, config.get(name)) for name in ("latents_mean", "latents_std"))
+    if mean is not None and std is not None:
+        shape = (1, -1, *[1] * (latents.ndim - 2))
+        mean, std = (torch.as_tensor(x, dtype=torch.float32).to(latents.device).view(shape) for x in (mean, std))
+        latents = (latents - mean) / std
+    elif config.get("shift_factor") is not None:
+        latents = latents - config["shift_factor"]
+    return latents * config.get("scaling_factor", 1.0)
