@@ -55,8 +55,9 @@ def normalised(vae: Any, latents: Tensor) -> Tensor:
     They are shifted and scaled per channel, if the autoencoder has statistics of its channels, or by constants.
     """
     latents, config = latents.float(), vae.config
-    # of one class they are buffers, of others values of the configuration
-    mean, std = (getattr(vae, name, config.get(name)) for name in ("latents_mean", "latents_std"))
+    # values of the configuration, or buffers
+    names = ("latents_mean", "latents_std")
+    mean, std = (config[name] if name in config else getattr(vae, name, None) for name in names)
     if mean is not None and std is not None:
         shape = (1, -1, *[1] * (latents.ndim - 2))
         mean, std = (torch.as_tensor(x, dtype=torch.float32).to(latents.device).view(shape) for x in (mean, std))

@@ -63,7 +63,12 @@ def noise_levels(
         return angular_levels(scheduler, torch.rand(count, generator=generator))
     if not hasattr(scheduler, "alphas_cumprod"):
         raise UserError(f"model.denoising_weights: the noise levels of {type(scheduler).__name__} are not known")
-    timesteps = torch.randint(0, int(scheduler.config.num_train_timesteps), (count,), generator=generator)
+    steps = int(scheduler.config.num_train_timesteps)
+    return discrete_levels(scheduler, torch.randint(0, steps, (count,), generator=generator))
+
+
+def discrete_levels(scheduler: Any, timesteps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Levels of training timesteps ``(N,)``, which are returned as they are."""
     alphas_cumprod = scheduler.alphas_cumprod.cpu().float()[timesteps]
     return timesteps, alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt()
 
