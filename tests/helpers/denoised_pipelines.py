@@ -3,62 +3,72 @@
 import inspect
 from contextlib import contextmanager
 
+import diffusers
 import numpy as np
 import torch
+from tiny_pipelines import PIPELINES
 
-from nextgpt_pl.decoders import PromptDecoder, StableAudioDecoder
+from nextgpt_pl import decoders
 from nextgpt_pl.decoders.noise_levels import angular_levels, discrete_levels, flow_levels, target_kind
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.parts import pocket_decoder
 from nextgpt_pl.samples import Media
-from tests.decoders import test_prompts
-from tests.helpers import tiny_transformers
 
 STEPS = 4
 _ONE = {"num_inference_steps": STEPS, "guidance_scale": 1.0}
-_PICTURE = {**_ONE, "height": 16, "width": 32}
-_VIDEO = {**_ONE, "height": 32, "width": 64, "num_frames": 9}
-# modality, builder, decoder and sampling
+_PICTURE = {"height": 16, "width": 32}
+_VIDEO = {"height": 32, "width": 64, "num_frames": 9}
+# modality and size of media
 CASES = {
-    "StableDiffusionPipeline": (Modality.IMAGE, None, None, None),
-    "TextToVideoSDPipeline": (Modality.VIDEO, None, None, None),
-    "AudioLDMPipeline": (Modality.AUDIO, None, None, None),
-    "StableDiffusionXLPipeline": (Modality.IMAGE, test_prompts._xl, PromptDecoder, _PICTURE),
-    "PixArtSigmaPipeline": (
-        Modality.IMAGE,
-        test_prompts._pixart,
-        PromptDecoder,
-        {**_PICTURE, "use_resolution_binning": False},
-    ),
-    "CogVideoXPipeline": (
-        Modality.VIDEO,
-        test_prompts._cogvideox,
-        PromptDecoder,
-        {**_PICTURE, "num_frames": 9},
-    ),
-    "LTXPipeline": (Modality.VIDEO, tiny_transformers.ltx, PromptDecoder, {**_VIDEO, "frame_rate": 8}),
-    "WanPipeline": (Modality.VIDEO, tiny_transformers.wan, PromptDecoder, _VIDEO),
-    "StableAudioPipeline": (
-        Modality.AUDIO,
-        test_prompts._stable_audio,
-        StableAudioDecoder,
-        {**_ONE, "audio_end_in_s": 1.5},
-    ),
+    "StableDiffusionPipeline": (Modality.IMAGE, {}),
+    "TextToVideoSDPipeline": (Modality.VIDEO, {}),
+    "AudioLDMPipeline": (Modality.AUDIO, {}),
+    "StableDiffusionXLPipeline": (Modality.IMAGE, _PICTURE),
+    "PixArtSigmaPipeline": (Modality.IMAGE, _PICTURE),
+    "FluxPipeline": (Modality.IMAGE, {**_PICTURE, "guidance_scale": 2.5, "true_cfg_scale": 1.0}),
+    "CogVideoXPipeline": (Modality.VIDEO, {**_PICTURE, "num_frames": 9}),
+    "LTXPipeline": (Modality.VIDEO, {**_VIDEO, "frame_rate": 8}),
+    "WanPipeline": (Modality.VIDEO, _VIDEO),
+    "StableAudioPipeline": (Modality.AUDIO, {}),
 }
+POCKET = list(CASES)[:3]
+
+
+def built(name):
+    """The tiny pipeline, changed where its published model differs: statistics of latents, shifts, guidance."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        pipeline = PIPELINES[name].build()
+        dynamic = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05)
+        if name == "LTXPipeline":
+            pipeline.vae.latents_mean += 0.3
+            pipeline.vae.latents_std *= 1.7
+            pipeline.scheduler = dynamic
+        if name == "WanPipeline":
+            pipeline.vae.register_to_config(latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[0.5, 1.5, 2.0, 1.0])
+        if name == "StableDiffusion3Pipeline":
+            pipeline.scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+            pipeline.transformer = type(pipeline.transformer).from_config(pipeline.transformer.config, patch_size=2)
+        if name == "FluxPipeline":
+            pipeline.scheduler = dynamic
+            guided = type(pipeline.transformer).from_config(pipeline.transformer.config, guidance_embeds=True)
+            pipeline.register_modules(transformer=guided)
+    return pipeline
 
 
 def decoder_of(name, folder, **options):
     """The decoder of a case; a tiny pipeline is saved to ``folder``, unless it is there."""
-    modality, make, decoder_class, sampling = CASES[name]
-    if make is None:
+    modality, size = CASES[name]
+    if name in POCKET:
         decoder = pocket_decoder(modality)
         decoder.sampling |= {**_ONE, "guidance_interval": None}
         return decoder
+    case = PIPELINES[name]
     if not folder.exists():
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            make().save_pretrained(folder)
-    return decoder_class(name, str(folder), sampling, max_length=test_prompts.LENGTH, **options)
+        built(name).save_pretrained(folder)
+    sampling = {**case.sampling, **_ONE, **size}
+    decoder_class = getattr(decoders, case.decoder)
+    return decoder_class(name, str(folder), sampling, max_length=case.length, **options)
 
 
 def media_of(name, count):
@@ -78,7 +88,8 @@ def captured(network):
 
     def hook(module, positional, named):
         arguments = signature.bind(module, *positional, **named).arguments
-        calls.append({k: v for k, v in arguments.items() if k not in ("self", "return_dict") and v is not None})
+        given = {k: v for k, v in arguments.items() if isinstance(v, torch.Tensor) or v not in (None, {})}
+        calls.append({k: v for k, v in given.items() if k not in ("self", "return_dict")})
 
     handle = network.register_forward_pre_hook(hook, with_kwargs=True)
     try:
@@ -92,8 +103,12 @@ def levels_of_steps(scheduler, tokens):
     sigmas, timesteps = scheduler.sigmas[:STEPS] if hasattr(scheduler, "sigmas") else None, scheduler.timesteps
     if target_kind(scheduler) == "flow":
         # the share before the shift, spaced as each sampler spaces it
-        last = scheduler.config.get("shift", 0) and 1 / STEPS
-        uniform = torch.linspace(1, 1 / STEPS, STEPS) if last else torch.linspace(1, 1e-3, STEPS + 1)[:-1]
+        if not hasattr(scheduler, "time_shift") or "flow_shift" in scheduler.config:
+            uniform = torch.linspace(1, 1e-3, STEPS + 1)[:-1]
+        elif scheduler.config.shift == 3.0:  # Stable Diffusion 3
+            uniform = torch.linspace(1, scheduler.sigma_min, STEPS)
+        else:
+            uniform = torch.linspace(1, 1 / STEPS, STEPS)
         found = flow_levels(scheduler, uniform, tokens)
         torch.testing.assert_close(found[2], sigmas, atol=2e-6, rtol=1e-6)
         return found

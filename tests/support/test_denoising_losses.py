@@ -2,18 +2,13 @@
 
 import pytest
 import torch
+from denoised_pipelines import CASES, captured, decoder_of, latents_of_decoding, levels_of_steps, media_of
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 
 from nextgpt_pl.decoders.autoencoders import normalised
 from nextgpt_pl.decoders.noise_levels import target_kind
 from nextgpt_pl.losses import denoising_target
-from tests.helpers.denoised_pipelines import (
-    CASES,
-    captured,
-    decoder_of,
-    latents_of_decoding,
-    levels_of_steps,
-    media_of,
-)
+from nextgpt_pl.modality import Modality
 
 every = pytest.mark.parametrize("name", CASES)
 
@@ -59,7 +54,7 @@ def test_inputs_are_those_of_the_pipeline(name, decoder):
     denoiser = decoder.denoiser()
     with captured(denoiser.network) as theirs:
         decoder.generate(embeddings, seed=0)
-    shape = torch.Size((2, *decoder.latent_shape(frames="Video" in name or name in ("LTXPipeline", "WanPipeline"))))
+    shape = torch.Size((2, *decoder.latent_shape(CASES[name][0] is Modality.VIDEO)))
     timesteps, _, _ = levels_of_steps(decoder._loaded().scheduler, denoiser.tokens(shape))
     first = next(iter({"sample", "hidden_states"} & theirs[0].keys()))
     for step in (1, 2):
@@ -90,7 +85,8 @@ def test_the_target_leads_the_sampler_to_the_latents(name, decoder, monkeypatch)
         target = denoising_target(target_kind(pipeline.scheduler), clean, noise, alpha, sigma)
         if name == "PixArtSigmaPipeline":  # it predicts a variance too
             target = torch.cat([target, target], dim=1)
-        return (described.packed(target),)
+        output = described.packed(target)
+        return (output,) if named.get("return_dict") is False else UNet2DConditionOutput(output)
 
     def decode(latents, *arguments, **options):
         decoded.append(latents)
@@ -138,7 +134,8 @@ def test_one_medium_at_a_time_is_as_many(name, decoder):
     torch.testing.assert_close(together, gradient, rtol=1e-3, atol=1e-4 * float(gradient.abs().max()))
 
 
-@every
+# diffusers' UNet of videos does not support it
+@pytest.mark.parametrize("name", [name for name in CASES if name != "TextToVideoSDPipeline"])
 @pytest.mark.support("losses", "gradient checkpointing")
 def test_checkpointing_changes_no_gradient(name, folders):
     decoder = decoder_of(name, folders / name)
@@ -160,7 +157,7 @@ def test_the_gradient_is_the_slope(name, decoder):
     _, gradient = _loss(decoder, latents, embeddings)
     random = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(1)) * (gradient != 0)
     for direction in (gradient, gradient + gradient.norm() * random / random.norm()):
-        offset = 0.05 * embeddings.norm() * direction / direction.norm()
+        offset = 0.01 * embeddings.norm() * direction / direction.norm()
         with torch.no_grad():
             high, low = (
                 decoder.denoising_loss(
