@@ -7,7 +7,6 @@ import torch
 from PIL import Image
 
 from nextgpt_pl.decoders import PrecomputedEmbeddings, denoising
-from nextgpt_pl.decoders.noise_levels import target_kind
 from nextgpt_pl.decoders.spectrogram import log_mel
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import GENERATED, Modality
@@ -59,17 +58,6 @@ def test_the_noise_is_the_same_for_the_same_seed():
     latents, embedding = decoder.latents([pair.media]), decoder.embed_captions([pair.caption])
     assert _loss(decoder, embedding, latents) == _loss(decoder, embedding, latents)
     assert _loss(decoder, embedding, latents) != _loss(decoder, embedding, latents, seed=1)
-
-
-def test_targets_are_the_schedulers():
-    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
-
-    assert target_kind(DDIMScheduler()) == "epsilon"
-    assert target_kind(DDIMScheduler(prediction_type="v_prediction")) == "v"
-    assert target_kind(DDIMScheduler(prediction_type="sample")) == "sample"
-    assert target_kind(FlowMatchEulerDiscreteScheduler()) == "flow"
-    flow = DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
-    assert target_kind(flow) == "flow"
 
 
 @pytest.mark.parametrize("name", ["epsilon", "v_prediction", "flow"])

@@ -117,6 +117,42 @@ def levels_of_steps(scheduler, tokens):
     return discrete_levels(scheduler, timesteps.long())
 
 
+def assert_called_as_sampled(decoder, embeddings, modality):
+    """At the noise levels of two steps, the denoiser's arguments in the loss are those that the pipeline passes."""
+    denoiser, count = decoder.denoiser(), len(embeddings)
+    with captured(denoiser.network) as theirs:
+        decoder.generate(embeddings, seed=0)
+    shape = torch.Size((count, *decoder.latent_shape(modality is Modality.VIDEO)))
+    timesteps, _, _ = levels_of_steps(decoder._loaded().scheduler, denoiser.tokens(shape))
+    first = next(iter({"sample", "hidden_states"} & theirs[0].keys()))
+    for step in (1, 2):
+        noisy = denoiser.described.unpacked(theirs[step][first], shape)
+        assert noisy.shape == shape
+        with captured(denoiser.network) as ours, torch.no_grad():
+            predicted = denoiser(noisy, timesteps[step].expand(count), embeddings)
+        _assert_same(ours[0], theirs[step], decoder.files.pipeline)
+        assert predicted.shape[2:] == shape[2:]
+
+
+def _assert_same(ours, theirs, where):
+    """Equal names, dtypes, shapes and values of nested arguments; a timestep may stand for all media."""
+    if isinstance(theirs, dict):
+        assert ours.keys() == theirs.keys(), where
+        for key in theirs:
+            _assert_same(ours[key], theirs[key], f"{where}.{key}")
+    elif isinstance(theirs, (tuple, list)):
+        assert len(ours) == len(theirs), where
+        for i, pair in enumerate(zip(ours, theirs, strict=True)):
+            _assert_same(*pair, f"{where}[{i}]")
+    elif isinstance(theirs, torch.Tensor):
+        if where.endswith("timestep"):
+            theirs = theirs.expand(ours.shape)
+            ours = ours.to(theirs.dtype) if theirs.dtype != ours.dtype and (ours == theirs).all() else ours
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6, msg=lambda text: f"{where}: {text}")
+    else:
+        assert ours == theirs, where
+
+
 def latents_of_decoding(decoder, decoded, count):
     """Latents ``(N, C, ...)`` from what the pipeline passes to ``vae.decode``."""
     if decoder.files.pipeline == "TextToVideoSDPipeline":

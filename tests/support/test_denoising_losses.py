@@ -2,13 +2,23 @@
 
 import pytest
 import torch
-from denoised_pipelines import CASES, captured, decoder_of, latents_of_decoding, levels_of_steps, media_of
+from denoised_pipelines import (
+    CASES,
+    assert_called_as_sampled,
+    decoder_of,
+    latents_of_decoding,
+    levels_of_steps,
+    media_of,
+)
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from nextgpt_pl.decoders.autoencoders import normalised
 from nextgpt_pl.decoders.noise_levels import target_kind
 from nextgpt_pl.losses import denoising_target
 from nextgpt_pl.modality import Modality
+from nextgpt_pl.sizing.costs import denoising_cost
 
 every = pytest.mark.parametrize("name", CASES)
 
@@ -27,43 +37,11 @@ def _embeddings(decoder, count):
     return decoder.embed_captions(["a small red circle", "a blue star on the left", "a ring"][:count])
 
 
-def _assert_same(ours, theirs, where):
-    """Equal names, dtypes, shapes and values of nested arguments; a timestep may stand for all media."""
-    if isinstance(theirs, dict):
-        assert ours.keys() == theirs.keys(), where
-        for key in theirs:
-            _assert_same(ours[key], theirs[key], f"{where}.{key}")
-    elif isinstance(theirs, (tuple, list)):
-        assert len(ours) == len(theirs), where
-        for i, pair in enumerate(zip(ours, theirs, strict=True)):
-            _assert_same(*pair, f"{where}[{i}]")
-    elif isinstance(theirs, torch.Tensor):
-        if where.endswith("timestep"):
-            theirs = theirs.expand(ours.shape)
-            ours = ours.to(theirs.dtype) if theirs.dtype != ours.dtype and (ours == theirs).all() else ours
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6, msg=lambda text: f"{where}: {text}")
-    else:
-        assert ours == theirs, where
-
-
 @every
 @pytest.mark.support("losses", "inputs as in sampling")
 def test_inputs_are_those_of_the_pipeline(name, decoder):
     """At the noise level of each step, the denoiser is called with the arguments that the pipeline passes."""
-    embeddings = _embeddings(decoder, 2)
-    denoiser = decoder.denoiser()
-    with captured(denoiser.network) as theirs:
-        decoder.generate(embeddings, seed=0)
-    shape = torch.Size((2, *decoder.latent_shape(CASES[name][0] is Modality.VIDEO)))
-    timesteps, _, _ = levels_of_steps(decoder._loaded().scheduler, denoiser.tokens(shape))
-    first = next(iter({"sample", "hidden_states"} & theirs[0].keys()))
-    for step in (1, 2):
-        noisy = denoiser.described.unpacked(theirs[step][first], shape)
-        assert noisy.shape == shape
-        with captured(denoiser.network) as ours, torch.no_grad():
-            predicted = denoiser(noisy, timesteps[step].expand(2), embeddings)
-        _assert_same(ours[0], theirs[step], name)
-        assert predicted.shape[2:] == shape[2:]
+    assert_called_as_sampled(decoder, _embeddings(decoder, 2), CASES[name][0])
 
 
 @every
@@ -167,3 +145,18 @@ def test_the_gradient_is_the_slope(name, decoder):
             )
         slope = float((gradient * offset).sum())
         assert float(high - low) / 2 == pytest.approx(slope, rel=0.02)
+
+
+@every
+@pytest.mark.support("losses", "operations counted")
+def test_operations_are_counted_without_weights(name, folders):
+    """On the meta device as many as of the real denoiser, whose fused attention torch does not count."""
+    decoder, modality = decoder_of(name, folders / name), CASES[name][0]
+    cost = denoising_cost(decoder, modality)
+    assert decoder._pipeline is None
+    latents, embeddings = torch.randn(1, *decoder.latent_shape(modality is Modality.VIDEO)), _embeddings(decoder, 1)
+    denoiser = decoder.denoiser()
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        denoiser(latents, torch.tensor([500]), embeddings)
+    assert cost.forward == counter.get_total_flops() > 0
+    assert 0.1 * cost.forward < cost.backward < 2 * cost.forward

@@ -1,8 +1,8 @@
 """Tiny random pipelines of sounds."""
 
-from tiny_pipelines.parts import flow, language_model, t5, text_sizes, tokenizer, vae
+from tiny_pipelines.parts import language_model, t5, text_sizes, tokenizer, vae
 
-_WORDS = "a small red circle blue star on the left loud bell low".split()
+_WORDS = ["a", "small", "red", "circle", "blue", "star", "on", "the", "left", "loud", "bell", "low"]
 
 
 def _oobleck(channels: int, rate: int, audio_channels: int = 2):

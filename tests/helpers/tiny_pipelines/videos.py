@@ -157,6 +157,7 @@ def mochi(force_zeros: bool = True):
 def latte():
     """T5, as many states as the caption has tokens."""
     from diffusers import DDIMScheduler, LattePipeline, LatteTransformer3DModel
+
     from tiny_pipelines.parts import vae
 
     transformer = LatteTransformer3DModel(
