@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from nextgpt_pl.utils.quiet import quiet_loading
 from nextgpt_pl.utils.transfer import upload
 
 MEMORY_BYTES = 256 * 2**20
-_BATCH = 4  # captions per forward pass
+_BATCH = 4
 
 
 class CaptionEncoder:
@@ -62,12 +62,35 @@ class CaptionEncoder:
             store: of :meth:`store`; ``None``: the encoder's own memory.
 
         """
+        return self._fetch("caption", captions, store, self.encode)
+
+    @torch.no_grad()
+    @own_precision()
+    def embed_negative(self, prompt: str, store: Store | None = None) -> Tensor:
+        """The embedding ``shape`` of a negative prompt; see :meth:`embed`."""
+        return self._fetch(self.negative_kind, [prompt], store, self.encode_negative)[0]
+
+    def _fetch(
+        self, kind: str, captions: Sequence[str], store: Store | None, encode: Callable[[list[str]], Tensor]
+    ) -> Tensor:
         store = self._memory if store is None else store
-        keys = [digest("caption", caption) for caption in captions]
-        embeddings = store.fetch(
-            keys, lambda missing: in_fixed_batches([captions[i] for i in missing], _BATCH, self._embed_now)
-        )
+        keys = [digest(kind, caption) for caption in captions]
+
+        def make(missing: list[int]) -> Tensor:
+            return in_fixed_batches([captions[i] for i in missing], self.batch_size, lambda few: encode(few).float())
+
+        embeddings = store.fetch(keys, make)
         return upload(torch.stack(embeddings), self.device)
+
+    @property
+    def batch_size(self) -> int:
+        """Captions per forward pass."""
+        return _BATCH
+
+    @property
+    def negative_kind(self) -> str:
+        """Kind of a negative prompt's key in the cache; that of captions, if its embedding is that of a caption."""
+        return "caption"
 
     def store(self, cache: FeatureCache) -> Store:
         """The store of these embeddings in a cache."""
@@ -80,9 +103,6 @@ class CaptionEncoder:
         own = {"class": self.owner, "version": self.version, "shape": list(self.shape)}
         return {**own, "compute_dtype": compute_dtype(torch.float32), **folders}
 
-    def _embed_now(self, captions: list[str]) -> Tensor:
-        return self.encode(captions).float()
-
     def encode(self, captions: list[str]) -> Tensor:
         """Compute embeddings ``(N, *shape)``, without cache."""
         encoder, tokenizer = self.load()
@@ -94,6 +114,10 @@ class CaptionEncoder:
             return_tensors="pt",
         )
         return self.encode_tokens(encoder, tokens)
+
+    def encode_negative(self, captions: list[str]) -> Tensor:
+        """Compute embeddings ``(N, *shape)`` of negative prompts, without cache."""
+        return self.encode(captions)
 
     def encode_tokens(self, encoder: Any, tokens: Any) -> Tensor:
         """Encode captions, tokenised on the CPU, on the device: ``(N, *shape)``."""

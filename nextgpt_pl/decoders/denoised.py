@@ -15,7 +15,7 @@ from nextgpt_pl.decoders import denoising
 from nextgpt_pl.decoders.autoencoders import Compression, compression, normalised
 from nextgpt_pl.decoders.base import Decoder
 from nextgpt_pl.decoders.captions import MEMORY_BYTES
-from nextgpt_pl.decoders.denoisers import Denoiser, Family, family
+from nextgpt_pl.decoders.denoisers import Arrangement, Denoiser, arrangement_of
 from nextgpt_pl.decoders.files import PipelineFiles
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import Memory, Preparation
@@ -44,14 +44,14 @@ class DenoisedDecoder(Decoder):
         """The diffusion networks, without text encoder and tokenizer."""
 
     @cached_property
-    def family(self) -> Family:
+    def arrangement(self) -> Arrangement:
         """How the pipeline calls its denoiser.
 
         Raises:
             UserError: the denoising loss does not support the pipeline.
 
         """
-        return family(self.files.pipeline, self.files.index())
+        return arrangement_of(self.files.pipeline, self.files.index())
 
     @cached_property
     def compression(self) -> Compression:
@@ -94,7 +94,7 @@ class DenoisedDecoder(Decoder):
 
     def preparation(self) -> Preparation:
         """See :meth:`Decoder.preparation`; ``(frames, channels, height, width)``, of pictures uint8."""
-        assert self.family
+        assert self.arrangement
         height, width, frames = self.picture_size()
         return Preparation(partial(denoising.pictures, height=height, width=width, frames=frames), self._latents)
 
@@ -116,12 +116,12 @@ class DenoisedDecoder(Decoder):
             UserError: height or width is not a multiple of what one token covers.
 
         """
-        config, side = self.files.config(self.family.part), self.compression.side
-        sample = config.get("sample_size") or self.family.side
+        config, side = self.files.config(self.arrangement.part), self.compression.side
+        sample = config.get("sample_size") or self.arrangement.side
         rows, columns = (sample, sample) if isinstance(sample, int) else sample[-2:]
         rows, columns = (config.get(name) or x for name, x in (("sample_height", rows), ("sample_width", columns)))
         size = {"height": rows * side, "width": columns * side, "num_frames": 16, **self.call_options()}
-        multiple = side * self.family.token_side(config)
+        multiple = side * self.arrangement.token_side(config)
         for name in ("height", "width"):
             if size[name] % multiple:
                 wanted = f"{self.files.pipeline} needs a multiple of {multiple} pixels"
@@ -151,8 +151,8 @@ class DenoisedDecoder(Decoder):
 
         """
         find: Any = partial(getattr, self._loaded()) if weights else self.files.empty_part
-        parts = {part: find(part) for part in self.family.parts}
-        return Denoiser(self.family, parts, self.text_conditions, self.denoiser_options()).requires_grad_(False)
+        parts = {part: find(part) for part in self.arrangement.parts}
+        return Denoiser(self.arrangement, parts, self.text_conditions, self.denoiser_options()).requires_grad_(False)
 
     def denoising_loss(
         self, embeddings: Tensor, latents: Tensor, *, gamma: float, generator: torch.Generator
@@ -189,6 +189,6 @@ class DenoisedDecoder(Decoder):
         """Shape of the latents of one medium in the denoising loss; ``frames``: of a video. Reads no weights."""
         height, width, count = self.picture_size()
         reduced = self.compression
-        channels = int(self.files.config(self.family.part)["in_channels"]) // self.family.channels
+        channels = int(self.files.config(self.arrangement.part)["in_channels"]) // self.arrangement.channels
         shown = (reduced.latent_frames(count if frames else 1),) if frames or reduced.moving else ()
         return (channels, *shown, height // reduced.side, width // reduced.side)

@@ -1,6 +1,6 @@
 """How pipelines call their denoisers: the arrangement of latents and the arguments beside them.
 
-Each pipeline that the denoising loss supports has a :class:`Family` in :data:`FAMILIES`. Shapes: n media, C channels of
+Each pipeline that the denoising loss supports has a :class:`Arrangement` in :data:`ARRANGEMENTS`. Shapes: n media, C channels of
 T frames of h x w latents, L text tokens of width D.
 """
 
@@ -20,8 +20,8 @@ from nextgpt_pl.errors import UserError
 
 
 @dataclass(frozen=True)
-class Family:
-    """How the pipelines of one family call their denoiser.
+class Arrangement:
+    """How pipelines call their denoiser: how latents are arranged, and which arguments stand beside them.
 
     Attributes:
         arguments: the keyword arguments of the denoiser's call.
@@ -73,28 +73,28 @@ class Family:
         return grid.movedim(-3, 1).movedim(-2, -3).flatten(-2).flatten(-3, -2)
 
 
-_UNET = Family(arguments.unet, part="unet")
-_PIXART = Family(arguments.pixart)
+_UNET = Arrangement(arguments.unet, part="unet")
+_PIXART = Arrangement(arguments.pixart)
 
 #: by class name of the pipeline
-FAMILIES: dict[str, Family] = {
+ARRANGEMENTS: dict[str, Arrangement] = {
     "StableDiffusionPipeline": _UNET,
     "TextToVideoSDPipeline": _UNET,
-    "AudioLDMPipeline": Family(arguments.audioldm, part="unet"),
-    "StableDiffusionXLPipeline": Family(arguments.unet_xl, part="unet", side=128),
+    "AudioLDMPipeline": Arrangement(arguments.audioldm, part="unet"),
+    "StableDiffusionXLPipeline": Arrangement(arguments.unet_xl, part="unet", side=128),
     "PixArtAlphaPipeline": _PIXART,
     "PixArtSigmaPipeline": _PIXART,
-    "StableDiffusion3Pipeline": Family(arguments.stable_diffusion_3, side=128),
-    "FluxPipeline": Family(arguments.flux, square=2, channels=4, side=128),
-    "CogVideoXPipeline": Family(arguments.cogvideox, frames_first=True),
-    "LTXPipeline": Family(arguments.ltx, square=1),
-    "WanPipeline": Family(arguments.wan),
-    "StableAudioPipeline": Family(arguments.stable_audio, others=("projection_model",)),
+    "StableDiffusion3Pipeline": Arrangement(arguments.stable_diffusion_3, side=128),
+    "FluxPipeline": Arrangement(arguments.flux, square=2, channels=4, side=128),
+    "CogVideoXPipeline": Arrangement(arguments.cogvideox, frames_first=True),
+    "LTXPipeline": Arrangement(arguments.ltx, square=1),
+    "WanPipeline": Arrangement(arguments.wan),
+    "StableAudioPipeline": Arrangement(arguments.stable_audio, others=("projection_model",)),
 }
 
 
-def family(pipeline: str, parts: Collection[str]) -> Family:
-    """The family of a pipeline.
+def arrangement_of(pipeline: str, parts: Collection[str]) -> Arrangement:
+    """The arrangement of a pipeline.
 
     Args:
         pipeline: class name in diffusers.
@@ -104,19 +104,19 @@ def family(pipeline: str, parts: Collection[str]) -> Family:
         UserError: the denoising loss does not support the pipeline.
 
     """
-    if pipeline not in FAMILIES:
-        known = ", ".join(sorted(FAMILIES))
+    if pipeline not in ARRANGEMENTS:
+        known = ", ".join(sorted(ARRANGEMENTS))
         raise UserError(f"model.denoising_weights: {pipeline} is not supported; pipelines that are: {known}")
     if "transformer_2" in parts:
         raise UserError(f"model.denoising_weights: {pipeline} with two denoisers (transformer_2) is not supported")
-    return FAMILIES[pipeline]
+    return ARRANGEMENTS[pipeline]
 
 
 class Denoiser(nn.Module):
     """A frozen denoiser that is called as its pipeline calls it.
 
     Args:
-        described: the pipeline's family.
+        described: the pipeline's arrangement.
         parts: the networks of ``described.parts``; they may be on the meta device.
         text: maps embeddings ``(n, *embedding_shape)`` to the text arguments of the pipeline's call.
         options: sizes and arguments of the pipeline's call.
@@ -125,7 +125,7 @@ class Denoiser(nn.Module):
 
     def __init__(
         self,
-        described: Family,
+        described: Arrangement,
         parts: Mapping[str, nn.Module],
         text: Callable[[Tensor], Mapping[str, Tensor]],
         options: Mapping[str, Any],

@@ -103,11 +103,15 @@ class DiffusionDecoder(DenoisedDecoder):
     def check_sampling(self, sampling: Mapping[str, Any]) -> None:
         """See :meth:`Decoder.check_sampling`; against the signature of the pipeline's call."""
         pipeline_class = self.files.pipeline_class()
-        if "prompt_embeds" not in declared(pipeline_class.__call__):
-            raise UserError(f"decoder pipeline={self.pipeline_name!r} takes no prompt_embeds")
+        self._check_embeddings(declared(pipeline_class.__call__))
         known = {**sampling_types(pipeline_class), guidance.KEY: list[float] | None}
         check(sampling, known, "decoder sampling", self.pipeline_name)
         guidance.pop_interval(dict(sampling))
+
+    def _check_embeddings(self, call: Mapping[str, Any]) -> None:
+        """Check that the pipeline takes caption embeddings, by the arguments of its call."""
+        if "prompt_embeds" not in call:
+            raise UserError(f"decoder pipeline={self.pipeline_name!r} takes no prompt_embeds")
 
     def _check_loss_size(self) -> None:
         known = sampling_types(self.files.pipeline_class())
@@ -180,7 +184,7 @@ class DiffusionDecoder(DenoisedDecoder):
         if tuple(embeddings.shape[1:]) != self.embedding_shape:
             raise UserError(f"embeddings {tuple(embeddings.shape[1:])}, the decoder wants {self.embedding_shape}")
         if negative is None:
-            negative = self.embed_captions([self.negative_prompt])[0]
+            negative = self.captions.embed_negative(self.negative_prompt)
         seeds, batch = item_seeds(seed, len(embeddings)), self.batch or self._batch_size(sampling)
         batches = [slice(start, start + batch) for start in range(0, len(embeddings), batch)]
         return [

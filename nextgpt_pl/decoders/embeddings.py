@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from nextgpt_pl.decoders.base import Decoder
+from nextgpt_pl.decoders.captions import CaptionEncoder
 from nextgpt_pl.features import FeatureCache, Memory, Store
 from nextgpt_pl.modality import Modality
 
@@ -30,21 +31,26 @@ class CaptionEmbeddings:
     def __call__(self, modality: Modality, captions: Sequence[str]) -> Tensor:
         """``(N, *embedding_shape)`` float32; only captions that are missing from the store are embedded."""
         decoder = self._decoders[modality]
-        if decoder.captions is None:
+        store = None if decoder.captions is None else self._store(modality, decoder.captions)
+        if decoder.captions is None or store is None:
             return decoder.embed_captions(captions)
+        return decoder.captions.embed(captions, store)
+
+    def _store(self, modality: Modality, captions: CaptionEncoder) -> Store | None:
         if modality not in self._stores:
             if self._cache is not None:
-                self._stores[modality] = decoder.captions.store(self._cache)
+                self._stores[modality] = captions.store(self._cache)
             elif self._memory is not None:
                 self._stores[modality] = Memory(self._memory, evict=True)
-            else:
-                return decoder.embed_captions(captions)
-        return decoder.captions.embed(captions, self._stores[modality])
+        return self._stores.get(modality)
 
     def negative_prompt(self, modality: Modality) -> Tensor | None:
         """The embedding of the decoder's negative prompt in the cache.
 
         ``None``: there is no cache or no such prompt, and the decoder's ``generate`` embeds its default itself.
         """
-        prompt = getattr(self._decoders[modality], "negative_prompt", None)
-        return None if prompt is None or self._cache is None else self(modality, [prompt])[0]
+        decoder = self._decoders[modality]
+        prompt = getattr(decoder, "negative_prompt", None)
+        if prompt is None or self._cache is None or decoder.captions is None:
+            return None
+        return decoder.captions.embed_negative(prompt, self._store(modality, decoder.captions))

@@ -1,17 +1,16 @@
-"""Text conditioning of a pipeline as one matrix: hidden states, optional mask, optional pooled vector.
+"""Text conditioning of a pipeline as one matrix: hidden states with their masks, and pooled vectors.
 
-An output projection predicts one matrix. The layout packs all inputs of a pipeline into it: the mask as an additional
-column, the pooled vector as an additional row. Packing is lossless.
+An output projection predicts one matrix. The layout stacks all inputs of a pipeline in it: each input is a block of
+rows, and the masks are an additional column. Packing is lossless. Masked states have no effect and are zero.
 
-Shapes: N captions, L tokens, D width, P width of the pooled vector.
+Shapes: N captions, L tokens, D width, P width of a pooled vector, K layers of a text encoder.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +18,45 @@ from torch import Tensor
 
 from nextgpt_pl.errors import UserError
 
-_MASKS = ("prompt_attention_mask", "attention_mask")
-_POOLED = "pooled_prompt_embeds"
+Cut = Literal["longest", "list", "equal"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows that hold one argument of a pipeline's call.
+
+    Attributes:
+        name: name of the argument.
+        length: L; 1 for a pooled vector.
+        width: D or P.
+        mask: name of the argument for the mask, if there is one.
+        pooled: the argument is a pooled vector ``(N, P)``.
+        layers: K if the argument has the states of K layers, ``(K, N, L, D)``; 0 for ``(N, L, D)``.
+        cut: what the pipeline takes if captions differ in length. ``longest``: states up to the longest caption of the
+            call; ``list``: a list with the states of each caption; ``equal``: only captions of one length in a call.
+            ``None``: always L states.
+        may_be_empty: the mask may be zero everywhere.
+
+    """
+
+    name: str
+    length: int
+    width: int
+    mask: str | None = None
+    pooled: bool = False
+    layers: int = 0
+    cut: Cut | None = None
+    may_be_empty: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Rows in the packed matrix."""
+        return self.length * max(1, self.layers)
+
+    @property
+    def counted(self) -> bool:
+        """Whether the mask column says which rows are in use."""
+        return self.mask is not None or self.cut is not None
 
 
 @dataclass(frozen=True)
@@ -28,90 +64,146 @@ class TextLayout:
     """Layout of one pipeline's text conditioning.
 
     Attributes:
-        length: L.
-        width: D.
-        mask: name of the call's argument for the mask, if it has one.
-        pooled: P; 0 for pipelines without a pooled vector.
+        blocks: blocks of rows, from top to bottom.
 
     """
 
-    length: int
-    width: int
-    mask: str | None = None
-    pooled: int = 0
+    blocks: tuple[Block, ...]
 
     @property
     def shape(self) -> tuple[int, int]:
         """Shape of one packed embedding."""
-        return self.length + bool(self.pooled), max(self.width, self.pooled) + bool(self.mask)
+        return sum(block.rows for block in self.blocks), self._width + self._masked
 
-    def pack(self, states: Tensor, mask: Tensor | None = None, pooled: Tensor | None = None) -> Tensor:
-        """States ``(N, L, D)``, mask ``(N, L)`` and pooled ``(N, P)`` to ``(N, *shape)`` float32."""
-        width = max(self.width, self.pooled)
-        packed = F.pad(states.float(), (0, width - states.shape[-1]))
-        if self.pooled:
-            assert pooled is not None
-            packed = torch.cat([packed, F.pad(pooled.float(), (0, width - self.pooled)).unsqueeze(1)], dim=1)
-        if self.mask:
-            assert mask is not None
-            column = F.pad(mask.float(), (0, int(bool(self.pooled))))
-            # masked states have no effect, so they are set to zero
-            packed = torch.cat([packed * _kept(column, self.length).unsqueeze(-1), column.unsqueeze(-1)], dim=-1)
-        return packed
+    @property
+    def _width(self) -> int:
+        return max(block.width for block in self.blocks)
 
-    def unpack(self, packed: Tensor, prefix: str = "") -> dict[str, Tensor]:
+    @property
+    def _masked(self) -> bool:
+        return any(block.counted for block in self.blocks)
+
+    def pack(self, values: Mapping[str, Tensor | Sequence[Tensor]]) -> Tensor:
+        """Values of the call's arguments, by name, to ``(N, *shape)`` float32; a missing mask means all tokens.
+
+        Raises:
+            UserError: a value has another shape.
+
+        """
+        packed = []
+        for block in self.blocks:
+            states, mask = _matrix(block, values[block.name], values.get(block.mask or ""))
+            rows = F.pad(states.float(), (0, self._width - block.width))
+            if self._masked:
+                rows = torch.cat([rows * mask.unsqueeze(-1) if block.counted else rows, mask.unsqueeze(-1)], dim=-1)
+            packed.append(rows)
+        return torch.cat(packed, dim=1)
+
+    def unpack(self, packed: Tensor, prefix: str = "") -> dict[str, Any]:
         """The call's arguments, named with ``prefix`` (``negative_``), from ``(N, *shape)``."""
-        conditions = {f"{prefix}prompt_embeds": packed[:, : self.length, : self.width]}
-        if self.mask:
-            mask = packed[:, : self.length, -1] > 0.5
-            mask[:, 0] = True  # attention needs at least one token
-            conditions[f"{prefix}{self.mask}"] = mask.long()
-        if self.pooled:
-            conditions[f"{prefix}{_POOLED}"] = packed[:, self.length, : self.pooled]
+        conditions: dict[str, Any] = {}
+        for block, rows in self._split(packed):
+            states, mask = rows[..., : block.width], self._mask(block, rows)
+            name = f"{prefix}{block.name}"
+            if block.pooled:
+                conditions[name] = states[:, 0]
+                continue
+            if block.layers:
+                conditions[name] = states.unflatten(1, (block.layers, block.length)).transpose(0, 1)
+                continue
+            if block.cut == "list":
+                conditions[name] = [own[kept] for own, kept in zip(states, mask, strict=True)]
+                continue
+            length = int(mask.sum(1).max()) if block.cut else block.length
+            conditions[name] = states[:, :length]
+            if block.mask:
+                conditions[f"{prefix}{block.mask}"] = mask[:, :length].long()
         return conditions
 
-    def from_outputs(self, outputs: Any, count: int) -> Tensor:
-        """Pack the outputs of a pipeline's ``encode_prompt``, in any order; they are identified by their shapes."""
-        tensors = [t for t in (outputs if isinstance(outputs, tuple) else (outputs,)) if isinstance(t, Tensor)]
-        states = next(t for t in tensors if t.shape == (count, self.length, self.width))
-        masks = [t for t in tensors if t.shape == (count, self.length) and not t.is_floating_point()]
-        pooled = [t for t in tensors if t.shape == (count, self.pooled) and t.is_floating_point()]
-        return self.pack(states, masks[0] if masks else None, pooled[0] if pooled else None)
+    def groups(self, packed: Tensor) -> list[list[int]]:
+        """Indices of the captions ``(N, *shape)`` that one call can take, per call."""
+        lengths = [self._mask(b, rows).sum(1).tolist() for b, rows in self._split(packed) if b.cut == "equal"]
+        found: dict[tuple[int, ...], list[int]] = {}
+        for index in range(len(packed)):
+            found.setdefault(tuple(each[index] for each in lengths), []).append(index)
+        return list(found.values())
+
+    def _split(self, packed: Tensor) -> Iterator[tuple[Block, Tensor]]:
+        return zip(self.blocks, packed.split([block.rows for block in self.blocks], dim=1), strict=True)
+
+    def _mask(self, block: Block, rows: Tensor) -> Tensor:
+        """``(N, rows)`` bool."""
+        mask = rows[..., -1] > 0.5
+        if not block.may_be_empty:
+            mask[:, 0] |= ~mask.any(1)  # attention needs at least one token
+        return mask
 
 
-def _kept(column: Tensor, length: int) -> Tensor:
-    """1 at unmasked tokens, and at the pooled row."""
-    kept = column.clone()
-    kept[:, length:] = 1
-    return kept
+def _matrix(block: Block, value: Tensor | Sequence[Tensor], mask: Any) -> tuple[Tensor, Tensor]:
+    """Rows ``(N, rows, D)`` of a value, and their mask ``(N, rows)`` float."""
+    states = [own.unsqueeze(0) if block.pooled else own for own in value] if not block.layers else []
+    if block.layers:
+        assert isinstance(value, Tensor)
+        states = list(value.transpose(0, 1).flatten(1, 2))
+    masks = [own.new_ones(len(own)) for own in states] if mask is None else list(mask)
+    short = [block.rows - len(own) for own in states]
+    exact = block.cut is None and any(short)
+    if min(short) < 0 or exact or states[0].shape[-1] != block.width:
+        raise UserError(
+            f"decoder max_length: {block.name} has {len(states[0])} rows of {states[0].shape[-1]} numbers, the "
+            f"pipeline's configuration says {block.rows} of {block.width}"
+        )
+    filled = torch.stack([F.pad(own, (0, 0, 0, more)) for own, more in zip(states, short, strict=True)])
+    column = torch.stack([F.pad(own.float(), (0, more)) for own, more in zip(masks, short, strict=True)])
+    return filled, column if block.counted else torch.zeros_like(column)
 
 
-def read_layout(
-    pipeline_class: Any, encoders: Mapping[str, Mapping[str, Any]], tokenizer: Mapping[str, Any], length: int | None
-) -> TextLayout:
-    """The layout of a pipeline, from its signature and its text encoders' configurations.
+def from_outputs(layout: TextLayout, outputs: Sequence[Any], count: int, negative: bool = False) -> dict[str, Any]:
+    """Arguments of the call, by name, from what ``encode_prompt`` returned.
+
+    The outputs are told apart by rank and type: of each kind, they have the order of the layout's blocks. Negative
+    outputs come after positive ones, or in the first half of a doubled batch.
 
     Args:
-        pipeline_class: pipeline class of diffusers.
-        encoders: configurations of its text encoders, in order.
-        tokenizer: configuration of its tokenizer.
-        length: L; ``None``: the pipeline's default.
+        layout: the pipeline's layout.
+        outputs: what ``encode_prompt`` returned.
+        count: N.
+        negative: take the negative outputs if there are any.
 
     Raises:
-        UserError: the pipeline does not take embeddings.
+        UserError: an output is missing.
 
     """
-    call = inspect.signature(pipeline_class.__call__).parameters
-    if "prompt_embeds" not in call:
-        raise UserError(f"decoder pipeline={pipeline_class.__name__!r} takes no prompt_embeds")
-    states = [int(c["d_model"]) for c in encoders.values() if "d_model" in c]
-    clips = [c for c in encoders.values() if "d_model" not in c]
-    if length is None:
-        default = call["max_sequence_length"].default if "max_sequence_length" in call else None
-        length = default if isinstance(default, int) else int(tokenizer["model_max_length"])
-    width = states[0] if states else sum(int(c["hidden_size"]) for c in clips)
-    pooled = 0
-    if _POOLED in call and clips:
-        # with T5 it is CLIP's pooled state; with two CLIPs it is the projection of the last one
-        pooled = int(clips[-1]["hidden_size" if states else "projection_dim"])
-    return TextLayout(length, width, next((m for m in _MASKS if m in call), None), pooled)
+    states = [block for block in layout.blocks if not block.pooled]
+    names = {
+        "states": [block.name for block in states],
+        "mask": [block.mask for block in states if block.mask],
+        "pooled": [block.name for block in layout.blocks if block.pooled],
+    }
+    found: dict[str, list[Any]] = {kind: [] for kind in names}
+    for output in outputs:
+        kind = _kind(output, states, bool(names["pooled"]), count)
+        if kind is not None:
+            doubled = isinstance(output, Tensor) and output.ndim < 4 and len(output) == 2 * count
+            found[kind].append(output[:count] if doubled and negative else output[-count:] if doubled else output)
+    values: dict[str, Any] = {}
+    for kind, wanted in names.items():
+        # each positive output is followed by its negative one
+        chosen = found[kind][int(negative) :: 2] if len(found[kind]) >= 2 * len(wanted) else found[kind]
+        if len(chosen) < len(wanted) and kind != "mask":
+            raise UserError(f"decoder: the pipeline's encode_prompt returned no {wanted[len(chosen)]}")
+        values |= dict(zip(wanted, chosen, strict=False))
+    return values
+
+
+def _kind(output: Any, states: Sequence[Block], pooled: bool, count: int) -> str | None:
+    """What an output of ``encode_prompt`` is; ``None``: nothing of the layout, such as positions of tokens."""
+    if isinstance(output, list):
+        return "states" if output and isinstance(output[0], Tensor) else None
+    if not isinstance(output, Tensor):
+        return None
+    if output.ndim != 2:
+        return "states" if output.shape[-1] in {block.width for block in states} else None
+    if len(output) not in (count, 2 * count):
+        return None
+    return "pooled" if pooled and output.is_floating_point() else "mask"

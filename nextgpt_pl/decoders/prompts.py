@@ -1,83 +1,37 @@
-"""Decoders for pipelines that accept prompt embeddings: Stable Diffusion XL, PixArt, Flux, CogVideoX, LTX, Wan, ..."""
+"""Decoders for pipelines that accept prompt embeddings: Stable Diffusion 3, Flux, Qwen-Image, Wan, AudioLDM 2, ..."""
 
 from __future__ import annotations
 
-import inspect
-from functools import cached_property
+from collections.abc import Mapping
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nextgpt_pl.decoders.arguments import Arguments
-from nextgpt_pl.decoders.captions import CaptionEncoder
+from nextgpt_pl.decoders import guidance
+from nextgpt_pl.decoders.arguments import Arguments, declared
+from nextgpt_pl.decoders.base import OnStep
 from nextgpt_pl.decoders.diffusion import DiffusionDecoder
-from nextgpt_pl.decoders.files import PipelineFiles
-from nextgpt_pl.decoders.layout import TextLayout, read_layout
+from nextgpt_pl.decoders.families import check_takes_embeddings, family_of
+from nextgpt_pl.decoders.layout import TextLayout
+from nextgpt_pl.decoders.prompt_captions import PromptCaptionEncoder
 from nextgpt_pl.decoders.waveforms import WaveformLatents
 from nextgpt_pl.errors import UserError
 
 
-class PromptCaptionEncoder(CaptionEncoder):
-    """Embeds captions by the pipeline's ``encode_prompt``; loads its text parts only.
-
-    Args:
-        files, owner: see :class:`CaptionEncoder`.
-        max_length: maximum number of tokens of a caption; ``None``: the pipeline's default.
-
-    """
-
-    parts = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "text_encoder_3", "tokenizer_3")
-
-    def __init__(self, files: PipelineFiles, owner: str, max_length: int | None) -> None:
-        super().__init__(files, owner)
-        self.max_length = max_length
-
-    @cached_property
-    def layout(self) -> TextLayout:
-        """The layout of the embeddings; reads no weights."""
-        encoders = {p: self.files.json("config.json", p) for p in self.files.index() if p.startswith("text_encoder")}
-        tokenizer = self.files.json("tokenizer_config.json", "tokenizer")
-        return read_layout(self.files.pipeline_class(), encoders, tokenizer, self.max_length)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the packed embedding."""
-        return self.layout.shape
-
-    def _read(self) -> tuple[Any, Any]:
-        """The pipeline with its text parts only, and no tokenizer."""
-        parts: dict[str, Any] = dict.fromkeys(self.files.index())
-        for part in [p for p in parts if p in self.parts]:
-            read = self._read_tokenizer if part.startswith("tokenizer") else self._read_encoder
-            parts[part] = read(part)
-        return self._text_only(parts), None
-
-    def _text_only(self, parts: dict[str, Any]) -> Any:
-        return self.files.pipeline_class()(**parts)
-
-    def encode(self, captions: list[str]) -> Tensor:
-        """See :meth:`CaptionEncoder.encode`."""
-        pipeline, _ = self.load()
-        options = {
-            "prompt": captions,
-            "device": self.device,
-            "do_classifier_free_guidance": False,
-            "max_sequence_length": self.layout.length,
-        }
-        known = inspect.signature(pipeline.encode_prompt).parameters
-        outputs = pipeline.encode_prompt(**{name: value for name, value in options.items() if name in known})
-        return self.layout.from_outputs(outputs, len(captions))
-
-
 class PromptDecoder(DiffusionDecoder):
-    """A decoder for any pipeline that accepts prompt embeddings; see :class:`~nextgpt_pl.decoders.layout.TextLayout`.
+    """A decoder for any pipeline that accepts prompt embeddings.
 
-    Captions are embedded by the pipeline's ``encode_prompt``.
+    Captions are embedded by the pipeline's ``encode_prompt``. The embedding has a row per token; see
+    :class:`~nextgpt_pl.decoders.layout.TextLayout` for pooled vectors and masks, and
+    :mod:`~nextgpt_pl.decoders.families` for pipelines with particular arguments.
 
     Args:
-        pipeline, path, sampling, dtype, negative_prompt, parts, fps: see :class:`DiffusionDecoder`.
+        pipeline, path, sampling, dtype, negative_prompt, parts, fps: see :class:`DiffusionDecoder`. Arguments in
+            ``sampling`` that the pipeline passes to ``encode_prompt``, such as ``clip_skip`` or ``system_prompt``, take
+            effect there. An empty negative prompt is what the pipeline uses if it is given none.
         scheduler, scheduler_args, offload, compile, batch: see :class:`DiffusionDecoder`.
         max_length: maximum number of tokens of a caption; ``None``: the pipeline's default. Alignment learns short
             embeddings faster.
@@ -101,7 +55,7 @@ class PromptDecoder(DiffusionDecoder):
     @cached_property
     def captions(self) -> PromptCaptionEncoder:
         """The pipeline's ``encode_prompt``."""
-        return PromptCaptionEncoder(self.files, type(self).__name__, self.max_length)
+        return PromptCaptionEncoder(self.files, type(self).__name__, self.max_length, self.sampling)
 
     @property
     def layout(self) -> TextLayout:
@@ -112,12 +66,52 @@ class PromptDecoder(DiffusionDecoder):
         """See :meth:`DenoisedDecoder.text_conditions`."""
         return self.layout.unpack(embeddings)
 
+    @property
+    def rate(self) -> float | None:
+        """The configured frames per second, or the sample rate of the vocoder or autoencoder of sounds."""
+        index = self.files.index() if self.fps is None else {}
+        for part in ("vocoder", "vae"):
+            if part in index and "sampling_rate" in self._config(part):
+                return float(self._config(part)["sampling_rate"])
+        return self.fps
+
+    def check_sampling(self, sampling: Mapping[str, Any]) -> None:
+        """See :meth:`Decoder.check_sampling`; against the signature of the pipeline's call."""
+        super().check_sampling(sampling)
+        if sampling.get(guidance.KEY) is not None and not family_of(self.pipeline_name).interval:
+            raise UserError(
+                f"decoder sampling.{guidance.KEY}: {self.pipeline_name} does not give its denoiser one doubled batch "
+                "for guidance; remove the key"
+            )
+
+    def _check_embeddings(self, call: Mapping[str, Any]) -> None:
+        check_takes_embeddings(self.pipeline_name, call)
+
+    def _generate(
+        self, embeddings: Tensor, seeds: list[int], negative: Tensor, sampling: dict[str, Any], on_step: OnStep | None
+    ) -> list[np.ndarray]:
+        arrays: dict[int, np.ndarray] = {}
+        for group in self.layout.groups(embeddings):
+            drawn = super()._generate(embeddings[group], [seeds[i] for i in group], negative, sampling, on_step)
+            arrays |= dict(zip(group, drawn, strict=True))
+        return [arrays[index] for index in range(len(embeddings))]
+
     def _conditions(self, embeddings: Tensor, negative: Tensor) -> dict[str, Any]:
+        conditions = {**self.layout.unpack(embeddings), **self.layout.unpack(negative, "negative_")}
+        family = family_of(self.pipeline_name)
+        if family.feed is not None:
+            self._loaded().encode_prompt = partial(family.feed, conditions)
+            return {"prompt": [""] * len(embeddings), **(family.fed or {})}
         # some pipelines' negative prompt is "" by default, which excludes its embedding
-        conditions: dict[str, Any] = {"negative_prompt": None}
-        conditions |= {**self.layout.unpack(embeddings), **self.layout.unpack(negative, "negative_")}
-        known = inspect.signature(self.files.pipeline_class().__call__).parameters
+        conditions["negative_prompt"] = None
+        known = declared(self.files.pipeline_class().__call__)
         return {name: value for name, value in conditions.items() if name in known}
+
+    def _arrays(self, output: Any) -> list[np.ndarray]:
+        if not hasattr(output, "audios"):
+            return super()._arrays(output)
+        sounds = [np.asarray(sound, np.float32) for sound in output.audios]
+        return [sound.mean(0) if sound.ndim > 1 else sound for sound in sounds]  # stereo to mono
 
 
 class StableAudioCaptionEncoder(PromptCaptionEncoder):
@@ -126,12 +120,11 @@ class StableAudioCaptionEncoder(PromptCaptionEncoder):
     def _text_only(self, parts: dict[str, Any]) -> Any:
         return _Texts(parts["text_encoder"], parts["tokenizer"])
 
-    def encode(self, captions: list[str]) -> Tensor:
-        """See :meth:`CaptionEncoder.encode`."""
+    def _values(self, captions: list[str], negative: bool) -> dict[str, Any]:
         texts, _ = self.load()
         # encode_prompt returns projected states, which the pipeline would project a second time
-        states, mask = texts.states(captions, self.layout.length, self.device)
-        return self.layout.pack(states, mask)
+        states, mask = texts.states(captions, self.layout.blocks[0].length, self.device)
+        return {"prompt_embeds": states, "attention_mask": mask}
 
 
 class StableAudioDecoder(WaveformLatents, PromptDecoder):
@@ -141,14 +134,6 @@ class StableAudioDecoder(WaveformLatents, PromptDecoder):
     def captions(self) -> PromptCaptionEncoder:
         """T5."""
         return StableAudioCaptionEncoder(self.files, type(self).__name__, self.max_length)
-
-    @property
-    def rate(self) -> float:
-        """The autoencoder's sample rate."""
-        return float(self._config("vae")["sampling_rate"])
-
-    def _arrays(self, output: Any) -> list[np.ndarray]:
-        return [np.asarray(a, np.float32).mean(0) for a in output.audios]  # stereo to mono
 
 
 class _Texts:

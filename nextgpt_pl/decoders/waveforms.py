@@ -56,7 +56,7 @@ class WaveformLatents(DenoisedDecoder):
 
     def latent_shape(self, frames: bool) -> tuple[int, ...]:
         """``(C, samples)``; see :meth:`DenoisedDecoder.latent_shape`."""
-        config = self.files.config(self.family.part)
+        config = self.files.config(self.arrangement.part)
         return int(config["in_channels"]), int(config["sample_size"])
 
 

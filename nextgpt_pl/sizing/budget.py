@@ -180,7 +180,7 @@ def activations(costs_by_part: Mapping[str, Cost], modality: Modality | None) ->
 def _denoiser_bytes(decoder: Decoder) -> int:
     assert isinstance(decoder, DiffusionDecoder)
     parts = decoder.parameter_counts()
-    return sum(parts[name] for name in (*decoder.family.parts, "vae")) * getattr(torch, decoder.dtype_name).itemsize
+    return sum(parts[name] for name in (*decoder.arrangement.parts, "vae")) * getattr(torch, decoder.dtype_name).itemsize
 
 
 def hours(per_sample: Mapping[str, int], work: Workload, tflops: float, mfu: float) -> float:

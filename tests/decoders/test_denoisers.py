@@ -7,7 +7,7 @@ import torch
 from tiny_pipelines import PIPELINES
 
 from nextgpt_pl.decoders import DiffusionDecoder, PromptDecoder, StableAudioDecoder
-from nextgpt_pl.decoders.denoisers import FAMILIES
+from nextgpt_pl.decoders.denoisers import ARRANGEMENTS
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
 
@@ -63,11 +63,11 @@ def test_variants_are_called_as_in_sampling(variant, tmp_path):
 
 def test_packing_is_that_of_the_pipelines():
     images, videos = torch.randn(2, 3, 4, 6), torch.randn(2, 3, 5, 4, 6)
-    flux, ltx = FAMILIES["FluxPipeline"], FAMILIES["LTXPipeline"]
+    flux, ltx = ARRANGEMENTS["FluxPipeline"], ARRANGEMENTS["LTXPipeline"]
     assert flux.packed(images).equal(diffusers.FluxPipeline._pack_latents(images, 2, 3, 4, 6))
     assert ltx.packed(videos).equal(diffusers.LTXPipeline._pack_latents(videos))
-    for family, latents in ((flux, images), (ltx, videos), (FAMILIES["CogVideoXPipeline"], videos)):
-        assert family.unpacked(family.packed(latents), latents.shape).equal(latents)
+    for arranged, latents in ((flux, images), (ltx, videos), (ARRANGEMENTS["CogVideoXPipeline"], videos)):
+        assert arranged.unpacked(arranged.packed(latents), latents.shape).equal(latents)
 
 
 def test_pipelines_and_sizes_that_do_not_work_are_named(tmp_path):

@@ -25,6 +25,7 @@ CASES = {
     "AudioLDMPipeline": (Modality.AUDIO, {}),
     "StableDiffusionXLPipeline": (Modality.IMAGE, _PICTURE),
     "PixArtSigmaPipeline": (Modality.IMAGE, _PICTURE),
+    "StableDiffusion3Pipeline": (Modality.IMAGE, _PICTURE),
     "FluxPipeline": (Modality.IMAGE, {**_PICTURE, "guidance_scale": 2.5, "true_cfg_scale": 1.0}),
     "CogVideoXPipeline": (Modality.VIDEO, {**_PICTURE, "num_frames": 9}),
     "LTXPipeline": (Modality.VIDEO, {**_VIDEO, "frame_rate": 8}),
@@ -48,7 +49,8 @@ def built(name):
             pipeline.vae.register_to_config(latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[0.5, 1.5, 2.0, 1.0])
         if name == "StableDiffusion3Pipeline":
             pipeline.scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
-            pipeline.transformer = type(pipeline.transformer).from_config(pipeline.transformer.config, patch_size=2)
+            patched = type(pipeline.transformer).from_config(pipeline.transformer.config, patch_size=2)
+            pipeline.register_modules(transformer=patched)
         if name == "FluxPipeline":
             pipeline.scheduler = dynamic
             guided = type(pipeline.transformer).from_config(pipeline.transformer.config, guidance_embeds=True)

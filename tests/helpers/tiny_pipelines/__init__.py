@@ -3,6 +3,7 @@
 ``PIPELINES`` has a case per class name. ``saved(name, folder)`` builds the pipeline and saves it.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,8 @@ from tiny_pipelines.parts import LENGTH
 
 _PICTURE = {"num_inference_steps": 2, "guidance_scale": 2.0, "height": 16, "width": 16}
 _TRUE_GUIDANCE = {**_PICTURE, "true_cfg_scale": 2.0}
+# without a negative prompt, these pipelines are not guided, or by zeros
+_EMPTY = {"negative_prompt": [""]}
 _LARGER = {"height": 32, "width": 32}
 _UNBINNED = {**_PICTURE, "use_resolution_binning": False}
 
@@ -30,6 +33,7 @@ class Case:
         length: the decoder's ``max_length``.
         decoder: class of the decoder.
         rate: frames per second of a video, sample rate of a sound.
+        asked: arguments of the call with prompts, besides ``sampling``; those in lists are given for each prompt.
 
     """
 
@@ -39,18 +43,30 @@ class Case:
     length: int | None = LENGTH
     decoder: str = "PromptDecoder"
     rate: float | None = None
+    asked: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def takes_negative(self) -> bool:
+        """Whether the pipeline has a negative prompt."""
+        return self.build not in (images.flux_2, sounds.ace_step)
+
+    def arguments(self, pipeline: Any, count: int) -> dict[str, Any]:
+        """Arguments of a call with ``count`` prompts that ask for what the decoder makes of them."""
+        known = inspect.signature(pipeline.__call__).parameters
+        length = {"max_sequence_length": self.length} if "max_sequence_length" in known and self.length else {}
+        asked = {name: value * count if isinstance(value, list) else value for name, value in self.asked.items()}
+        return {**self.sampling, **length, **asked}
 
 
-def _video(build: Callable[[], Any], shape: tuple[int, int], frames: int = 9, length: int = LENGTH, **sampling: Any):
-    asked = {**_PICTURE, "num_frames": frames, **sampling}
-    return Case(build, shape, asked, length, rate=8.0)
+def _video(build: Callable[[], Any], shape: tuple[int, int], frames: int = 9, **sampling: Any):
+    return Case(build, shape, {**_PICTURE, "num_frames": frames, **sampling}, rate=8.0)
 
 
 PIPELINES: dict[str, Case] = {
     "PixArtSigmaPipeline": Case(images.pixart_sigma, (LENGTH, 33), _UNBINNED),
     "StableDiffusionXLPipeline": Case(images.stable_diffusion_xl, (LENGTH + 1, 20)),
     "StableDiffusion3Pipeline": Case(images.stable_diffusion_3, (77 + LENGTH + 1, 32)),
-    "FluxPipeline": Case(images.flux, (LENGTH + 1, 32), _TRUE_GUIDANCE),
+    "FluxPipeline": Case(images.flux, (LENGTH + 1, 32), _TRUE_GUIDANCE, asked=_EMPTY),
     "Flux2Pipeline": Case(images.flux_2, (64, 48), length=64),
     "Flux2KleinPipeline": Case(images.flux_2_klein, (64, 48), length=64),
     "AuraFlowPipeline": Case(images.aura_flow, (LENGTH, 33)),
@@ -58,7 +74,11 @@ PIPELINES: dict[str, Case] = {
     "HunyuanDiTPipeline": Case(images.hunyuan_dit, (77 + 256, 33), _UNBINNED, length=None),
     "SanaPipeline": Case(llm_images.sana, (LENGTH, 17), {**_UNBINNED, **_LARGER}),
     "QwenImagePipeline": Case(
-        llm_images.qwen_image, (128, 17), {k: v for k, v in _TRUE_GUIDANCE.items() if k != "guidance_scale"}, length=128
+        llm_images.qwen_image,
+        (128, 17),
+        {"num_inference_steps": 2, "true_cfg_scale": 2.0, "height": 16, "width": 16},
+        length=128,
+        asked=_EMPTY,
     ),
     "CogView4Pipeline": Case(llm_images.cogview_4, (48, 17), length=48),
     "Lumina2Pipeline": Case(llm_images.lumina_2, (128, 17), {**_PICTURE, **_LARGER}, length=128),
@@ -67,7 +87,14 @@ PIPELINES: dict[str, Case] = {
     "CogVideoXPipeline": _video(videos.cogvideox, (LENGTH, 32)),
     "LTXPipeline": _video(videos.ltx, (LENGTH, 33), **_LARGER),
     "WanPipeline": _video(videos.wan, (LENGTH, 32)),
-    "HunyuanVideoPipeline": _video(videos.hunyuan_video, (128 + 1, 17), length=128, true_cfg_scale=2.0),
+    "HunyuanVideoPipeline": Case(
+        videos.hunyuan_video,
+        (128 + 1, 17),
+        {**_TRUE_GUIDANCE, "num_frames": 9},
+        length=128,
+        rate=8.0,
+        asked=_EMPTY,
+    ),
     "MochiPipeline": _video(videos.mochi, (LENGTH, 33), frames=7),
     "StableAudioPipeline": Case(
         sounds.stable_audio,
@@ -75,6 +102,7 @@ PIPELINES: dict[str, Case] = {
         {"num_inference_steps": 2, "guidance_scale": 2.0, "audio_end_in_s": 1.5},
         decoder="StableAudioDecoder",
         rate=4.0,
+        asked=_EMPTY,
     ),
     "AudioLDM2Pipeline": Case(
         sounds.audioldm_2,
@@ -85,9 +113,10 @@ PIPELINES: dict[str, Case] = {
     "AceStepPipeline": Case(
         sounds.ace_step,
         (96 + 64, 17),
-        {"num_inference_steps": 2, "guidance_scale": 2.0, "audio_duration": 1.0},
+        {"num_inference_steps": 2, "guidance_scale": 2.0, "audio_duration": 1.0, "max_lyric_length": 64},
         length=96,
         rate=50.0,
+        asked={"max_text_length": 96, "lyrics": [""]},
     ),
 }
 

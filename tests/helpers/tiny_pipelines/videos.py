@@ -152,29 +152,3 @@ def mochi(force_zeros: bool = True):
     return MochiPipeline(
         scheduler, autoencoder, t5(), tokenizer(), transformer, force_zeros_for_empty_prompt=force_zeros
     )
-
-
-def latte():
-    """T5, as many states as the caption has tokens."""
-    from diffusers import DDIMScheduler, LattePipeline, LatteTransformer3DModel
-
-    from tiny_pipelines.parts import vae
-
-    transformer = LatteTransformer3DModel(
-        sample_size=8,
-        num_layers=1,
-        patch_size=2,
-        attention_head_dim=8,
-        num_attention_heads=2,
-        caption_channels=32,
-        in_channels=4,
-        cross_attention_dim=16,
-        out_channels=8,
-        attention_bias=True,
-        activation_fn="gelu-approximate",
-        norm_type="ada_norm_single",
-        norm_elementwise_affine=False,
-        norm_eps=1e-6,
-        video_length=2,
-    )
-    return LattePipeline(tokenizer(120), t5(), vae(), transformer, DDIMScheduler())

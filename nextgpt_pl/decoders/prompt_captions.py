@@ -1,0 +1,132 @@
+"""Caption embeddings of pipelines with an ``encode_prompt``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from nextgpt_pl.decoders.captions import CaptionEncoder
+from nextgpt_pl.decoders.families import Sizes, family_of, read_layout
+from nextgpt_pl.decoders.files import PipelineFiles
+from nextgpt_pl.decoders.layout import TextLayout, from_outputs
+
+_PARTS = tuple(f"{part}{number}" for number in ("", "_2", "_3", "_4") for part in ("text_encoder", "tokenizer"))
+_COUNTS = ("num_images_per_prompt", "num_videos_per_prompt", "num_waveforms_per_prompt")
+
+
+class PromptCaptionEncoder(CaptionEncoder):
+    """Embeds captions by the pipeline's ``encode_prompt``; loads its text parts only.
+
+    Args:
+        files, owner: see :class:`CaptionEncoder`.
+        max_length: maximum number of tokens of a caption; ``None``: the pipeline's default.
+        sampling: arguments of the pipeline's call; those that it passes to ``encode_prompt`` are used.
+
+    """
+
+    def __init__(
+        self, files: PipelineFiles, owner: str, max_length: int | None, sampling: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(files, owner)
+        self.sizes = Sizes(files, dict(sampling or {}), max_length)
+        self.family = family_of(files.pipeline)
+        self.parts = (*_PARTS, *self.family.parts)
+
+    @cached_property
+    def layout(self) -> TextLayout:
+        """The layout of the embeddings; reads no weights."""
+        return read_layout(self.sizes)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the packed embedding."""
+        return self.layout.shape
+
+    @property
+    def batch_size(self) -> int:
+        """1 if states in a batch depend on the longest caption, or on the last one."""
+        alone = any(block.cut or block.may_be_empty for block in self.layout.blocks)
+        return 1 if alone else super().batch_size
+
+    @property
+    def negative_kind(self) -> str:
+        """Negative prompts have own embeddings if ``encode_prompt`` treats them in an own way."""
+        return "negative" if "negative_prompt" in self._known else "caption"
+
+    @cached_property
+    def _known(self) -> Mapping[str, inspect.Parameter]:
+        """Parameters of ``encode_prompt``."""
+        method = getattr(self.files.pipeline_class(), "encode_prompt", None)
+        found = inspect.signature(method).parameters if method else {}
+        return {name: parameter for name, parameter in found.items() if name != "self"}
+
+    @cached_property
+    def _options(self) -> dict[str, Any]:
+        """Arguments that the pipeline's call passes on to ``encode_prompt``."""
+        texts = {name: self.sizes.option(name) for name in self._known if name in self.sizes.call and _is_option(name)}
+        texts |= {name: 1 for name in _COUNTS if name in self._known}
+        if self.sizes.max_length is not None and self.family.length in self._known:
+            texts[self.family.length] = self.sizes.max_length
+        return texts
+
+    def producer(self) -> dict[str, Any]:
+        """See :meth:`CaptionEncoder.producer`; with the options of ``encode_prompt`` that are not its defaults."""
+        changed = {n: v for n, v in self._options.items() if v != self._known[n].default and n not in _COUNTS}
+        changed.pop(self.family.length, None)  # part of the shape
+        return {**super().producer(), **({"options": changed} if changed else {})}
+
+    def _read(self) -> tuple[Any, Any]:
+        """The pipeline with its text parts only, and no tokenizer."""
+        pipeline_class, index = self.files.pipeline_class(), self.files.index()
+        wanted = inspect.signature(pipeline_class.__init__).parameters
+        settings = {k: v for k, v in self.files.json("model_index.json").items() if not isinstance(v, list)}
+        parts: dict[str, Any] = {n: p.default for n, p in wanted.items() if n != "self"}
+        parts = {n: None if v is inspect.Parameter.empty else v for n, v in parts.items()}
+        parts |= {name: value for name, value in settings.items() if name in parts}
+        for part in [p for p in index if p in self.parts]:
+            read = self._read_tokenizer if part.startswith("tokenizer") else self._read_encoder
+            parts[part] = read(part)
+        return self._text_only(parts), None
+
+    def _read_tokenizer(self, part: str) -> Any:
+        tokenizer = super()._read_tokenizer(part)
+        if self.sizes.max_length is not None and self.family.length not in self._known and self.family.calls == ({},):
+            tokenizer.model_max_length = self.sizes.max_length
+        return tokenizer
+
+    def _text_only(self, parts: dict[str, Any]) -> Any:
+        return self.files.pipeline_class()(**parts)
+
+    def encode(self, captions: list[str]) -> Tensor:
+        """See :meth:`CaptionEncoder.encode`."""
+        return self.layout.pack(self._values(captions, negative=False))
+
+    def encode_negative(self, captions: list[str]) -> Tensor:
+        """See :meth:`CaptionEncoder.encode_negative`."""
+        return self.layout.pack(self._values(captions, negative=True))
+
+    def _values(self, captions: list[str], negative: bool) -> dict[str, Any]:
+        """Arguments of the call for captions or negative prompts."""
+        pipeline, _ = self.load()
+        options = {"prompt": captions, "device": self.device, "do_classifier_free_guidance": negative, **self._options}
+        if negative and any(captions):
+            options["negative_prompt"] = captions
+        elif negative and "negative_prompt" in self.sizes.call:
+            options["negative_prompt"] = self.sizes.call["negative_prompt"].default
+        if "lyrics" in options:
+            options["lyrics"] = [options["lyrics"]] * len(captions)
+        outputs: list[Any] = []
+        for own in self.family.calls:
+            given = {name: value for name, value in {**options, **own}.items() if name in self._known}
+            found = pipeline.encode_prompt(**given)
+            outputs += found if isinstance(found, Sequence) else [found]
+        return from_outputs(self.layout, outputs, len(captions), negative)
+
+
+def _is_option(name: str) -> bool:
+    """Whether an argument of ``encode_prompt`` is neither a text nor an embedding."""
+    return not name.startswith(("prompt", "negative")) and "embeds" not in name and "mask" not in name
