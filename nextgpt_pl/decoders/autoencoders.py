@@ -44,9 +44,16 @@ def compression(config: Mapping[str, Any]) -> Compression:
         return Compression(
             int(side), int(config.get("temporal_compression_ratio") or config["patch_size_t"] * halvings), moving=True
         )
-    side = 2 ** (len(config["block_out_channels"]) - 1)
+    blocks = config.get("block_out_channels") or config["encoder_block_out_channels"]  # the latter of Sana
+    side = 2 ** (len(blocks) - 1)
     frames = config.get("temporal_compression_ratio")  # CogVideoX
     return Compression(side, int(frames or 1), moving=frames is not None)
+
+
+def encoded(vae: Any, pixels: Tensor) -> Tensor:
+    """Latents of pixels as the denoiser sees them, float32; of a distribution its mode."""
+    output = vae.encode(pixels)
+    return normalised(vae, output.latent if hasattr(output, "latent") else output.latent_dist.mode())
 
 
 def normalised(vae: Any, latents: Tensor) -> Tensor:

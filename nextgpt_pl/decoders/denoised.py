@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nextgpt_pl.decoders import denoising
-from nextgpt_pl.decoders.autoencoders import Compression, compression, normalised
+from nextgpt_pl.decoders.autoencoders import Compression, compression, encoded
 from nextgpt_pl.decoders.base import Decoder
 from nextgpt_pl.decoders.captions import MEMORY_BYTES
 from nextgpt_pl.decoders.denoisers import Arrangement, Denoiser, arrangement_of
@@ -88,8 +88,8 @@ class DenoisedDecoder(Decoder):
         vae = self._loaded().vae
         pixels = denoising.scaled(upload(pixels, self.device)).to(next(vae.parameters()).dtype)
         if self.compression.moving:
-            return normalised(vae, vae.encode(pixels.transpose(0, 1).unsqueeze(0)).latent_dist.mode())[0]
-        latent = normalised(vae, vae.encode(pixels).latent_dist.mode())
+            return encoded(vae, pixels.transpose(0, 1).unsqueeze(0))[0]
+        latent = encoded(vae, pixels)
         return latent[0] if medium.modality is not Modality.VIDEO else latent.transpose(0, 1)
 
     def preparation(self) -> Preparation:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nextgpt_pl.decoders import positions
 from nextgpt_pl.utils.transfer import upload
 
 
@@ -94,19 +95,41 @@ def stable_diffusion_3(call: Call) -> dict[str, Any]:
 
 def flux(call: Call) -> dict[str, Any]:
     """Timesteps as shares, the guidance that the model was distilled with, and the position of each token."""
-    rows, columns = (side // 2 for side in call.shape[-2:])
-    like: dict[str, Any] = {"device": call.noisy.device, "dtype": call.noisy.dtype}
-    ids = torch.zeros(rows, columns, 3, **like)
-    ids[..., 1] = torch.arange(rows, **like)[:, None]
-    ids[..., 2] = torch.arange(columns, **like)
     distilled = call.network.config.guidance_embeds
+    return {
+        **_positioned(call),
+        "guidance": call.full(call.options["guidance_scale"], len(call.noisy)) if distilled else None,
+        "pooled_projections": call.pooled,
+    }
+
+
+def chroma(call: Call) -> dict[str, Any]:
+    """As Flux, with a mask over text and image in place of guidance and pooled vector."""
+    mask = call.text["prompt_attention_mask"].to(call.noisy.dtype)
+    return {**_positioned(call), "attention_mask": F.pad(mask, (0, call.noisy.shape[1]), value=1.0)}
+
+
+def _positioned(call: Call) -> dict[str, Any]:
+    ids = positions.grid_ids(call.shape[-2] // 2, call.shape[-1] // 2, call.noisy)
     return {
         **call.common(),
         "timestep": call.timesteps.to(call.noisy.dtype) / 1000,
-        "guidance": call.full(call.options["guidance_scale"], len(call.noisy)) if distilled else None,
-        "pooled_projections": call.pooled,
-        "txt_ids": torch.zeros(call.states.shape[1], 3, **like),
-        "img_ids": ids.flatten(0, 1),
+        "txt_ids": ids.new_zeros(call.states.shape[1], 3),
+        "img_ids": ids,
+    }
+
+
+def aura_flow(call: Call) -> dict[str, Any]:
+    """Timesteps as shares; the mask has no effect."""
+    return {**call.common(), "timestep": (call.timesteps / 1000).to(call.noisy.dtype)}
+
+
+def sana(call: Call) -> dict[str, Any]:
+    """Scaled timesteps, and a mask."""
+    return {
+        **call.common(),
+        "timestep": call.timesteps * call.network.config.timestep_scale,
+        "encoder_attention_mask": call.text["prompt_attention_mask"],
     }
 
 
@@ -137,44 +160,23 @@ def wan(call: Call) -> dict[str, Any]:
 def cogvideox(call: Call) -> dict[str, Any]:
     """States, and positions by rotation in the larger models."""
     config = call.network.config
-    positions = _cogvideox_positions(call) if config.use_rotary_positional_embeddings else None
-    return {**call.common(), "image_rotary_emb": positions}
-
-
-def _cogvideox_positions(call: Call) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of positions; those of a grid of another size than the model's are interpolated."""
-    from diffusers.models.embeddings import get_3d_rotary_pos_embed
-    from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
-
-    config = call.network.config
-    frames, rows, columns = call.shape[2], *(side // config.patch_size for side in call.shape[-2:])
-    base = (config.sample_height // config.patch_size, config.sample_width // config.patch_size)
-    options: dict[str, Any] = {"embed_dim": config.attention_head_dim, "grid_size": (rows, columns)}
-    options["device"] = call.noisy.device
-    if config.patch_size_t is None:
-        corners = get_resize_crop_region_for_grid((rows, columns), base[1], base[0])
-        return get_3d_rotary_pos_embed(crops_coords=corners, temporal_size=frames, **options)
-    frames = -(-frames // config.patch_size_t)
-    return get_3d_rotary_pos_embed(crops_coords=None, temporal_size=frames, grid_type="slice", max_size=base, **options)
+    rotated = config.use_rotary_positional_embeddings
+    rotary = positions.video_rotary(config, call.shape[-3:], call.noisy.device) if rotated else None
+    return {**call.common(), "image_rotary_emb": rotary}
 
 
 def stable_audio(call: Call) -> dict[str, Any]:
     """Projected states with start and end in seconds, which are the global condition too."""
-    from diffusers.models.embeddings import get_1d_rotary_pos_embed
-
     project, count = call.parts["projection_model"], len(call.noisy)
     states = project(text_hidden_states=call.states).text_hidden_states
     states = states * call.text["attention_mask"].unsqueeze(-1).to(states.dtype)
     start, end = (call.full(call.options[name], count) for name in ("audio_start_in_s", "audio_end_in_s"))
     times = project(start_seconds=start, end_seconds=end)
     bounds = [times.seconds_start_hidden_states, times.seconds_end_hidden_states]
-    positions = torch.arange(call.shape[-1] + 1, device=call.noisy.device)
-    rotary = get_1d_rotary_pos_embed(
-        call.network.config.attention_head_dim // 2, positions, use_real=True, repeat_interleave_real=False
-    )
+    width = call.network.config.attention_head_dim // 2
     return {
         **call.common(),
         "encoder_hidden_states": torch.cat([states, *bounds], dim=1),
         "global_hidden_states": torch.cat(bounds, dim=2),
-        "rotary_embedding": rotary,
+        "rotary_embedding": positions.line_rotary(width, call.shape[-1] + 1, call.noisy.device),
     }

@@ -27,6 +27,9 @@ CASES = {
     "PixArtSigmaPipeline": (Modality.IMAGE, _PICTURE),
     "StableDiffusion3Pipeline": (Modality.IMAGE, _PICTURE),
     "FluxPipeline": (Modality.IMAGE, {**_PICTURE, "guidance_scale": 2.5, "true_cfg_scale": 1.0}),
+    "ChromaPipeline": (Modality.IMAGE, _PICTURE),
+    "AuraFlowPipeline": (Modality.IMAGE, _PICTURE),
+    "SanaPipeline": (Modality.IMAGE, {"height": 32, "width": 32}),
     "CogVideoXPipeline": (Modality.VIDEO, {**_PICTURE, "num_frames": 9}),
     "LTXPipeline": (Modality.VIDEO, {**_VIDEO, "frame_rate": 8}),
     "WanPipeline": (Modality.VIDEO, _VIDEO),
@@ -100,23 +103,24 @@ def captured(network):
         handle.remove()
 
 
-def levels_of_steps(scheduler, tokens):
+def levels_of_steps(decoder, tokens):
     """The loss's timesteps, alpha and sigma at the noise levels of the sampler's steps ``(STEPS,)``."""
-    sigmas, timesteps = scheduler.sigmas[:STEPS] if hasattr(scheduler, "sigmas") else None, scheduler.timesteps
+    scheduler = decoder._loaded().scheduler
+    sigmas = scheduler.sigmas[:STEPS] if hasattr(scheduler, "sigmas") else None
     if target_kind(scheduler) == "flow":
-        # the share before the shift, spaced as each sampler spaces it
-        if not hasattr(scheduler, "time_shift") or "flow_shift" in scheduler.config:
+        # the shares before the shift, spaced as each pipeline spaces them
+        if decoder.files.pipeline == "WanPipeline":
             uniform = torch.linspace(1, 1e-3, STEPS + 1)[:-1]
-        elif scheduler.config.shift == 3.0:  # Stable Diffusion 3
-            uniform = torch.linspace(1, scheduler.sigma_min, STEPS)
-        else:
+        elif decoder.files.pipeline in ("FluxPipeline", "ChromaPipeline", "LTXPipeline"):
             uniform = torch.linspace(1, 1 / STEPS, STEPS)
+        else:
+            uniform = torch.linspace(1, scheduler.sigma_min, STEPS)
         found = flow_levels(scheduler, uniform, tokens)
         torch.testing.assert_close(found[2], sigmas, atol=2e-6, rtol=1e-6)
         return found
     if hasattr(scheduler, "precondition_noise"):
         return angular_levels(scheduler, sigmas.atan() / (torch.pi / 2))
-    return discrete_levels(scheduler, timesteps.long())
+    return discrete_levels(scheduler, scheduler.timesteps.long())
 
 
 def assert_called_as_sampled(decoder, embeddings, modality):
@@ -125,7 +129,7 @@ def assert_called_as_sampled(decoder, embeddings, modality):
     with captured(denoiser.network) as theirs:
         decoder.generate(embeddings, seed=0)
     shape = torch.Size((count, *decoder.latent_shape(modality is Modality.VIDEO)))
-    timesteps, _, _ = levels_of_steps(decoder._loaded().scheduler, denoiser.tokens(shape))
+    timesteps, _, _ = levels_of_steps(decoder, denoiser.tokens(shape))
     first = next(iter({"sample", "hidden_states"} & theirs[0].keys()))
     for step in (1, 2):
         noisy = denoiser.described.unpacked(theirs[step][first], shape)

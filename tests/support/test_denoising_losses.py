@@ -57,7 +57,7 @@ def test_the_target_leads_the_sampler_to_the_latents(name, decoder, monkeypatch)
         nonlocal step
         noisy = positional[0] if positional else named.get("hidden_states", named.get("sample"))
         noisy = described.unpacked(noisy, clean.shape).float()
-        levels = levels_of_steps(pipeline.scheduler, denoiser.tokens(clean.shape))
+        levels = levels_of_steps(decoder, denoiser.tokens(clean.shape))
         alpha, sigma = (x[step] for x in levels[1:])
         noise, step = (noisy - alpha * clean) / sigma, step + 1
         target = denoising_target(target_kind(pipeline.scheduler), clean, noise, alpha, sigma)
