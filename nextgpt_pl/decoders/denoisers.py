@@ -1,7 +1,7 @@
 """How pipelines call their denoisers: the arrangement of latents and the arguments beside them.
 
-Each pipeline that the denoising loss supports has a :class:`Arrangement` in :data:`ARRANGEMENTS`. Shapes: n media, C channels of
-T frames of h x w latents, L text tokens of width D.
+Each pipeline that the denoising loss supports has an :class:`Arrangement` in :data:`ARRANGEMENTS`. Shapes: n media, C
+channels of T frames of h x w latents.
 """
 
 from __future__ import annotations

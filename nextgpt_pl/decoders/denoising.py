@@ -28,6 +28,8 @@ from nextgpt_pl.utils.transfer import upload
 
 Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
 
+# with checkpointing, diffusers leaves the mask out of some of the blocks
+_WRONG_CHECKPOINTING = ("ChromaTransformer2DModel",)
 _SCALED_ELEMENTS = 16  # the loss is scaled as if it were a mean over this many elements
 
 
@@ -38,8 +40,9 @@ def checkpoint_blocks(network: Any, function: Any = None) -> None:
         UserError: the class does not support it.
 
     """
-    if not network._supports_gradient_checkpointing:
-        raise UserError(f"decoder gradient_checkpointing: diffusers' {type(network).__name__} does not support it")
+    name = type(network).__name__
+    if not network._supports_gradient_checkpointing or name in _WRONG_CHECKPOINTING:
+        raise UserError(f"decoder gradient_checkpointing: diffusers' {name} does not support it")
     network.enable_gradient_checkpointing(function)
 
 

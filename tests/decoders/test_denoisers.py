@@ -100,6 +100,14 @@ def test_a_pipeline_with_two_denoisers_is_refused(tmp_path):
         PromptDecoder("WanPipeline", str(tmp_path)).preparation()
 
 
+def test_wrong_checkpointing_is_refused(tmp_path):
+    """diffusers leaves the mask out of some of Chroma's blocks; a version without that error needs no exception."""
+    decoder = denoised_pipelines.decoder_of("ChromaPipeline", tmp_path / "chroma", gradient_checkpointing=True)
+    latents, embeddings = torch.randn(1, *decoder.latent_shape(frames=False)), torch.randn(1, *decoder.embedding_shape)
+    with pytest.raises(UserError, match="gradient_checkpointing: diffusers' ChromaTransformer2DModel does not"):
+        decoder.denoising_loss(embeddings, latents, gamma=5.0, generator=torch.Generator())
+
+
 @pytest.mark.parametrize("name", ["WanPipeline", "StableAudioPipeline"])
 def test_workers_read_media_without_the_decoder(name, tmp_path):
     decoder, (medium,) = denoised_pipelines.decoder_of(name, tmp_path / name), denoised_pipelines.media_of(name, 1)

@@ -20,6 +20,8 @@ from nextgpt_pl.losses import denoising_target
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.sizing.costs import denoising_cost
 
+# diffusers' UNet of videos does not support it, and its Chroma leaves out the mask
+UNCHECKPOINTED = ("TextToVideoSDPipeline", "ChromaPipeline")
 every = pytest.mark.parametrize("name", CASES)
 
 
@@ -112,8 +114,7 @@ def test_one_medium_at_a_time_is_as_many(name, decoder):
     torch.testing.assert_close(together, gradient, rtol=1e-3, atol=1e-4 * float(gradient.abs().max()))
 
 
-# diffusers' UNet of videos does not support it
-@pytest.mark.parametrize("name", [name for name in CASES if name != "TextToVideoSDPipeline"])
+@pytest.mark.parametrize("name", [name for name in CASES if name not in UNCHECKPOINTED])
 @pytest.mark.support("losses", "gradient checkpointing")
 def test_checkpointing_changes_no_gradient(name, folders):
     decoder = decoder_of(name, folders / name)
