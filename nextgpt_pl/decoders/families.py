@@ -79,6 +79,7 @@ class Family:
     Attributes:
         blocks: blocks of the packed embedding; ``None``: found in signatures and configurations.
         length: argument of ``encode_prompt`` for the maximum number of tokens.
+        shortened: tokenizers whose maximum length ``max_length`` replaces, if ``encode_prompt`` has no such argument.
         parts: parts of the pipeline that embed captions, besides text encoders and tokenizers.
         calls: arguments of several calls of ``encode_prompt`` whose outputs together are the embedding.
         feed: outputs of ``encode_prompt``, from the call's conditions and the arguments of ``encode_prompt``. Pipelines
@@ -90,6 +91,7 @@ class Family:
 
     blocks: Callable[[Sizes], tuple[Block, ...]] | None = None
     length: str = "max_sequence_length"
+    shortened: tuple[str, ...] = ("tokenizer", "tokenizer_2")
     parts: tuple[str, ...] = ()
     calls: tuple[Mapping[str, Any], ...] = ({},)
     feed: Callable[..., tuple[Tensor, ...]] | None = None
@@ -132,7 +134,7 @@ def _hunyuan_dit(sizes: Sizes) -> tuple[Block, ...]:
         raise UserError(f"decoder max_length={sizes.max_length}: HunyuanDiT takes 77 and 256 tokens; remove the key")
     return (
         Block("prompt_embeds", 77, sizes.width("text_encoder"), "prompt_attention_mask"),
-        Block("prompt_embeds_2", 256, sizes.width("text_encoder_2"), "prompt_attention_mask_2"),
+        Block("prompt_embeds_2", 256, sizes.width("text_encoder_2"), "prompt_attention_mask_2", padding=True),
     )
 
 
@@ -199,8 +201,22 @@ FAMILIES: dict[str, Family] = {
     "ZImagePipeline": Family(
         lambda s: (Block("prompt_embeds", s.length, s.width("text_encoder"), cut="list"),), interval=False
     ),
+    "ChromaPipeline": Family(
+        lambda s: (
+            Block(
+                "prompt_embeds",
+                s.length,
+                s.width("text_encoder"),
+                "prompt_attention_mask",
+                real_mask=True,
+                padding=True,
+            ),
+        )
+    ),
     "HunyuanVideoPipeline": Family(_hunyuan_video),
-    "HunyuanDiTPipeline": Family(_hunyuan_dit, calls=({"text_encoder_index": 0}, {"text_encoder_index": 1})),
+    "HunyuanDiTPipeline": Family(
+        _hunyuan_dit, shortened=(), calls=({"text_encoder_index": 0}, {"text_encoder_index": 1})
+    ),
     "MochiPipeline": Family(
         lambda s: (
             Block("prompt_embeds", s.length, s.width("text_encoder"), "prompt_attention_mask", may_be_empty=True),
@@ -209,6 +225,7 @@ FAMILIES: dict[str, Family] = {
     "AudioLDM2Pipeline": Family(
         _audioldm_2,
         parts=("projection_model", "language_model"),
+        shortened=("tokenizer_2",),
         feed=_feed_audioldm_2,
         fed={"transcription": ""},
     ),

@@ -36,6 +36,8 @@ class Block:
             call; ``list``: a list with the states of each caption; ``equal``: only captions of one length in a call.
             ``None``: always L states.
         may_be_empty: the mask may be zero everywhere.
+        padding: states of masked tokens have an effect and are kept, because the pipeline pools over all of them.
+        real_mask: the pipeline takes the mask as real numbers.
 
     """
 
@@ -47,6 +49,8 @@ class Block:
     layers: int = 0
     cut: Cut | None = None
     may_be_empty: bool = False
+    padding: bool = False
+    real_mask: bool = False
 
     @property
     def rows(self) -> int:
@@ -95,7 +99,8 @@ class TextLayout:
             states, mask = _matrix(block, values[block.name], values.get(block.mask or ""))
             rows = F.pad(states.float(), (0, self._width - block.width))
             if self._masked:
-                rows = torch.cat([rows * mask.unsqueeze(-1) if block.counted else rows, mask.unsqueeze(-1)], dim=-1)
+                column = mask.unsqueeze(-1)
+                rows = torch.cat([rows * column if block.counted and not block.padding else rows, column], dim=-1)
             packed.append(rows)
         return torch.cat(packed, dim=1)
 
@@ -106,18 +111,21 @@ class TextLayout:
             states, mask = rows[..., : block.width], self._mask(block, rows)
             name = f"{prefix}{block.name}"
             if block.pooled:
-                conditions[name] = states[:, 0]
+                conditions[name] = states[:, 0].contiguous()
                 continue
             if block.layers:
-                conditions[name] = states.unflatten(1, (block.layers, block.length)).transpose(0, 1)
+                conditions[name] = states.unflatten(1, (block.layers, block.length)).transpose(0, 1).contiguous()
                 continue
             if block.cut == "list":
                 conditions[name] = [own[kept] for own, kept in zip(states, mask, strict=True)]
                 continue
             length = int(mask.sum(1).max()) if block.cut else block.length
-            conditions[name] = states[:, :length]
+            # as the pipeline's own: matrix products of strided numbers may be summed in another order
+            conditions[name] = states[:, :length].contiguous()
             if block.mask:
-                conditions[f"{prefix}{block.mask}"] = mask[:, :length].long()
+                conditions[f"{prefix}{block.mask}"] = mask[:, :length].to(
+                    packed.dtype if block.real_mask else torch.long
+                )
         return conditions
 
     def groups(self, packed: Tensor) -> list[list[int]]:
@@ -145,7 +153,7 @@ def _matrix(block: Block, value: Tensor | Sequence[Tensor], mask: Any) -> tuple[
     if block.layers:
         assert isinstance(value, Tensor)
         states = list(value.transpose(0, 1).flatten(1, 2))
-    masks = [own.new_ones(len(own)) for own in states] if mask is None else list(mask)
+    masks = [own.new_ones(len(own)) for own in states] if mask is None else list(_per_token(mask, len(states[0])))
     short = [block.rows - len(own) for own in states]
     exact = block.cut is None and any(short)
     if min(short) < 0 or exact or states[0].shape[-1] != block.width:
@@ -156,6 +164,11 @@ def _matrix(block: Block, value: Tensor | Sequence[Tensor], mask: Any) -> tuple[
     filled = torch.stack([F.pad(own, (0, 0, 0, more)) for own, more in zip(states, short, strict=True)])
     column = torch.stack([F.pad(own.float(), (0, more)) for own, more in zip(masks, short, strict=True)])
     return filled, column if block.counted else torch.zeros_like(column)
+
+
+def _per_token(mask: Tensor, length: int) -> Tensor:
+    """A mask ``(N, L)``, or one per number of the states ``(N, L * D)``, as ``(N, L)``."""
+    return mask if mask.shape[1] == length else mask.unflatten(1, (length, -1))[..., 0]
 
 
 def from_outputs(layout: TextLayout, outputs: Sequence[Any], count: int, negative: bool = False) -> dict[str, Any]:

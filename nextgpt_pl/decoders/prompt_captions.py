@@ -48,9 +48,12 @@ class PromptCaptionEncoder(CaptionEncoder):
 
     @property
     def batch_size(self) -> int:
-        """1 if states in a batch depend on the longest caption, or on the last one."""
-        alone = any(block.cut or block.may_be_empty for block in self.layout.blocks)
-        return 1 if alone else super().batch_size
+        """Alone, a caption has the embedding that the pipeline computes for it, to the last bit.
+
+        In a batch, matrix products are summed in another order, and the states of some pipelines depend on the longest
+        caption.
+        """
+        return 1
 
     @property
     def negative_kind(self) -> str:
@@ -94,7 +97,8 @@ class PromptCaptionEncoder(CaptionEncoder):
 
     def _read_tokenizer(self, part: str) -> Any:
         tokenizer = super()._read_tokenizer(part)
-        if self.sizes.max_length is not None and self.family.length not in self._known and self.family.calls == ({},):
+        shortened = part in self.family.shortened and self.family.length not in self._known
+        if shortened and self.sizes.max_length is not None:
             tokenizer.model_max_length = self.sizes.max_length
         return tokenizer
 
@@ -112,16 +116,22 @@ class PromptCaptionEncoder(CaptionEncoder):
     def _values(self, captions: list[str], negative: bool) -> dict[str, Any]:
         """Arguments of the call for captions or negative prompts."""
         pipeline, _ = self.load()
-        options = {"prompt": captions, "device": self.device, "do_classifier_free_guidance": negative, **self._options}
+        options = {
+            "prompt": list(captions),
+            "device": self.device,
+            "do_classifier_free_guidance": negative,
+            **self._options,
+        }
         if negative and any(captions):
-            options["negative_prompt"] = captions
+            options["negative_prompt"] = list(captions)  # some pipelines change the list
         elif negative and "negative_prompt" in self.sizes.call:
             options["negative_prompt"] = self.sizes.call["negative_prompt"].default
         if "lyrics" in options:
             options["lyrics"] = [options["lyrics"]] * len(captions)
         outputs: list[Any] = []
         for own in self.family.calls:
-            given = {name: value for name, value in {**options, **own}.items() if name in self._known}
+            required = {n: None for n, p in self._known.items() if p.default is p.empty and n.startswith("prompt")}
+            given = {name: value for name, value in {**required, **options, **own}.items() if name in self._known}
             found = pipeline.encode_prompt(**given)
             outputs += found if isinstance(found, Sequence) else [found]
         return from_outputs(self.layout, outputs, len(captions), negative)

@@ -11,12 +11,18 @@ from nextgpt_pl import decoders
 from nextgpt_pl.decoders.drawing import finite_medium
 
 CAPTIONS = ["a small red circle", "star"]
-NEGATIVE = "a blue star on the left"
-# of module scope: all tests of a pipeline run together
-ALL = pytest.mark.parametrize("name", PIPELINES, scope="module")
-WITH_NEGATIVE = pytest.mark.parametrize(
-    "name", [n for n, case in PIPELINES.items() if case.takes_negative], scope="module"
-)
+# a vector of one caption is projected by another matrix product than vectors of two captions
+PROJECTED = ("StableDiffusionXLPipeline", "StableDiffusion3Pipeline", "HiDreamImagePipeline")
+# its generated states depend on the longest caption of the call
+UNINVARIANT = ("AudioLDM2Pipeline",)
+# upscales every image to 128 x 128 latents
+SLOW = ("HiDreamImagePipeline",)
+
+
+def _names(chosen=lambda name: True):
+    marked = [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in PIPELINES if chosen(n)]
+    # of module scope: all tests of a pipeline run together
+    return pytest.mark.parametrize("name", marked, scope="module")
 
 
 def _decoder(name, folder, **options):
@@ -38,9 +44,14 @@ class Made:
 
     def new_decoder(self, **options):
         """A decoder that keeps what its pipeline returns, in ``raw``."""
-        decoder = _decoder(self.name, self.folder, **options)
+        decoder = _decoder(self.name, self.folder, **{"negative_prompt": self.case.negatives[0], **options})
         arrays, decoder.raw = decoder._arrays, []
-        decoder._arrays = lambda output: decoder.raw.extend(arrays(output)) or decoder.raw[-len(arrays(output)) :]
+
+        def recorded(output):
+            decoder.raw.extend(arrays(output))
+            return arrays(output)
+
+        decoder._arrays = recorded
         return decoder
 
     def generate(self, decoder, captions, seed=3):
@@ -75,14 +86,18 @@ def made(tmp_path_factory):
     return get
 
 
-def _equal(ours, theirs):
+def _equal(ours, theirs, difference=0.0):
+    """The same numbers and media; with a difference, a level of 255 may be rounded to the next one."""
     assert len(ours) == len(theirs)
     for mine, other in zip(ours, theirs, strict=True):
         assert mine.std() > 0
-        np.testing.assert_array_equal(mine, other)
+        assert mine.shape == other.shape
+        assert np.abs(mine - other).max() <= difference
+        levels = [finite_medium(array, "").astype(float) for array in (mine, other)]
+        assert np.abs(levels[0] - levels[1]).max() <= (difference > 0)
 
 
-@ALL
+@_names()
 @pytest.mark.support("decoders", "shape without weights")
 def test_shapes_sizes_and_rates_are_known_without_weights(name, made, tmp_path):
     this = made(name)
@@ -96,36 +111,37 @@ def test_shapes_sizes_and_rates_are_known_without_weights(name, made, tmp_path):
     assert not decoder.captions.loaded
 
 
-@ALL
+@_names()
 @pytest.mark.support("decoders", "equal to the prompt")
 def test_media_from_embeddings_are_those_from_the_caption(name, made):
     this = made(name)
     _equal(this.generate(this.decoder, CAPTIONS[:1]), this.ask(CAPTIONS[:1]))
 
 
-@ALL
+@_names(lambda name: name not in UNINVARIANT)
 @pytest.mark.support("decoders", "two unequal captions")
 def test_a_batch_of_unequal_captions(name, made):
     this = made(name)
-    _equal(this.generate(this.decoder, CAPTIONS), this.ask(CAPTIONS))
+    _equal(this.generate(this.decoder, CAPTIONS), this.ask(CAPTIONS), 2e-6 if name in PROJECTED else 0.0)
 
 
-@WITH_NEGATIVE
+@_names(lambda name: PIPELINES[name].takes_negative)
 @pytest.mark.support("decoders", "negative prompt")
 def test_a_negative_prompt(name, made):
     this = made(name)
-    decoder = this.new_decoder(negative_prompt=NEGATIVE)
+    negative = this.case.negatives[1]
+    decoder = this.new_decoder(negative_prompt=negative)
     ours = this.generate(decoder, CAPTIONS[:1])
-    _equal(ours, this.ask(CAPTIONS[:1], negative_prompt=[NEGATIVE]))
+    _equal(ours, this.ask(CAPTIONS[:1], negative_prompt=[negative]))
     assert not np.array_equal(ours[0], this.generate(this.decoder, CAPTIONS[:1])[0])
 
 
-@ALL
+@_names()
 @pytest.mark.support("decoders", "several media in a call")
 def test_a_medium_does_not_depend_on_the_others_of_the_call(name, made):
-    this = made(name)
-    together = this.generate(this.decoder, [CAPTIONS[0], CAPTIONS[0], NEGATIVE])
-    alone = [this.generate(this.decoder, [c], seed=3 + i)[0] for i, c in ((0, CAPTIONS[0]), (2, NEGATIVE))]
+    this, other = made(name), PIPELINES[name].negatives[1]
+    together = this.generate(this.decoder, [CAPTIONS[0], CAPTIONS[0], other])
+    alone = [this.generate(this.decoder, [c], seed=3 + i)[0] for i, c in ((0, CAPTIONS[0]), (2, other))]
     np.testing.assert_allclose(together[0], alone[0], atol=1e-4)
     np.testing.assert_allclose(together[2], alone[1], atol=1e-4)
     assert not np.array_equal(together[0], together[1])

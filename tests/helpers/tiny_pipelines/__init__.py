@@ -34,6 +34,7 @@ class Case:
         decoder: class of the decoder.
         rate: frames per second of a video, sample rate of a sound.
         asked: arguments of the call with prompts, besides ``sampling``; those in lists are given for each prompt.
+        negatives: the decoder's negative prompt, and another one.
 
     """
 
@@ -44,11 +45,12 @@ class Case:
     decoder: str = "PromptDecoder"
     rate: float | None = None
     asked: dict[str, Any] = field(default_factory=dict)
+    negatives: tuple[str, str] = ("", "a blue star on the left")
 
     @property
     def takes_negative(self) -> bool:
         """Whether the pipeline has a negative prompt."""
-        return self.build not in (images.flux_2, sounds.ace_step)
+        return self.build not in (images.flux_2, images.flux_2_klein, sounds.ace_step)
 
     def arguments(self, pipeline: Any, count: int) -> dict[str, Any]:
         """Arguments of a call with ``count`` prompts that ask for what the decoder makes of them."""
@@ -64,7 +66,7 @@ def _video(build: Callable[[], Any], shape: tuple[int, int], frames: int = 9, **
 
 PIPELINES: dict[str, Case] = {
     "PixArtSigmaPipeline": Case(images.pixart_sigma, (LENGTH, 33), _UNBINNED),
-    "StableDiffusionXLPipeline": Case(images.stable_diffusion_xl, (LENGTH + 1, 20)),
+    "StableDiffusionXLPipeline": Case(images.stable_diffusion_xl, (LENGTH + 1, 48)),
     "StableDiffusion3Pipeline": Case(images.stable_diffusion_3, (77 + LENGTH + 1, 32)),
     "FluxPipeline": Case(images.flux, (LENGTH + 1, 32), _TRUE_GUIDANCE, asked=_EMPTY),
     "Flux2Pipeline": Case(images.flux_2, (64, 48), length=64),
@@ -109,6 +111,9 @@ PIPELINES: dict[str, Case] = {
         (LENGTH + 8, 33),
         {"num_inference_steps": 2, "guidance_scale": 2.0, "audio_length_in_s": 0.01},
         rate=16000.0,
+        # the pipeline fills the negative prompt to the length of the prompt, which changes what is generated from it
+        asked={"negative_prompt": ["the loud low bell"]},
+        negatives=("the loud low bell", "a blue star left"),
     ),
     "AceStepPipeline": Case(
         sounds.ace_step,

@@ -30,14 +30,14 @@ def stable_diffusion_xl():
         layers_per_block=1,
         norm_num_groups=2,
         attention_head_dim=2,
-        cross_attention_dim=20,
+        cross_attention_dim=48,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         addition_embed_type="text_time",
         addition_time_embed_dim=4,
-        projection_class_embeddings_input_dim=6 * 4 + 10,
+        projection_class_embeddings_input_dim=6 * 4 + 16,
     )
-    texts = {"text_encoder": clip(8), "text_encoder_2": clip(12, projection=10)}
+    texts = {"text_encoder": clip(16), "text_encoder_2": clip(32, projection=16)}
     tokenizers = {"tokenizer": tokenizer(), "tokenizer_2": tokenizer()}
     return StableDiffusionXLPipeline(
         vae=vae(), unet=unet, scheduler=EulerDiscreteScheduler(), add_watermarker=False, **tokenizers, **texts

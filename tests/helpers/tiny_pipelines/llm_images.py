@@ -121,7 +121,7 @@ def hidream_image():
         tokenizer_2=tokenizer(),
         text_encoder_3=t5(),
         tokenizer_3=tokenizer(),
-        text_encoder_4=language_model("Llama", head=True, attn_implementation="eager"),
+        text_encoder_4=language_model("Llama", head=True),
         tokenizer_4=tokenizer(),
         transformer=transformer,
     )
