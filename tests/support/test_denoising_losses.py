@@ -131,12 +131,15 @@ def test_checkpointing_changes_no_gradient(name, folders):
 @pytest.mark.support("losses", "finite differences")
 def test_the_gradient_is_the_slope(name, decoder):
     """The loss's change along its gradient, and along a random direction, in float64."""
-    latents, embeddings = decoder.latents(media_of(name, 2)), _embeddings(decoder, 2)
+    latents, generator = decoder.latents(media_of(name, 2)), torch.Generator().manual_seed(1)
+    # states of padding are zero, where normalisation layers are steep; masks have no effect up to 0.5
+    embeddings = _embeddings(decoder, 2)
+    embeddings += 0.3 * (2 * torch.rand(embeddings.shape, generator=generator) - 1)
     decoder.denoiser().double()
     _, gradient = _loss(decoder, latents, embeddings)
-    random = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(1)) * (gradient != 0)
+    random = torch.randn(gradient.shape, generator=generator) * (gradient != 0)
     for direction in (gradient, gradient + gradient.norm() * random / random.norm()):
-        offset = 0.01 * embeddings.norm() * direction / direction.norm()
+        offset = 0.003 * embeddings.norm() * direction / direction.norm()
         with torch.no_grad():
             high, low = (
                 decoder.denoising_loss(
@@ -145,7 +148,7 @@ def test_the_gradient_is_the_slope(name, decoder):
                 for sign in (1, -1)
             )
         slope = float((gradient * offset).sum())
-        assert float(high - low) / 2 == pytest.approx(slope, rel=0.02)
+        assert float(high - low) / 2 == pytest.approx(slope, rel=0.02, abs=1e-7 * float(high))
 
 
 @every
