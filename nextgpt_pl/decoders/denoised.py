@@ -86,7 +86,7 @@ class DenoisedDecoder(Decoder):
     def _latent(self, medium: Media, pixels: Tensor) -> Tensor:
         """Latents of one medium; ``pixels`` is the output of :meth:`preparation`."""
         vae = self._loaded().vae
-        pixels = denoising.scaled(upload(pixels, self.device)).to(next(vae.parameters()).dtype)
+        pixels = denoising.scaled(upload(pixels, self.device)).to(vae.dtype)
         if self.compression.moving:
             return encoded(vae, pixels.transpose(0, 1).unsqueeze(0))[0]
         latent = encoded(vae, pixels)

@@ -148,7 +148,7 @@ class Denoiser(nn.Module):
 
     def forward(self, noisy: Tensor, timesteps: Tensor, embeddings: Tensor) -> Tensor:
         """The prediction ``(n, C', ...)`` for noisy latents ``(n, C, ...)``, timesteps ``(n,)`` and embeddings."""
-        dtype = next(self.network.parameters()).dtype
+        dtype = self.network.dtype  # some parameters may be float32 in any case
         shape, noisy = noisy.shape, self.described.packed(noisy.to(dtype))
         call = Call(noisy, timesteps, self.text(embeddings.to(dtype)), shape, self.parts, self.network, self.options)
         output = self.network(**self.described.arguments(call), return_dict=False)[0]

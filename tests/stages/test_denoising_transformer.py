@@ -24,6 +24,7 @@ class _Losses(Callback):
         self.values.append(float(trainer.callback_metrics["val/denoising_image"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["FluxPipeline"])
 def test_training_through_a_transformer_lowers_the_loss(name, tmp_path):
     """Noise and timesteps of validation are fixed, so its loss falls only if the gradients are right."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 from denoised_pipelines import (
     CASES,
+    POCKET,
     assert_called_as_sampled,
     decoder_of,
     latents_of_decoding,
@@ -22,7 +23,11 @@ from nextgpt_pl.sizing.costs import denoising_cost
 
 # diffusers' UNet of videos does not support it, and its Chroma leaves out the mask
 UNCHECKPOINTED = ("TextToVideoSDPipeline", "ChromaPipeline")
-every = pytest.mark.parametrize("name", CASES)
+# the package's own pipelines are larger
+every, every_checkpointed = (
+    pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in POCKET)) for n in names])
+    for names in (CASES, [name for name in CASES if name not in UNCHECKPOINTED])
+)
 
 
 @pytest.fixture(scope="session")
@@ -114,7 +119,7 @@ def test_one_medium_at_a_time_is_as_many(name, decoder):
     torch.testing.assert_close(together, gradient, rtol=1e-3, atol=1e-4 * float(gradient.abs().max()))
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in UNCHECKPOINTED])
+@every_checkpointed
 @pytest.mark.support("losses", "gradient checkpointing")
 def test_checkpointing_changes_no_gradient(name, folders):
     decoder = decoder_of(name, folders / name)
