@@ -29,9 +29,10 @@ class Compression:
         """Number of latent frames of ``frames`` frames."""
         return (frames - 1) // self.frames + 1
 
-    def whole(self, frames: int) -> int:
-        """The largest number of frames up to ``frames`` that fills its latent frames."""
-        return (self.latent_frames(frames) - 1) * self.frames + 1
+    def whole(self, frames: int, multiple: int = 1) -> int:
+        """Number of frames that fills the latent frames of ``frames`` frames, or a multiple of latent frames."""
+        latent_frames = -(-self.latent_frames(frames) // multiple) * multiple
+        return (latent_frames - 1) * self.frames + 1
 
 
 def compression(config: Mapping[str, Any]) -> Compression:

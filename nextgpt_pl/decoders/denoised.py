@@ -126,7 +126,8 @@ class DenoisedDecoder(Decoder):
             if size[name] % multiple:
                 wanted = f"{self.files.pipeline} needs a multiple of {multiple} pixels"
                 raise UserError(f"decoder loss_size.{name}={size[name]}: {wanted}")
-        return int(size["height"]), int(size["width"]), self.compression.whole(int(size["num_frames"]))
+        frames = self.compression.whole(int(size["num_frames"]), config.get("patch_size_t") or 1)
+        return int(size["height"]), int(size["width"]), frames
 
     def denoiser_options(self) -> dict[str, Any]:
         """What the denoiser's arguments depend on, beside latents and text."""

@@ -43,7 +43,8 @@ def noise_levels(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Random timesteps ``(N,)`` with their factors of the signal (alpha) and of the noise (sigma), on the CPU.
 
-    Models with flow matching draw sigma from a logit-normal distribution, shifted as the scheduler shifts it. Models
+    Models with flow matching draw sigma from a logit-normal distribution, shifted as the scheduler shifts it; options
+    that only space the steps of sampling, such as ``shift_terminal``, have no effect. Models
     with continuous noise levels (Stable Audio) draw the angle whose cosine is alpha uniformly. All others draw a
     training timestep uniformly.
 

@@ -33,6 +33,8 @@ class PromptDecoder(DiffusionDecoder):
             ``sampling`` that the pipeline passes to ``encode_prompt``, such as ``clip_skip`` or ``system_prompt``, take
             effect there. An empty negative prompt is what the pipeline uses if it is given none.
         scheduler, scheduler_args, offload, compile, batch: see :class:`DiffusionDecoder`.
+        loss_size, gradient_checkpointing, loss_batch: see :class:`DiffusionDecoder`; only pipelines in
+            :mod:`~nextgpt_pl.decoders.denoisers` have a denoising loss.
         max_length: maximum number of tokens of a caption; ``None``: the pipeline's default. Alignment learns short
             embeddings faster.
 

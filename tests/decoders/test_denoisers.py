@@ -43,6 +43,12 @@ def _sized_pixart(pipeline):
 VARIANTS = {
     "Wan 2.2, a timestep per token": ("WanPipeline", _tokenwise_wan),
     "CogVideoX 5B": ("CogVideoXPipeline", lambda p: _changed(p, use_rotary_positional_embeddings=True)),
+    "CogVideoX 1.5": (
+        "CogVideoXPipeline",
+        lambda p: _changed(
+            p, use_rotary_positional_embeddings=True, patch_size_t=2, patch_bias=False, sample_height=8, sample_width=32
+        ),
+    ),
     "Flux without guidance": ("FluxPipeline", lambda p: _changed(p, guidance_embeds=False)),
     "Stable Audio Open": ("StableAudioPipeline", _cosine_audio),
     "PixArt alpha": ("PixArtSigmaPipeline", _sized_pixart),

@@ -1,4 +1,4 @@
-"""Denoising losses on a GPU that is pretended: no operation mixes devices, and the host waits for nothing per medium."""
+"""Denoising losses on a pretended GPU: no operation mixes devices, and the host waits for nothing per medium."""
 
 from collections import Counter
 
