@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -69,23 +69,24 @@ class DenoisedDecoder(Decoder):
             UserError: latents are not finite.
 
         """
-        prepare, inputs = self.preparation().prepare, inputs or [None] * len(media)
+        inputs = inputs or [None] * len(media)
 
         def compute(missing: list[int]) -> Tensor:
-            pixels = ((media[i], inputs[i]) for i in missing)
-            latents = torch.stack([self._latent(m, prepare(m) if read is None else read) for m, read in pixels])
+            latents = torch.stack([self._latent(media[i], inputs[i]) for i in missing])
             if not latents.isfinite().all():
-                raise UserError(
-                    f"decoder path={self.files.path!r}: latents of media are not finite; its autoencoder may need "
-                    "another dtype, such as float32 or bfloat16"
-                )
+                advice = "its autoencoder may need another dtype, such as float32 or bfloat16"
+                raise UserError(f"decoder path={self.files.path!r}: latents of media are not finite; {advice}")
             return latents
 
         return upload(torch.stack(self._latents.fetch([media_name(m) for m in media], compute)), self.device)
 
-    def _latent(self, medium: Media, pixels: Tensor) -> Tensor:
-        """Latents of one medium; ``pixels`` is the output of :meth:`preparation`."""
-        vae = self._loaded().vae
+    @cached_property
+    def _prepare(self) -> Callable[[Media], Tensor]:
+        return self.preparation().prepare
+
+    def _latent(self, medium: Media, pixels: Tensor | None) -> Tensor:
+        """Latents of one medium; ``pixels`` is the output of :meth:`preparation`, unless the medium is not read yet."""
+        vae, pixels = self._loaded().vae, self._prepare(medium) if pixels is None else pixels
         pixels = denoising.scaled(upload(pixels, self.device)).to(vae.dtype)
         if self.compression.moving:
             return encoded(vae, pixels.transpose(0, 1).unsqueeze(0))[0]
@@ -132,13 +133,10 @@ class DenoisedDecoder(Decoder):
     def denoiser_options(self) -> dict[str, Any]:
         """What the denoiser's arguments depend on, beside latents and text."""
         height, width, _ = self.picture_size()
-        return {
-            **self.call_options(),
-            **{"height": height, "width": width},
-            "pixels_per_latent": self.compression.side,
-            "frames_per_latent": self.compression.frames,
-            "expand_timesteps": self.files.json("model_index.json").get("expand_timesteps", False),
-        }
+        sizes = {"height": height, "width": width, "pixels_per_latent": self.compression.side}
+        sizes |= {"frames_per_latent": self.compression.frames}
+        tokenwise = self.files.json("model_index.json").get("expand_timesteps", False)
+        return {**self.call_options(), **sizes, "expand_timesteps": tokenwise}
 
     def text_conditions(self, embeddings: Tensor) -> Mapping[str, Tensor]:
         """Convert embeddings to the text arguments of the pipeline's call."""
@@ -151,7 +149,13 @@ class DenoisedDecoder(Decoder):
             UserError: the denoising loss does not support the pipeline.
 
         """
-        find: Any = partial(getattr, self._loaded()) if weights else self.files.empty_part
+        return self._denoiser if weights else self._assembled(self.files.empty_part)
+
+    @cached_property
+    def _denoiser(self) -> Denoiser:
+        return self._assembled(partial(getattr, self._loaded()))
+
+    def _assembled(self, find: Callable[[str], Any]) -> Denoiser:
         parts = {part: find(part) for part in self.arrangement.parts}
         return Denoiser(self.arrangement, parts, self.text_conditions, self.denoiser_options()).requires_grad_(False)
 
