@@ -19,7 +19,7 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 _POSITIVE = ("num_inference_steps", "height", "width", "num_frames", "audio_length_in_s", "max_sequence_length")
 _SIDES, _SIDE_MULTIPLE = ("height", "width"), 8
 # set by the decoder itself
-_OWN_SUFFIXES = ("prompt", "prompt_2", "prompt_3", "embeds", "mask", "_per_prompt")
+_OWN_SUFFIXES = ("prompt", "prompt_2", "prompt_3", "prompt_4", "embeds", "embeds_2", "mask", "mask_2", "_per_prompt")
 _OWN = ("self", "generator", "latents", "output_type", "return_dict")
 _SIMPLE: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 

@@ -154,8 +154,8 @@ class DiffusionDecoder(DenoisedDecoder):
 
     def _replaced_parts(self, dtype: torch.dtype) -> dict[str, Any]:
         """Parts that the pipeline does not load from its own folder: ``None`` for unused parts, and shared parts."""
-        index = self.files.index()
-        replaced: dict[str, Any] = dict.fromkeys(p for p in (*self.captions.parts, *self.unused_parts) if p in index)
+        entries = self.files.json("model_index.json")  # with parts that are absent: some must be named nevertheless
+        replaced: dict[str, Any] = dict.fromkeys(p for p in (*self.captions.parts, *self.unused_parts) if p in entries)
         for part in self.parts.keys() - replaced.keys():
             part_class = self.files.part_class(part)
             replaced[part] = part_class.from_pretrained(self.files.folder(part), dtype=dtype)

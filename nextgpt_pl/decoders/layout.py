@@ -100,7 +100,8 @@ class TextLayout:
             rows = F.pad(states.float(), (0, self._width - block.width))
             if self._masked:
                 column = mask.unsqueeze(-1)
-                rows = torch.cat([rows * column if block.counted and not block.padding else rows, column], dim=-1)
+                unused = column == 0 if block.counted and not block.padding else torch.zeros_like(column).bool()
+                rows = torch.cat([rows.masked_fill(unused, 0), column], dim=-1)
             packed.append(rows)
         return torch.cat(packed, dim=1)
 
@@ -119,7 +120,7 @@ class TextLayout:
             if block.cut == "list":
                 conditions[name] = [own[kept] for own, kept in zip(states, mask, strict=True)]
                 continue
-            length = int(mask.sum(1).max()) if block.cut else block.length
+            length = int(_lengths(mask).max()) if block.cut else block.length
             # as the pipeline's own: matrix products of strided numbers may be summed in another order
             conditions[name] = states[:, :length].contiguous()
             if block.mask:
@@ -130,7 +131,7 @@ class TextLayout:
 
     def groups(self, packed: Tensor) -> list[list[int]]:
         """Indices of the captions ``(N, *shape)`` that one call can take, per call."""
-        lengths = [self._mask(b, rows).sum(1).tolist() for b, rows in self._split(packed) if b.cut == "equal"]
+        lengths = [_lengths(self._mask(b, rows)).tolist() for b, rows in self._split(packed) if b.cut == "equal"]
         found: dict[tuple[int, ...], list[int]] = {}
         for index in range(len(packed)):
             found.setdefault(tuple(each[index] for each in lengths), []).append(index)
@@ -166,57 +167,11 @@ def _matrix(block: Block, value: Tensor | Sequence[Tensor], mask: Any) -> tuple[
     return filled, column if block.counted else torch.zeros_like(column)
 
 
+def _lengths(mask: Tensor) -> Tensor:
+    """``(N,)``: positions up to the last one in use, of ``(N, L)`` bool."""
+    return (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(1)
+
+
 def _per_token(mask: Tensor, length: int) -> Tensor:
     """A mask ``(N, L)``, or one per number of the states ``(N, L * D)``, as ``(N, L)``."""
     return mask if mask.shape[1] == length else mask.unflatten(1, (length, -1))[..., 0]
-
-
-def from_outputs(layout: TextLayout, outputs: Sequence[Any], count: int, negative: bool = False) -> dict[str, Any]:
-    """Arguments of the call, by name, from what ``encode_prompt`` returned.
-
-    The outputs are told apart by rank and type: of each kind, they have the order of the layout's blocks. Negative
-    outputs come after positive ones, or in the first half of a doubled batch.
-
-    Args:
-        layout: the pipeline's layout.
-        outputs: what ``encode_prompt`` returned.
-        count: N.
-        negative: take the negative outputs if there are any.
-
-    Raises:
-        UserError: an output is missing.
-
-    """
-    states = [block for block in layout.blocks if not block.pooled]
-    names = {
-        "states": [block.name for block in states],
-        "mask": [block.mask for block in states if block.mask],
-        "pooled": [block.name for block in layout.blocks if block.pooled],
-    }
-    found: dict[str, list[Any]] = {kind: [] for kind in names}
-    for output in outputs:
-        kind = _kind(output, states, bool(names["pooled"]), count)
-        if kind is not None:
-            doubled = isinstance(output, Tensor) and output.ndim < 4 and len(output) == 2 * count
-            found[kind].append(output[:count] if doubled and negative else output[-count:] if doubled else output)
-    values: dict[str, Any] = {}
-    for kind, wanted in names.items():
-        # each positive output is followed by its negative one
-        chosen = found[kind][int(negative) :: 2] if len(found[kind]) >= 2 * len(wanted) else found[kind]
-        if len(chosen) < len(wanted) and kind != "mask":
-            raise UserError(f"decoder: the pipeline's encode_prompt returned no {wanted[len(chosen)]}")
-        values |= dict(zip(wanted, chosen, strict=False))
-    return values
-
-
-def _kind(output: Any, states: Sequence[Block], pooled: bool, count: int) -> str | None:
-    """What an output of ``encode_prompt`` is; ``None``: nothing of the layout, such as positions of tokens."""
-    if isinstance(output, list):
-        return "states" if output and isinstance(output[0], Tensor) else None
-    if not isinstance(output, Tensor):
-        return None
-    if output.ndim != 2:
-        return "states" if output.shape[-1] in {block.width for block in states} else None
-    if len(output) not in (count, 2 * count):
-        return None
-    return "pooled" if pooled and output.is_floating_point() else "mask"

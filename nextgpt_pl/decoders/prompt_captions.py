@@ -5,14 +5,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor
 
 from nextgpt_pl.decoders.captions import CaptionEncoder
-from nextgpt_pl.decoders.families import Sizes, family_of, read_layout
+from nextgpt_pl.decoders.conditioning import read_layout
+from nextgpt_pl.decoders.families import family_of
 from nextgpt_pl.decoders.files import PipelineFiles
-from nextgpt_pl.decoders.layout import TextLayout, from_outputs
+from nextgpt_pl.decoders.layout import TextLayout
+from nextgpt_pl.decoders.outputs import from_outputs
+from nextgpt_pl.decoders.sizes import Sizes
 
 _PARTS = tuple(f"{part}{number}" for number in ("", "_2", "_3", "_4") for part in ("text_encoder", "tokenizer"))
 _COUNTS = ("num_images_per_prompt", "num_videos_per_prompt", "num_waveforms_per_prompt")
@@ -48,7 +52,7 @@ class PromptCaptionEncoder(CaptionEncoder):
 
     @property
     def batch_size(self) -> int:
-        """Alone, a caption has the embedding that the pipeline computes for it, to the last bit.
+        """1: alone, a caption has the embedding that the pipeline computes for it, to the last bit.
 
         In a batch, matrix products are summed in another order, and the states of some pipelines depend on the longest
         caption.
@@ -93,7 +97,10 @@ class PromptCaptionEncoder(CaptionEncoder):
         for part in [p for p in index if p in self.parts]:
             read = self._read_tokenizer if part.startswith("tokenizer") else self._read_encoder
             parts[part] = read(part)
-        return self._text_only(parts), None
+        pipeline = self._text_only(parts)
+        for part in self.family.configurations:
+            setattr(pipeline, part, SimpleNamespace(config=SimpleNamespace(**self.sizes.config(part))))
+        return pipeline, None
 
     def _read_tokenizer(self, part: str) -> Any:
         tokenizer = super()._read_tokenizer(part)

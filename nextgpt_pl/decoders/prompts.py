@@ -13,8 +13,9 @@ from torch import Tensor
 from nextgpt_pl.decoders import guidance
 from nextgpt_pl.decoders.arguments import Arguments, declared
 from nextgpt_pl.decoders.base import OnStep
+from nextgpt_pl.decoders.conditioning import check_takes_embeddings
 from nextgpt_pl.decoders.diffusion import DiffusionDecoder
-from nextgpt_pl.decoders.families import check_takes_embeddings, family_of
+from nextgpt_pl.decoders.families import family_of
 from nextgpt_pl.decoders.layout import TextLayout
 from nextgpt_pl.decoders.prompt_captions import PromptCaptionEncoder
 from nextgpt_pl.decoders.waveforms import WaveformLatents

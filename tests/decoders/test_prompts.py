@@ -1,252 +1,190 @@
-"""Newer pipelines by the same interface, on tiny random instances saved to folders."""
+"""Layouts of text conditioning, and decoders of pipelines that accept prompt embeddings.
+
+``tests/support/test_pipelines.py`` compares the media of all pipelines with those of their prompts.
+"""
 
 import numpy as np
 import pytest
 import torch
+from tiny_pipelines import LENGTH, PIPELINES, images, saved
 
-from nextgpt_pl.decoders import PromptDecoder, StableAudioDecoder
-from nextgpt_pl.decoders.layout import TextLayout
+from nextgpt_pl.decoders import PromptDecoder
+from nextgpt_pl.decoders.embeddings import CaptionEmbeddings
+from nextgpt_pl.decoders.layout import Block, TextLayout
+from nextgpt_pl.decoders.outputs import from_outputs
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.features import FeatureCache
+from nextgpt_pl.modality import Modality
 from nextgpt_pl.utils.paths import resolve
 
-LENGTH = 12
-CAPTIONS = ["a small red circle", "a blue star on the left"]
+CAPTIONS = ["a small red circle", "star"]
 
 
-def _tokenizer(length=LENGTH):
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(resolve("pocket:image") + "/tokenizer", model_max_length=length)
-
-
-def _t5(width):
-    from transformers import T5Config, T5EncoderModel
-
-    config = T5Config(vocab_size=2000, d_model=width, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
-    return T5EncoderModel(config).eval()
+def _decoder(name, folder, **options):
+    case = PIPELINES[name]
+    return PromptDecoder(name, str(folder), **{"sampling": case.sampling, "max_length": case.length, **options})
 
 
-def _clip(width, projection=None):
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Folders of saved pipelines, each built once."""
+    root = tmp_path_factory.mktemp("pipelines")
 
-    config = CLIPTextConfig(
-        vocab_size=2000,
-        hidden_size=width,
-        intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=LENGTH,
-        projection_dim=projection or width,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config).eval()
+    def of(name):
+        if not (root / name).exists():
+            saved(name, root / name)
+        return root / name
+
+    return of
 
 
-def _vae():
-    from diffusers import AutoencoderKL
-
-    blocks = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
-    return AutoencoderKL(latent_channels=4, block_out_channels=[4, 4], norm_num_groups=2, **blocks)
-
-
-def _pixart():
-    from diffusers import DDIMScheduler, PixArtSigmaPipeline, PixArtTransformer2DModel
-
-    transformer = PixArtTransformer2DModel(
-        sample_size=8,
-        num_layers=1,
-        attention_head_dim=8,
-        num_attention_heads=2,
-        caption_channels=32,
-        cross_attention_dim=16,
-        out_channels=8,
-        use_additional_conditions=False,
-    )
-    return PixArtSigmaPipeline(_tokenizer(), _t5(32), _vae(), transformer, DDIMScheduler())
-
-
-def _xl():
-    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
-
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(4, 8),
-        layers_per_block=1,
-        norm_num_groups=2,
-        attention_head_dim=2,
-        cross_attention_dim=20,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        addition_embed_type="text_time",
-        addition_time_embed_dim=4,
-        projection_class_embeddings_input_dim=6 * 4 + 10,
-    )
-    tokenizers = {"tokenizer": _tokenizer(), "tokenizer_2": _tokenizer()}
-    texts = {"text_encoder": _clip(8), "text_encoder_2": _clip(12, projection=10)}
-    return StableDiffusionXLPipeline(
-        vae=_vae(), unet=unet, scheduler=EulerDiscreteScheduler(), add_watermarker=False, **tokenizers, **texts
-    )
-
-
-def _cogvideox():
-    from diffusers import (
-        AutoencoderKLCogVideoX,
-        CogVideoXDDIMScheduler,
-        CogVideoXPipeline,
-        CogVideoXTransformer3DModel,
-    )
-
-    transformer = CogVideoXTransformer3DModel(
-        num_attention_heads=2,
-        attention_head_dim=16,
-        in_channels=4,
-        out_channels=4,
-        time_embed_dim=2,
-        text_embed_dim=32,
-        num_layers=1,
-        sample_width=2,
-        sample_height=2,
-        sample_frames=9,
-        max_text_seq_length=LENGTH,
-    )
-    vae = AutoencoderKLCogVideoX(
-        down_block_types=("CogVideoXDownBlock3D",) * 4,
-        up_block_types=("CogVideoXUpBlock3D",) * 4,
-        block_out_channels=(8, 8, 8, 8),
-        latent_channels=4,
-        layers_per_block=1,
-        norm_num_groups=2,
-    )
-    return CogVideoXPipeline(_tokenizer(), _t5(32), vae, transformer, CogVideoXDDIMScheduler())
-
-
-def _stable_audio():
-    from diffusers import (
-        AutoencoderOobleck,
-        EDMDPMSolverMultistepScheduler,
-        StableAudioDiTModel,
-        StableAudioPipeline,
-        StableAudioProjectionModel,
-    )
-
-    transformer = StableAudioDiTModel(
-        sample_size=4,
-        in_channels=3,
-        num_layers=1,
-        attention_head_dim=4,
-        num_key_value_attention_heads=2,
-        out_channels=3,
-        cross_attention_dim=4,
-        time_proj_dim=8,
-        global_states_input_dim=8,
-        cross_attention_input_dim=4,
-    )
-    vae = AutoencoderOobleck(
-        encoder_hidden_size=6,
-        downsampling_ratios=[1, 2],
-        decoder_channels=3,
-        decoder_input_channels=3,
-        channel_multiples=[2, 4],
-        sampling_rate=4,
-    )
-    projection = StableAudioProjectionModel(text_encoder_dim=32, conditioning_dim=4, min_value=0, max_value=32)
-    scheduler = EDMDPMSolverMultistepScheduler(sigma_data=1.0, prediction_type="v_prediction")
-    return StableAudioPipeline(vae, _t5(32), projection, _tokenizer(), transformer, scheduler)
-
-
-_PICTURE = {"num_inference_steps": 2, "guidance_scale": 2.0, "height": 16, "width": 16}
-# how each is configured, and the shape of a packed embedding
-CASES = {
-    "PixArtSigmaPipeline": (
-        _pixart,
-        PromptDecoder,
-        {**_PICTURE, "use_resolution_binning": False},
-        (LENGTH, 33),
-    ),
-    "StableDiffusionXLPipeline": (_xl, PromptDecoder, _PICTURE, (LENGTH + 1, 20)),
-    "CogVideoXPipeline": (_cogvideox, PromptDecoder, {**_PICTURE, "num_frames": 9}, (LENGTH, 32)),
-    "StableAudioPipeline": (
-        _stable_audio,
-        StableAudioDecoder,
-        {"num_inference_steps": 2, "guidance_scale": 2.0, "audio_end_in_s": 1.5},
-        (LENGTH, 33),
-    ),
-}
-
-
-@pytest.fixture(params=CASES, scope="module")
-def case(request, tmp_path_factory):
-    """Name, the pipeline itself, a decoder of its saved folder, sampling arguments and shape."""
-    make, decoder_class, sampling, shape = CASES[request.param]
-    folder = tmp_path_factory.mktemp(request.param)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        pipeline = make()
-    pipeline.save_pretrained(folder)
-    pipeline.set_progress_bar_config(disable=True)
-    return request.param, pipeline, decoder_class(request.param, str(folder), sampling, max_length=LENGTH), shape
-
-
-def test_the_layout_is_read_without_weights(case):
-    name, _, decoder, shape = case
-    fresh = type(decoder)(name, decoder.path, max_length=LENGTH)
-    assert fresh.embedding_shape == fresh.projection_shape == shape
-    assert not fresh.captions.loaded
-    assert fresh._pipeline is None
-
-
-def test_media_from_embeddings_are_those_from_the_caption(case):
-    """The pipeline, asked with the text itself, gives the same as with what the decoder made of the text."""
-    name, pipeline, decoder, shape = case
-    embeddings = decoder.embed_captions(CAPTIONS)
-    assert embeddings.shape == (2, *shape)
-    ours = decoder.generate(embeddings[1:], seed=3)[0]
-    lengths = {"max_sequence_length": LENGTH} if name in ("PixArtSigmaPipeline", "CogVideoXPipeline") else {}
-    output = pipeline(
-        CAPTIONS[1],
-        negative_prompt="",
-        generator=torch.Generator().manual_seed(3),
-        output_type="np",
-        **{**decoder.sampling, **lengths},
-    )
-    if name == "StableAudioPipeline":
-        assert (ours.ndim, decoder.rate) == (1, 4.0)
-        np.testing.assert_allclose(ours, np.asarray(output.audios[0]).mean(0).clip(-1, 1), atol=1e-4)
-    else:
-        theirs = (output.images if hasattr(output, "images") else output.frames)[0]
-        assert ours.shape == theirs.shape
-        assert np.abs(ours - theirs * 255).max() <= 1.5
-
-
-def test_captions_differ_and_reach_the_media(case):
-    _, _, decoder, _ = case
-    embeddings = decoder.embed_captions(CAPTIONS)
-    assert not torch.allclose(embeddings[0], embeddings[1])
-    assert torch.equal(decoder.embed_captions(CAPTIONS[:1])[0], embeddings[0])
+_STATES = Block("prompt_embeds", 3, 5)
+_MASKED = Block("prompt_embeds", 3, 5, "attention_mask")
+_POOLED = Block("pooled_prompt_embeds", 1, 4, pooled=True)
+_WIDE = Block("pooled_prompt_embeds", 1, 7, pooled=True)
 
 
 @pytest.mark.parametrize(
-    "layout",
-    [TextLayout(3, 5), TextLayout(3, 5, "attention_mask"), TextLayout(3, 5, None, 4), TextLayout(3, 4, "m", 7)],
+    ("blocks", "shape"),
+    [((_STATES,), (3, 5)), ((_MASKED,), (3, 6)), ((_STATES, _POOLED), (4, 5)), ((_MASKED, _WIDE), (4, 8))],
 )
-def test_packing_loses_nothing(layout):
-    states, mask = torch.randn(2, 3, layout.width), torch.tensor([[1, 1, 0], [1, 0, 0]])
-    pooled = torch.randn(2, layout.pooled)
-    packed = layout.pack(states, mask, pooled)
-    assert packed.shape == (2, *layout.shape)
+def test_packing_loses_nothing(blocks, shape):
+    layout = TextLayout(blocks)
+    assert layout.shape == shape
+    states, mask = torch.randn(2, 3, 5), torch.tensor([[1, 1, 0], [0, 1, 1]])
+    values = {"prompt_embeds": states, "attention_mask": mask}
+    values |= {block.name: torch.randn(2, block.width) for block in blocks if block.pooled}
+    packed = layout.pack(values)
+    assert packed.shape == (2, *shape)
     found = layout.unpack(packed, "negative_")
-    kept = states * mask.unsqueeze(-1) if layout.mask else states
-    assert torch.equal(found.pop("negative_prompt_embeds"), kept)
-    if layout.mask:
-        assert torch.equal(found.pop(f"negative_{layout.mask}"), mask)
-    if layout.pooled:
-        assert torch.equal(found.pop("negative_pooled_prompt_embeds"), pooled)
-    assert not found
+    if blocks[0].mask:
+        values["prompt_embeds"] = states * mask.unsqueeze(-1)
+    else:
+        del values["attention_mask"]
+    assert found.keys() == {f"negative_{name}" for name in values}
+    assert all(torch.equal(found[f"negative_{name}"], value) for name, value in values.items())
 
 
-def test_mistakes_are_named():
-    with pytest.raises(UserError, match="max_length=0"):
-        PromptDecoder("PixArtSigmaPipeline", "x", max_length=0)
-    with pytest.raises(UserError, match="'DDPMPipeline' takes no prompt_embeds"):
-        _ = PromptDecoder("DDPMPipeline", resolve("pocket:image")).layout
+def test_layers_lengths_and_lists_are_restored():
+    layers = TextLayout((Block("states", 3, 5, layers=2), Block("others", 2, 4)))
+    values = {"states": torch.randn(2, 6, 3, 5), "others": torch.randn(6, 2, 4)}
+    packed = layers.pack(values)
+    assert packed.shape == (6, 8, 5)
+    assert all(torch.equal(value, values[name]) for name, value in layers.unpack(packed).items())
+    states = [torch.randn(length, 5) for length in (1, 3, 1)]
+    for cut in ("longest", "list", "equal"):
+        layout = TextLayout((Block("states", 4, 5, "mask" if cut == "longest" else None, cut=cut),))
+        packed = layout.pack({"states": states})
+        assert packed.shape == (3, 4, 6)
+        assert layout.groups(packed) == ([[0, 2], [1]] if cut == "equal" else [[0, 1, 2]])
+        found = layout.unpack(packed)
+        for own, restored in zip(states, found["states"], strict=True):
+            assert torch.equal(restored[: len(own)], own)
+        assert [len(s) for s in found["states"]] == ([1, 3, 1] if cut == "list" else [3, 3, 3])
+        if cut == "longest":
+            assert found["mask"].tolist() == [[1, 0, 0], [1, 1, 1], [1, 0, 0]]
+
+
+def test_predicted_embeddings_have_a_token():
+    """A mask of zeros would make attention undefined; Mochi's may be one."""
+    for may_be_empty in (False, True):
+        block = Block("prompt_embeds", 3, 5, "mask", may_be_empty=may_be_empty)
+        found = TextLayout((block,)).unpack(torch.zeros(1, 3, 6))
+        assert found["mask"].tolist() == [[0, 0, 0] if may_be_empty else [1, 0, 0]]
+
+
+def test_another_shape_or_output_is_named():
+    layout = TextLayout((_STATES,))
+    with pytest.raises(UserError, match=r"prompt_embeds has 4 rows of 5 numbers, .* says 3 of 5"):
+        layout.pack({"prompt_embeds": torch.zeros(1, 4, 5)})
+    with pytest.raises(UserError, match="encode_prompt returned no pooled_prompt_embeds"):
+        from_outputs(TextLayout((_STATES, _POOLED)), (torch.zeros(1, 3, 5), None), 1)
+
+
+def test_captions_differ_and_do_not_depend_on_others(folder):
+    for name in ("FluxPipeline", "QwenImagePipeline"):
+        decoder = _decoder(name, folder(name))
+        embeddings = decoder.embed_captions(CAPTIONS)
+        assert not torch.allclose(embeddings[0], embeddings[1])
+        assert torch.equal(_decoder(name, decoder.path).embed_captions(CAPTIONS[1:])[0], embeddings[1])
+
+
+def test_negative_prompts_have_own_entries_in_the_cache(folder, tmp_path):
+    """Sana puts an instruction before captions, and none before negative prompts."""
+    decoder = _decoder("SanaPipeline", folder("SanaPipeline"), negative_prompt=CAPTIONS[1])
+    kept = CaptionEmbeddings({Modality.IMAGE: decoder}, FeatureCache(tmp_path))
+    positive, negative = kept(Modality.IMAGE, CAPTIONS[1:])[0], kept.negative_prompt(Modality.IMAGE)
+    assert not torch.allclose(positive, negative)
+    assert torch.equal(kept(Modality.IMAGE, CAPTIONS[1:])[0], positive)
+    assert torch.allclose(decoder.captions.embed_negative(CAPTIONS[1]), negative, atol=1e-2)  # kept in half precision
+
+
+def test_sampling_arguments_reach_the_text_encoder(folder):
+    name = "StableDiffusionXLPipeline"
+    sampling = PIPELINES[name].sampling
+    plain, skipping = (_decoder(name, folder(name), sampling={**sampling, **more}) for more in ({}, {"clip_skip": 1}))
+    assert "options" not in plain.captions.producer()
+    assert skipping.captions.producer()["options"] == {"clip_skip": 1}
+    assert not torch.allclose(plain.embed_captions(CAPTIONS), skipping.embed_captions(CAPTIONS))
+
+
+def test_stable_diffusion_3_without_t5(tmp_path):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        pipeline = images.stable_diffusion_3(with_t5=False)
+    pipeline.save_pretrained(tmp_path)
+    pipeline.set_progress_bar_config(disable=True)
+    decoder = _decoder("StableDiffusion3Pipeline", tmp_path)
+    decoder.set_up.apply(pipeline, torch.device("cpu"))
+    embeddings = decoder.embed_captions(CAPTIONS[:1])
+    assert embeddings.shape[1:] == decoder.embedding_shape == (77 + LENGTH + 1, 32)
+    arguments = PIPELINES["StableDiffusion3Pipeline"].arguments(pipeline, 1)
+    generator = torch.Generator().manual_seed(3)
+    theirs = pipeline(CAPTIONS[0], generator=generator, output_type="np", **arguments).images[0]
+    np.testing.assert_array_equal(decoder.generate(embeddings, seed=3)[0], np.rint(theirs * 255).astype(np.uint8))
+
+
+def test_guidance_in_an_interval(folder):
+    """It works with one doubled batch; other pipelines refuse, before or after their weights are read."""
+    interval = {"guidance_interval": [0.5, 1.0]}
+    xl = _decoder("StableDiffusionXLPipeline", folder("StableDiffusionXLPipeline"))
+    embeddings = xl.embed_captions(CAPTIONS)
+    always, sometimes = (xl.generate(embeddings, seed=1, guidance_scale=50.0, **more) for more in ({}, interval))
+    assert not np.array_equal(always[0], sometimes[0])
+    wan = _decoder("WanPipeline", folder("WanPipeline"), fps=8.0)
+    with pytest.raises(UserError, match="guidance_interval: WanPipeline gives its denoiser a batch of 1"):
+        wan.generate(wan.embed_captions(CAPTIONS[:1]), seed=1, **interval)
+    for name in ("ZImagePipeline", "HiDreamImagePipeline", "AceStepPipeline"):
+        with pytest.raises(UserError, match=rf"sampling\.guidance_interval: {name} does not"):
+            _decoder(name, "nowhere", sampling=interval)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "options", "message"),
+    [
+        ("PixArtSigmaPipeline", {"max_length": 0}, "max_length=0"),
+        ("DDPMPipeline", {}, "'DDPMPipeline' takes no prompt_embeds"),
+        (
+            "HunyuanImagePipeline",
+            {},
+            "conditioning prompt_embeds_2, prompt_embeds_mask_2 is not supported",
+        ),
+        ("LTX2Pipeline", {}, "'LTX2Pipeline' is not supported: .* 188,160 numbers per token"),
+        ("Kandinsky5T2IPipeline", {}, "takes no prompt_embeds"),
+        ("AceStepPipeline", {"sampling": {"audio_duration": "long"}}, "audio_duration='long': want a number"),
+        ("HiDreamImagePipeline", {"sampling": {"prompt_4": "x"}}, r"sampling\.prompt_4: .* no such argument"),
+        ("HunyuanDiTPipeline", {"sampling": {"prompt_embeds_2": "x"}}, "no such argument"),
+        ("QwenImagePipeline", {"sampling": {"true_cfg_scal": 2.0}}, "did you mean 'true_cfg_scale'"),
+    ],
+)
+def test_mistakes_are_named(pipeline, options, message):
+    with pytest.raises(UserError, match=message):
+        PromptDecoder(pipeline, "nowhere", **options)
+
+
+def test_a_folder_of_another_pipeline_is_named(folder):
+    decoder = PromptDecoder("HunyuanDiTPipeline", str(folder("FluxPipeline")), max_length=LENGTH)
+    with pytest.raises(UserError, match="max_length=12: HunyuanDiT takes 77 and 256 tokens"):
+        _ = decoder.layout
+    with pytest.raises(UserError, match=r"has no tokenizer_3/tokenizer_config\.json"):
+        _ = PromptDecoder("HiDreamImagePipeline", resolve("pocket:image"), max_length=LENGTH).layout

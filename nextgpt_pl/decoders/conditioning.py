@@ -1,0 +1,66 @@
+"""The layout of a pipeline's text conditioning, from its family, or from its signature and configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nextgpt_pl.decoders.families import FAMILIES, POOLED, family_of
+from nextgpt_pl.decoders.layout import Block, TextLayout
+from nextgpt_pl.decoders.sizes import Sizes
+from nextgpt_pl.errors import UserError
+
+_MASKS = ("prompt_attention_mask", "attention_mask", "prompt_embeds_mask")
+# pipelines that take prompt_embeds, but of no reasonable size
+_TOO_LARGE = {"LTX2Pipeline": "its embedding is made of all layers of Gemma 3, 188,160 numbers per token"}
+
+
+def read_layout(sizes: Sizes) -> TextLayout:
+    """The layout of a pipeline; reads no weights.
+
+    Raises:
+        UserError: the pipeline does not take embeddings, or others than this module knows.
+
+    """
+    name = sizes.files.pipeline_class().__name__
+    check_takes_embeddings(name, sizes.call)
+    blocks = family_of(name).blocks
+    return TextLayout(_common(sizes) if blocks is None else blocks(sizes))
+
+
+def check_takes_embeddings(pipeline: str, call: Mapping[str, Any]) -> None:
+    """Check that a pipeline can be given caption embeddings, by the arguments of its call.
+
+    Raises:
+        UserError: it cannot.
+
+    """
+    if pipeline in FAMILIES:
+        return
+    if "prompt_embeds" not in call:
+        raise UserError(f"decoder pipeline={pipeline!r} takes no prompt_embeds")
+    if pipeline in _TOO_LARGE:
+        raise UserError(f"decoder pipeline={pipeline!r} is not supported: {_TOO_LARGE[pipeline]}")
+    known = {"prompt_embeds", POOLED, *_MASKS}
+    taken = {name for name in call if "embeds" in name or name.endswith("mask") or "cu_seqlens" in name}
+    unknown = {n for n in taken if "negative" not in n and "ip_adapter" not in n and "image" not in n} - known
+    if unknown:
+        raise UserError(
+            f"decoder pipeline={pipeline!r}: its conditioning {', '.join(sorted(unknown))} is not supported; "
+            f"supported are pipelines with prompt_embeds, one mask and one pooled vector, and {', '.join(FAMILIES)}"
+        )
+
+
+def _common(sizes: Sizes) -> tuple[Block, ...]:
+    """States of T5, or of all other encoders side by side; their mask; the pooled vector of the last CLIP."""
+    encoders = [part for part in sizes.files.index() if part.startswith("text_encoder")]
+    t5 = [part for part in encoders if "d_model" in sizes.config(part)]
+    others = [part for part in encoders if part not in t5]
+    width = sizes.width(t5[0]) if t5 else sum(sizes.width(part) for part in others)
+    mask = next((name for name in _MASKS if name in sizes.call), None)
+    states = Block("prompt_embeds", sizes.length, width, mask)
+    if POOLED not in sizes.call or not others:
+        return (states,)
+    # with T5 it is CLIP's pooled state; with two CLIPs it is the projection of the last one
+    pooled = int(sizes.config(others[-1])["hidden_size" if t5 else "projection_dim"])
+    return states, Block(POOLED, 1, pooled, pooled=True)
