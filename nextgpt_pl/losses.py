@@ -69,7 +69,9 @@ def min_snr_weights(alpha: Tensor, sigma: Tensor, kind: DenoisingTarget, gamma: 
     """Weight of each sample's squared error (Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting").
 
     The paper weights the error of the latents by ``min(SNR, gamma)``. These weights are the equivalent for the error of
-    the prediction. There is one weight per sample; multiply before averaging over samples.
+    the prediction. There is one weight per sample; multiply before averaging over samples. An error of the flow is an
+    error of the latents divided by sigma, so its weight is ``sigma**2 * min(SNR, gamma)``. With
+    ``alpha = 1 - sigma`` this is ``alpha**2`` where SNR is below gamma, and at most 1.
 
     Args:
         alpha: ``(N,)`` factor of the signal.

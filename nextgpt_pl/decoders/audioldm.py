@@ -88,10 +88,6 @@ class AudioLDMDecoder(DiffusionDecoder):
         rows = self.seconds() * vocoder["sampling_rate"] / math.prod(vocoder["upsample_rates"])
         return int(self._config("unet")["in_channels"]), math.ceil(rows / factor), vocoder["model_in_dim"] // factor
 
-    def unet_conditions(self, embeddings: Tensor) -> dict[str, Any]:
-        """One vector, as class labels."""
-        return {"encoder_hidden_states": None, "class_labels": F.normalize(embeddings, dim=-1)}
-
     @property
     def rate(self) -> float:
         """The vocoder's sample rate."""

@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from nextgpt_pl.decoders.noise_levels import noise_levels, target_kind
 from nextgpt_pl.decoders.spectrogram import SAMPLE_RATE
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.losses import DenoisingTarget, denoising_loss, denoising_target, min_snr_weights
+from nextgpt_pl.losses import denoising_loss, denoising_target, min_snr_weights
 from nextgpt_pl.media.audio import resample
 from nextgpt_pl.media.reading import array_of, frames_of
 from nextgpt_pl.modality import Modality
@@ -27,52 +28,22 @@ from nextgpt_pl.utils.transfer import upload
 
 Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
 
+# with checkpointing, diffusers leaves the mask out of some of the blocks
+_WRONG_CHECKPOINTING = ("ChromaTransformer2DModel",)
 _SCALED_ELEMENTS = 16  # the loss is scaled as if it were a mean over this many elements
 
-_KINDS: dict[str, DenoisingTarget] = {
-    "epsilon": "epsilon",
-    "v_prediction": "v",
-    "sample": "sample",
-    "flow_prediction": "flow",
-}
 
-
-def target_kind(scheduler: Any) -> DenoisingTarget:
-    """The prediction type of a scheduler's model.
-
-    Raises:
-        UserError: the prediction type is unknown.
-
-    """
-    if "FlowMatch" in type(scheduler).__name__:
-        return "flow"
-    kind = scheduler.config.get("prediction_type", "epsilon")
-    if kind not in _KINDS:
-        raise UserError(f"the scheduler's prediction_type={kind!r}: known are {', '.join(_KINDS)}")
-    return _KINDS[kind]
-
-
-def noise_levels(scheduler: Any, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Random timesteps ``(N,)`` with their factors of the signal (alpha) and of the noise (sigma)."""
-    steps = int(scheduler.config.num_train_timesteps)
-    if target_kind(scheduler) == "flow":
-        sigma = torch.rand(count, generator=generator)
-        return sigma * steps, 1 - sigma, sigma
-    timesteps = torch.randint(0, steps, (count,), generator=generator)
-    alphas_cumprod = scheduler.alphas_cumprod.cpu().float()[timesteps]
-    return timesteps, alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt()
-
-
-def checkpoint_blocks(unet: Any, function: Any = None) -> None:
-    """Recompute the blocks of a UNet in the backward pass, by torch's checkpointing or ``function``.
+def checkpoint_blocks(network: Any, function: Any = None) -> None:
+    """Recompute the blocks of a denoiser in the backward pass, by torch's checkpointing or ``function``.
 
     Raises:
         UserError: the class does not support it.
 
     """
-    if not unet._supports_gradient_checkpointing:
-        raise UserError(f"decoder gradient_checkpointing: diffusers' {type(unet).__name__} does not support it")
-    unet.enable_gradient_checkpointing(function)
+    name = type(network).__name__
+    if not network._supports_gradient_checkpointing or name in _WRONG_CHECKPOINTING:
+        raise UserError(f"decoder gradient_checkpointing: diffusers' {name} does not support it")
+    network.enable_gradient_checkpointing(function)
 
 
 def loss(
@@ -83,6 +54,7 @@ def loss(
     gamma: float,
     generator: torch.Generator,
     chunk_size: int = 1,
+    tokens: int = 0,
 ) -> Tensor:
     """Mean over media of the min-SNR-weighted denoising error.
 
@@ -98,9 +70,10 @@ def loss(
         gamma: upper bound of the min-SNR weights.
         generator: CPU generator of timesteps and noise.
         chunk_size: media per chunk.
+        tokens: number of tokens of one medium, see :func:`~nextgpt_pl.decoders.noise_levels.noise_levels`.
 
     """
-    timesteps, alpha, sigma = noise_levels(scheduler, len(latents), generator)
+    timesteps, alpha, sigma = noise_levels(scheduler, len(latents), generator, tokens)
     noise = upload(torch.randn(latents.shape, generator=generator), latents.device)
     kind = target_kind(scheduler)
     weights = upload(min_snr_weights(alpha, sigma, kind, gamma), latents.device)
@@ -180,9 +153,9 @@ def _covering(array: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.array(picture.crop((left, top, left + width, top + height)))
 
 
-def waveform(media: Media, seconds: float) -> Tensor:
-    """``(n,)`` samples at 16 kHz, cut or padded with silence to ``seconds``."""
-    array, rate = array_of(media)
-    samples = resample(torch.from_numpy(np.ascontiguousarray(array)).float(), int(rate or SAMPLE_RATE), SAMPLE_RATE)
-    length = int(seconds * SAMPLE_RATE)
+def waveform(media: Media, seconds: float, rate: int = SAMPLE_RATE) -> Tensor:
+    """``(n,)`` samples at ``rate``, cut or padded with silence to ``seconds``."""
+    array, own_rate = array_of(media)
+    samples = resample(torch.from_numpy(np.ascontiguousarray(array)).float(), int(own_rate or SAMPLE_RATE), rate)
+    length = int(seconds * rate)
     return F.pad(samples[:length], (0, max(0, length - len(samples))))

@@ -24,7 +24,7 @@ from nextgpt_pl.utils.paths import resolve
 from nextgpt_pl.utils.precision import own_precision
 from nextgpt_pl.utils.quiet import quiet_loading
 
-_SIZES = ("height", "width", "num_frames", "audio_length_in_s")
+_SIZES = ("height", "width", "num_frames", "audio_length_in_s", "audio_end_in_s")
 
 
 class DiffusionDecoder(DenoisedDecoder):
@@ -49,8 +49,8 @@ class DiffusionDecoder(DenoisedDecoder):
         compile: compile the denoiser (``torch.compile``).
         channels_last: keep the weights of the denoiser's 2D convolutions in channels-last order, which tensor cores
             read without conversion.
-        loss_size: ``height``, ``width``, ``num_frames`` or ``audio_length_in_s`` of media in the denoising loss, if
-            different from ``sampling``.
+        loss_size: ``height``, ``width``, ``num_frames``, ``audio_length_in_s`` or ``audio_end_in_s`` of media in the
+            denoising loss, if different from ``sampling``.
         gradient_checkpointing: recompute the denoiser's activations in the backward pass of the denoising loss.
         batch: number of media that are generated in one batch; by default 4 million pixels, at most 32 media.
         loss_batch: number of media per forward pass of the denoiser in the denoising loss; memory grows with it.

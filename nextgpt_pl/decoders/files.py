@@ -69,6 +69,12 @@ class PipelineFiles:
             raise UserError(f"decoder path={name!r} has no {relative}: is it a {self.pipeline} folder?")
         return dict(json.loads(location.read_text()))
 
+    def config(self, part: str) -> dict[str, Any]:
+        """The configuration of a network of diffusers; values that its file lacks are the defaults of its class."""
+        parameters = inspect.signature(self.part_class(part).__init__).parameters
+        defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+        return {**defaults, **self.json("config.json", part)}
+
     def index(self) -> dict[str, tuple[str, str]]:
         """The pipeline's parts: name to library and class."""
         entries = self.json("model_index.json")

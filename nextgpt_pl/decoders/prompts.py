@@ -18,6 +18,7 @@ from nextgpt_pl.decoders.diffusion import DiffusionDecoder
 from nextgpt_pl.decoders.families import family_of
 from nextgpt_pl.decoders.layout import TextLayout
 from nextgpt_pl.decoders.prompt_captions import PromptCaptionEncoder
+from nextgpt_pl.decoders.waveforms import WaveformLatents
 from nextgpt_pl.errors import UserError
 
 
@@ -33,6 +34,8 @@ class PromptDecoder(DiffusionDecoder):
             ``sampling`` that the pipeline passes to ``encode_prompt``, such as ``clip_skip`` or ``system_prompt``, take
             effect there. An empty negative prompt is what the pipeline uses if it is given none.
         scheduler, scheduler_args, offload, compile, batch: see :class:`DiffusionDecoder`.
+        loss_size, gradient_checkpointing, loss_batch: see :class:`DiffusionDecoder`; only pipelines in
+            :mod:`~nextgpt_pl.decoders.denoisers` have a denoising loss.
         max_length: maximum number of tokens of a caption; ``None``: the pipeline's default. Alignment learns short
             embeddings faster.
 
@@ -47,7 +50,7 @@ class PromptDecoder(DiffusionDecoder):
         max_length: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(pipeline, path, sampling, loss_size=None, gradient_checkpointing=False, **kwargs)
+        super().__init__(pipeline, path, sampling, **kwargs)
         if max_length is not None and max_length < 1:
             raise UserError(f"decoder max_length={max_length}: at least 1")
         self.max_length = max_length
@@ -61,6 +64,10 @@ class PromptDecoder(DiffusionDecoder):
     def layout(self) -> TextLayout:
         """The layout of the embeddings; reads no weights."""
         return self.captions.layout
+
+    def text_conditions(self, embeddings: Tensor) -> dict[str, Tensor]:
+        """See :meth:`DenoisedDecoder.text_conditions`."""
+        return self.layout.unpack(embeddings)
 
     @property
     def rate(self) -> float | None:
@@ -127,7 +134,7 @@ class StableAudioCaptionEncoder(PromptCaptionEncoder):
         return {"prompt_embeds": states, "attention_mask": mask}
 
 
-class StableAudioDecoder(PromptDecoder):
+class StableAudioDecoder(WaveformLatents, PromptDecoder):
     """Stable Audio: T5 states with their mask; the pipeline projects them and adds the duration."""
 
     @cached_property

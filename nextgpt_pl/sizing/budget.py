@@ -153,7 +153,7 @@ def memory(network: NextGPT, trains: int, costs_by_part: Mapping[str, Cost], wor
         text = [d.parameter_counts().get("text_encoder", 0) for d in network.decoders.values()]
         rows["text encoders, float32"] = 4 * sum(text)
     if work.denoised:
-        rows["UNets and autoencoders"] = sum(_denoiser_bytes(network.decoders[m]) for m in work.denoised)
+        rows["denoisers and autoencoders"] = sum(_denoiser_bytes(network.decoders[m]) for m in work.denoised)
     rows["trainables, gradients, AdamW"] = _BYTES_PER_TRAINABLE * trains // share
     rows["activations"] = max(activations(costs_by_part, modality) for modality in (None, *Modality))
     return {**rows, "all": sum(rows.values())}
@@ -176,8 +176,9 @@ def activations(costs_by_part: Mapping[str, Cost], modality: Modality | None) ->
 
 def _denoiser_bytes(decoder: Decoder) -> int:
     assert isinstance(decoder, DiffusionDecoder)
-    parts = decoder.parameter_counts()
-    return (parts["unet"] + parts["vae"]) * getattr(torch, decoder.dtype_name).itemsize
+    counts = decoder.parameter_counts()
+    parameters = sum(counts[name] for name in (*decoder.arrangement.parts, "vae"))
+    return parameters * getattr(torch, decoder.dtype_name).itemsize
 
 
 def hours(per_sample: Mapping[str, int], work: Workload, tflops: float, mfu: float) -> float:

@@ -131,25 +131,25 @@ def output_projection_cost(network: NextGPT, modality: Modality, spans: int, aut
 
 
 def denoising_cost(decoder: DiffusionDecoder, modality: Modality) -> Cost:
-    """The frozen UNet on one medium, forward and backward into the embedding, in chunks of ``loss_batch`` media.
+    """The frozen denoiser on one medium, forward and backward into the embedding, in chunks of ``loss_batch`` media.
 
     With gradient checkpointing its blocks run forward twice; memory is that of their inputs and the largest block.
     """
-    unet: Any = decoder.files.empty_part("unet")
-    unet.requires_grad_(False).to(getattr(torch, decoder.dtype_name))
+    dtype = getattr(torch, decoder.dtype_name)
+    denoiser = decoder.denoiser(weights=False).to(dtype)
     blocks = _Checkpointed()
     if decoder.gradient_checkpointing:
-        checkpoint_blocks(unet, blocks)
+        checkpoint_blocks(denoiser.network, blocks)
     latents = (1, *decoder.latent_shape(modality is Modality.VIDEO))
 
     def step() -> Tensor:
-        like = {"device": "meta", "dtype": unet.dtype}
+        like: dict[str, Any] = {"device": "meta", "dtype": dtype}
         embeddings = torch.empty(1, *decoder.embedding_shape, requires_grad=True, **like)
         timesteps = torch.empty(1, device="meta", dtype=torch.long)
-        return unet(torch.empty(latents, **like), timesteps, **decoder.unet_conditions(embeddings)).sample
+        return denoiser(torch.empty(latents, **like), timesteps, embeddings)
 
     with fused():
-        cost = measure(step, unet)
+        cost = measure(step, denoiser)
     saved = cost.kept + cost.passing + blocks.kept
     recomputed = cost.forward if decoder.gradient_checkpointing else 0
     return Cost(cost.forward, cost.backward + recomputed, 0, decoder.loss_batch * saved)

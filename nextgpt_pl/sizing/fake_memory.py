@@ -64,8 +64,7 @@ class _Step:
         if modality in work.denoised:
             decoder = network.decoders[modality]
             assert isinstance(decoder, DiffusionDecoder)
-            unet: Any = decoder.files.empty_part("unet")
-            self.modules["unet"] = unet.to(getattr(torch, decoder.dtype_name))
+            self.modules["denoiser"] = decoder.denoiser(weights=False).to(getattr(torch, decoder.dtype_name))
             self.scheduler = decoder.files.part_class("scheduler").from_config(
                 decoder.files.json("scheduler_config.json", "scheduler")
             )
@@ -74,8 +73,8 @@ class _Step:
         """Move the weights to the device; must be called in a fake tensor mode."""
         for module in self.modules.values():
             module.to_empty(device=self.device).train()
-        # the LLM recomputes activations in training mode only; input projection and UNet run in evaluation mode
-        for name in ("input", "unet"):
+        # the LLM recomputes activations in training mode only; input projection and denoiser run in evaluation mode
+        for name in ("input", "denoiser"):
             if name in self.modules:
                 self.modules[name].eval()
 
@@ -107,7 +106,7 @@ class _Step:
         decoder, count = self.network.decoders[self.modality], self.network.num_signal_tokens[self.modality]
         predicted = self.modules["output"](hidden[:, :count].float(), embeddings[:, :count].float())
         total = caption_alignment(predicted, torch.empty_like(predicted))
-        if "unet" not in self.modules:
+        if "denoiser" not in self.modules:
             return total
         assert isinstance(decoder, DiffusionDecoder)
         shape = decoder.latent_shape(self.modality is Modality.VIDEO)
@@ -115,5 +114,5 @@ class _Step:
         count = min(self.work.batch, 2 * decoder.loss_batch)
         latents = torch.empty(count, *shape, device=self.device)
         shaped = predicted[:count].view(-1, *decoder.embedding_shape)
-        unet = self.modules["unet"]
-        return total + decoder.loss_through(unet, self.scheduler, shaped, latents, 5.0, torch.Generator())
+        denoiser = self.modules["denoiser"]
+        return total + decoder.loss_through(denoiser, self.scheduler, shaped, latents, 5.0, torch.Generator())

@@ -60,17 +60,6 @@ def test_the_noise_is_the_same_for_the_same_seed():
     assert _loss(decoder, embedding, latents) != _loss(decoder, embedding, latents, seed=1)
 
 
-def test_targets_are_the_schedulers():
-    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
-
-    assert denoising.target_kind(DDIMScheduler()) == "epsilon"
-    assert denoising.target_kind(DDIMScheduler(prediction_type="v_prediction")) == "v"
-    assert denoising.target_kind(DDIMScheduler(prediction_type="sample")) == "sample"
-    assert denoising.target_kind(FlowMatchEulerDiscreteScheduler()) == "flow"
-    flow = DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
-    assert denoising.target_kind(flow) == "flow"
-
-
 @pytest.mark.parametrize("name", ["epsilon", "v_prediction", "flow"])
 def test_a_perfect_denoiser_has_no_error(name):
     """A network that knows the latents predicts the target exactly, from noisy latents and timestep alone."""

@@ -40,19 +40,19 @@ def test_bytes_live_from_the_operation_that_makes_them_until_they_are_freed():
 
 def _denoising_peak(decoder, count):
     """Most bytes that the denoising loss of images holds beside the weights, forward and backward."""
-    unet = decoder.files.empty_part("unet").to(torch.bfloat16)
+    denoiser = decoder.denoiser(weights=False).to(torch.bfloat16)
     scheduler = decoder.files.part_class("scheduler").from_config(
         decoder.files.json("scheduler_config.json", "scheduler")
     )
     live = LiveBytes()
     with FakeTensorMode(allow_non_fake_inputs=True), fused():
-        unet.to_empty(device="cpu").eval()
-        live.count(list(unet.parameters()))
+        denoiser.to_empty(device="cpu").eval()
+        live.count(list(denoiser.parameters()))
         start = live.now
         with live:
             embeddings = torch.empty(count, *decoder.embedding_shape, requires_grad=True)
             latents = torch.empty(count, *decoder.latent_shape(frames=False))
-            decoder.loss_through(unet, scheduler, embeddings, latents, 5.0, torch.Generator()).backward()
+            decoder.loss_through(denoiser, scheduler, embeddings, latents, 5.0, torch.Generator()).backward()
     return live.peak - start
 
 
