@@ -163,6 +163,7 @@ class Tower:
     def _picture(self, frame: np.ndarray, processor: Any) -> np.ndarray:
         options = {"return_tensors": "pt", "input_data_format": "channels_last"}
         name = processor.model_input_names[0]
+        frame = np.require(frame, requirements="W")  # torch warns of arrays that it could change
         if self.family.input == "video":
             pixels = processor(videos=[frame[None]], **options)[name][0, 0]
         else:
