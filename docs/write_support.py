@@ -51,7 +51,8 @@ def run_tests(extra: list[str]) -> list[list[str]]:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "cells.json"
         command = [sys.executable, "-m", "pytest", "tests/support", "-m", "", *extra]
-        code = subprocess.run(command, cwd=ROOT, env={**os.environ, "NEXTGPT_SUPPORT_CELLS": str(target)}).returncode
+        environment = {**os.environ, "NEXTGPT_SUPPORT_CELLS": str(target)}
+        code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
         if code:
             raise SystemExit(f"the tests failed (exit {code}); the page is unchanged")
         cells: list[list[str]] = json.loads(target.read_text(encoding="utf-8"))
@@ -73,7 +74,7 @@ def _table(cells: set[tuple[str, str]]) -> str:
     rows, columns = (sorted({cell[axis] for cell in cells}) for axis in (0, 1))
     lines = [f"| | {' | '.join(columns)} |", f"| --- |{' :---: |' * len(columns)}"]
     for row in rows:
-        ticks = ["✓" if (row, column) in cells else "–" for column in columns]
+        ticks = ["✓" if (row, column) in cells else "-" for column in columns]
         lines.append(f"| `{row}` | {' | '.join(ticks)} |")
     return "\n".join(lines) + "\n"
 

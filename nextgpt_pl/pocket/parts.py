@@ -27,7 +27,7 @@ from nextgpt_pl.utils.paths import pocket_weights
 # the decoders of a folder of pocket weights; experiments/models/pocket.yaml has the same settings
 _GUIDED = {"guidance_scale": 3.0, "guidance_interval": [0.2, 0.7]}
 _PICTURES = {"num_inference_steps": 6, **_GUIDED, "height": 64, "width": 64}
-_VIDEOS = {**_PICTURES, "num_inference_steps": 12, "num_frames": 8}
+_VIDEOS = {**_PICTURES, "num_frames": 8}
 _SOUNDS = {"num_inference_steps": 6, **_GUIDED, "guidance_interval": [0.0, 0.7], "audio_length_in_s": 2.0}
 VIDEO_CLIPS = 4  # of a video in the joint embedding space
 #: file in a part's folder: its training settings and measured quality
