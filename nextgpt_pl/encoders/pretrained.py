@@ -6,7 +6,6 @@ import math
 from functools import cached_property
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +23,6 @@ Features = Literal["pooled", "patches"]
 VERSION = 1  # raise it when features change, also in tower.py or families.py; see nextgpt_pl.features.keys
 
 _FRAMES = 8  # of a video that an image tower sees, by default
-_BLACK = (32, 32, 3)
 
 
 class PretrainedEncoder(Encoder):
@@ -105,16 +103,8 @@ class PretrainedEncoder(Encoder):
     @cached_property
     def _unit(self) -> Tensor:
         """What the network reads at once, of a black picture, a black video or silence."""
-        family = self.family
-        with torch.device("cpu"):  # sizes are needed under the meta device, too
-            if family.input == "sound":
-                return self.tower.window(np.zeros(self._window_samples, np.float32))
-            picture = torch.from_numpy(self.tower.picture(np.zeros(_BLACK, np.uint8)))
-            return picture.expand(self.frames, *picture.shape) if family.input == "video" else picture
-
-    @property
-    def _window_samples(self) -> int:
-        return int(getattr(self.tower.processor, self.family.samples))
+        blank = self.tower.blank()
+        return blank.expand(self.frames, *blank.shape) if self.family.input == "video" else blank
 
     def _units(self, modality: Modality) -> int:
         """Number of inputs of the network per medium: frames for an image tower, windows of a sound, or 1."""
@@ -198,10 +188,7 @@ class PretrainedEncoder(Encoder):
 
         """
         if self.family.input == "sound":
-            samples, rate = array_of(media)
-            target, length = int(self.tower.processor.sampling_rate), self._window_samples
-            windows = preprocessing.sound_windows(samples, int(rate or target), target, length, self.windows)
-            return torch.stack([self.tower.window(window) for window in windows])
+            return self.tower.windows(*array_of(media), self.windows)
         if media.modality is Modality.VIDEO:
             pictures = torch.from_numpy(frames_of(media, self.frames, self.tower.picture))
         else:

@@ -111,6 +111,13 @@ def test_preparation_can_be_sent_to_a_worker(folder):
         assert torch.equal(pickle.loads(sent)(picture), expected)
 
 
+@pytest.mark.filterwarnings("error")
+def test_read_only_pictures_are_read_without_a_warning(folder):
+    picture, encoder = _picture(), _encoder(folder, tiny_towers.dinov2, ["image"])
+    picture.setflags(write=False)
+    assert torch.equal(encoder.prepare(Media(IMAGE, lambda: picture)), encoder.prepare(Media(IMAGE, _picture)))
+
+
 def _picture():
     return np.arange(900, dtype=np.uint8).reshape(15, 20, 3)
 
