@@ -19,6 +19,7 @@ from torch import Tensor
 import nextgpt_pl
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.llm import LoRA
+from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.utils.atomic import atomic_file, write_atomic
 from nextgpt_pl.utils.distributed import communication_device, full_tensor, rank
@@ -43,7 +44,7 @@ def manifest_of(network: NextGPT, keys: Iterable[str], stage: str, history: list
             "lora": network.llm.lora,
         },
         "signal_tokens": {m.value: ids for m, ids in network.signal_ids().items()},
-        "embedding_shapes": {m.value: list(d.embedding_shape) for m, d in network.decoders.items()},
+        "embedding_shapes": {m.value: list(d.embedding_shape) for m, d in network.embedded.items()},
         "keys": sorted(keys),
     }
 
@@ -120,6 +121,7 @@ def load_adapter(folder: Path, network: NextGPT) -> dict[str, Any]:
     lora = manifest["llm"].get("lora")
     if lora is not None:
         network.llm.add_lora(LoRA(**lora))
+    tensors = with_new_rows(manifest, tensors, network)
     problems = mismatches(manifest, tensors, network)
     if problems:
         listed = "\n  ".join(problems)
@@ -129,6 +131,23 @@ def load_adapter(folder: Path, network: NextGPT) -> dict[str, Any]:
         for key, tensor in tensors.items():
             parameters[key].copy_(tensor)
     return dict(manifest)
+
+
+def with_new_rows(manifest: dict[str, Any], tensors: dict[str, Tensor], network: NextGPT) -> dict[str, Tensor]:
+    """Append the network's own rows of signal tokens whose optional modality the adapter does not have."""
+    known = sum(len(ids) for ids in manifest["signal_tokens"].values())
+    new = sum(len(ids) for m, ids in network.signal_ids().items() if _is_new(m, manifest))
+    parameters = dict(network.named_parameters())
+    return {
+        key: torch.cat([tensor, parameters[key][known:].detach().to(tensor)])
+        if key.endswith(".rows") and len(tensor) == known and key in parameters and len(parameters[key]) == known + new
+        else tensor
+        for key, tensor in tensors.items()
+    }
+
+
+def _is_new(modality: Modality, manifest: dict[str, Any]) -> bool:
+    return MODALITIES[modality].optional and modality.value not in manifest["signal_tokens"]
 
 
 def mismatches(manifest: dict[str, Any], tensors: dict[str, Tensor], network: NextGPT) -> list[str]:
@@ -141,7 +160,7 @@ def mismatches(manifest: dict[str, Any], tensors: dict[str, Tensor], network: Ne
         if manifest["llm"][name] != value:
             problems.append(f"llm {name}: {manifest['llm'][name]} there, {value} here ({network.llm.path})")
     for modality, ids in network.signal_ids().items():
-        if manifest["signal_tokens"].get(modality.value) != ids:
+        if manifest["signal_tokens"].get(modality.value) != ids and not _is_new(modality, manifest):
             problems.append(
                 f"signal tokens of {modality}: {manifest['signal_tokens'].get(modality.value)} there, {ids} here"
             )

@@ -20,7 +20,7 @@ from jinja2 import TemplateError
 
 from nextgpt_pl.batches import Rendered
 from nextgpt_pl.dialogue.history import MediaInHistory, learned_ranges
-from nextgpt_pl.dialogue.reply_media import ReplyMedia, SignalMedia
+from nextgpt_pl.dialogue.reply_media import ReplyMedia
 from nextgpt_pl.dialogue.row_writer import RowWriter
 from nextgpt_pl.dialogue.template_tokens import (
     CLOSE,
@@ -127,7 +127,7 @@ class Conversation:
     slot_lengths: Mapping[Modality, int] = field(default_factory=dict)
     embedding_shapes: Mapping[Modality, tuple[int, ...]] = field(default_factory=dict)
     direction: Direction = "generation"
-    reply_media: ReplyMedia = field(default_factory=SignalMedia)
+    reply_media: ReplyMedia = field(default_factory=ReplyMedia)
     context_length: int | None = None
     media_in_history: MediaInHistory = "signals"
 
