@@ -12,6 +12,7 @@ from nextgpt_pl.evaluation.scores import (
     SpiceQuality,
     VqaAccuracy,
 )
+from nextgpt_pl.evaluation.speech import ReadAloud, WordErrors
 from nextgpt_pl.evaluation.tasks import Task
 
 __all__ = [
@@ -35,8 +36,10 @@ __all__ = [
     "PocketReplies",
     "PocketRoute",
     "QuestionAnswering",
+    "ReadAloud",
     "Similarity",
     "SpiceQuality",
     "Task",
     "VqaAccuracy",
+    "WordErrors",
 ]
