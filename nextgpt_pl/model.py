@@ -168,11 +168,25 @@ class NextGPT(nn.Module):
         assert self.encoder is not None
         assert self.input_projection_factory is not None
         with torch.device("meta"):  # the network may not be loaded yet
-            projection = self.input_projection_factory(self.encoder.output_dim, self.llm.hidden_size)
+            projection = self.input_projection_factory(self.encoder.width(modality), self.llm.hidden_size)
         return projection.tokens(self.encoder.tokens(modality))
 
     def _input_key(self, modality: Modality) -> str:
         return _SHARED if self.share_input_projection else modality.value
+
+    def _input_widths(self) -> dict[str, int]:
+        """Width of the features that each input projection reads.
+
+        Raises:
+            UserError: one projection is shared by modalities of several widths.
+
+        """
+        assert self.encoder is not None
+        widths = {m: self.encoder.width(m) for m in self.encoder.modalities}
+        if self.share_input_projection and len(set(widths.values())) > 1:
+            given = ", ".join(f"{m} {width}" for m, width in widths.items())
+            raise UserError(f"network.share_input_projection=true: the widths of features differ: {given}; set false")
+        return {self._input_key(m): width for m, width in widths.items()}
 
     def input_projection(self, modality: Modality) -> InputProjection:
         """The loaded network's projection of a modality's features."""
@@ -220,8 +234,8 @@ class NextGPT(nn.Module):
         if encoder and self.cache is None:
             with isolated(2):
                 self.encoder.load()
-        for key in dict.fromkeys(self._input_key(m) for m in self.encoder.modalities):
-            widths = (self.encoder.output_dim, self.llm.hidden_size)
+        for key, width in self._input_widths().items():
+            widths = (width, self.llm.hidden_size)
             projection = build(self.input_projection_factory, *widths, compile=self.compile_projections)
             if isinstance(projection, WordInputProjection):
                 projection.use_words(self.llm.word_embeddings())
@@ -258,7 +272,7 @@ class NextGPT(nn.Module):
         return embeddings
 
     def features(self, batch: Batch) -> dict[Modality, tuple[list[tuple[int, MediaSlot]], Tensor]]:
-        """Per modality of the batch's media: their rows and slots, and their features ``(N, E, output_dim)``."""
+        """Per modality of the batch's media: their rows and slots, and their features ``(N, E, C)``."""
         slots = batch.slots
         if self.encoder is not None and self.encoder.collective:
             # all ranks encode, in the same order, also without media of their own

@@ -3,5 +3,7 @@
 from nextgpt_pl.encoders.base import Encoder
 from nextgpt_pl.encoders.clip_clap import ClipClapEncoder
 from nextgpt_pl.encoders.imagebind_encoder import ImageBindEncoder
+from nextgpt_pl.encoders.mixed import MixedEncoder
+from nextgpt_pl.encoders.pretrained import PretrainedEncoder
 
-__all__ = ["ClipClapEncoder", "Encoder", "ImageBindEncoder"]
+__all__ = ["ClipClapEncoder", "Encoder", "ImageBindEncoder", "MixedEncoder", "PretrainedEncoder"]

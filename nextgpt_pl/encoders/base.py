@@ -64,10 +64,9 @@ class Encoder(nn.Module, ABC):
     modalities: tuple[Modality, ...]
     collective = False
 
-    @property
     @abstractmethod
-    def output_dim(self) -> int:
-        """Width of a feature."""
+    def width(self, modality: Modality) -> int:
+        """C, width of a modality's features."""
 
     def tokens(self, modality: Modality) -> int:
         """E, features per medium."""
@@ -91,6 +90,18 @@ class Encoder(nn.Module, ABC):
     def load(self) -> None:
         """Build the network, read its weights (not under the meta device) and freeze it."""
 
+    def load_for(self, _modality: Modality, device: torch.device | str) -> None:
+        """Load what the features of a modality need, if it is not loaded, and move it to a device."""
+        if not self.loaded:
+            # random initialisation must not change the random numbers of training
+            with torch.random.fork_rng([]):
+                self.load()
+            self.to(device)
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Parameters of the loaded encoder, part by part."""
+        return {"encoder": sum(p.numel() for p in self.parameters())}
+
     def blocks(self) -> list[nn.Module]:
         """Its repeated parts, for sharding."""
         return []
@@ -109,7 +120,7 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, modality: Modality, inputs: Tensor) -> Tensor:
-        """Prepared media ``(N, ...)`` to features ``(N, E, output_dim)``."""
+        """Prepared media ``(N, ...)`` to features ``(N, E, C)``."""
 
     def features(
         self,
@@ -118,7 +129,7 @@ class Encoder(nn.Module, ABC):
         device: torch.device | str,
         stores: EncoderStores | MemoryStores | None = None,
     ) -> Tensor:
-        """Features of media of one modality, ``(N, E, output_dim)``; see :meth:`encode`."""
+        """Features of media of one modality, ``(N, E, C)``; see :meth:`encode`."""
         return self.encode({modality: [EncoderInput(m) for m in media]}, device, stores)[modality]
 
     @torch.no_grad()
@@ -129,7 +140,7 @@ class Encoder(nn.Module, ABC):
         device: torch.device | str,
         stores: EncoderStores | MemoryStores | None = None,
     ) -> dict[Modality, Tensor]:
-        """Features ``(N, E, output_dim)`` float32 per modality, computed outside of autocast.
+        """Features ``(N, E, C)`` float32 per modality, computed outside of autocast.
 
         The encoder is frozen, so features are reused. With sharded weights there is one all-reduce, and on a GPU one
         host synchronisation, whatever the number of modalities.
@@ -157,21 +168,17 @@ class Encoder(nn.Module, ABC):
         return {m: upload(torch.stack(v), device) if v else self._empty(m, device) for m, v in features}
 
     def _empty(self, modality: Modality, device: torch.device | str) -> Tensor:
-        return torch.empty(0, self.tokens(modality), self.output_dim, device=device)
+        return torch.empty(0, self.tokens(modality), self.width(modality), device=device)
 
     def _encode(self, modality: Modality, device: torch.device | str, media: Sequence[EncoderInput]) -> Tensor:
-        if not self.loaded:
-            # random initialisation must not change the random numbers of training
-            with torch.random.fork_rng([]):
-                self.load()
-            self.to(device)
+        self.load_for(modality, device)
         # uploaded one by one: those that a data loader has pinned are copied without waiting
         prepared = [upload(self.prepare(i.media) if i.inputs is None else i.inputs, device) for i in media]
         return self(modality, torch.stack(prepared))
 
     def stores(self, cache: FeatureCache) -> EncoderStores:
         """The stores of this encoder's features in a cache."""
-        return EncoderStores(cache, self.source, self.producer, self.modalities)
+        return EncoderStores(cache, dict.fromkeys(self.modalities, self.source), self.producer)
 
     def train(self, mode: bool = True) -> Encoder:
         """Stay in evaluation mode: the encoder is frozen, and stochastic depth would make features random."""

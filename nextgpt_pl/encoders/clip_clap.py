@@ -68,9 +68,8 @@ class ClipClapEncoder(Encoder):
                 raise UserError(f"encoder: {path!r}: {str(error).splitlines()[0]}") from error
         return configs
 
-    @property
-    def output_dim(self) -> int:
-        """Width of the wider projection."""
+    def width(self, _modality: Modality) -> int:
+        """Width of the wider projection, for all modalities."""
         return max(int(config.projection_dim) for config in self._configs.values())
 
     @property
@@ -89,7 +88,7 @@ class ClipClapEncoder(Encoder):
         return {
             "class": type(self).__name__,
             "weights": folder_sha256(folder) if folder.is_dir() else str(folder),
-            "width": self.output_dim,
+            "width": self.width(modality),
             "frames": self.video_frames if modality is Modality.VIDEO else 1,
             "version": VERSION,
             "preprocessing": preprocessing.VERSION,
@@ -154,7 +153,7 @@ class ClipClapEncoder(Encoder):
             features = F.normalize(network(pixel_values=pictures).image_embeds, dim=-1)
             if modality is Modality.VIDEO:
                 features = features.unflatten(0, (len(inputs), -1)).mean(1)
-        return F.pad(features, (0, self.output_dim - features.shape[-1])).unsqueeze(1)
+        return F.pad(features, (0, self.width(modality) - features.shape[-1])).unsqueeze(1)
 
 
 def clap_input(samples: np.ndarray, rate: float | None, processor: Any) -> Tensor:

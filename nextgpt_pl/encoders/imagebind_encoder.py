@@ -88,9 +88,8 @@ class ImageBindEncoder(Encoder):
             raise UserError(f"encoder.weights={self.weights!r} has no tower for {missing}; it has {[*config.towers]}")
         return ImageBindConfig(**{**vars(config), "towers": towers})
 
-    @property
-    def output_dim(self) -> int:
-        """D."""
+    def width(self, _modality: Modality) -> int:
+        """D, the same for all modalities."""
         return self.config.out_dim
 
     def tokens(self, modality: Modality) -> int:
@@ -165,6 +164,15 @@ class ImageBindEncoder(Encoder):
         unused = set(MODALITIES) - set(self.config.towers)
         with safe_open(path, "pt") as file:
             return {key: file.get_tensor(key) for key in file.keys() if key.split(".")[1] not in unused}  # noqa: SIM118
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Parameters of each tower."""
+        assert self.model is not None
+        parts = [part for part in self.model.children() if isinstance(part, nn.ModuleDict)]
+        return {
+            tower: sum(p.numel() for part in parts if tower in part for p in part[tower].parameters())
+            for tower in self.config.towers
+        }
 
     def blocks(self) -> list[nn.Module]:
         """The transformer blocks of all towers."""

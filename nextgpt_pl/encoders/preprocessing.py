@@ -101,3 +101,16 @@ def audio_clips(samples: np.ndarray, rate: int, clips: int, seconds: float, bins
         wave = wave.repeat(math.ceil(length / len(wave)))
     starts: Sequence[int] = np.linspace(0, len(wave) - length, clips).round().astype(int).tolist()
     return torch.stack([spectrogram(wave[start : start + length], bins, frames) for start in starts])
+
+
+def sound_windows(samples: np.ndarray, rate: int, target: int, length: int, count: int) -> list[np.ndarray]:
+    """``(n,)`` samples at ``rate`` hertz to ``count`` windows of at most ``length`` samples at ``target`` hertz.
+
+    Windows follow each other from the beginning; those behind the end are silent. If the sound is longer than all
+    windows together, they are spread evenly over it.
+    """
+    sound = resample(torch.from_numpy(np.array(samples)), rate, target).numpy()
+    last = max(len(sound) - length, (count - 1) * length) if count > 1 else 0
+    starts = np.linspace(0, last, count).round().astype(int)
+    silence = np.zeros(length, np.float32)
+    return [sound[start : start + length] if start < len(sound) else silence for start in starts]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -21,26 +21,24 @@ class EncoderStores:
 
     Args:
         cache: where the stores are.
-        source: where the encoder's weights are from, as the YAML says it.
+        sources: per modality that the encoder reads, where its weights are from, as the YAML says it.
         producer: of a modality, all that features depend on but for the medium.
-        modalities: that the encoder reads.
 
     """
 
     def __init__(
         self,
         cache: FeatureCache,
-        source: str,
+        sources: Mapping[Modality, str],
         producer: Callable[[Modality], dict[str, Any]],
-        modalities: Sequence[Modality],
     ) -> None:
         self.key = media_key
-        self._cache, self._source, self._producer, self._modalities = cache, source, producer, modalities
+        self._cache, self._sources, self._producer = cache, sources, producer
         self._opened: dict[Modality, FeatureStore] = {}
 
     def open(self) -> None:
         """Open the stores of all modalities; forked workers need them for :meth:`opened`."""
-        for modality in self._modalities:
+        for modality in self._sources:
             self[modality]
 
     def opened(self, modality: Modality) -> FeatureStore | None:
@@ -51,7 +49,7 @@ class EncoderStores:
         if modality not in self._opened:
             around = {"reading": READING_VERSION, "compute_dtype": compute_dtype(torch.float32)}
             producer = {**self._producer(modality), **around}
-            self._opened[modality] = self._cache.store(f"encoder-{modality}", self._source, producer)
+            self._opened[modality] = self._cache.store(f"encoder-{modality}", self._sources[modality], producer)
         return self._opened[modality]
 
 

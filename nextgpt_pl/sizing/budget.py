@@ -68,11 +68,8 @@ def sizes(network: NextGPT) -> dict[str, dict[str, int]]:
     """Parameters of a network on the meta device, group by group and part by part."""
     groups: dict[str, dict[str, int]] = {"encoder": {}, "llm": {}}
     # a stage without input media does not load the encoder
-    if isinstance(network.encoder, ImageBindEncoder) and network.encoder.model is not None:
-        for tower in network.encoder.config.towers:
-            modules = (network.encoder.model.modality_preprocessors, network.encoder.model.modality_trunks)
-            heads = (network.encoder.model.modality_heads, network.encoder.model.modality_postprocessors)
-            groups["encoder"][tower] = sum(count(m[tower]) for m in (*modules, *heads) if tower in m)
+    if network.encoder is not None and network.encoder.loaded:
+        groups["encoder"] = network.encoder.parameter_counts()
     named = dict(network.llm.named_parameters())
     rows = sum(p.numel() for name, p in named.items() if name.endswith(".rows"))
     lora = sum(p.numel() for name, p in named.items() if "lora_" in name)
@@ -93,7 +90,7 @@ def count(module: nn.Module) -> int:
 
 def all_imagebind_towers(network: NextGPT) -> int:
     """Parameters of ImageBind with the towers that are not built, as the paper counts them; 0 for another encoder."""
-    if not isinstance(network.encoder, ImageBindEncoder) or network.encoder.output_dim != 1024:
+    if not isinstance(network.encoder, ImageBindEncoder) or network.encoder.config.out_dim != 1024:
         return 0
     with torch.device("meta"):
         return count(ImageBindModel(ImageBindConfig.huge()))
@@ -201,7 +198,7 @@ def cache_bytes(network: NextGPT, work: Workload) -> dict[str, int]:
     for modality in Modality:
         items = work.items.get(modality.value, 0)
         if work.shown and network.encoder is not None and modality in network.encoder.modalities:
-            width = network.encoder.output_dim
+            width = network.encoder.width(modality)
             rows["encoder features"] += items * network.encoder.tokens(modality) * width * element_bytes(dtype, width)
         if work.made and modality in network.projected:
             length, width = network.projected[modality].projection_shape

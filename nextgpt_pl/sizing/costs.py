@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from nextgpt_pl.decoders import DiffusionDecoder
 from nextgpt_pl.decoders.denoising import checkpoint_blocks
-from nextgpt_pl.encoders.imagebind_encoder import TOWER, ImageBindEncoder
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.sizing.measure import Cost, countable, fused, measure
@@ -81,24 +80,16 @@ def _with_layers(base: Any, count: int, function: Callable[[], Cost]) -> Cost:
 
 
 def encoder_costs(network: NextGPT) -> dict[Modality, Cost]:
-    """The frozen encoder on one medium of each modality, forward only; all clips of a medium cost the same."""
+    """The frozen encoder on one medium of each modality, forward only."""
     encoder = network.encoder
-    assert isinstance(encoder, ImageBindEncoder)
-    assert encoder.model is not None
-    model, config = encoder.model, encoder.config
-    clips = {Modality.IMAGE: 1, Modality.VIDEO: encoder.video_clips, Modality.AUDIO: encoder.audio_clips}
-    shapes = {
-        "vision": (3, config.clip_frames, config.image_size, config.image_size),
-        "audio": (1, config.mel_bins, config.mel_frames),
-    }
+    assert encoder is not None
 
     @torch.no_grad()
-    def step(tower: str) -> Tensor:
-        return model(tower, torch.empty(1, 1, *shapes[tower], device="meta"), all_tokens=encoder.patches)
+    def step(modality: Modality) -> Tensor:
+        return encoder(modality, encoder.blank(modality).to("meta"))
 
     with countable(network.llm.model):
-        of_clip = {tower: measure(partial(step, tower), model) for tower in config.towers}
-    return {m: of_clip[TOWER[m]].times(clips[m]) for m in encoder.modalities}
+        return {modality: measure(partial(step, modality), encoder) for modality in encoder.modalities}
 
 
 def input_projection_costs(network: NextGPT, media: int, autocast: bool = False) -> dict[Modality, Cost]:
@@ -115,7 +106,7 @@ def input_projection_costs(network: NextGPT, media: int, autocast: bool = False)
             like = torch.empty(
                 media,
                 encoder.tokens(modality),
-                encoder.output_dim,
+                encoder.width(modality),
                 device="meta",
                 dtype=torch.bfloat16 if autocast else torch.float32,
             )

@@ -98,7 +98,7 @@ class _Step:
         encoder = self.network.encoder
         assert encoder is not None
         assert self.modality is not None
-        shape = (self.work.batch, encoder.tokens(self.modality), encoder.output_dim)
+        shape = (self.work.batch, encoder.tokens(self.modality), encoder.width(self.modality))
         projected = self.modules["input"](torch.empty(shape, device=self.device)).to(embeddings.dtype)
         return torch.cat([projected, embeddings[:, projected.shape[1] :]], dim=1)[:, : embeddings.shape[1]]
 

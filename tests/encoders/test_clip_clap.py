@@ -59,7 +59,7 @@ def test_features_are_the_networks_own_with_zeros_behind_the_narrower(folders, m
     from transformers import ClapModel, CLIPModel
 
     encoder = _loaded(folders, video_frames=3)
-    assert encoder.output_dim == 12
+    assert encoder.width(Modality.IMAGE) == 12
     found = {m: encoder.features(m, [medium, medium], CPU) for m, medium in media.items()}
     assert {tuple(f.shape) for f in found.values()} == {(2, 1, 12)}
     clip, clap = CLIPModel.from_pretrained(folders["clip"]), ClapModel.from_pretrained(folders["clap"])
@@ -107,4 +107,4 @@ def test_what_it_cannot_read_is_said(folders):
     with pytest.raises(UserError, match="depth"):
         ClipClapEncoder(**folders, modalities=["depth"])
     with pytest.raises(UserError, match="/nowhere"):
-        _ = ClipClapEncoder(clip="/nowhere").output_dim
+        ClipClapEncoder(clip="/nowhere").width(Modality.IMAGE)

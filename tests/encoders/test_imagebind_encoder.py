@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from nextgpt_pl.encoders import ImageBindEncoder
 from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel, TowerConfig
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.modality import GENERATED
+from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pocket.world import items
 
 
@@ -25,7 +25,7 @@ def test_a_medium_becomes_one_feature(folder, modality):
     encoder.load()
     media = [items.captioned_pair("train", modality, i).media for i in range(2)]
     features = encoder(modality, torch.stack([encoder.prepare(m) for m in media]))
-    assert features.shape == (2, 1, encoder.output_dim)
+    assert features.shape == (2, 1, encoder.width(Modality.IMAGE))
     assert not torch.allclose(features[0], features[1])
 
 
@@ -35,7 +35,7 @@ def test_a_medium_becomes_one_feature_per_patch(folder, modality):
     encoder.load()
     medium = items.captioned_pair("train", modality, 0).media
     features = encoder(modality, torch.stack([encoder.prepare(medium)]))
-    assert features.shape == (1, encoder.tokens(modality), encoder.output_dim)
+    assert features.shape == (1, encoder.tokens(modality), encoder.width(modality))
     assert encoder.tokens(modality) > 10
     assert features[0].std(0).mean() > 1e-3
 
@@ -96,7 +96,7 @@ def test_a_published_file_is_read_from_a_url_once_and_checked(published, tmp_pat
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
     digest, url = hashlib.sha256(published.read_bytes()).hexdigest(), published.as_uri()
     encoder = ImageBindEncoder(url, sha256=digest)
-    assert encoder.output_dim == 12
+    assert encoder.width(Modality.IMAGE) == 12
     assert not (tmp_path / "cache").exists()
     encoder.load()
     expected = torch.load(published, weights_only=True)["modality_heads.audio.2.weight"]
@@ -115,7 +115,7 @@ def test_huge_on_meta_reads_nothing():
     encoder = ImageBindEncoder("imagebind_huge.pth")
     with torch.device("meta"):
         encoder.load()
-    assert encoder.output_dim == 1024
+    assert encoder.width(Modality.IMAGE) == 1024
 
 
 def test_mistakes_are_named(folder, tmp_path):

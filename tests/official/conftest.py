@@ -51,11 +51,10 @@ class GivenFeatures(Encoder):
 
     def __init__(self, width: int, tokens: dict[Modality, int] | None = None):
         super().__init__()
-        self.width, self.counts = width, tokens or {}
+        self.size, self.counts = width, tokens or {}
 
-    @property
-    def output_dim(self):
-        return self.width
+    def width(self, modality):
+        return self.size
 
     def tokens(self, modality):
         return self.counts.get(modality, 1)
@@ -75,7 +74,7 @@ class GivenFeatures(Encoder):
         pass
 
     def blank(self, modality):
-        return torch.zeros(1, self.tokens(modality), self.width)
+        return torch.zeros(1, self.tokens(modality), self.size)
 
     def prepare(self, media):
         return torch.from_numpy(media.source())
