@@ -9,6 +9,7 @@ from pathlib import Path
 from nextgpt_pl.errors import UserError, nearest
 
 POCKET_PARTS = ("llm", "encoder", "image", "video", "audio")
+SPEECH = "speech"  # a part that the package does not have: pocket pretrain --part speech
 CHAT = "chat"  # the folder of the packed run, beside the parts
 CHAT_RUN = Path(f"pocket:{CHAT}")  # the run inside the package, which verbs use where none is given
 
@@ -39,7 +40,7 @@ def resolve(name: str) -> str:
 
 
 def _pocket(name: str, part: str) -> str:
-    parts = (*POCKET_PARTS, CHAT)
+    parts = (*POCKET_PARTS, SPEECH, CHAT)
     if part not in parts:
         raise UserError(f"{name!r}: no such pocket part{nearest(part, parts)}")
     folder = pocket_weights() / part
