@@ -25,6 +25,7 @@ from nextgpt_pl.llm.passes import frozen_lengths
 from nextgpt_pl.modality import Modality, ids_behind
 from nextgpt_pl.model_arguments import (
     check_history,
+    check_own,
     check_sizes,
     modality_of,
     signal_counts,
@@ -55,6 +56,8 @@ class NextGPT(nn.Module):
             embeddings; their outer widths come from the LLM and from each decoder's own text encoder.
         encoder: encoder of input media; ``None`` without input media.
         input_projection: class and arguments of the input projections, one per modality of the encoder.
+        own_input_projections: of single modalities, instead of ``input_projection``; not with
+            ``share_input_projection``.
         num_signal_tokens: number of signal tokens per modality; by default the paper's.
         signal_separator: id of a token between two signal tokens of a span, which is projected with them. The newer
             official code has a space there (29871 in Vicuna's vocabulary), because of its tokenizer.
@@ -80,6 +83,7 @@ class NextGPT(nn.Module):
         output_projection: OutputProjectionFactory | None = None,
         encoder: Encoder | None = None,
         input_projection: InputProjectionFactory | None = None,
+        own_input_projections: dict[str, InputProjectionFactory] | None = None,
         num_signal_tokens: dict[str, int] | None = None,
         signal_separator: int | None = None,
         share_input_projection: bool = False,
@@ -94,8 +98,12 @@ class NextGPT(nn.Module):
         self.compile_projections = compile_projections
         self.llm, self.encoder = llm, encoder
         self.decoders = {modality_of(name, "decoders"): d for name, d in (decoders or {}).items()}
-        for key, factory in {"output_projection": output_projection, "input_projection": input_projection}.items():
+        own = own_input_projections or {}
+        factories = {"output_projection": output_projection, "input_projection": input_projection}
+        for key, factory in {**factories, **{f"own_input_projections.{name}": f for name, f in own.items()}}.items():
             check_sizes(key, getattr(factory, "keywords", {}))
+        check_own(own, encoder, share_input_projection)
+        self.own_input_factories = {modality_of(name, "own_input_projections"): f for name, f in own.items()}
         self.output_projection_factory, self.input_projection_factory = output_projection, input_projection
         self.reply_media = reply_media(media_as, signal_separator, word_limits(self.decoders))
         self.media_in_history = media_in_history
@@ -167,15 +175,16 @@ class NextGPT(nn.Module):
         """Token positions that a medium of this modality takes in the prompt."""
         assert self.encoder is not None
         assert self.input_projection_factory is not None
+        factory = self.own_input_factories.get(modality, self.input_projection_factory)
         with torch.device("meta"):  # the network may not be loaded yet
-            projection = self.input_projection_factory(self.encoder.width(modality), self.llm.hidden_size)
+            projection = factory(self.encoder.width(modality), self.llm.hidden_size)
         return projection.tokens(self.encoder.tokens(modality))
 
     def _input_key(self, modality: Modality) -> str:
         return _SHARED if self.share_input_projection else modality.value
 
-    def _input_widths(self) -> dict[str, int]:
-        """Width of the features that each input projection reads.
+    def _input_widths(self) -> dict[Modality, int]:
+        """Width of the features that each input projection reads, by a modality that it serves.
 
         Raises:
             UserError: one projection is shared by modalities of several widths.
@@ -186,7 +195,7 @@ class NextGPT(nn.Module):
         if self.share_input_projection and len(set(widths.values())) > 1:
             given = ", ".join(f"{m} {width}" for m, width in widths.items())
             raise UserError(f"network.share_input_projection=true: the widths of features differ: {given}; set false")
-        return {self._input_key(m): width for m, width in widths.items()}
+        return dict(list(widths.items())[:1]) if self.share_input_projection else widths
 
     def input_projection(self, modality: Modality) -> InputProjection:
         """The loaded network's projection of a modality's features."""
@@ -234,12 +243,12 @@ class NextGPT(nn.Module):
         if encoder and self.cache is None:
             with isolated(2):
                 self.encoder.load()
-        for key, width in self._input_widths().items():
-            widths = (width, self.llm.hidden_size)
-            projection = build(self.input_projection_factory, *widths, compile=self.compile_projections)
+        for modality, width in self._input_widths().items():
+            factory = self.own_input_factories.get(modality, self.input_projection_factory)
+            projection = build(factory, width, self.llm.hidden_size, compile=self.compile_projections)
             if isinstance(projection, WordInputProjection):
                 projection.use_words(self.llm.word_embeddings())
-            self.input_projections[key] = projection
+            self.input_projections[self._input_key(modality)] = projection
 
     def train(self, mode: bool = True) -> NextGPT:
         """Projections that are frozen stay in evaluation mode: their dropout would only be noise."""

@@ -10,6 +10,7 @@ from nextgpt_pl.decoders.base import Decoder
 from nextgpt_pl.dialogue.caption_spans import WordLimits
 from nextgpt_pl.dialogue.history import MediaInHistory
 from nextgpt_pl.dialogue.reply_media import ReplyMedia
+from nextgpt_pl.encoders.base import Encoder
 from nextgpt_pl.errors import UserError, at_least, nearest
 from nextgpt_pl.modality import DECODABLE, GENERATED, MODALITIES, Modality
 
@@ -98,6 +99,21 @@ def check_history(form: MediaInHistory, made: Collection[Modality], shown: Colle
             " modality stay signals",
             stacklevel=3,
         )
+
+
+def check_own(own: Collection[str], encoder: Encoder | None, shared: bool) -> None:
+    """Check the modalities of ``own_input_projections``.
+
+    Raises:
+        UserError: the encoder does not read one, or one projection serves all modalities.
+
+    """
+    read = () if encoder is None else tuple(m.value for m in encoder.modalities)
+    for name in own:
+        if name not in read:
+            raise UserError(f"network.own_input_projections.{name}: the encoder reads {', '.join(read) or 'nothing'}")
+        if shared:
+            raise UserError(f"network.own_input_projections.{name}: not with network.share_input_projection=true")
 
 
 def modality_of(name: str, key: str) -> Modality:

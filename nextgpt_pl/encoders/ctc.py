@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ class CtcEncoder(PretrainedEncoder):
         assert self.head is not None
         words = self.vocabulary()
         classes: list[list[int]] = self.head(states).argmax(-1).tolist()
-        return [" ".join(words[c - 1] for before, c in zip([BLANK, *row], row) if c not in (BLANK, before)) for row in classes]
+        return [" ".join(words[c - 1] for c, _ in groupby(row) if c != BLANK) for row in classes]
 
 
 def compressed(states: Tensor, classes: Tensor, count: int) -> Tensor:

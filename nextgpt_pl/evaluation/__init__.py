@@ -13,6 +13,7 @@ from nextgpt_pl.evaluation.scores import (
     VqaAccuracy,
 )
 from nextgpt_pl.evaluation.speech import ReadAloud, WordErrors
+from nextgpt_pl.evaluation.spoken import SpokenImages
 from nextgpt_pl.evaluation.tasks import Task
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "ReadAloud",
     "Similarity",
     "SpiceQuality",
+    "SpokenImages",
     "Task",
     "VqaAccuracy",
     "WordErrors",

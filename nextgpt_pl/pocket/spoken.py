@@ -63,7 +63,9 @@ def spoken_request(split: Split, index: int, seed: int = 0) -> SpokenRequest:
     colour, shape = pick(rng, pairs)
     thing = Thing(shape, colour, pick(rng, tuple(SIZES)), UNSAID["position"])
     said = grammar.with_article(f"{thing.size} {colour} {shape}")
-    return SpokenRequest(key, pick(rng, _ASKS).format(said), ImageScene((thing,), UNSAID["background"]), pick(rng, _PACES))
+    return SpokenRequest(
+        key, pick(rng, _ASKS).format(said), ImageScene((thing,), UNSAID["background"]), pick(rng, _PACES)
+    )
 
 
 class Reader:

@@ -63,6 +63,16 @@ def run_folder(run: str | Path) -> Path:
     return Path(resolve(str(run))) if str(run) == str(CHAT_RUN) else Path(run)
 
 
+def adapter_folder(folder: Path) -> Path:
+    """The folder of an adapter, which may be given as ``pocket:chat``; other paths are returned as they are.
+
+    Raises:
+        UserError: see :func:`resolve`.
+
+    """
+    return run_folder(folder) / "adapter" if folder == CHAT_RUN else folder
+
+
 def results_folder(run: Path) -> Path:
     """The folder that results of a run are written to: the run's own, or ``outputs/chat`` for ``pocket:chat``."""
     return Path("outputs", CHAT) if run == CHAT_RUN else run

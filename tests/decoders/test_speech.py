@@ -6,7 +6,7 @@ import torch
 from safetensors.numpy import save_file
 
 from nextgpt_pl.decoders import PiperDecoder, SpeechT5Decoder, VitsDecoder
-from nextgpt_pl.decoders.speech import speaker_embedding
+from nextgpt_pl.decoders.speech_models import speaker_embedding
 from nextgpt_pl.errors import UserError
 from tests.helpers.speech_parts import save_speecht5, save_vits
 

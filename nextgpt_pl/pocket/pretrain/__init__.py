@@ -62,7 +62,7 @@ def measure(part: Part | None = None, count: int = 500) -> None:
 
 
 def _measure(part: Part, root: Path, count: int, trained: dict[str, dict[str, float]] | None = None) -> None:
-    """Measure a part in the folder ``root``, record and print its quality, and rewrite the model card, if the package has the part."""
+    """Measure a part in ``root``, record and print its quality, and rewrite the card of the package's parts."""
     from nextgpt_pl.pocket.pretrain import card, quality
 
     measured = quality.measure(part, root, count)

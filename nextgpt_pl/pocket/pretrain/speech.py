@@ -92,8 +92,8 @@ class Transcribing(PretrainTask):
 
 def pretrain_speech(out: Path, work: Path, *, seed: int = 0, steps: int | None = None) -> None:
     """Train the encoder and write it to ``out / "speech"``."""
-    task = Transcribing(steps=steps or 500, seed=seed)
-    train(task, work)
+    task = Transcribing(steps=steps or 700, seed=seed)
+    train(task, work, ema_decay=0.98)
     task.save(out / "speech")
 
 
