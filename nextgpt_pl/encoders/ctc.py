@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from nextgpt_pl.utils.atomic import write_atomic
 from nextgpt_pl.utils.paths import resolve
 
 VERSION = 1  # raise it when features change; see nextgpt_pl.features.keys
+Embed = Literal["states", "words"]
 HEAD, WORDS = "ctc.safetensors", "ctc_words.json"
 BLANK = 0  # the class of frames without a word; the other classes are the words in order
 
@@ -33,13 +35,19 @@ class CtcEncoder(PretrainedEncoder):
         path: folder of the tower, with the head in ``ctc.safetensors`` and its words in ``ctc_words.json``.
         modalities: media that it reads.
         words: E, the maximum number of words of a sound; further ones are dropped.
+        embed: ``states``: the mean state of a word's frames; ``words``: the head's weights of the word, which are equal
+            wherever it is heard. States also hold what stands around a word: pairs of words can be learned by heart.
 
     """
 
-    def __init__(self, path: str, modalities: list[str] | None = None, words: int = 12) -> None:
+    def __init__(
+        self, path: str, modalities: list[str] | None = None, words: int = 12, embed: Embed = "states"
+    ) -> None:
         super().__init__(path, ["speech"] if modalities is None else modalities, features="patches")
         at_least(1, encoder__words=words)
-        self.words = words
+        if embed not in get_args(Embed):
+            raise UserError(f"encoder.embed={embed!r}: one of {', '.join(get_args(Embed))}")
+        self.words, self.embed = words, embed
         self.head: nn.Linear | None = None
 
     def tokens(self, modality: Modality) -> int:
@@ -63,8 +71,8 @@ class CtcEncoder(PretrainedEncoder):
         return words
 
     def producer(self, modality: Modality) -> dict[str, Any]:
-        """Also the number of words."""
-        return {**super().producer(modality), "words": self.words, "ctc": VERSION}
+        """Also the number of words and what stands for one."""
+        return {**super().producer(modality), "words": self.words, "embed": self.embed, "ctc": VERSION}
 
     def load(self) -> None:
         """Also read the head; under the meta device nothing is read.
@@ -87,7 +95,10 @@ class CtcEncoder(PretrainedEncoder):
         """Sounds ``(N, windows, ...)`` to features ``(N, words, C)``."""
         states = super().forward(modality, inputs)
         assert self.head is not None
-        return compressed(states, self.head(states.to(self.head.weight.dtype)).argmax(-1), self.words)
+        classes = self.head(states.to(self.head.weight.dtype)).argmax(-1)
+        return compressed(
+            F.embedding(classes, self.head.weight) if self.embed == "words" else states, classes, self.words
+        )
 
     @torch.no_grad()
     def transcripts(self, inputs: Tensor) -> list[str]:

@@ -46,6 +46,8 @@ def test_features_are_those_of_the_tower_by_word(folder):
     states = PretrainedEncoder(folder, ["speech"], "patches").features(SPEECH, media, "cpu")
     classes = encoder.head(states).argmax(-1)
     assert torch.equal(found, compressed(states, classes, 9))
+    words = CtcEncoder(folder, words=9, embed="words").features(SPEECH, media, "cpu")
+    assert torch.equal(words, compressed(encoder.head.weight[classes], classes, 9))
     heard = encoder.transcripts(torch.stack([encoder.prepare(medium) for medium in media]))
     runs = [[int(c) for c in torch.unique_consecutive(row) if c] for row in classes]
     assert heard == [" ".join(VOCABULARY[c - 1] for c in row) for row in runs]
@@ -53,7 +55,9 @@ def test_features_are_those_of_the_tower_by_word(folder):
 
 
 def test_the_key_of_features_depends_on_head_and_number_of_words(folder):
-    assert CtcEncoder(folder, words=9).producer(SPEECH) != CtcEncoder(folder, words=8).producer(SPEECH)
+    own = CtcEncoder(folder, words=9).producer(SPEECH)
+    assert own != CtcEncoder(folder, words=8).producer(SPEECH)
+    assert own != CtcEncoder(folder, words=9, embed="words").producer(SPEECH)
 
 
 def test_sizes_are_known_without_weights(folder):
@@ -77,3 +81,5 @@ def test_files_that_do_not_fit_are_named(tmp_path):
         CtcEncoder(str(tmp_path)).vocabulary()
     with pytest.raises(UserError, match=r"encoder\.words=0"):
         CtcEncoder(str(tmp_path), words=0)
+    with pytest.raises(UserError, match=r"encoder\.embed='mean': one of states, words"):
+        CtcEncoder(str(tmp_path), embed="mean")

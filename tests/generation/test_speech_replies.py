@@ -5,11 +5,14 @@ from functools import partial
 
 import numpy as np
 import pytest
+import tiny_towers
 import torch
 
 from nextgpt_pl.adapter import load_adapter, manifest_of, save_adapter
 from nextgpt_pl.decoders import VitsDecoder
 from nextgpt_pl.dialogue.batching import pad
+from nextgpt_pl.encoders import CtcEncoder
+from nextgpt_pl.encoders.ctc import save_head
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.generation.records import SpanRecord
 from nextgpt_pl.generation.streaming import joined
@@ -18,7 +21,7 @@ from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.pocket.parts import pocket_decoder
-from nextgpt_pl.projections import MLPOutputProjection
+from nextgpt_pl.projections import LinearInputProjection, MLPOutputProjection
 from nextgpt_pl.samples import Dialogue, MediaPart, Message, TextPart
 from nextgpt_pl.serving.content import content_part
 from nextgpt_pl.stages import DecoderAlignment, InstructionTuning
@@ -178,3 +181,21 @@ def test_a_network_of_a_voice_alone_needs_no_projection(voice):
         InstructionTuning(network, alignment_weights={"speech": 1.0})
     with pytest.raises(UserError, match=r"num_signal_tokens\.speech=1"):
         _network(voice, num_signal_tokens={"speech": 1})
+
+
+def test_a_sound_is_speech_where_the_encoder_reads_speech_alone(tmp_path):
+    tiny_towers.whisper(tmp_path)
+    save_head(torch.nn.Linear(16, 3), ["red", "ring"], tmp_path)
+    options = {"encoder": CtcEncoder(str(tmp_path), words=4), "input_projection": LinearInputProjection}
+    network = _network(image=False, **options)
+    network.load()
+    chat = AnyToAny(network)
+    sound = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+    spoken, heard = (
+        chat.prompt([{"role": "user", "content": [{"type": kind, kind: sound, "rate": 16_000}]}])
+        for kind in ("speech", "audio")
+    )
+    assert [(slot.modality, slot.stop - slot.start) for slot in heard.slots] == [(Modality.SPEECH, 4)]
+    assert heard.input_ids == spoken.input_ids
+    assert torch.equal(heard.slots[0].inputs, spoken.slots[0].inputs)
+    assert chat([{"role": "user", "content": [{"type": "audio", "audio": sound, "rate": 16_000}]}], max_new_tokens=3)
