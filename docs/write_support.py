@@ -31,6 +31,11 @@ TABLES = {
         "The loss of a tiny denoiser: its target and noise levels are those that the model was trained with, and its "
         "gradient reaches the output projection.",
     ),
+    "voices": (
+        "Voices",
+        "Decoders that speak words. VITS and SpeechT5 are tiny random instances, saved to a folder and read from "
+        "there; Piper's voice is that of a wheel. *Equal to the class* means the same samples as the library's own call.",
+    ),
     "encoders": ("Encoders", "Each encoder is a tiny random instance, saved to a folder and read from there."),
     "llms": ("LLMs", "Each LLM is a tiny random instance, saved to a folder and read from there."),
 }

@@ -21,6 +21,7 @@ import nextgpt_pl
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features.keys import file_sha256
 from nextgpt_pl.llm import LoRA
+from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.utils.atomic import atomic_file, write_atomic
 from nextgpt_pl.utils.distributed import communication_device, full_tensor, rank
@@ -68,7 +69,7 @@ def manifest_of(network: NextGPT, keys: Iterable[str], stage: str, history: list
             "lora": network.llm.lora,
         },
         "signal_tokens": {m.value: ids for m, ids in network.signal_ids().items()},
-        "embedding_shapes": {m.value: list(d.embedding_shape) for m, d in network.decoders.items()},
+        "embedding_shapes": {m.value: list(d.embedding_shape) for m, d in network.embedded.items()},
         "keys": sorted(keys),
     }
 
@@ -166,6 +167,7 @@ def load_adapter(folder: Path, network: NextGPT) -> dict[str, Any]:
         return manifest
     manifest, tensors = read_adapter(folder)
     _add_lora(folder, manifest, network)
+    tensors = with_new_rows(manifest, tensors, network)
     problems = mismatches(manifest, tensors, network)
     if problems:
         listed = "\n  ".join(problems)
@@ -187,6 +189,23 @@ def _add_lora(folder: Path, manifest: Mapping[str, Any], network: NextGPT) -> No
     network.llm.add_lora(lora)
 
 
+def with_new_rows(manifest: dict[str, Any], tensors: dict[str, Tensor], network: NextGPT) -> dict[str, Tensor]:
+    """Append the network's own rows of signal tokens whose optional modality the adapter does not have."""
+    known = sum(len(ids) for ids in manifest["signal_tokens"].values())
+    new = sum(len(ids) for m, ids in network.signal_ids().items() if _is_new(m, manifest))
+    parameters = dict(network.named_parameters())
+    return {
+        key: torch.cat([tensor, parameters[key][known:].detach().to(tensor)])
+        if key.endswith(".rows") and len(tensor) == known and key in parameters and len(parameters[key]) == known + new
+        else tensor
+        for key, tensor in tensors.items()
+    }
+
+
+def _is_new(modality: Modality, manifest: dict[str, Any]) -> bool:
+    return MODALITIES[modality].optional and modality.value not in manifest["signal_tokens"]
+
+
 def mismatches(manifest: dict[str, Any], tensors: dict[str, Tensor], network: NextGPT) -> list[str]:
     """Reasons why weights and their manifest do not fit a loaded network, one line each."""
     problems = []
@@ -197,7 +216,7 @@ def mismatches(manifest: dict[str, Any], tensors: dict[str, Tensor], network: Ne
         if manifest["llm"][name] != value:
             problems.append(f"llm {name}: {manifest['llm'][name]} there, {value} here ({network.llm.path})")
     for modality, ids in network.signal_ids().items():
-        if manifest["signal_tokens"].get(modality.value) != ids:
+        if manifest["signal_tokens"].get(modality.value) != ids and not _is_new(modality, manifest):
             problems.append(
                 f"signal tokens of {modality}: {manifest['signal_tokens'].get(modality.value)} there, {ids} here"
             )

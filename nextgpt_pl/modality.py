@@ -20,6 +20,12 @@ class Modality(str, Enum):
     DEPTH = "depth"
     THERMAL = "thermal"
     IMU = "imu"
+    SPEECH = "speech"
+
+    @property
+    def form(self) -> Modality:
+        """The modality that has the same files and arrays: of speech, audio; of all others, itself."""
+        return MODALITIES[self].form or self
 
     # those of enum are written in Python, and a row of a data set needs several
     __str__ = str.__str__
@@ -34,10 +40,13 @@ class ModalitySpec:
         modality: the medium.
         signal_prefix: prefix of its signal tokens, ``IMG`` in ``[IMG0]``.
         num_signal_tokens: number of signal tokens per generated medium (paper, section 4.2); 0 for modalities that
-            are inputs only.
+            are inputs only. Those of speech enclose its words.
         placeholder: text that marks the medium's position in dialogue files and prompts.
         suffixes: lower-case file extensions of this modality; empty if the extension does not determine it.
         sample_suffix: file extension of generated samples.
+        form: another modality with the same files and arrays; ``None``: it has its own.
+        optional: whether its signal tokens exist only in networks that have a decoder for it. Those of other generated
+            modalities exist in every network.
 
     """
 
@@ -47,6 +56,8 @@ class ModalitySpec:
     placeholder: str
     suffixes: tuple[str, ...]
     sample_suffix: str
+    form: Modality | None = None
+    optional: bool = False
 
     def signal_tokens(self, count: int | None = None) -> list[str]:
         """The signal tokens in order, ``count`` of them (default: the paper's number).
@@ -74,13 +85,18 @@ MODALITIES: dict[Modality, ModalitySpec] = {
         ModalitySpec(Modality.DEPTH, "", 0, "<depth>", (), ".npy"),
         ModalitySpec(Modality.THERMAL, "", 0, "<thermal>", (), ".npy"),
         ModalitySpec(Modality.IMU, "", 0, "<imu>", (), ".npy"),
+        # a sound file is audio, unless a key or a placeholder says that it is speech
+        ModalitySpec(Modality.SPEECH, "SPC", 2, "<speech>", (), ".wav", form=Modality.AUDIO, optional=True),
     )
 }
 
 _BY_SUFFIX = {suffix: spec.modality for spec in MODALITIES.values() for suffix in spec.suffixes}
 
-#: modalities that the model can generate
-GENERATED = tuple(modality for modality, spec in MODALITIES.items() if spec.num_signal_tokens)
+#: modalities that a decoder can make
+DECODABLE = tuple(modality for modality, spec in MODALITIES.items() if spec.num_signal_tokens)
+
+#: those of the paper, whose signal tokens exist in every network
+GENERATED = tuple(modality for modality in DECODABLE if not MODALITIES[modality].optional)
 
 
 def ids_behind(first: int, counts: Mapping[Modality, int]) -> dict[Modality, list[int]]:

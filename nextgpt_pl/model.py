@@ -23,7 +23,15 @@ from nextgpt_pl.features import FeatureCache
 from nextgpt_pl.llm import CausalLM
 from nextgpt_pl.llm.passes import frozen_lengths
 from nextgpt_pl.modality import Modality, ids_behind
-from nextgpt_pl.model_arguments import check_history, check_sizes, modality_of, signal_counts, with_separator
+from nextgpt_pl.model_arguments import (
+    check_history,
+    check_own,
+    check_sizes,
+    modality_of,
+    signal_counts,
+    with_separator,
+    word_limits,
+)
 from nextgpt_pl.projections import InputProjection, OutputProjection, WordInputProjection
 from nextgpt_pl.projections.build import build
 from nextgpt_pl.utils.distributed import full_tensor, world_size, zero_gradients
@@ -44,10 +52,12 @@ class NextGPT(nn.Module):
     Args:
         llm: the language model.
         decoders: decoder per generated modality.
-        output_projection: class and arguments of the output projections, one of which is built per decoder; their
-            outer widths come from the LLM and from each decoder's own text encoder.
+        output_projection: class and arguments of the output projections, one of which is built per decoder that takes
+            embeddings; their outer widths come from the LLM and from each decoder's own text encoder.
         encoder: encoder of input media; ``None`` without input media.
         input_projection: class and arguments of the input projections, one per modality of the encoder.
+        own_input_projections: of single modalities, instead of ``input_projection``; not with
+            ``share_input_projection``.
         num_signal_tokens: number of signal tokens per modality; by default the paper's.
         signal_separator: id of a token between two signal tokens of a span, which is projected with them. The newer
             official code has a space there (29871 in Vicuna's vocabulary), because of its tokenizer.
@@ -73,6 +83,7 @@ class NextGPT(nn.Module):
         output_projection: OutputProjectionFactory | None = None,
         encoder: Encoder | None = None,
         input_projection: InputProjectionFactory | None = None,
+        own_input_projections: dict[str, InputProjectionFactory] | None = None,
         num_signal_tokens: dict[str, int] | None = None,
         signal_separator: int | None = None,
         share_input_projection: bool = False,
@@ -87,12 +98,16 @@ class NextGPT(nn.Module):
         self.compile_projections = compile_projections
         self.llm, self.encoder = llm, encoder
         self.decoders = {modality_of(name, "decoders"): d for name, d in (decoders or {}).items()}
-        for key, factory in {"output_projection": output_projection, "input_projection": input_projection}.items():
+        own = own_input_projections or {}
+        factories = {"output_projection": output_projection, "input_projection": input_projection}
+        for key, factory in {**factories, **{f"own_input_projections.{name}": f for name, f in own.items()}}.items():
             check_sizes(key, getattr(factory, "keywords", {}))
+        check_own(own, encoder, share_input_projection)
+        self.own_input_factories = {modality_of(name, "own_input_projections"): f for name, f in own.items()}
         self.output_projection_factory, self.input_projection_factory = output_projection, input_projection
-        self.reply_media = reply_media(media_as, signal_separator)
+        self.reply_media = reply_media(media_as, signal_separator, word_limits(self.decoders))
         self.media_in_history = media_in_history
-        self.num_signal_tokens = signal_counts(num_signal_tokens or {}, self.reply_media)
+        self.num_signal_tokens = signal_counts(num_signal_tokens or {}, self.reply_media, self.decoders)
         self.signal_separator = signal_separator
         self.share_input_projection = share_input_projection
         self.has_null_signals = null_signals
@@ -105,7 +120,7 @@ class NextGPT(nn.Module):
         self.caption_embeddings = CaptionEmbeddings(self.decoders, cache, memory)
         self.output_projections = nn.ModuleDict()
         self.input_projections = nn.ModuleDict()
-        if self.reply_media.projected and self.decoders and output_projection is None:
+        if self.projected and output_projection is None:
             raise UserError("network.decoders are given, but no network.output_projection to feed them")
         check_history(media_in_history, self.decoders, self.shown_modalities)
 
@@ -119,17 +134,28 @@ class NextGPT(nn.Module):
         """Modalities that the LLM can be shown: those of the encoder, if there is an input projection."""
         return self.encoder.modalities if self.encoder is not None and self.input_projection_factory is not None else ()
 
+    @property
+    def embedded(self) -> dict[Modality, Decoder]:
+        """The decoders that are given caption embeddings; the others take words."""
+        return {m: decoder for m, decoder in self.decoders.items() if not decoder.takes_words}
+
+    @property
+    def projected(self) -> dict[Modality, Decoder]:
+        """The decoders whose caption embeddings are projected from signal tokens."""
+        return {m: decoder for m, decoder in self.decoders.items() if m not in self.reply_media.words}
+
     def signal_ids(self) -> dict[Modality, list[int]]:
         """Token ids of the signal tokens: behind the LLM's own rows, in the order of the modality table.
 
-        Every modality that can be asked for has its ids, whether a decoder is configured or not, so that ids mean the
-        same in all runs.
+        Every modality of the paper has its ids, whether a decoder is configured or not, so that ids mean the same in
+        all runs. The ids of optional modalities follow.
         """
         return ids_behind(self.llm.vocab_size, self.num_signal_tokens)
 
     def span_ids(self) -> dict[Modality, list[int]]:
         """Token ids of whole spans: the signal tokens, and the separator between them if there is one."""
-        return with_separator(self.signal_ids(), self.signal_separator, self.llm.vocab_size)
+        whole = {m: ids for m, ids in self.signal_ids().items() if m not in self.reply_media.words}
+        return {**self.signal_ids(), **with_separator(whole, self.signal_separator, self.llm.vocab_size)}
 
     def conversation(self, direction: Direction = "generation") -> Conversation:
         """The renderer of items as token ids for this model; reads the tokenizer, no weights."""
@@ -138,7 +164,7 @@ class NextGPT(nn.Module):
             tokenizer=self.llm.tokenizer,
             signal_ids={m: signal_ids[m] for m in self.decoders},
             slot_lengths={m: self.slot_length(m) for m in self.shown_modalities},
-            embedding_shapes={m: d.embedding_shape for m, d in self.decoders.items()},
+            embedding_shapes={m: d.embedding_shape for m, d in self.embedded.items()},
             direction=direction,
             reply_media=self.reply_media,
             context_length=self.llm.context_length,
@@ -149,15 +175,16 @@ class NextGPT(nn.Module):
         """Token positions that a medium of this modality takes in the prompt."""
         assert self.encoder is not None
         assert self.input_projection_factory is not None
+        factory = self.own_input_factories.get(modality, self.input_projection_factory)
         with torch.device("meta"):  # the network may not be loaded yet
-            projection = self.input_projection_factory(self.encoder.width(modality), self.llm.hidden_size)
+            projection = factory(self.encoder.width(modality), self.llm.hidden_size)
         return projection.tokens(self.encoder.tokens(modality))
 
     def _input_key(self, modality: Modality) -> str:
         return _SHARED if self.share_input_projection else modality.value
 
-    def _input_widths(self) -> dict[str, int]:
-        """Width of the features that each input projection reads.
+    def _input_widths(self) -> dict[Modality, int]:
+        """Width of the features that each input projection reads, by a modality that it serves.
 
         Raises:
             UserError: one projection is shared by modalities of several widths.
@@ -168,7 +195,7 @@ class NextGPT(nn.Module):
         if self.share_input_projection and len(set(widths.values())) > 1:
             given = ", ".join(f"{m} {width}" for m, width in widths.items())
             raise UserError(f"network.share_input_projection=true: the widths of features differ: {given}; set false")
-        return {self._input_key(m): width for m, width in widths.items()}
+        return dict(list(widths.items())[:1]) if self.share_input_projection else widths
 
     def input_projection(self, modality: Modality) -> InputProjection:
         """The loaded network's projection of a modality's features."""
@@ -201,8 +228,7 @@ class NextGPT(nn.Module):
         with isolated(1):
             self.llm.load(sum(self.num_signal_tokens.values()), layers=llm_layers)
         spans = self.span_ids()
-        projected = self.decoders if self.reply_media.projected else {}
-        for modality, decoder in projected.items():
+        for modality, decoder in self.projected.items():
             assert self.output_projection_factory is not None
             length, dim = decoder.projection_shape
             self.output_projections[modality.value] = build(
@@ -217,12 +243,12 @@ class NextGPT(nn.Module):
         if encoder and self.cache is None:
             with isolated(2):
                 self.encoder.load()
-        for key, width in self._input_widths().items():
-            widths = (width, self.llm.hidden_size)
-            projection = build(self.input_projection_factory, *widths, compile=self.compile_projections)
+        for modality, width in self._input_widths().items():
+            factory = self.own_input_factories.get(modality, self.input_projection_factory)
+            projection = build(factory, width, self.llm.hidden_size, compile=self.compile_projections)
             if isinstance(projection, WordInputProjection):
                 projection.use_words(self.llm.word_embeddings(), self.llm.embedding_scale)
-            self.input_projections[key] = projection
+            self.input_projections[self._input_key(modality)] = projection
 
     def train(self, mode: bool = True) -> NextGPT:
         """Projections that are frozen stay in evaluation mode: their dropout would only be noise."""

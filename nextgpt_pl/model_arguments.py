@@ -6,24 +6,36 @@ import warnings
 from collections.abc import Collection, Mapping
 from typing import Any, get_args
 
+from nextgpt_pl.decoders.base import Decoder
+from nextgpt_pl.dialogue.caption_spans import WordLimits
 from nextgpt_pl.dialogue.history import MediaInHistory
 from nextgpt_pl.dialogue.reply_media import ReplyMedia
+from nextgpt_pl.encoders.base import Encoder
 from nextgpt_pl.errors import UserError, at_least, nearest
-from nextgpt_pl.modality import GENERATED, MODALITIES, Modality
+from nextgpt_pl.modality import DECODABLE, GENERATED, MODALITIES, Modality
 
 # arguments of projections that count something
 _SIZES = ("depth", "depths", "expand", "feedforward", "groups", "heads", "layers", "num_tokens", "width")
 _MOST_SIGNAL_TOKENS = 4096  # of one medium; a span of them must fit the LLM's context
 
 
-def signal_counts(counts: Mapping[str, int], media: ReplyMedia) -> dict[Modality, int]:
-    """Number of signal tokens per generated modality: that of the YAML, or the paper's.
+def word_limits(decoders: Mapping[Modality, Decoder]) -> dict[Modality, WordLimits]:
+    """Number of tokens of the words that each decoder takes, at least one; decoders that take none are left out."""
+    return {m: WordLimits(1, decoder.max_tokens) for m, decoder in decoders.items() if decoder.takes_words}
+
+
+def signal_counts(
+    counts: Mapping[str, int], media: ReplyMedia, decoders: Mapping[Modality, Decoder]
+) -> dict[Modality, int]:
+    """Number of signal tokens per modality that has any: that of the YAML, or the table's.
+
+    Optional modalities of the table have signal tokens if they have a decoder.
 
     Raises:
         UserError: a name is not a modality, or a number is out of bounds.
 
     """
-    token_counts = {m: MODALITIES[m].num_signal_tokens for m in GENERATED}
+    token_counts = {m: MODALITIES[m].num_signal_tokens for m in DECODABLE if m in GENERATED or m in decoders}
     for name, count in counts.items():
         if not 1 <= count <= _MOST_SIGNAL_TOKENS:
             raise UserError(f"num_signal_tokens.{name}={count}: from 1 to {_MOST_SIGNAL_TOKENS} tokens ask for one")
@@ -87,6 +99,21 @@ def check_history(form: MediaInHistory, made: Collection[Modality], shown: Colle
             " modality stay signals",
             stacklevel=3,
         )
+
+
+def check_own(own: Collection[str], encoder: Encoder | None, shared: bool) -> None:
+    """Check the modalities of ``own_input_projections``.
+
+    Raises:
+        UserError: the encoder does not read one, or one projection serves all modalities.
+
+    """
+    read = () if encoder is None else tuple(m.value for m in encoder.modalities)
+    for name in own:
+        if name not in read:
+            raise UserError(f"network.own_input_projections.{name}: the encoder reads {', '.join(read) or 'nothing'}")
+        if shared:
+            raise UserError(f"network.own_input_projections.{name}: not with network.share_input_projection=true")
 
 
 def modality_of(name: str, key: str) -> Modality:

@@ -191,7 +191,7 @@ class Draw(MediaSource):
 
     def _medium(self, array: np.ndarray, modality: Modality) -> Media:
         rate = self.decoder.rate
-        sample_rate = int(rate) if rate and modality is Modality.AUDIO else None
+        sample_rate = int(rate) if rate and modality.form is Modality.AUDIO else None
         return Media(modality, lambda: array, sample_rate, rate if modality is Modality.VIDEO else None)
 
     def _fit(self, drawn: Mapping[int, Media], wanted: Sequence[Wanted]) -> list[bool]:

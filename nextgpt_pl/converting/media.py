@@ -107,6 +107,6 @@ def _written(media: Media) -> Blob:
         return Blob(buffer.getvalue(), f"{media.modality}.npy")
     with tempfile.TemporaryDirectory() as folder:
         stem = Path(folder) / "medium"
-        save = save_samples_exactly if media.modality is Modality.AUDIO else save_exactly
+        save = save_samples_exactly if media.modality.form is Modality.AUDIO else save_exactly
         file = save(array, media.modality, stem, rate)
         return Blob(file.read_bytes(), file.suffix[1:])

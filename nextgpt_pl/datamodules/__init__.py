@@ -6,6 +6,7 @@ from nextgpt_pl.datamodules.dialogue_sources import Alpaca, LLaVA, OfficialDialo
 from nextgpt_pl.datamodules.dialogues import Dialogues
 from nextgpt_pl.datamodules.pair_sources import CaptionFolder, OfficialJSON, PocketWorld
 from nextgpt_pl.datamodules.sources import Source
+from nextgpt_pl.datamodules.spoken_source import SpokenRequests
 from nextgpt_pl.datamodules.streamed_shards import StreamedShards
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "PocketDialogues",
     "PocketWorld",
     "Source",
+    "SpokenRequests",
     "StreamedShards",
     "VideoChat",
 ]

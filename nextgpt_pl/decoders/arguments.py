@@ -16,7 +16,10 @@ Plain = str | bool | int | float | list[int | float] | None
 Arguments = dict[str, Plain]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
-_POSITIVE = ("num_inference_steps", "height", "width", "num_frames", "audio_length_in_s", "max_sequence_length")
+_POSITIVE = (
+    *("num_inference_steps", "height", "width", "num_frames", "audio_length_in_s", "max_sequence_length"),
+    *("speaking_rate", "length_scale"),
+)
 _SIDES, _SIDE_MULTIPLE = ("height", "width"), 8
 # set by the decoder itself
 _OWN_SUFFIXES = ("prompt", "prompt_2", "prompt_3", "prompt_4", "embeds", "embeds_2", "mask", "mask_2", "_per_prompt")

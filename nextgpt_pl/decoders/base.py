@@ -45,6 +45,10 @@ class Decoder(ABC):
 
     #: whether :meth:`generate` works
     can_generate = True
+    #: whether it is told the words that the LLM writes, by :meth:`generate_from_words`; else a caption embedding
+    takes_words = False
+    #: maximum number of tokens of these words
+    max_tokens = 0
 
     @property
     def captions(self) -> CaptionEncoder | None:
@@ -93,6 +97,24 @@ class Decoder(ABC):
             sampling: overrides of the YAML's sampling arguments (``guidance_scale``, ``num_inference_steps``, ...).
 
         """
+
+    def generate_from_words(
+        self, words: Sequence[str], *, seed: int | Sequence[int], on_step: OnStep | None = None, **sampling: Any
+    ) -> list[np.ndarray]:
+        """Media from words, as the arrays of :class:`samples.Media`; for decoders that take words.
+
+        Args:
+            words: of each medium.
+            seed: seed of the random numbers: one per item, or a number to which item i adds i. An item does not depend
+                on the batch.
+            on_step: called between items; an exception that it raises ends the generation.
+            sampling: overrides of the YAML's sampling arguments.
+
+        Raises:
+            UserError: this decoder takes caption embeddings.
+
+        """
+        raise UserError(f"{type(self).__name__} takes caption embeddings, not words such as {words[0]!r:.60}")
 
     def check_sampling(self, sampling: Mapping[str, Any]) -> None:
         """Check sampling arguments of :meth:`generate`; loads nothing.

@@ -10,7 +10,7 @@ from typing import Any
 from nextgpt_pl.config.yaml_files import read_yaml
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media.writing import save
-from nextgpt_pl.modality import GENERATED, MODALITIES, Modality
+from nextgpt_pl.modality import DECODABLE, MODALITIES, Modality
 from nextgpt_pl.pocket.world.items import captioned_pair
 
 _QUESTION = "Which shapes do you know?"
@@ -18,6 +18,7 @@ _REQUESTS = {
     Modality.IMAGE: "Draw a large red star in the center on black.",
     Modality.VIDEO: "Make a video of a small blue circle moving left on white.",
     Modality.AUDIO: "Play two short high bells.",
+    Modality.SPEECH: "Say hello.",
 }
 _POCKET = "pocket:"  # begins the names of the pocket world's weights in a YAML
 _SHOWN = (Modality.IMAGE, Modality.AUDIO)
@@ -47,7 +48,7 @@ def abilities_of(run: Path) -> Abilities:
         weights = encoder.get("init_args", {}).get("weights")
     except (UserError, KeyError, TypeError, AttributeError):  # loading the run says what is wrong
         return Abilities()
-    media = tuple(m for m in GENERATED if m in decoders) if isinstance(decoders, Mapping) else ()
+    media = tuple(m for m in DECODABLE if m in decoders) if isinstance(decoders, Mapping) else ()
     return Abilities(media, str(weights).startswith(_POCKET))
 
 

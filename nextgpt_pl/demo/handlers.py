@@ -16,7 +16,7 @@ from nextgpt_pl.demo.session import Session
 from nextgpt_pl.demo.uploads import Limits
 from nextgpt_pl.modality import Modality
 
-_PLURAL = {Modality.IMAGE: "images", Modality.VIDEO: "videos", Modality.AUDIO: "sounds"}
+_PLURAL = {Modality.IMAGE: "images", Modality.VIDEO: "videos", Modality.AUDIO: "sounds", Modality.SPEECH: "speech"}
 DECIDES, CHOSEN = "the model decides", "only these:"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from nextgpt_pl.demo.captions import NearestCaptions
 from nextgpt_pl.generation.records import Record, SpanRecord, TokenRecord
-from nextgpt_pl.modality import GENERATED
+from nextgpt_pl.modality import DECODABLE
 from nextgpt_pl.utils.templates import html_templates
 
 
@@ -43,9 +43,9 @@ def pane_html(records: Sequence[Record], nearest: NearestCaptions | None = None)
     embedded = [record for record in records if isinstance(record, SpanRecord)]
     spans = [_Span(token) for token in tokens if token.opens]
     for number, record in enumerate(embedded[: len(spans)]):
-        if nearest is not None:
+        if nearest is not None and record.embedding is not None:
             spans[number] = _Span(spans[number].first, nearest(record.modality, record.embedding))
-    return _template().render(tokens=tokens, spans=spans, modalities=GENERATED, percent=_percent, visible=_visible)
+    return _template().render(tokens=tokens, spans=spans, modalities=DECODABLE, percent=_percent, visible=_visible)
 
 
 def _percent(share: float) -> str:

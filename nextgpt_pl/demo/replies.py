@@ -60,7 +60,7 @@ class Settings:
             "temperature": self.temperature,
             "max_new_tokens": self.max_new_tokens,
             "alternatives": ALTERNATIVES if self.recorded else 0,
-            **({modality.value: sampling for modality in chat.network.decoders} if sampling else {}),
+            **({modality.value: sampling for modality in chat.network.embedded} if sampling else {}),
         }
 
 
@@ -126,6 +126,8 @@ def _stream(
             parts.append(item)
         else:
             session.show(session.saved(item), replace=preview)
+            if item.caption and item.step is None:
+                session.show(text_item(item.caption))
             written, preview = "", item.step is not None
             updated = 0.0
             parts += [] if preview else [item]

@@ -96,7 +96,7 @@ class Session:
         descriptor, name = tempfile.mkstemp(MODALITIES[modality].sample_suffix, f"{part.type}_", self.folder)
         os.close(descriptor)  # only the name is needed
         save(array, modality, Path(name), part.rate)
-        return file_item(name, words)
+        return file_item(name, f"{words}: {part.caption}" if part.caption else words)
 
     def close(self) -> None:
         """End a reply that is being generated, and delete the generated media."""

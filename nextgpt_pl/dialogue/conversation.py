@@ -19,7 +19,7 @@ from typing import Any, Literal
 from nextgpt_pl.batches import Rendered
 from nextgpt_pl.dialogue.history import MediaInHistory, learned_ranges
 from nextgpt_pl.dialogue.marked_template import MARKS, marked_text, opened, turns_change
-from nextgpt_pl.dialogue.reply_media import ReplyMedia, SignalMedia
+from nextgpt_pl.dialogue.reply_media import ReplyMedia
 from nextgpt_pl.dialogue.row_writer import RowWriter
 from nextgpt_pl.dialogue.template_tokens import (
     CLOSE,
@@ -122,7 +122,7 @@ class Conversation:
     slot_lengths: Mapping[Modality, int] = field(default_factory=dict)
     embedding_shapes: Mapping[Modality, tuple[int, ...]] = field(default_factory=dict)
     direction: Direction = "generation"
-    reply_media: ReplyMedia = field(default_factory=SignalMedia)
+    reply_media: ReplyMedia = field(default_factory=ReplyMedia)
     context_length: int | None = None
     media_in_history: MediaInHistory = "signals"
 

@@ -1,34 +1,38 @@
-"""How an assistant's media stand in its replies: as signal tokens, or as captions between two of them."""
+"""How an assistant's media stand in its replies: as signal tokens, or as words between two of them."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from nextgpt_pl.batches import SignalSpan
-from nextgpt_pl.dialogue.caption_spans import CaptionSpans, find_captions
+from nextgpt_pl.dialogue.caption_spans import CaptionSpans, WordLimits, find_captions
+from nextgpt_pl.dialogue.mixed_spans import MixedSpans
 from nextgpt_pl.dialogue.signal_spans import SpanRules, WholeSpans, find_spans
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.modality import DECODABLE, Modality
 
 MediaAs = Literal["signals", "captions"]
 SpanIds = Mapping[Modality, Sequence[int]]
 
 
-class ReplyMedia(ABC):
-    """The representation of media in replies; ``network.media_as`` of the YAML chooses one.
+@dataclass(frozen=True)
+class ReplyMedia:
+    """The representation of media in replies.
+
+    Media of a modality are whole spans of signal tokens, whose hidden states are projected for the decoder (as in the
+    paper); or words between an opening and a closing signal token, which the decoder or its text encoder reads.
 
     Attributes:
-        projected: whether the hidden states of a span are projected for the decoder; otherwise the decoder's own text
-            encoder reads the span's caption.
+        words: per modality whose media are words, the limits of their number of tokens.
+        separator: id of a token between each two signal tokens of whole spans; ``None``: there is none.
 
     """
 
-    projected: bool
+    words: Mapping[Modality, WordLimits] = field(default_factory=dict)
+    separator: int | None = None
 
-    @abstractmethod
     def check_count(self, modality: Modality, count: int) -> None:
         """Check the number of a modality's signal tokens.
 
@@ -36,28 +40,57 @@ class ReplyMedia(ABC):
             UserError: there are too few.
 
         """
+        if modality in self.words and count < 2:
+            raise UserError(f"num_signal_tokens.{modality}={count}: words need one token to open and one to close")
 
-    @abstractmethod
-    def written(self, caption: str, span_ids: Sequence[int]) -> list[str | Sequence[int]]:
+    def check_words(self, modality: Modality, text: str, count: int, key: str) -> None:
+        """Check words that a decoder takes before they are learned; captions of text encoders may have any length.
+
+        Args:
+            modality: of the medium.
+            text: the words.
+            count: their number of tokens.
+            key: name of the item.
+
+        Raises:
+            UserError: there are no words, or more than rules of generation allow.
+
+        """
+        limits = self.words[modality]
+        if limits.least and not text.strip():
+            raise UserError(f"{key}: the assistant's {modality} has no words")
+        if limits.least and count > limits.most:
+            raise UserError(
+                f"{key}: the assistant's {modality} has {count} tokens of words, at most {limits.most} are allowed"
+                f" (max_tokens of network.decoders.{modality}): {text!r:.80}"
+            )
+
+    def written(self, modality: Modality, caption: str, span_ids: Sequence[int]) -> list[str | Sequence[int]]:
         """A medium in a training row, as text and token ids in order.
 
         Args:
-            caption: of the medium.
+            modality: of the medium.
+            caption: of the medium: its words, or the target of the projected span, which is not in the row.
             span_ids: token ids of its modality's whole span.
 
         """
+        return [span_ids[:1], caption, span_ids[-1:]] if modality in self.words else [span_ids]
 
-    @abstractmethod
     def rules(
         self, span_ids: SpanIds, allowed: frozenset[Modality], required: tuple[Modality, ...], end_ids: tuple[int, ...]
     ) -> SpanRules:
         """The rules of generation; for the arguments see :class:`SpanRules`."""
+        worded_ids, whole_ids = self._split(span_ids)
+        whole = WholeSpans(whole_ids, allowed, required, end_ids, self.separator)
+        worded = CaptionSpans(worded_ids, allowed, required, end_ids, self.words)
+        if whole_ids and worded_ids:
+            return MixedSpans(span_ids, allowed, required, end_ids, whole, worded)
+        return worded if worded_ids else whole
 
-    @abstractmethod
     def find(
         self, ids: Sequence[int], span_ids: SpanIds, decode: Callable[[list[int]], str], offset: int
     ) -> list[SignalSpan]:
-        """The media in generated ids, in order.
+        """The media in generated ids, in order; words are captions of their spans.
 
         Args:
             ids: generated.
@@ -66,68 +99,26 @@ class ReplyMedia(ABC):
             offset: position of ``ids[0]`` in its row.
 
         """
+        worded, whole = self._split(span_ids)
+        found = [*find_captions(ids, worded, decode, offset), *find_spans(ids, whole, offset)]
+        return sorted(found, key=lambda span: span.start)
+
+    def _split(self, span_ids: SpanIds) -> tuple[SpanIds, SpanIds]:
+        """Spans of words, and whole spans."""
+        worded = {modality: ids for modality, ids in span_ids.items() if modality in self.words}
+        return worded, {modality: ids for modality, ids in span_ids.items() if modality not in self.words}
 
 
-@dataclass(frozen=True)
-class SignalMedia(ReplyMedia):
-    """Whole spans of signal tokens, as in the paper.
+def reply_media(
+    media_as: MediaAs, separator: int | None = None, words: Mapping[Modality, WordLimits] | None = None
+) -> ReplyMedia:
+    """The representation that ``network.media_as`` names.
 
-    Attributes:
-        separator: id of a token between each two signal tokens; ``None``: there is none.
+    Args:
+        media_as: ``signals``; or ``captions``, which are words for all modalities.
+        separator: see :class:`ReplyMedia`.
+        words: limits of the modalities whose decoders take words.
 
     """
-
-    separator: int | None = None
-    projected = True
-
-    def check_count(self, modality: Modality, count: int) -> None:
-        """Any number of tokens is enough."""
-
-    def written(self, caption: str, span_ids: Sequence[int]) -> list[str | Sequence[int]]:
-        """The span; the caption is the target of the projected span and not part of the row."""
-        return [span_ids]
-
-    def rules(
-        self, span_ids: SpanIds, allowed: frozenset[Modality], required: tuple[Modality, ...], end_ids: tuple[int, ...]
-    ) -> SpanRules:
-        """See :class:`WholeSpans`."""
-        return WholeSpans(span_ids, allowed, required, end_ids, self.separator)
-
-    def find(
-        self, ids: Sequence[int], span_ids: SpanIds, decode: Callable[[list[int]], str], offset: int
-    ) -> list[SignalSpan]:
-        """Whole spans, without captions."""
-        return find_spans(ids, span_ids, offset)
-
-
-@dataclass(frozen=True)
-class CaptionMedia(ReplyMedia):
-    """A caption between the first and last signal token of its modality: a baseline in which nothing is projected."""
-
-    projected = False
-
-    def check_count(self, modality: Modality, count: int) -> None:
-        """Two tokens at least."""
-        if count < 2:
-            raise UserError(f"num_signal_tokens.{modality}={count}: captions need one to open and one to close")
-
-    def written(self, caption: str, span_ids: Sequence[int]) -> list[str | Sequence[int]]:
-        """The opening token, the caption and the closing token."""
-        return [span_ids[:1], caption, span_ids[-1:]]
-
-    def rules(
-        self, span_ids: SpanIds, allowed: frozenset[Modality], required: tuple[Modality, ...], end_ids: tuple[int, ...]
-    ) -> SpanRules:
-        """See :class:`CaptionSpans`."""
-        return CaptionSpans(span_ids, allowed, required, end_ids)
-
-    def find(
-        self, ids: Sequence[int], span_ids: SpanIds, decode: Callable[[list[int]], str], offset: int
-    ) -> list[SignalSpan]:
-        """Whole spans with their captions."""
-        return find_captions(ids, span_ids, decode, offset)
-
-
-def reply_media(media_as: MediaAs, separator: int | None = None) -> ReplyMedia:
-    """The representation that ``network.media_as`` names; ``separator``: see :class:`SignalMedia`."""
-    return SignalMedia(separator) if media_as == "signals" else CaptionMedia()
+    captions = dict.fromkeys(DECODABLE, WordLimits()) if media_as == "captions" else {}
+    return ReplyMedia({**captions, **(words or {})}, separator)

@@ -24,6 +24,7 @@ class RowWriter:
         self.borders: list[int] = []  # piece indices at which replies begin and end, alternating
         # with signal ids, none for media that are shown, and whether these are learned
         self.media: list[tuple[MediaPart, Sequence[int], bool]] = []
+        self._opened: int | None = None  # position of the token that opened the present span of words
 
     def border(self, *, opens: bool) -> None:
         """Mark the begin or end of a reply. The model also learns to write the spaces in front of a reply."""
@@ -77,7 +78,7 @@ class RowWriter:
             raise UserError(f"{self.key}: the assistant is to produce {part.modality}, but no decoder makes it")
         if part.caption is None:
             raise UserError(f"{self.key}: the assistant's {part.modality} has no caption to learn from")
-        for piece in self.conversation.reply_media.written(part.caption, signal_ids):
+        for piece in self.conversation.reply_media.written(part.modality, part.caption, signal_ids):
             if isinstance(piece, str):
                 self.pieces.append(Piece(without_marks(piece), typed=True))
             else:
@@ -118,13 +119,23 @@ class RowWriter:
         if signal_ids:
             row.input_ids.extend(signal_ids)
             row.labels.extend(signal_ids if learned else [IGNORE] * len(signal_ids))
-            if learned and self.conversation.reply_media.projected:
-                caption = part.caption or ""
-                stop = len(row.input_ids)
-                spans.append(SignalSpan(part.modality, start, stop, caption, part.caption_embedding, part.media))
+            if learned:
+                self._learned(part, start, row, spans)
             return
         length = self.conversation.slot_lengths[part.modality]
         row.input_ids.extend([self.conversation.pad_token_id] * length)
         row.labels.extend([IGNORE] * length)
         assert part.media is not None
         slots.append(MediaSlot(part.modality, start, start + length, part.media))
+
+    def _learned(self, part: MediaPart, start: int, row: Rendered, spans: list[SignalSpan]) -> None:
+        """Record the span of a medium whose signal tokens begin at ``start``; words are checked where they end."""
+        caption, media = part.caption or "", self.conversation.reply_media
+        if part.modality not in media.words:
+            stop = len(row.input_ids)
+            spans.append(SignalSpan(part.modality, start, stop, caption, part.caption_embedding, part.media))
+        elif self._opened is None:
+            self._opened = start
+        else:
+            media.check_words(part.modality, caption, start - self._opened - 1, self.key)
+            self._opened = None

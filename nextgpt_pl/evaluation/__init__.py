@@ -12,6 +12,8 @@ from nextgpt_pl.evaluation.scores import (
     SpiceQuality,
     VqaAccuracy,
 )
+from nextgpt_pl.evaluation.speech import ReadAloud, WordErrors
+from nextgpt_pl.evaluation.spoken import SpokenImages
 from nextgpt_pl.evaluation.tasks import Task
 
 __all__ = [
@@ -35,8 +37,11 @@ __all__ = [
     "PocketReplies",
     "PocketRoute",
     "QuestionAnswering",
+    "ReadAloud",
     "Similarity",
     "SpiceQuality",
+    "SpokenImages",
     "Task",
     "VqaAccuracy",
+    "WordErrors",
 ]

@@ -15,7 +15,7 @@ from nextgpt_pl.evaluation.bootstrap import Estimate
 from nextgpt_pl.evaluation.records import Prediction, load_medium
 from nextgpt_pl.evaluation.scores import Score, SharedScore
 from nextgpt_pl.evaluation.shared_work import SharedWork
-from nextgpt_pl.modality import GENERATED, MODALITIES, Modality
+from nextgpt_pl.modality import DECODABLE, MODALITIES, Modality
 from nextgpt_pl.pocket.judges.media import flat, judge, matches
 from nextgpt_pl.pocket.judges.text import judge_said
 from nextgpt_pl.pocket.world.scenes import Answer, Scene, scene_of
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ALL = "all of them"
 #: value of attributes that were not recognised
 NOTHING = "nothing"
-_SIGNAL = re.compile(r"\[(?:" + "|".join(MODALITIES[m].signal_prefix for m in GENERATED) + r")\d+\]")
+_SIGNAL = re.compile(r"\[(?:" + "|".join(MODALITIES[m].signal_prefix for m in DECODABLE) + r")\d+\]")
 
 Reading = tuple[Scene | Answer, Scene | Answer | None]
 

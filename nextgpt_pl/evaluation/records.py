@@ -33,7 +33,8 @@ class Prediction:
         key: key of the item, unique within the task.
         prompt: parts of the last question, ``{"type": "text", "text": ...}`` or ``{"type": "image"}``.
         reply: parts in order; a medium's ``file`` is a path below the predictions' folder. Media whose values are all
-            equal (a black picture, silence) are marked as ``constant``.
+            equal (a black picture, silence) are marked as ``constant``; words that the LLM wrote for one are its
+            ``caption``.
         references: reference texts: captions, or answers of annotators.
         reference: reference medium, ``{"type": ..., "file": ...}``; its file is in the task's data folder if it has
             one, and in the predictions' folder if it has none or the medium is ``copied``.
@@ -148,6 +149,8 @@ def written(part: ReplyPart, folder: Path, name: str) -> dict[str, Any]:
     assert part.array is not None
     path = save_exactly(part.array, modality, folder / "media" / name, part.rate)
     file = {"type": part.type, "file": str(path.relative_to(folder))}
+    if part.caption:
+        file["caption"] = part.caption
     return {**file, "constant": True} if constant(part.array) else file
 
 

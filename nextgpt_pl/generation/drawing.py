@@ -1,4 +1,4 @@
-"""Draw the media of replies from caption embeddings; one medium also with previews, and until it is stopped."""
+"""Draw the media of replies from caption embeddings or words; one also with previews, and until it is stopped."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nextgpt_pl.decoders.base import DrawingStep, OnStep
+from nextgpt_pl.generation.signals import Condition
 from nextgpt_pl.generation.stopping import Stop, stopping
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
@@ -23,7 +24,7 @@ THREAD = "nextgpt_pl drawing"  # name of the threads that draw with previews
 def draw(
     network: NextGPT,
     parts: Sequence[ReplyPart],
-    embeddings: Sequence[Tensor],
+    conditions: Sequence[Condition],
     seeds: Sequence[int],
     sampling: Mapping[Modality, dict[str, Any]],
     on_step: OnStep | None = None,
@@ -33,7 +34,7 @@ def draw(
     Args:
         network: its decoders draw.
         parts: the part of each medium, without array.
-        embeddings: caption embedding of each medium.
+        conditions: caption embedding of each medium, or its words.
         seeds: seed of each medium.
         sampling: sampling arguments per modality.
         on_step: see :meth:`~nextgpt_pl.decoders.base.Decoder.generate`.
@@ -41,11 +42,16 @@ def draw(
     """
     modality = Modality(parts[0].type)
     decoder = network.decoders[modality]
-    negative = network.null_signal(modality)
-    if negative is None:
-        negative = network.caption_embeddings.negative_prompt(modality)
     options = sampling[modality] if on_step is None else {**sampling[modality], "on_step": on_step}
-    arrays = decoder.generate(torch.stack(list(embeddings)), seed=list(seeds), negative=negative, **options)
+    if decoder.takes_words:
+        words = [condition for condition in conditions if isinstance(condition, str)]
+        arrays = decoder.generate_from_words(words, seed=list(seeds), **options)
+    else:
+        embeddings = torch.stack([condition for condition in conditions if isinstance(condition, Tensor)])
+        negative = network.null_signal(modality)
+        if negative is None:
+            negative = network.caption_embeddings.negative_prompt(modality)
+        arrays = decoder.generate(embeddings, seed=list(seeds), negative=negative, **options)
     return [replace(part, array=array, rate=decoder.rate) for part, array in zip(parts, arrays, strict=True)]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from nextgpt_pl.decoders.base import Decoder
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.generation.decoding import Decoding, check_seed
-from nextgpt_pl.modality import GENERATED, Modality
+from nextgpt_pl.modality import DECODABLE, Modality
 
 
 def reply_options(
@@ -26,8 +26,8 @@ def reply_options(
 
     """
     own = dict(options)
-    sampling = {m: _sampling(m, own.pop(m.value, {}), decoders) for m in GENERATED}
-    known = [*vars(Decoding()), *(m.value for m in GENERATED)]
+    sampling = {m: _sampling(m, own.pop(m.value, {}), decoders) for m in DECODABLE}
+    known = [*vars(Decoding()), *(m.value for m in DECODABLE)]
     for name in own:
         if name not in known:
             raise UserError(f"{name}: no such option{nearest(name, known)}")

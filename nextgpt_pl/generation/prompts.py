@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,8 +13,9 @@ from nextgpt_pl.dialogue.context import ContextWarning, TooLongError, dropped_no
 from nextgpt_pl.dialogue.conversation import Conversation
 from nextgpt_pl.encoders.base import Encoder
 from nextgpt_pl.features.keys import media_key
+from nextgpt_pl.modality import Modality
 from nextgpt_pl.readers.chat import MediaAccess, Messages, dialogue_of
-from nextgpt_pl.samples import Media
+from nextgpt_pl.samples import Dialogue, Media, Part, TextPart
 
 #: a conversation, or its prompt
 Prompt = Messages | Rendered
@@ -39,8 +40,31 @@ def render(
         UserError: a message is invalid.
 
     """
-    dialogue = dialogue_of(messages, access)
+    dialogue = _as_shown(dialogue_of(messages, access), conversation.slot_lengths)
     return prompt_within(dialogue, conversation.prompt, conversation.context_length, max_new_tokens)
+
+
+def _as_shown(dialogue: Dialogue, readable: Collection[Modality]) -> Dialogue:
+    """The user's sounds as speech if that is the form of sound that the encoder reads, and the like."""
+    forms = {m.form: m for m in readable if m.form is not m and m.form not in readable}
+    if not forms:
+        return dialogue
+    messages = [
+        replace(message, parts=tuple(_in_form(part, forms) for part in message.parts))
+        if message.role == "user"
+        else message
+        for message in dialogue.messages
+    ]
+    return replace(dialogue, messages=tuple(messages))
+
+
+def _in_form(part: Part, forms: Mapping[Modality, Modality]) -> Part:
+    if isinstance(part, TextPart) or part.modality not in forms:
+        return part
+    modality = forms[part.modality]
+    return replace(
+        part, modality=modality, media=None if part.media is None else replace(part.media, modality=modality)
+    )
 
 
 def render_all(

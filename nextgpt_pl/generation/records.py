@@ -55,12 +55,12 @@ class SpanRecord:
 
     Attributes:
         modality: modality of the medium.
-        embedding: caption embedding, ``(L, D)`` or ``(D,)``, that the decoder receives.
+        embedding: caption embedding, ``(L, D)`` or ``(D,)``, that the decoder receives; ``None``: it takes words.
 
     """
 
     modality: Modality
-    embedding: Tensor
+    embedding: Tensor | None
 
 
 Record = TokenRecord | SpanRecord

@@ -7,7 +7,7 @@ from typing import Any
 
 from nextgpt_pl.batches import Rendered, SignalSpan
 from nextgpt_pl.generation.drawing import draw
-from nextgpt_pl.generation.signals import Written, caption_embeddings
+from nextgpt_pl.generation.signals import Written, conditions
 from nextgpt_pl.generation.stopping import Stop, stopping
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
@@ -37,7 +37,7 @@ def replies_of(
 
     """
     on_step = None if stop is None else stopping(stop)
-    embeddings = caption_embeddings(network, written)
+    told = conditions(network, written)
     replies: list[Reply] = []
     requests: dict[Modality, list[tuple[int, int, int]]] = {}
     for index, one in enumerate(written):
@@ -49,9 +49,9 @@ def replies_of(
         replies.append(reply)
     for entries in requests.values():
         empty = [replies[index][position] for index, position, _ in entries]
-        span_embeddings = [embeddings[index][number] for index, _, number in entries]
+        of_spans = [told[index][number] for index, _, number in entries]
         own_seeds = [seeds[index] + number for index, _, number in entries]
-        media = draw(network, empty, span_embeddings, own_seeds, sampling, on_step)
+        media = draw(network, empty, of_spans, own_seeds, sampling, on_step)
         for (index, position, _), part in zip(entries, media, strict=True):
             replies[index][position] = part
     return replies

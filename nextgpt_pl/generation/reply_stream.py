@@ -45,11 +45,11 @@ def reply_stream(
             if isinstance(piece, TokenRecord | ReplyPart):
                 yield piece
                 continue
-            span, embedding = piece
+            span, condition = piece
             if alternatives:
-                yield SpanRecord(span.modality, embedding)
+                yield SpanRecord(span.modality, None if isinstance(condition, str) else condition)
             part, seed = medium_of(span), decoding.seed + number
-            drawn = partial(draw, network, [part], [embedding], [seed], sampling)
+            drawn = partial(draw, network, [part], [condition], [seed], sampling)
             yield from draw_one(drawn, part, stop, previews)
             number += 1
     except StoppedError:

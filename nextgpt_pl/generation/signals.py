@@ -1,4 +1,4 @@
-"""Media that a reply asks for: their signal spans, and the caption embeddings that they pass to the decoders.
+"""Media that a reply asks for: their spans, and the caption embeddings or words that they pass to the decoders.
 
 Shapes: S spans of one modality, K signal tokens per span, H LLM width.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ from nextgpt_pl.generation.prepared import batch_of
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.utils.transfer import upload
+
+#: what a decoder is told: a caption embedding, or words
+Condition = Tensor | str
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ def spans_of(network: NextGPT, ids: Sequence[int], offset: int = 0) -> list[Sign
     """The media that generated ids ask for, in order; positions start at ``offset``."""
     span_ids = network.span_ids()
     signal_ids = {m: span_ids[m] for m in network.decoders}
-    return network.reply_media.find(ids, signal_ids, network.llm.tokenizer.decode, offset)
+    decode = partial(network.llm.tokenizer.decode, skip_special_tokens=True)
+    return network.reply_media.find(ids, signal_ids, decode, offset)
 
 
 def written(network: NextGPT, prompt: Rendered, reply: Generated) -> Written:
@@ -58,35 +63,61 @@ def written(network: NextGPT, prompt: Rendered, reply: Generated) -> Written:
     return Written(row, reply.states)
 
 
+def conditions(network: NextGPT, replies: Sequence[Written]) -> list[list[Condition]]:
+    """What the decoder of each span of each reply is told: a caption embedding, or the words."""
+    embeddings = caption_embeddings(network, replies)
+    return [
+        [
+            span.caption if network.decoders[span.modality].takes_words else embedding
+            for span, embedding in zip(reply.row.spans, of_reply, strict=True)
+        ]
+        for reply, of_reply in zip(replies, embeddings, strict=True)
+    ]
+
+
 @torch.no_grad()
 def caption_embeddings(network: NextGPT, replies: Sequence[Written]) -> list[list[Tensor]]:
-    """Caption embedding of each span of each reply, in the order of the spans.
+    """Caption embedding of each span of each reply, in the order of the spans; empty where the decoder takes words.
 
     They are projected from the hidden states of generation. Replies with signal tokens that generation has not read,
     since they were added to a reply that was cut off, take one forward pass over prompt and reply. Captions that the
     LLM has written are embedded by the decoders' text encoders.
     """
     rows = [reply.row for reply in replies]
-    if not network.reply_media.projected:
-        return _embed_captions(network, rows)
-    states = _span_states(network, replies)
     embeddings: list[list[Tensor]] = [[torch.empty(0)] * len(row.spans) for row in rows]
-    for modality, places in _by_modality(network, rows).items():
-        hidden = torch.stack([states[r][s] for r, s in places]).float()
-        spans = [(rows[r].input_ids, rows[r].spans[s]) for r, s in places]
-        ids = torch.tensor([row_ids[span.start : span.stop] for row_ids, span in spans])
-        projected = network.project_signals(modality, hidden, network.llm.embed(upload(ids, hidden.device)).float())
-        shape = network.decoders[modality].embedding_shape
-        for (r, s), value in zip(places, projected, strict=True):
-            embeddings[r][s] = value.view(shape)
+    places = _by_modality(network, rows)
+    states = _span_states(network, replies) if any(m in network.projected for m in places) else []
+    for modality, of_modality in places.items():
+        if modality in network.projected:
+            values = _projected(network, modality, rows, states, of_modality)
+        else:
+            captions = [rows[r].spans[s].caption for r, s in of_modality]
+            values = network.caption_embeddings(modality, captions)
+        for (r, s), value in zip(of_modality, values, strict=True):
+            embeddings[r][s] = value
     return embeddings
 
 
+def _projected(
+    network: NextGPT,
+    modality: Modality,
+    rows: Sequence[Rendered],
+    states: Sequence[Sequence[Tensor]],
+    places: Sequence[tuple[int, int]],
+) -> Tensor:
+    """Projected spans of a modality ``(S, *embedding_shape)``, given by row and number."""
+    hidden = torch.stack([states[r][s] for r, s in places]).float()
+    spans = [(rows[r].input_ids, rows[r].spans[s]) for r, s in places]
+    ids = torch.tensor([row_ids[span.start : span.stop] for row_ids, span in spans])
+    projected = network.project_signals(modality, hidden, network.llm.embed(upload(ids, hidden.device)).float())
+    return projected.view(-1, *network.decoders[modality].embedding_shape)
+
+
 def _by_modality(network: NextGPT, rows: Sequence[Rendered]) -> dict[Modality, list[tuple[int, int]]]:
-    """Per modality of the rows' spans: row and number of each span."""
+    """Per modality with caption embeddings of the rows' spans: row and number of each span."""
     places = {
         m: [(r, s) for r, row in enumerate(rows) for s, span in enumerate(row.spans) if span.modality is m]
-        for m in network.decoders
+        for m in network.embedded
     }
     return {modality: found for modality, found in places.items() if found}
 
@@ -101,12 +132,3 @@ def _span_states(network: NextGPT, replies: Sequence[Written]) -> list[list[Tens
         states, offset = (reply.states, reply.row.first_label) if reply.has_states else (next(passed), 0)
         found.append([states[span.start - offset : span.stop - offset] for span in reply.row.spans])
     return found
-
-
-def _embed_captions(network: NextGPT, rows: Sequence[Rendered]) -> list[list[Tensor]]:
-    row_embeddings: list[list[Tensor]] = [[torch.empty(0)] * len(row.spans) for row in rows]
-    for modality, places in _by_modality(network, rows).items():
-        embeddings = network.caption_embeddings(modality, [rows[r].spans[s].caption for r, s in places])
-        for (r, s), embedding in zip(places, embeddings, strict=True):
-            row_embeddings[r][s] = embedding
-    return row_embeddings

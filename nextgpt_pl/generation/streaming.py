@@ -13,14 +13,14 @@ from nextgpt_pl.generation.decoding import Decoding
 from nextgpt_pl.generation.generate import Generated, common_length, whole_reply
 from nextgpt_pl.generation.prepared import Prepared, ends, prepare, tokens_before
 from nextgpt_pl.generation.records import Choice, TokenRecord, token_records
-from nextgpt_pl.generation.signals import Written, caption_embeddings, spans_of, written
+from nextgpt_pl.generation.signals import Condition, Written, conditions, spans_of, written
 from nextgpt_pl.generation.stopping import Stop
 from nextgpt_pl.generation.token_passes import passes
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.samples import ReplyPart
 
-#: a piece of text, or a medium with its caption embedding
-Piece = ReplyPart | tuple[SignalSpan, Tensor]
+#: a piece of text, or a medium with what its decoder is told
+Piece = ReplyPart | tuple[SignalSpan, Condition]
 Recorded = Piece | TokenRecord
 
 
@@ -121,7 +121,7 @@ class _Reader:
             row = written(self._network, self._prompt, reply)
             last = Written(replace(row.row, spans=row.row.spans[-1:]), row.states)
             self._start, self._sent, self._counted = span.stop, "", 0
-            yield row.row.spans[-1], caption_embeddings(self._network, [last])[0][0]
+            yield row.row.spans[-1], conditions(self._network, [last])[0][0]
 
     def _text(self, ids: list[int], *, whole: bool) -> Iterator[ReplyPart]:
         text = self._llm.tokenizer.decode(ids, skip_special_tokens=True).strip()

@@ -139,7 +139,7 @@ def _positive(value: Any) -> float | None:
 
 
 def _of_array(array: np.ndarray, rate: float | None, modality: Modality) -> Header:
-    if modality is Modality.AUDIO:
+    if modality.form is Modality.AUDIO:
         return Header(seconds=len(array) / rate if rate else None, rate=rate)
     if modality is Modality.VIDEO:
         seconds = len(array) / rate if rate else None

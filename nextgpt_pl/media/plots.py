@@ -40,7 +40,7 @@ def compare(
 
 def draw_media(axis: Any, modality: Modality, array: np.ndarray, rate: int) -> None:
     """An image, a video as a film strip, or a sound as its spectrogram."""
-    if modality is Modality.AUDIO:
+    if modality.form is Modality.AUDIO:
         # weak noise keeps the logarithm of silence finite
         noisy = array + 1e-6 * np.random.default_rng(0).standard_normal(len(array))
         axis.specgram(noisy, NFFT=1024, noverlap=768, Fs=rate, vmin=-110, vmax=-30)

@@ -148,7 +148,7 @@ def as_array(source: Any, modality: Modality, where: str = "") -> tuple[np.ndarr
         raise UserError(f"{where}: {type(source).__name__} cannot be read as {modality} ({reason})") from error
     if modality in ARRAYS:
         return readings(array, modality, where), None
-    if modality is Modality.AUDIO:
+    if modality.form is Modality.AUDIO:
         if array.ndim != 1 or array.dtype.kind != "f" or not array.size:
             raise UserError(f"{where}: audio arrays are floating-point (n,), got {array.dtype} {array.shape}")
         return finite(array.astype(np.float32), modality, where), None

@@ -219,7 +219,7 @@ class ModuleFeatures(Extractor):
     def _read(self, medium: Media) -> Tensor:
         array, rate = array_of(medium)
         tensor = torch.from_numpy(np.array(array)).float()
-        if medium.modality is Modality.AUDIO and self.sample_rate and rate and rate != self.sample_rate:
+        if medium.modality.form is Modality.AUDIO and self.sample_rate and rate and rate != self.sample_rate:
             return resample(tensor, int(rate), self.sample_rate)
         return tensor
 

@@ -174,13 +174,13 @@ def _medium(found: GivenMedium, place: _ChatPlace, where: str) -> Media:
         value = media.source.read()
     if isinstance(value, Media):
         return value
-    if isinstance(value, tuple) and len(value) == 2 and found.modality in (Modality.AUDIO, Modality.VIDEO):
+    if isinstance(value, tuple) and len(value) == 2 and found.modality.form in (Modality.AUDIO, Modality.VIDEO):
         rate, value = value  # the order of scipy and gradio
     array, own_rate = as_array(value, found.modality, where)
     if rate is not None:
         _check_rate(rate, where)
     rate = own_rate or rate
-    sample_rate = int(rate) if rate and found.modality is Modality.AUDIO else None
+    sample_rate = int(rate) if rate and found.modality.form is Modality.AUDIO else None
     fps = float(rate) if rate and found.modality is Modality.VIDEO else None
     return Media(found.modality, _ArraySource(array), sample_rate, fps)
 

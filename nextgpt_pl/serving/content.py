@@ -42,12 +42,13 @@ def base64_of(part: ReplyPart) -> str:
 
 
 def content_part(part: ReplyPart) -> dict[str, Any]:
-    """A part of a message: ``text``, ``image_url``, ``video_url`` or ``input_audio``."""
+    """A part of a message: ``text``, ``image_url``, ``video_url``, ``input_audio`` or ``input_speech``."""
     if part.type == "text":
         return {"type": "text", "text": part.text}
     about = {"caption": part.caption} if part.caption else {}
-    if part.type == Modality.AUDIO:
-        return {"type": "input_audio", "input_audio": {"data": base64_of(part), "format": "wav"}, **about}
+    if Modality(part.type).form is Modality.AUDIO:
+        sound = {"data": base64_of(part), "format": "wav"}
+        return {"type": f"input_{part.type}", f"input_{part.type}": sound, **about}
     return {"type": f"{part.type}_url", f"{part.type}_url": {"url": data_url(part)}, **about}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from nextgpt_pl.modality import GENERATED, Modality
+from nextgpt_pl.modality import DECODABLE, Modality
 from nextgpt_pl.samples import ReplyPart
 from nextgpt_pl.serving.bodies import json_route
 from nextgpt_pl.serving.content import base64_of, file_of
@@ -21,7 +21,11 @@ from nextgpt_pl.serving.schema import GeneratedFile, GeneratedFiles, Generations
 from nextgpt_pl.serving.service import Service
 
 #: OpenAI's paths; other media have /v1/MODALITYs
-_PATHS = {Modality.IMAGE: "/v1/images/generations", Modality.AUDIO: "/v1/audio/speech"}
+_PATHS = {
+    Modality.IMAGE: "/v1/images/generations",
+    Modality.AUDIO: "/v1/audio/speech",
+    Modality.SPEECH: "/v1/speech",
+}
 _SOUND_TYPES = {"wav": "audio/wav", "flac": "audio/flac", "mp3": "audio/mpeg"}
 Endpoint = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -29,7 +33,7 @@ Endpoint = Callable[..., Coroutine[Any, Any, Any]]
 def media_routes(service: Service) -> APIRouter:
     """The routes of all media that are generated."""
     router = APIRouter(route_class=json_route(service.threads))
-    for modality in GENERATED:
+    for modality in DECODABLE:
         path = _PATHS.get(modality, f"/v1/{modality}s")
         about: dict[str, Any] = {"methods": ["POST"], "name": f"generate_{modality}"}
         if modality is Modality.AUDIO:

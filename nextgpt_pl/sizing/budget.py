@@ -119,7 +119,7 @@ def step_costs(network: NextGPT, work: Workload) -> dict[str, Cost]:
         for modality, cost in costs.input_projection_costs(network, work.batch, work.autocast).items():
             costs_by_part[f"{modality} input projection"] = cost
     if work.made:
-        for modality in network.decoders:
+        for modality in network.projected:
             cost = costs.output_projection_cost(network, modality, work.batch, work.autocast)
             costs_by_part[f"{modality} output projection"] = cost
     for modality in work.denoised:
@@ -201,7 +201,7 @@ def cache_bytes(network: NextGPT, work: Workload) -> dict[str, int]:
         if work.shown and network.encoder is not None and modality in network.encoder.modalities:
             width = network.encoder.width(modality)
             rows["encoder features"] += items * network.encoder.tokens(modality) * width * element_bytes(dtype, width)
-        if work.made and modality in network.decoders:
-            length, width = network.decoders[modality].projection_shape
+        if work.made and modality in network.projected:
+            length, width = network.projected[modality].projection_shape
             rows["caption embeddings"] += items * length * width * element_bytes(dtype, width)
     return {name: round(size) for name, size in rows.items() if size}

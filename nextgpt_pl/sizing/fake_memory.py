@@ -59,7 +59,7 @@ class _Step:
             return
         if work.shown and network.encoder is not None and modality in network.encoder.modalities:
             self.modules["input"] = copy.deepcopy(network.input_projection(modality)).eval()
-        if work.made and modality in network.decoders:
+        if work.made and modality in network.projected:
             self.modules["output"] = copy.deepcopy(network.output_projections[modality.value])
         if modality in work.denoised:
             decoder = network.decoders[modality]

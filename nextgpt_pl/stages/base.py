@@ -27,6 +27,7 @@ from nextgpt_pl.stages.steps import Steps
 from nextgpt_pl.training.checkpoint_io import last_checkpoint, tensors_of
 from nextgpt_pl.training.strategies import ShardedStrategy
 from nextgpt_pl.utils.finite import check_finite
+from nextgpt_pl.utils.paths import adapter_folder
 from nextgpt_pl.utils.precision import check_trainer_precision
 
 
@@ -41,7 +42,8 @@ class Stage(Steps):
         warmup_ratio: fraction of all steps with linear warm-up.
         schedule: schedule of the learning rate after warm-up.
         lr_scales: factor on the learning rate per pattern of parameter names; the first matching pattern counts.
-        init_from: folder of an adapter whose weights this stage starts from; for resuming a run use ``--ckpt_path``.
+        init_from: folder of an adapter whose weights this stage starts from, or ``pocket:chat``; for resuming a run use
+            ``--ckpt_path``.
         on_nonfinite: policy for a loss or gradient that is not finite: ``raise`` stops the run before the optimizer
             changes a weight; ``skip`` omits this optimizer step on all ranks and counts it.
         give_up_after: number of consecutive skipped steps that stops the run.
@@ -107,7 +109,7 @@ class Stage(Steps):
     def _build(self) -> None:
         self.network.load(encoder=self.shows_media, llm_layers=not self.layers_on_demand)
         if self.init_from is not None:
-            self.inherited = load_adapter(self.init_from, self.network)
+            self.inherited = load_adapter(adapter_folder(self.init_from), self.network)
             rank_zero_info(f"weights of stage {self.inherited['stage']} loaded from {self.init_from}")
         self.extend_network()
         for name, parameter in self.network.named_parameters():

@@ -79,14 +79,17 @@ class DecoderAlignment(Stage):
             self.trains = tuple(pattern for pattern in self.trains if pattern != _SIGNAL_ROWS)
         if not network.decoders:
             raise UserError("DecoderAlignment needs network.decoders: there is nothing to align to")
-        if not network.reply_media.projected:
+        if not network.projected:
             if not self.learns_replies:
-                raise UserError("network.media_as=captions: nothing is projected; only InstructionTuning trains this")
+                raise UserError(
+                    "nothing is projected: network.media_as is captions, or all of network.decoders take words; only"
+                    " InstructionTuning trains this"
+                )
             self.trains = tuple(pattern for pattern in self.trains if pattern != _OUTPUT)
         for key, weights in (("alignment_weights", alignment_weights), ("denoising_weights", denoising_weights)):
-            unknown = set(weights or {}) - {m.value for m in network.decoders}
+            unknown = set(weights or {}) - {m.value for m in network.embedded}
             if unknown:
-                raise UserError(f"model.{key} names {sorted(unknown)}, which network.decoders does not have")
+                raise UserError(f"model.{key} names {sorted(unknown)}: no decoder that takes embeddings makes these")
             at_least(0, **{f"model__{key}__{name}": weight for name, weight in (weights or {}).items()})
         at_least(0, model__text_weight=text_weight, model__samples=samples)
         at_least(1, model__rows_at_a_time=rows_at_a_time)
@@ -97,15 +100,15 @@ class DecoderAlignment(Stage):
         # without a cache on disk, the layers are always needed
         self.layers_on_demand = self.signal_states is not None and network.cache is not None
         self.alignment, self.text_weight = alignment, text_weight
-        self.weights = {m: (alignment_weights or {}).get(m.value, 1.0) for m in network.decoders}
+        self.weights = {m: (alignment_weights or {}).get(m.value, 1.0) for m in network.embedded}
         # a plain dictionary, so that metrics are not submodules and not in checkpoints
         self.quality: dict[Modality, AlignmentQuality] = {}
-        self.writer = SampleWriter(network.decoders, samples)
+        self.writer = SampleWriter(network.projected, samples)
 
     def configure_model(self) -> None:
         """Also create the metrics, whose shapes are those of the decoders' text encoders."""
         super().configure_model()
-        self.quality = {m: AlignmentQuality(d.projection_shape) for m, d in self.network.decoders.items()}
+        self.quality = {m: AlignmentQuality(d.projection_shape) for m, d in self.network.projected.items()}
 
     def extend_network(self) -> None:
         """Initialise new null signals."""
@@ -167,8 +170,8 @@ class DecoderAlignment(Stage):
     @property
     def measured(self) -> tuple[str, ...]:
         """See :class:`Stage`."""
-        distances = [f"{self.alignment}_{m}" for m in self.network.decoders]
-        errors = [f"denoising_{m}" for m in self.network.decoders if self.denoising.weights[m]]
+        distances = [f"{self.alignment}_{m}" for m in self.network.projected]
+        errors = [f"denoising_{m}" for m in self.network.projected if self.denoising.weights[m]]
         return ("loss_text", "signal_accuracy", *distances, *errors)
 
     def used_parts(self, batch: Batch) -> set[str]:
@@ -182,7 +185,7 @@ class DecoderAlignment(Stage):
         tokens = batch.label_count()
         sums = {"loss_text": (states.text_loss, tokens), "signal_accuracy": (states.right, tokens)}
         # a fixed order on all ranks and in all batches, since denoising draws random numbers
-        for modality in (m for m in self.network.decoders if m in batch.spans):
+        for modality in (m for m in self.network.projected if m in batch.spans):
             sums |= self._measure(modality, batch.spans[modality], states.at_signals[modality], split)
         means = self.means(sums)
         weights = {"loss_text": self.text_weight}
@@ -244,7 +247,7 @@ class DecoderAlignment(Stage):
                 rank_zero_warn(f"no {split} error of {modality}: {error}")
             metric.reset()
         # collective: gathers sharded null signals
-        null_signals = {m: self.network.null_signal(m) for m in self.network.decoders}
+        null_signals = {m: self.network.null_signal(m) for m in self.network.projected}
         if self.trainer.is_global_zero and not self.trainer.sanity_checking:
             folder = Path(self.trainer.default_root_dir) / "samples" / f"{split}_step_{self.global_step:06d}"
             self.writer.write(folder, self.loggers, self.global_step, partial(self._negatives, null_signals))

@@ -40,7 +40,7 @@ class Denoising:
                 "in model.denoising_weights"
             )
         self.network, self.gamma, self.dropout = network, gamma, dropout
-        self.weights = {m: float(weights.get(m.value, 0.0)) for m in network.decoders}
+        self.weights = {m: float(weights.get(m.value, 0.0)) for m in network.embedded}
 
     def start_null_signals(self, inherited: Collection[str]) -> None:
         """Initialise new null signals with the decoders' negative prompts; inherited ones are unchanged."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from nextgpt_pl.errors import UserError, nearest
 
 POCKET_PARTS = ("llm", "encoder", "image", "video", "audio")
+SPEECH = "speech"  # a part that the package does not have: pocket pretrain --part speech
 CHAT = "chat"  # the folder of the packed run, beside the parts
 CHAT_RUN = Path(f"pocket:{CHAT}")  # the run inside the package, which verbs use where none is given
 
@@ -39,7 +40,7 @@ def resolve(name: str) -> str:
 
 
 def _pocket(name: str, part: str) -> str:
-    parts = (*POCKET_PARTS, CHAT)
+    parts = (*POCKET_PARTS, SPEECH, CHAT)
     if part not in parts:
         raise UserError(f"{name!r}: no such pocket part{nearest(part, parts)}")
     folder = pocket_weights() / part
@@ -60,6 +61,16 @@ def run_folder(run: str | Path) -> Path:
 
     """
     return Path(resolve(str(run))) if str(run) == str(CHAT_RUN) else Path(run)
+
+
+def adapter_folder(folder: Path) -> Path:
+    """The folder of an adapter, which may be given as ``pocket:chat``; other paths are returned as they are.
+
+    Raises:
+        UserError: see :func:`resolve`.
+
+    """
+    return run_folder(folder) / "adapter" if folder == CHAT_RUN else folder
 
 
 def results_folder(run: Path) -> Path:

@@ -88,7 +88,7 @@ def printed(stream: Iterator[ReplyPart], out: Path) -> list[ReplyPart]:
     parts: list[ReplyPart] = []
     print("model: ", end="", flush=True)
     for part in stream:
-        text = part.text if part.type == "text" else str(save_part(part, out))
+        text = part.text if part.type == "text" else with_words(part, str(save_part(part, out)))
         if parts and not part.type == parts[-1].type == "text":
             print()
         print(text, end="", flush=True)
@@ -149,6 +149,11 @@ def save_part(part: ReplyPart, out: Path) -> Path:
     return path
 
 
+def with_words(part: ReplyPart, file: str) -> str:
+    """The name of a medium's file, with the words that the LLM wrote for the medium, if there are any."""
+    return f"{file}: {part.caption}" if part.caption else file
+
+
 def generate(
     prompt: str,
     out: Path,
@@ -159,6 +164,7 @@ def generate(
     depth: list[Path] | None = None,
     thermal: list[Path] | None = None,
     imu: list[Path] | None = None,
+    speech: list[Path] | None = None,
     modalities: list[str] | None = None,
     seed: int = 0,
     temperature: float = 0.0,
@@ -177,6 +183,7 @@ def generate(
         depth: input disparity maps, ``.npy``.
         thermal: input thermal images, ``.npy``.
         imu: input IMU readings, ``.npy``.
+        speech: input sounds in which someone speaks.
         modalities: modalities that the reply must contain; an empty list forbids all.
         seed: seed of sampling and noise.
         temperature: sampling temperature; 0 is greedy decoding.
@@ -188,12 +195,12 @@ def generate(
     from nextgpt_pl.pipeline import AnyToAny
     from nextgpt_pl.readers.chat import user_message
 
-    message = user_message(prompt, dict(zip(Modality, (image, video, audio, depth, thermal, imu), strict=True)))
+    message = user_message(prompt, dict(zip(Modality, (image, video, audio, depth, thermal, imu, speech), strict=True)))
     model = AnyToAny.from_run(run, trust=trust)
     lines = []
     options: dict[str, Any] = {"modalities": modalities, "temperature": temperature, "max_new_tokens": max_new_tokens}
     for part in joined(model.stream([message], seed=seed, **options)):
-        lines.append(part.text or str(save_part(part, out).name))
+        lines.append(part.text or with_words(part, save_part(part, out).name))
         print(lines[-1], flush=True)
     out.mkdir(parents=True, exist_ok=True)
     (out / "reply.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -128,9 +128,9 @@ def test_media_that_no_encoder_reads_stay_signals(conversation):
 
 
 def test_captions_between_signal_tokens_are_seen_in_both_forms(conversation):
-    from nextgpt_pl.dialogue.reply_media import CaptionMedia
+    from nextgpt_pl.dialogue.reply_media import reply_media
 
-    conversation = _form(conversation, media_in_history="both", reply_media=CaptionMedia())
+    conversation = _form(conversation, media_in_history="both", reply_media=reply_media("captions"))
     first, second = conversation.rows(TALK)
     assert "Here: Sa ringS Good?" in _text(conversation, first)
     assert "Here: Sa ringS*** Good?" in _text(conversation, second)

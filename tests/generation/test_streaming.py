@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from nextgpt_pl.dialogue.reply_media import CaptionMedia, SignalMedia
+from nextgpt_pl.dialogue.reply_media import ReplyMedia, reply_media
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.generation import streaming
 from nextgpt_pl.generation.decoding import Decoding
@@ -201,7 +201,7 @@ def _reader(words, stops=(), media=None):
     llm = SimpleNamespace(tokenizer=_Letters(*words), stop=list(stops))
     ids = {Modality.IMAGE: [90, 91]}
     network = SimpleNamespace(
-        llm=llm, decoders={Modality.IMAGE: None}, reply_media=media or SignalMedia(), signal_ids=lambda: ids
+        llm=llm, decoders={Modality.IMAGE: None}, embedded={}, reply_media=media or ReplyMedia(), signal_ids=lambda: ids
     )
     network.span_ids = network.signal_ids
     return streaming._Reader(network, SimpleNamespace(input_ids=[]))
@@ -233,7 +233,7 @@ def test_words_that_the_next_token_may_change_are_held_back():
 
 
 def test_captions_between_signal_tokens_are_no_text():
-    reader = _reader(["a", "b"], media=CaptionMedia())
+    reader = _reader(["a", "b"], media=reply_media("captions"))
     assert _texts(reader, [0, 90, 1])[:3] == [["a"], [], []]
 
 

@@ -7,9 +7,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
-Part = Literal["llm", "encoder", "image", "video", "audio"]
+Part = Literal["llm", "encoder", "image", "video", "audio", "speech"]
 # module of each part, in the order of their dependencies: video starts from image
 _MODULES: dict[Part, str] = {"llm": "text", "encoder": "encoder", "image": "image", "video": "video", "audio": "audio"}
+# made only where it is asked for: its weights are not in the package, and it needs the extra ``speech``
+_ON_REQUEST: dict[Part, str] = {"speech": "speech"}
 
 
 def pretrain(
@@ -22,7 +24,7 @@ def pretrain(
     """Train the pocket weights from scratch; resumes an interrupted run.
 
     Args:
-        part: train one part only; by default all parts in order.
+        part: train one part only; by default all parts in order, except ``speech``, which needs the extra ``speech``.
         out: output folder of the weights; by default that of the package.
         work: folder of checkpoints of unfinished trainings; delete it to start from scratch.
         seed: seed of data, initialisation and noise.
@@ -37,7 +39,7 @@ def pretrain(
         print(f"pretraining {name} into {out / name}")
         folder = work / name
         folder.mkdir(parents=True, exist_ok=True)
-        module = import_module(f"{__name__}.{_MODULES[name]}")
+        module = import_module(f"{__name__}.{(_MODULES | _ON_REQUEST)[name]}")
         getattr(module, f"pretrain_{name}")(out, folder, seed=seed, steps=steps)
         _measure(name, out, count=96, trained=json.loads((folder / RECORD).read_text()))
 
@@ -60,12 +62,13 @@ def measure(part: Part | None = None, count: int = 500) -> None:
 
 
 def _measure(part: Part, root: Path, count: int, trained: dict[str, dict[str, float]] | None = None) -> None:
-    """Measure a part in the folder ``root``, record and print its quality, and rewrite the model card."""
+    """Measure a part in ``root``, record and print its quality, and rewrite the card of the package's parts."""
     from nextgpt_pl.pocket.pretrain import card, quality
 
     measured = quality.measure(part, root, count)
     card.write_quality(root / part, measured=measured, trained=trained)
-    card.write_card(root)
+    if part not in _ON_REQUEST:
+        card.write_card(root)
     print(f"{part}: " + ", ".join(f"{key} {value:.4g}" for key, value in measured.items()))
 
 

@@ -23,6 +23,10 @@ def measure(part: str, root: Path, count: int) -> dict[str, float]:
         from nextgpt_pl.pocket.pretrain.encoder import trained_encoder
 
         return trained_encoder(root / part).quality()
+    if part == "speech":
+        from nextgpt_pl.pocket.pretrain.speech import speech_quality
+
+        return speech_quality(root / part)
     return _decoder_quality(Modality(part), root, count)
 
 

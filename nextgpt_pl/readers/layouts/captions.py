@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.modality import GENERATED, MODALITIES, Modality, modality_of_file
+from nextgpt_pl.modality import DECODABLE, MODALITIES, Modality, modality_of_file
 from nextgpt_pl.readers.layouts.base import keys
 from nextgpt_pl.readers.model import Captioned, LeftOut
 from nextgpt_pl.readers.place import Place
@@ -13,7 +13,7 @@ from nextgpt_pl.readers.tars import sample_media
 from nextgpt_pl.readers.values import captions_of
 
 #: keys of a row's medium, with its modality; ``None``: the file's ending tells it
-MEDIUM_KEYS: dict[str, Modality | None] = {"file": None, "file_name": None, **{m.value: m for m in GENERATED}}
+MEDIUM_KEYS: dict[str, Modality | None] = {"file": None, "file_name": None, **{m.value: m for m in DECODABLE}}
 CAPTION_KEYS = ("captions", "caption", "text")
 _MEMBER_CAPTIONS = ("txt", *CAPTION_KEYS)
 

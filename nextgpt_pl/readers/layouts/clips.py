@@ -22,7 +22,7 @@ def clipped(media: Media, row: Mapping[str, Any]) -> Media:
     start, end = (_seconds(row, key) for key in ("start", "end"))
     if start is None and end is None:
         return media
-    if media.modality not in (Modality.VIDEO, Modality.AUDIO):
+    if media.modality.form not in (Modality.VIDEO, Modality.AUDIO):
         raise UserError(f"start and end are seconds of a video or sound, but the row has {media.modality}")
     if end is not None and end <= (start or 0.0):
         raise UserError(f"start={start or 0:g}, end={end:g}: the end of the clip has to be behind its start")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.modality import GENERATED
+from nextgpt_pl.modality import DECODABLE
 from nextgpt_pl.readers.layouts.base import keys, without_unknown_keys
 from nextgpt_pl.readers.model import Talk
 from nextgpt_pl.readers.place import Place
@@ -17,7 +17,7 @@ from nextgpt_pl.samples import Message
 
 KEYS = MEDIA_KEYS | {"system"}
 _TURN = keys("from value caption output_modality input_modality markdown text") | set(LOSS_KEYS)
-_GENERATED = {modality.value: modality for modality in GENERATED}
+_DECODABLE = {modality.value: modality for modality in DECODABLE}
 
 
 def conversations(row: dict[str, Any], place: Place) -> list[Talk]:
@@ -47,7 +47,7 @@ def turn_of(turn: Any, place: Place, makes: Any = None) -> Turn:
     role = role_of(turn, "from")
     without_unknown_keys(turn, _TURN, place.ignore, "a turn's ")
     found = Turn(role, pieces(text(turn, "value")), captions_in(turn), learned_in(turn))
-    made = _GENERATED.get(str(turn.get("output_modality") or makes))
+    made = _DECODABLE.get(str(turn.get("output_modality") or makes))
     if made is None or not found.captions or role != "assistant" or found.modalities:
         return found
     return with_medium_behind(found, made)

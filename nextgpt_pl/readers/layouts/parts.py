@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from nextgpt_pl.errors import UserError, nearest
-from nextgpt_pl.modality import GENERATED, MODALITIES, Modality
+from nextgpt_pl.modality import DECODABLE, MODALITIES, Modality
 from nextgpt_pl.readers.layouts.base import keys, without_unknown_keys
 from nextgpt_pl.readers.place import Place
 from nextgpt_pl.readers.values import text
@@ -20,8 +20,8 @@ _ABOUT = keys("type caption caption_embedding start end detail")  # what a part 
 #: the modality of each type of part, and the keys that hold the medium
 _MEDIA: dict[str, Modality] = {
     **{m.value: m for m in MODALITIES},
-    **{f"{m}_url": m for m in GENERATED},
-    **{f"input_{m}": m for m in GENERATED},
+    **{f"{m}_url": m for m in DECODABLE},
+    **{f"input_{m}": m for m in DECODABLE},
 }
 #: the keys of each type of part
 _TEXT_PART = keys("type text")
