@@ -34,7 +34,8 @@ TABLES = {
     "voices": (
         "Voices",
         "Decoders that speak words. VITS and SpeechT5 are tiny random instances, saved to a folder and read from "
-        "there; Piper's voice is that of a wheel. *Equal to the class* means the same samples as the library's own call.",
+        "there; Piper's voice is that of a wheel. *Equal to the class* means the same samples as the library's own "
+        "call.",
     ),
     "encoders": ("Encoders", "Each encoder is a tiny random instance, saved to a folder and read from there."),
     "llms": ("LLMs", "Each LLM is a tiny random instance, saved to a folder and read from there."),

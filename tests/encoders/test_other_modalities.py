@@ -9,18 +9,18 @@ from nextgpt_pl.encoders import ImageBindEncoder, preprocessing
 from nextgpt_pl.encoders.imagebind import ImageBindConfig, ImageBindModel, TowerConfig
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media import reading as media
-from nextgpt_pl.modality import GENERATED, Modality
+from nextgpt_pl.modality import Modality
 from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.projections import MLPInputProjection
 from nextgpt_pl.samples import Media
 
-OTHERS = [m for m in Modality if m not in GENERATED]
 RNG = np.random.default_rng(0)
 ARRAYS = {
     Modality.DEPTH: RNG.random((240, 320), np.float32) * 0.1,
     Modality.THERMAL: RNG.random((256, 300), np.float32),
     Modality.IMU: RNG.standard_normal((6, 1000)).astype(np.float32),
 }
+OTHERS = list(ARRAYS)
 
 
 @pytest.fixture
