@@ -23,7 +23,8 @@ class _Chat:
 
     def __init__(self, *parts):
         self.parts, self.asked = parts, []
-        self.network = type("Network", (), {"decoders": dict.fromkeys([Modality.IMAGE, Modality.AUDIO])})()
+        decoders = dict.fromkeys([Modality.IMAGE, Modality.AUDIO])
+        self.network = type("Network", (), {"decoders": decoders, "embedded": decoders})()
 
     def within_context(self, messages, max_new_tokens):
         return messages[-3:]

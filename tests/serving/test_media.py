@@ -10,7 +10,7 @@ import pytest
 from served import NAME, TEXT, ToldModel, served, until
 
 from nextgpt_pl.media.reading import as_array
-from nextgpt_pl.modality import GENERATED, Modality
+from nextgpt_pl.modality import DECODABLE, Modality
 from nextgpt_pl.serving.options import ServerOptions
 
 PROMPT = "A red circle."
@@ -166,4 +166,4 @@ def test_every_generated_modality_has_a_route(told):
     with served(told) as address:
         paths = httpx.get(address.replace("/v1", "/openapi.json")).json()["paths"]
     assert {"/v1/images/generations", "/v1/videos", "/v1/audio/speech"} <= paths.keys()
-    assert len([path for path in paths if "post" in paths[path]]) == 1 + len(GENERATED)
+    assert len([path for path in paths if "post" in paths[path]]) == 1 + len(DECODABLE)
