@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from nextgpt_pl.__main__ import main
+from nextgpt_pl.adapter import read_manifest, write_adapter
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.official.export import export_official
 from nextgpt_pl.official.keys import to_official
@@ -81,7 +82,7 @@ def test_the_shared_input_projection_may_be_copied_and_comes_back(tmp_path):
     (written,) = export_official("legacy", tmp_path / "ours", tmp_path / "theirs")
     _same(torch.load(written, weights_only=True), torch.load(file, weights_only=True))
     tensors["input_projections.audio.linear.bias"] += 1
-    save_file(tensors, tmp_path / "ours" / "adapter" / "adapter.safetensors")
+    write_adapter(tmp_path / "ours" / "adapter", tensors, read_manifest(tmp_path / "ours" / "adapter"))
     with pytest.raises(UserError, match=r"input projections differ \(input_projections.audio\)"):
         export_official("legacy", tmp_path / "ours", tmp_path / "again")
 
