@@ -33,6 +33,24 @@ class Modality(str, Enum):
 
 
 @dataclass(frozen=True)
+class ArrayFormat:
+    """How the media of a modality look that are plain arrays, in ``.npy`` files or read by a function.
+
+    Attributes:
+        shapes: allowed shapes; a letter is any size of at least 1: ``("(n, 3)", "(n, 6)")``.
+        kind: ``f`` for floating-point numbers, which become float32, or ``U`` for texts; numpy's letter.
+        unit: whether numbers must be from 0 to 1; then uint8 from 0 to 255 is accepted too.
+        reader: dotted name of a function ``(path) -> array`` for files that are not ``.npy``; ``None``: there are none.
+
+    """
+
+    shapes: tuple[str, ...]
+    kind: str = "f"
+    unit: bool = False
+    reader: str | None = None
+
+
+@dataclass(frozen=True)
 class ModalitySpec:
     """One row of the table.
 
@@ -44,6 +62,7 @@ class ModalitySpec:
         placeholder: text that marks the medium's position in dialogue files and prompts.
         suffixes: lower-case file extensions of this modality; empty if the extension does not determine it.
         sample_suffix: file extension of generated samples.
+        array: format of media that are plain arrays; ``None``: the package has own readers.
         form: another modality with the same files and arrays; ``None``: it has its own.
         optional: whether its signal tokens exist only in networks that have a decoder for it. Those of other generated
             modalities exist in every network.
@@ -56,6 +75,7 @@ class ModalitySpec:
     placeholder: str
     suffixes: tuple[str, ...]
     sample_suffix: str
+    array: ArrayFormat | None = None
     form: Modality | None = None
     optional: bool = False
 
@@ -82,9 +102,9 @@ MODALITIES: dict[Modality, ModalitySpec] = {
         ModalitySpec(Modality.IMAGE, "IMG", 4, "<image>", _IMAGES, ".png"),
         ModalitySpec(Modality.VIDEO, "VID", 24, "<video>", _VIDEOS, ".mp4"),
         ModalitySpec(Modality.AUDIO, "AUD", 8, "<audio>", _SOUNDS, ".wav"),
-        ModalitySpec(Modality.DEPTH, "", 0, "<depth>", (), ".npy"),
-        ModalitySpec(Modality.THERMAL, "", 0, "<thermal>", (), ".npy"),
-        ModalitySpec(Modality.IMU, "", 0, "<imu>", (), ".npy"),
+        ModalitySpec(Modality.DEPTH, "", 0, "<depth>", (), ".npy", ArrayFormat(("(H, W)",))),
+        ModalitySpec(Modality.THERMAL, "", 0, "<thermal>", (), ".npy", ArrayFormat(("(H, W)",), unit=True)),
+        ModalitySpec(Modality.IMU, "", 0, "<imu>", (), ".npy", ArrayFormat(("(6, n)",))),
         # a sound file is audio, unless a key or a placeholder says that it is speech
         ModalitySpec(Modality.SPEECH, "SPC", 2, "<speech>", (), ".wav", form=Modality.AUDIO, optional=True),
     )

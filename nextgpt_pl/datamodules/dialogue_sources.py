@@ -20,7 +20,7 @@ class PocketDialogues(Source):
     Args:
         train_size: training dialogues per route.
         val_size: validation dialogues per route.
-        routes: routes such as ``image->video``; by default all.
+        routes: routes such as ``image->video``; by default all those of images, videos and audio.
         times: factor of the number of training dialogues, per route; above 1 for routes that are harder to learn.
         seed: another seed gives another set.
         name: name of the data set, for its weight.
@@ -37,8 +37,8 @@ class PocketDialogues(Source):
         name: str = "pocket",
     ) -> None:
         for route in (*(routes or ()), *(times or ())):
-            if route not in dialogues.ROUTES:
-                raise UserError(f"PocketDialogues.routes: no route {route!r}{nearest(route, dialogues.ROUTES)}")
+            if route not in dialogues.ALL_ROUTES:
+                raise UserError(f"PocketDialogues.routes: no route {route!r}{nearest(route, dialogues.ALL_ROUTES)}")
         at_least(0, PocketDialogues__train_size=train_size, PocketDialogues__val_size=val_size)
         at_least(0, PocketDialogues__seed=seed, **{f"PocketDialogues__times__{r}": n for r, n in (times or {}).items()})
         self.sizes: dict[str, int] = {"train": train_size, "val": val_size}

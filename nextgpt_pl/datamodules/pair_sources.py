@@ -13,6 +13,7 @@ from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.modality import GENERATED, MODALITIES, has_media_ending
 from nextgpt_pl.pocket.world import items
 from nextgpt_pl.pocket.world import scenes as world
+from nextgpt_pl.pocket.world.sensed import SENSED
 from nextgpt_pl.readers.files import is_hidden
 from nextgpt_pl.readers.formats import not_utf8
 from nextgpt_pl.samples import CaptionedPair
@@ -24,7 +25,7 @@ class PocketWorld(Source):
     Args:
         train_size: training items per modality.
         val_size: validation items per modality.
-        modalities: modalities of the items.
+        modalities: modalities of the items; by default image, video and audio; depth, thermal and imu are known too.
         seed: another seed gives another set of items.
 
     """
@@ -34,10 +35,11 @@ class PocketWorld(Source):
     ) -> None:
         at_least(0, PocketWorld__train_size=train_size, PocketWorld__val_size=val_size, PocketWorld__seed=seed)
         self.sizes: dict[str, int] = {"train": train_size, "val": val_size}
+        known = (*GENERATED, *SENSED)
         try:
-            self.modalities = [GENERATED[GENERATED.index(m)] for m in (GENERATED if modalities is None else modalities)]
+            self.modalities = [known[known.index(m)] for m in (GENERATED if modalities is None else modalities)]
         except ValueError as error:
-            raise UserError(f"PocketWorld.modalities={modalities}: known are {[m.value for m in GENERATED]}") from error
+            raise UserError(f"PocketWorld.modalities={modalities}: known are {[m.value for m in known]}") from error
         self.seed = seed
 
     def read(self, split: Split) -> Sequence[CaptionedPair]:

@@ -118,6 +118,10 @@ class Encoder(nn.Module, ABC):
     def prepare(self, media: Media) -> Tensor:
         """One medium as the network's input; light, for data-loader workers."""
 
+    def together(self, modality: Modality, inputs: Sequence[Tensor]) -> Tensor:
+        """N prepared media as one input ``(N, ...)``; encoders of inputs of several sizes pad them here."""
+        return torch.stack(list(inputs))
+
     @abstractmethod
     def forward(self, modality: Modality, inputs: Tensor) -> Tensor:
         """Prepared media ``(N, ...)`` to features ``(N, E, C)``."""
@@ -174,7 +178,7 @@ class Encoder(nn.Module, ABC):
         self.load_for(modality, device)
         # uploaded one by one: those that a data loader has pinned are copied without waiting
         prepared = [upload(self.prepare(i.media) if i.inputs is None else i.inputs, device) for i in media]
-        return self(modality, torch.stack(prepared))
+        return self(modality, self.together(modality, prepared))
 
     def stores(self, cache: FeatureCache) -> EncoderStores:
         """The stores of this encoder's features in a cache."""

@@ -29,7 +29,7 @@ TOWER = {
     Modality.THERMAL: "thermal",
     Modality.IMU: "imu",
 }
-_PLANE = 224  # side of the depth and thermal towers' inputs, in pixels
+PLANE = 224  # side of the depth and thermal towers' inputs, in pixels
 
 
 class ImageBindEncoder(Encoder):
@@ -188,8 +188,8 @@ class ImageBindEncoder(Encoder):
             Modality.IMAGE: (3, *side),
             Modality.VIDEO: (self.video_clips, 3, config.clip_frames, *side),
             Modality.AUDIO: (self.audio_clips, 1, config.mel_bins, config.mel_frames),
-            Modality.DEPTH: (1, _PLANE, _PLANE),
-            Modality.THERMAL: (1, _PLANE, _PLANE),
+            Modality.DEPTH: (1, PLANE, PLANE),
+            Modality.THERMAL: (1, PLANE, PLANE),
             Modality.IMU: (6, preprocessing.IMU_STEPS),
         }
         return torch.zeros(1, *shapes[modality])
@@ -212,9 +212,9 @@ class ImageBindEncoder(Encoder):
                 rate, size = int(rate or preprocessing.SAMPLE_RATE), (config.mel_bins, config.mel_frames)
                 return preprocessing.audio_clips(array, rate, self.audio_clips, 2.0, *size)
             case Modality.DEPTH:
-                return preprocessing.depth_map(array, _PLANE)
+                return preprocessing.depth_map(array, PLANE)
             case Modality.THERMAL:
-                return preprocessing.thermal_map(array, _PLANE)
+                return preprocessing.thermal_map(array, PLANE)
         return preprocessing.motion(array)
 
     @torch.no_grad()

@@ -18,7 +18,9 @@ from nextgpt_pl.evaluation.shared_work import SharedWork
 from nextgpt_pl.modality import DECODABLE, MODALITIES, Modality
 from nextgpt_pl.pocket.judges.media import flat, judge, matches
 from nextgpt_pl.pocket.judges.text import judge_said
-from nextgpt_pl.pocket.world.scenes import Answer, Scene, scene_of
+from nextgpt_pl.pocket.world.attributes import scene_of
+from nextgpt_pl.pocket.world.scenes import Answer
+from nextgpt_pl.pocket.world.sensed import AnyScene
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,11 +31,11 @@ ALL = "all of them"
 NOTHING = "nothing"
 _SIGNAL = re.compile(r"\[(?:" + "|".join(MODALITIES[m].signal_prefix for m in DECODABLE) + r")\d+\]")
 
-Reading = tuple[Scene | Answer, Scene | Answer | None]
+Reading = tuple[AnyScene | Answer, AnyScene | Answer | None]
 
 
 def judge_reply(
-    text: str, media: Sequence[tuple[str, Callable[[], np.ndarray]]], expected: Iterable[tuple[str, Scene | Answer]]
+    text: str, media: Sequence[tuple[str, Callable[[], np.ndarray]]], expected: Iterable[tuple[str, AnyScene | Answer]]
 ) -> tuple[bool, list[Reading]]:
     """Judge one reply.
 
@@ -51,7 +53,7 @@ def judge_reply(
     expected_parts, remaining, readings = list(expected), list(media), list[Reading]()
     right_types = [kind for kind, _ in media] == [kind for kind, _ in expected_parts if kind != "text"]
     for kind, scene in expected_parts:
-        read: Scene | Answer | None = None
+        read: AnyScene | Answer | None = None
         if kind == "text":
             read = judge_said(text, scene)
         else:
@@ -115,7 +117,7 @@ def attribute_table(predictions: Sequence[Prediction], folder: Path) -> pd.DataF
     return pd.DataFrame(rows)
 
 
-def attribute_rows(expected: Scene | Answer, actual: Scene | Answer | None) -> list[dict[str, Any]]:
+def attribute_rows(expected: AnyScene | Answer, actual: AnyScene | Answer | None) -> list[dict[str, Any]]:
     """A row per attribute (and object) of an expected scene, with the value of the actual scene."""
     expected_values = flat(expected)
     actual_values = flat(actual) if actual is not None and type(actual) is type(expected) else {}

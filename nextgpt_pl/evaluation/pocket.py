@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
@@ -17,9 +18,11 @@ from nextgpt_pl.generation.decoding import Decoding
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pipeline import Reply
 from nextgpt_pl.pocket.parts import QUALITY, pocket_decoder
-from nextgpt_pl.pocket.world import dialogues, grammar, talk, turns
+from nextgpt_pl.pocket.world import dialogues, grammar, sensed_words, talk, turns
+from nextgpt_pl.pocket.world.attributes import attributes
 from nextgpt_pl.pocket.world.items import captioned_pair
-from nextgpt_pl.pocket.world.scenes import Answer, attributes, item_rng
+from nextgpt_pl.pocket.world.scenes import Answer, item_rng
+from nextgpt_pl.pocket.world.sensed import AnyScene, DepthScene, MotionScene, ThermalScene
 from nextgpt_pl.samples import Media, ReplyPart
 from nextgpt_pl.utils.paths import pocket_weights
 
@@ -46,8 +49,9 @@ class PocketRoute(Task):
     ) -> None:
         own = measured_decoder(route.removeprefix("text->")).get("all_right")
         super().__init__(f"pocket {route}", scores, count, max_new_tokens, {} if own is None else {"all right": own})
-        if route not in dialogues.ROUTES:
-            raise UserError(f"route={route!r}: the pocket world has no such route{nearest(route, dialogues.ROUTES)}")
+        if route not in dialogues.ALL_ROUTES:
+            known = nearest(route, dialogues.ALL_ROUTES)
+            raise UserError(f"route={route!r}: the pocket world has no such route{known}")
         self.route, self.first = route, first
 
     def items(self) -> Iterator[Item]:
@@ -63,8 +67,8 @@ class PocketRoute(Task):
                 captions = (scene.words,)
             elif scene is not None:
                 rng = item_rng("heldout", talk.modality_of(scene), index, 0, f"reference/{self.route}")
-                captions = tuple(grammar.caption(scene, rng) for _ in range(5))
-                reference = turns.medium_of(scene, rng) if expected[0][0] != "text" else None
+                captions = tuple(_caption(scene, rng) for _ in range(5))
+                reference = turns.medium_of(scene, rng) if expected[0][0] in GENERATED else None
             yield Item(
                 dialogue.key,
                 messages_of(dialogue.messages[:-1]),
@@ -72,6 +76,12 @@ class PocketRoute(Task):
                 reference=reference,
                 expected=tuple((kind, dict(attributes(content))) for kind, content in expected),
             )
+
+
+def _caption(scene: AnyScene, rng: Random) -> str:
+    if isinstance(scene, (DepthScene, ThermalScene, MotionScene)):
+        return sensed_words.caption(scene, rng)
+    return grammar.caption(scene, rng)
 
 
 class PocketCaptions(Task):

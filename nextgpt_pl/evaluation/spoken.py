@@ -10,7 +10,7 @@ from nextgpt_pl.evaluation.tasks import Item, Task
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.spoken import FOLDER, VOICE, Reader
 from nextgpt_pl.pocket.world import grammar
-from nextgpt_pl.pocket.world.scenes import attributes
+from nextgpt_pl.pocket.world.attributes import attributes
 from nextgpt_pl.samples import Media
 
 

@@ -1,14 +1,16 @@
-"""Validation of media arrays: finite values, and the shapes of depth, thermal and IMU readings."""
+"""Validation of media arrays: finite values, and the formats of modalities that are plain arrays."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.modality import MODALITIES, Modality
 
-#: modalities that are stored as plain arrays
-ARRAYS = (Modality.DEPTH, Modality.THERMAL, Modality.IMU)
+_KINDS = {"f": "floating-point", "U": "text"}
+
+#: modalities that are stored as plain arrays, such as depth
+ARRAYS = tuple(modality for modality, spec in MODALITIES.items() if spec.array)
 
 
 def finite(array: np.ndarray, modality: Modality, where: str) -> np.ndarray:
@@ -28,19 +30,32 @@ def finite(array: np.ndarray, modality: Modality, where: str) -> np.ndarray:
 
 
 def readings(array: np.ndarray, modality: Modality, where: str) -> np.ndarray:
-    """Validate a depth, thermal or IMU array and convert it to float32.
+    """Validate an array of a modality that is stored as one, and convert numbers to float32.
 
     Raises:
-        UserError: the array has another shape or dtype, a value is not finite, or a thermal value is not in [0, 1].
+        UserError: the array has another shape or dtype than the modality's row says, a value is not finite, or it is
+            not from 0 to 1 though the row says so.
 
     """
-    if modality is Modality.THERMAL and array.dtype == np.uint8:
+    expected = MODALITIES[modality].array
+    assert expected is not None
+    if expected.unit and array.dtype == np.uint8:
         array = array.astype(np.float32) / 255
-    shape = "(6, n)" if modality is Modality.IMU else "(H, W)"
-    valid_shape = array.ndim == 2 and array.size and (modality is not Modality.IMU or array.shape[0] == 6)
-    if not valid_shape or array.dtype.kind != "f":
-        raise UserError(f"{where}: {modality} arrays are floating-point {shape}, got {array.dtype} {array.shape}")
+    fits = array.size and any(_has_shape(array, shape) for shape in expected.shapes)
+    if not fits or array.dtype.kind != expected.kind:
+        kind, shapes = _KINDS[expected.kind], " or ".join(expected.shapes)
+        raise UserError(f"{where}: {modality} arrays are {kind} {shapes}, got {array.dtype} {array.shape}")
+    if expected.kind != "f":
+        return array
     array = finite(array.astype(np.float32), modality, where)
-    if modality is Modality.THERMAL and (array.min() < 0 or array.max() > 1):
-        raise UserError(f"{where}: thermal values must be in [0, 1], or uint8; got {array.min():g} to {array.max():g}")
+    if expected.unit and (array.min() < 0 or array.max() > 1):
+        given = f"{array.min():g} to {array.max():g}"
+        raise UserError(f"{where}: {modality} values must be in [0, 1], or uint8; got {given}")
     return array
+
+
+def _has_shape(array: np.ndarray, shape: str) -> bool:
+    """Whether an array has a shape such as ``(n, 3)``, where a letter is any size."""
+    sizes = shape.strip("()").split(", ")
+    pairs = zip(array.shape, sizes, strict=False)
+    return array.ndim == len(sizes) and all(not size.isdigit() or int(size) == actual for actual, size in pairs)

@@ -13,8 +13,8 @@ import numpy as np
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media.files import MAX_PIXELS, MAX_SECONDS, check_sides, existing, unreadable
 from nextgpt_pl.media.images import opened_image
-from nextgpt_pl.media.reading import array_of, file_with
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.media.reading import array_of, file_with, load_array
+from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.samples import Media, StoredMedia
 
 
@@ -52,7 +52,11 @@ def read_header(media: Media) -> Header:
         return _of_array(*array_of(media), media.modality)
     path = existing(media.source)
     try:
-        header = _READERS.get(media.modality, _array)(path)
+        spec = MODALITIES[media.modality].array
+        if spec is not None and spec.reader is not None:  # whose files need have no header
+            header = _read_whole(path, media.modality)
+        else:
+            header = _READERS.get(media.modality, _array)(path)
     except UserError:
         raise
     except Exception as error:  # a decoder may raise anything on damaged data
@@ -115,6 +119,11 @@ def _array(path: Path) -> Header:
     if math.prod(shape) > MAX_PIXELS:
         raise UserError(f"{path}: {shape[1]} x {shape[0]} pixels, at most {MAX_PIXELS:,} are read")
     return Header(width=shape[1], height=shape[0])
+
+
+def _read_whole(path: Path, modality: Modality) -> Header:
+    load_array(path, modality)
+    return Header()
 
 
 _READERS: dict[Modality, Callable[[Path], Header]] = {

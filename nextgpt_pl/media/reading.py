@@ -1,13 +1,14 @@
 """Read media files. Sizes are bounded, and every error names the file.
 
 Arrays: image ``(H, W, 3)`` uint8, video ``(T, H, W, 3)`` uint8, audio ``(samples,)`` float32 mono; depth and thermal
-``(H, W)`` and IMU ``(6, n)`` float32, from ``.npy`` files.
+``(H, W)`` and IMU ``(6, n)`` float32, from ``.npy`` files; others as the rows of :mod:`nextgpt_pl.modality` say.
 """
 
 from __future__ import annotations
 
+import importlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,31 +25,50 @@ from nextgpt_pl.media.images import load_image, rgb
 from nextgpt_pl.media.sound import load_audio
 from nextgpt_pl.media.timeline import spread
 from nextgpt_pl.media.video import Transform, load_video
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.samples import Media, StoredMedia
 
 VERSION = 3  # raise it when a file is read differently or other files are refused; see nextgpt_pl.features.keys
 
 
 def load_array(path: Path, modality: Modality) -> np.ndarray:
-    """Read a depth, thermal or IMU array from a ``.npy`` file as float32; arrays of objects are refused.
+    """Read an array of a modality that is stored as one from a ``.npy`` file, or by the reader of the modality's row.
+
+    Arrays of objects are refused.
 
     Raises:
         UserError: the file is missing or unreadable, or the array is not valid, see :func:`readings`.
 
     """
+    spec = MODALITIES[modality].array
+    reader = spec.reader if spec is not None and not _is_npy(existing(path)) else None
     try:
         # mapped, so that a header that promises more than the file holds allocates nothing
-        array = np.load(existing(path), mmap_mode="r", allow_pickle=False)
+        array = _imported(reader)(path) if reader else np.load(path, mmap_mode="r", allow_pickle=False)
     except UserError:
         raise
     except Exception as error:  # a decoder may raise anything on damaged data
-        raise unreadable(path, ".npy file", error) from error
+        raise unreadable(path, f"file of {modality}" if reader else ".npy file", error) from error
     if not isinstance(array, np.ndarray):
         raise UserError(f"{path}: not a readable .npy file (it holds several arrays)")
     if array.size > MAX_PIXELS:
         raise UserError(f"{path}: an array of {array.shape}, at most {MAX_PIXELS:,} values are read")
     return readings(np.array(array), modality, str(path))
+
+
+def _is_npy(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(6) == b"\x93NUMPY"
+    except OSError as error:
+        raise unreadable(path, "file", error) from error
+
+
+def _imported(name: str) -> Callable[[Path], np.ndarray]:
+    """The function with a dotted name, from a row of the table of modalities."""
+    module, _, function = name.rpartition(".")
+    found: Callable[[Path], np.ndarray] = getattr(importlib.import_module(module), function)
+    return found
 
 
 def array_of(media: Media) -> tuple[np.ndarray, float | None]:

@@ -71,7 +71,11 @@ class JointEncoder(nn.Module):
     @classmethod
     def of_package(cls) -> JointEncoder:
         """The pocket encoder with the package's weights, in evaluation mode."""
-        folder = pocket_weights() / "encoder"
+        return cls.of(pocket_weights() / "encoder")
+
+    @classmethod
+    def of(cls, folder: Path) -> JointEncoder:
+        """The pocket encoder with the weights and the tokenizer in a folder, in evaluation mode."""
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         model = ImageBindModel(ImageBindConfig.from_json(folder / "config.json"))
         model.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})

@@ -77,7 +77,7 @@ class DecoderAlignment(Stage):
         super().__init__(network, **kwargs)
         if not train_signal_rows:
             self.trains = tuple(pattern for pattern in self.trains if pattern != _SIGNAL_ROWS)
-        if not network.decoders:
+        if not network.decoders and not self.learns_replies:
             raise UserError("DecoderAlignment needs network.decoders: there is nothing to align to")
         if not network.projected:
             if not self.learns_replies:

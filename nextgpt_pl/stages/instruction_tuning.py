@@ -15,7 +15,7 @@ class InstructionTuning(DecoderAlignment):
     Cross-entropy is computed on the assistant's turns, the alignment loss on all media in them.
 
     Args:
-        network: with encoder, input projections and decoders.
+        network: with encoder and input projections; without decoders, replies are texts.
         lora: LoRA of the LLM; by default the paper's.
         train_llm: whether to use LoRA; without it, as a baseline, only projections and signal tokens' rows are trained.
         alignment, text_weight, alignment_weights, samples: see :class:`DecoderAlignment`.

@@ -10,6 +10,8 @@ from nextgpt_pl.errors import UserError, nearest
 
 POCKET_PARTS = ("llm", "encoder", "image", "video", "audio")
 SPEECH = "speech"  # a part that the package does not have: pocket pretrain --part speech
+#: towers of input media beside those of the encoder, which the package does not have: pocket pretrain --part depth
+POCKET_SENSES = ("depth", "thermal", "imu")
 CHAT = "chat"  # the folder of the packed run, beside the parts
 CHAT_RUN = Path(f"pocket:{CHAT}")  # the run inside the package, which verbs use where none is given
 
@@ -40,7 +42,7 @@ def resolve(name: str) -> str:
 
 
 def _pocket(name: str, part: str) -> str:
-    parts = (*POCKET_PARTS, SPEECH, CHAT)
+    parts = (*POCKET_PARTS, *POCKET_SENSES, SPEECH, CHAT)
     if part not in parts:
         raise UserError(f"{name!r}: no such pocket part{nearest(part, parts)}")
     folder = pocket_weights() / part

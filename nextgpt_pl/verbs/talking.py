@@ -6,8 +6,9 @@ import io
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import make_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media.files import is_file
@@ -154,17 +155,26 @@ def with_words(part: ReplyPart, file: str) -> str:
     return f"{file}: {part.caption}" if part.caption else file
 
 
+_ENDINGS = {m: " ".join(spec.suffixes or (spec.sample_suffix,)) for m, spec in MODALITIES.items()}
+if TYPE_CHECKING:
+    InputMedia = Any
+else:
+    #: input media of one message: a list of files for each row of the table of modalities
+    InputMedia = make_dataclass(
+        "InputMedia",
+        [(m.value, list[Path] | None, None) for m in MODALITIES],
+        namespace={
+            "__doc__": "Input media.\n\nArgs:\n"
+            + "\n".join(f"    {m}: input files of {m}: {_ENDINGS[m]}." for m in MODALITIES)
+        },
+    )
+
+
 def generate(
     prompt: str,
     out: Path,
+    media: InputMedia,
     run: Path = CHAT_RUN,
-    image: list[Path] | None = None,
-    video: list[Path] | None = None,
-    audio: list[Path] | None = None,
-    depth: list[Path] | None = None,
-    thermal: list[Path] | None = None,
-    imu: list[Path] | None = None,
-    speech: list[Path] | None = None,
     modalities: list[str] | None = None,
     seed: int = 0,
     temperature: float = 0.0,
@@ -176,14 +186,8 @@ def generate(
     Args:
         prompt: text of the prompt; the media are put before it.
         out: output folder of ``reply.txt`` and the media that it names.
+        media: input media, a list of files per modality.
         run: folder of the run; by default that of the package, which knows the pocket world.
-        image: input images.
-        video: input videos.
-        audio: input sounds.
-        depth: input disparity maps, ``.npy``.
-        thermal: input thermal images, ``.npy``.
-        imu: input IMU readings, ``.npy``.
-        speech: input sounds in which someone speaks.
         modalities: modalities that the reply must contain; an empty list forbids all.
         seed: seed of sampling and noise.
         temperature: sampling temperature; 0 is greedy decoding.
@@ -195,7 +199,7 @@ def generate(
     from nextgpt_pl.pipeline import AnyToAny
     from nextgpt_pl.readers.chat import user_message
 
-    message = user_message(prompt, dict(zip(Modality, (image, video, audio, depth, thermal, imu, speech), strict=True)))
+    message = user_message(prompt, {m: getattr(media, m.value) for m in MODALITIES})
     model = AnyToAny.from_run(run, trust=trust)
     lines = []
     options: dict[str, Any] = {"modalities": modalities, "temperature": temperature, "max_new_tokens": max_new_tokens}

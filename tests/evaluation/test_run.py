@@ -24,8 +24,9 @@ from nextgpt_pl.evaluation import (
 from nextgpt_pl.media.writing import save_image
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pocket.world import dialogues, grammar
+from nextgpt_pl.pocket.world.attributes import attributes, scene_of
 from nextgpt_pl.pocket.world.render import render
-from nextgpt_pl.pocket.world.scenes import VIDEO_FPS, Answer, attributes, item_rng, item_scene, scene_of
+from nextgpt_pl.pocket.world.scenes import VIDEO_FPS, Answer, item_rng, item_scene
 from nextgpt_pl.samples import ReplyPart
 from nextgpt_pl.verbs import data, evaluation
 

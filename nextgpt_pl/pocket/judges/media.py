@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.judges.audio import judge_audio
 from nextgpt_pl.pocket.judges.picture import judge_image, judge_video
 from nextgpt_pl.pocket.world.scenes import Answer, ImageScene, Scene
+from nextgpt_pl.pocket.world.sensed import AnyScene, DepthScene, ThermalScene
 
 
 def judge(media: np.ndarray, modality: Modality) -> Scene | None:
@@ -25,17 +26,18 @@ def judge(media: np.ndarray, modality: Modality) -> Scene | None:
     return judge_video(media) if modality is Modality.VIDEO else judge_audio(media)
 
 
-def flat(scene: Scene | Answer) -> dict[str, object]:
-    """Attributes by name; for images, a tuple over objects."""
-    if not isinstance(scene, ImageScene):
+def flat(scene: AnyScene | Answer) -> dict[str, object]:
+    """Attributes by name; for scenes with objects, tuples over them."""
+    if not isinstance(scene, (ImageScene, DepthScene, ThermalScene)):
         return asdict(scene)
-    attributes: dict[str, object] = {"background": scene.background, "objects": len(scene.things)}
-    for name in ("shape", "colour", "size", "position"):
-        attributes[name] = tuple(getattr(thing, name) for thing in scene.things)
+    attributes: dict[str, object] = {"background": scene.background} if isinstance(scene, ImageScene) else {}
+    attributes["objects"] = len(scene.things)
+    for field in fields(scene.things[0]):
+        attributes[field.name] = tuple(getattr(thing, field.name) for thing in scene.things)
     return attributes
 
 
-def matches(actual: Scene | Answer | None, expected: Scene | Answer) -> dict[str, bool]:
+def matches(actual: AnyScene | Answer | None, expected: AnyScene | Answer) -> dict[str, bool]:
     """Per attribute of ``expected``, whether ``actual`` has it; all false if ``actual`` is ``None``."""
     expected_attributes = flat(expected)
     if actual is None or type(actual) is not type(expected):

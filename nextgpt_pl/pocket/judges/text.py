@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 
 from nextgpt_pl.modality import Modality
@@ -14,10 +14,22 @@ from nextgpt_pl.pocket.world.scenes import (
     Answer,
     AudioScene,
     ImageScene,
-    Scene,
     Thing,
     VideoScene,
 )
+from nextgpt_pl.pocket.world.sensed import (
+    DISTANCES,
+    HEAT,
+    SPEEDS,
+    STEADINESS,
+    AnyScene,
+    Body,
+    DepthScene,
+    MotionScene,
+    Solid,
+    ThermalScene,
+)
+from nextgpt_pl.pocket.world.sensed_words import COMPARED
 from nextgpt_pl.pocket.world.talk import modality_of
 
 _RELATIONS = {
@@ -51,6 +63,9 @@ _SHAPES, _COLOURS, _SIZES, _BACKGROUNDS = (
     {word: (word, *grammar.SYNONYMS.get(word, ())) for word in OPTIONS[name]}
     for name in ("shape", "colour", "size", "background")
 )
+_DISTANCES, _HEAT, _SPEEDS, _STEADINESS, _COMPARED = (
+    {word: (word,) for word in words} for words in (DISTANCES, HEAT, SPEEDS, STEADINESS, COMPARED)
+)
 _TIMBRES, _PITCHES, _PATTERNS = grammar.TIMBRE_WORDS, grammar.PITCH_WORDS, grammar.PATTERN_WORDS
 
 
@@ -59,25 +74,48 @@ def _before(positions: list[tuple[int, str]], start: int, end: int) -> str | Non
     return inside[-1] if inside else None
 
 
-def _read_image(text: str) -> ImageScene | None:
-    background = _only(text, _BACKGROUNDS)
-    shapes = _find(text, _SHAPES)
-    if background is None or not 1 <= len(shapes) <= 2:
+def _read_things(text: str, **tables: Mapping[str, tuple[str, ...]]) -> list[dict[str, str]] | None:
+    """One or two objects with shape, position, and a word of each table before the shape, in order of position."""
+    shapes, places = _find(text, _SHAPES), _find(text, _PLACES)
+    if not 1 <= len(shapes) <= 2:
         return None
-    colours, sizes = _find(text, _COLOURS), _find(text, _SIZES)
+    found = {name: _find(text, words) for name, words in tables.items()}
     related = next((pair for phrase, pair in _RELATIONS.items() if phrase in text), None)
-    places = _find(text, _PLACES)
     things, start = [], 0
     for index, (end, shape) in enumerate(shapes):
         stop = shapes[index + 1][0] if index + 1 < len(shapes) else len(text)
         place = related[index] if related and len(shapes) == 2 else _before(places, end, stop)
-        colour, size = _before(colours, start, end), _before(sizes, start, end)
-        if place is None or colour is None or size is None:
+        thing = {"shape": shape, "position": place} | {name: _before(w, start, end) for name, w in found.items()}
+        things.append({name: word for name, word in thing.items() if word is not None})
+        if len(things[-1]) < len(thing):
             return None
-        things.append(Thing(shape, colour, size, place))
         start = end
     order = tuple(POSITIONS)
-    return ImageScene(tuple(sorted(things, key=lambda thing: order.index(thing.position))), background)
+    return sorted(things, key=lambda thing: order.index(thing["position"]))
+
+
+def _read_image(text: str) -> ImageScene | None:
+    background, things = _only(text, _BACKGROUNDS), _read_things(text, colour=_COLOURS, size=_SIZES)
+    if background is None or things is None:
+        return None
+    return ImageScene(tuple(Thing(**thing) for thing in things), background)
+
+
+def _read_depth(text: str) -> DepthScene | None:
+    things = _read_things(text, distance=_DISTANCES, size=_SIZES)
+    return None if things is None else DepthScene(tuple(Solid(**thing) for thing in things))
+
+
+def _read_thermal(text: str) -> ThermalScene | None:
+    things = _read_things(text, heat=_HEAT, size=_SIZES)
+    return None if things is None else ThermalScene(tuple(Body(**thing) for thing in things))
+
+
+def _read_motion(text: str) -> MotionScene | None:
+    motion, speed, steadiness = (_only(text, words) for words in (grammar.MOTION_WORDS, _SPEEDS, _STEADINESS))
+    if motion is None or speed is None or steadiness is None:
+        return None
+    return MotionScene(motion, speed, steadiness)
 
 
 def _read_video(text: str) -> VideoScene | None:
@@ -103,11 +141,21 @@ def _read_audio(text: str) -> AudioScene | None:
     return AudioScene(timbre, pitch, pattern)
 
 
-_TABLES = (_SHAPES, _COLOURS, _SIZES, _BACKGROUNDS, _PLACES, grammar.MOTION_WORDS, _TIMBRES, _PITCHES, _PATTERNS)
-_READ = {Modality.IMAGE: _read_image, Modality.VIDEO: _read_video, Modality.AUDIO: _read_audio}
+_TABLES = (
+    *(_SHAPES, _COLOURS, _SIZES, _BACKGROUNDS, _PLACES, grammar.MOTION_WORDS, _TIMBRES, _PITCHES, _PATTERNS),
+    *(_DISTANCES, _HEAT, _SPEEDS, _STEADINESS, _COMPARED),
+)
+_READ: dict[Modality, Callable[[str], AnyScene | None]] = {
+    Modality.IMAGE: _read_image,
+    Modality.VIDEO: _read_video,
+    Modality.AUDIO: _read_audio,
+    Modality.DEPTH: _read_depth,
+    Modality.THERMAL: _read_thermal,
+    Modality.IMU: _read_motion,
+}
 
 
-def judge_text(text: str, modality: Modality) -> Scene | None:
+def judge_text(text: str, modality: Modality) -> AnyScene | None:
     """The scene that a text describes; ``None`` if an attribute is missing or ambiguous."""
     return _READ[modality](text.lower())
 
@@ -117,7 +165,7 @@ def named(text: str) -> set[str]:
     return {word for table in _TABLES for _, word in _find(text.lower(), table)}
 
 
-def judge_said(text: str, expected: Scene | Answer) -> Scene | Answer | None:
+def judge_said(text: str, expected: AnyScene | Answer) -> AnyScene | Answer | None:
     """Parse a text that should describe a scene or give an answer.
 
     The expected answer is returned if the text names the same attributes; an answer without attributes must be equal

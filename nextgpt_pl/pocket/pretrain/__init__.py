@@ -7,11 +7,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
-Part = Literal["llm", "encoder", "image", "video", "audio", "speech"]
+Part = Literal["llm", "encoder", "image", "video", "audio", "depth", "thermal", "imu", "speech"]
 # module of each part, in the order of their dependencies: video starts from image
 _MODULES: dict[Part, str] = {"llm": "text", "encoder": "encoder", "image": "image", "video": "video", "audio": "audio"}
-# made only where it is asked for: its weights are not in the package, and it needs the extra ``speech``
-_ON_REQUEST: dict[Part, str] = {"speech": "speech"}
+# made only where they are asked for: their weights are not in the package; speech needs the extra ``speech``
+_ON_REQUEST: dict[Part, str] = {"depth": "sensed", "thermal": "sensed", "imu": "sensed", "speech": "speech"}
 
 
 def pretrain(
@@ -24,7 +24,8 @@ def pretrain(
     """Train the pocket weights from scratch; resumes an interrupted run.
 
     Args:
-        part: train one part only; by default all parts in order, except ``speech``, which needs the extra ``speech``.
+        part: train one part only; by default all parts in order that are in the package. ``speech`` needs the extra
+            ``speech``; ``depth``, ``thermal`` and ``imu`` need the encoder.
         out: output folder of the weights; by default that of the package.
         work: folder of checkpoints of unfinished trainings; delete it to start from scratch.
         seed: seed of data, initialisation and noise.

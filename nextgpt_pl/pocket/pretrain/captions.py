@@ -30,11 +30,13 @@ from nextgpt_pl.pocket.world.scenes import (
     AudioScene,
     ImageScene,
     Scene,
+    VideoScene,
     changed,
     draw_scene,
     item_scene,
     pick,
 )
+from nextgpt_pl.pocket.world.sensed import AnyScene, DepthScene, MotionScene, ThermalScene
 
 TEXT_WIDTH = 128  # of the text encoders
 
@@ -76,19 +78,20 @@ def near_miss(scene: Scene, rng: Random) -> Scene:
     return changed(scene, pick(rng, names), rng)
 
 
-def stated(scene: Scene) -> list[list[str]]:
-    """Names of the codes of all attributes of a scene: one list per object, and one list for audio.
+def stated(scene: AnyScene) -> list[list[str]]:
+    """Names of the codes of all attributes of a scene: one list per object, and one list for audio and IMU readings.
 
-    Images and videos have two lists, also with one object. Attributes of the full image are in both.
+    Images, videos, depth and thermal readings have two lists, also with one object. Attributes of the full image are in
+    both.
     """
-    if isinstance(scene, AudioScene):
+    if isinstance(scene, (AudioScene, MotionScene)):
         return [[f"{name} {value}" for name, value in vars(scene).items()]]
-    shared = [f"background {scene.background}"]
-    if isinstance(scene, ImageScene):
-        objects: list[dict[str, Any]] = [vars(thing) for thing in scene.things]
-    else:
+    shared = [] if isinstance(scene, (DepthScene, ThermalScene)) else [f"background {scene.background}"]
+    if isinstance(scene, VideoScene):
         shared.append(f"motion {scene.motion}")
-        objects = [{"shape": scene.shape, "colour": scene.colour, "size": scene.size}]
+        objects: list[dict[str, Any]] = [{"shape": scene.shape, "colour": scene.colour, "size": scene.size}]
+    else:
+        objects = [vars(thing) for thing in scene.things]
     lists = [[f"{name} {value}" for name, value in thing.items() if value is not None] for thing in objects]
     return [names + shared for names in (*lists, ["no object"])[:2]]
 
@@ -109,7 +112,7 @@ def _total(names: Sequence[str], shape: tuple[int, ...]) -> Tensor:
     return torch.stack([code(name, shape) for name in names]).sum(0)
 
 
-def pooled_statements(scene: Scene) -> list[str]:
+def pooled_statements(scene: AnyScene) -> list[str]:
     """All statements of a scene in one list; those of images and videos are numbered by object."""
     lists = stated(scene)
     return [f"{i} {name}" for i, names in enumerate(lists) for name in names] if len(lists) > 1 else lists[0]

@@ -11,7 +11,7 @@ from typing import Any
 
 from nextgpt_pl.pocket.parts import QUALITY
 from nextgpt_pl.utils.escaping import markdown
-from nextgpt_pl.utils.paths import CHAT, POCKET_PARTS
+from nextgpt_pl.utils.paths import CHAT, POCKET_PARTS, POCKET_SENSES
 
 _CHAT = """## chat
 
@@ -31,6 +31,8 @@ python -m nextgpt_pl score && python -m nextgpt_pl pocket pack --scores outputs/
 Half-precision weights of both kinds of projections, the signal tokens' rows and LoRA.
 """
 
+_PARTS = (*POCKET_PARTS, *POCKET_SENSES)
+_TOWER = "our `ImageBindModel` with one tower of width 64, bound to the encoder's text tower"
 _CLASSES = {
     "llm": "`LlamaForCausalLM`, 6 layers of width 256, and its own byte-level BPE",
     "encoder": "our `ImageBindModel` with vision, audio and text towers of width 128",
@@ -39,6 +41,7 @@ _CLASSES = {
     "video": "`TextToVideoSDPipeline`: the image decoder's VAE and text encoder, `UNet3DConditionModel`, 8 frames",
     "audio": "`AudioLDMPipeline`: `AutoencoderKL` over mel spectrograms, `UNet2DConditionModel`, "
     "`ClapTextModelWithProjection` (128), `SpeechT5HifiGan`",
+    **dict.fromkeys(POCKET_SENSES, _TOWER),
 }
 _INTRODUCTION = """# Pocket weights
 
@@ -68,7 +71,7 @@ def write_quality(
 def write_card(root: Path) -> None:
     """Write ``README.md`` beside the weights' folder from the parts' records."""
     sections = [_INTRODUCTION, _sizes(root)]
-    sections += [_section(root / part) for part in POCKET_PARTS if (root / part / QUALITY).is_file()]
+    sections += [_section(root / part) for part in _PARTS if (root / part / QUALITY).is_file()]
     if (root / CHAT).is_dir():
         sections.append(_chat(root / CHAT))
     sections.append(_hashes(root))
@@ -89,7 +92,7 @@ def _parameters(file: Path) -> int:
 def _sizes(root: Path) -> str:
     rows = ["| part | class | parameters | MB |", "| --- | --- | --- | --- |"]
     total = 0
-    for part in POCKET_PARTS:
+    for part in (name for name in _PARTS if (root / name).is_dir()):
         files = _weights(root / part)
         size = sum(f.stat().st_size for f in files)
         total += size
@@ -131,6 +134,6 @@ def _number(name: str, value: float) -> str:
 
 def _hashes(root: Path) -> str:
     rows = ["## Hashes", "", "```"]
-    for file in (f for part in (*POCKET_PARTS, CHAT) for f in _weights(root / part)):
+    for file in (f for part in (*_PARTS, CHAT) for f in _weights(root / part)):
         rows += [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(root)}"]
     return "\n".join([*rows, "```", ""])

@@ -11,6 +11,7 @@ from nextgpt_pl.evaluation.judged import ALL, attribute_table
 from nextgpt_pl.evaluation.run import predict, score
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.pretrain.captions import embedding_quality
+from nextgpt_pl.utils.paths import POCKET_SENSES
 
 
 def measure(part: str, root: Path, count: int) -> dict[str, float]:
@@ -27,6 +28,10 @@ def measure(part: str, root: Path, count: int) -> dict[str, float]:
         from nextgpt_pl.pocket.pretrain.speech import speech_quality
 
         return speech_quality(root / part)
+    if part in POCKET_SENSES:
+        from nextgpt_pl.pocket.pretrain.sensed import trained_tower
+
+        return trained_tower(root / part, root / "encoder").quality()
     return _decoder_quality(Modality(part), root, count)
 
 

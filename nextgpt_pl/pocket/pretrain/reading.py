@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.pretrain.captions import all_statements, pooled_statements
-from nextgpt_pl.pocket.world.scenes import Scene, Split, item_scene
+from nextgpt_pl.pocket.world.scenes import Split, item_scene
+from nextgpt_pl.pocket.world.sensed import AnyScene
 
 _RIDGE = 1e-3
 
 
 def read_right(
-    embed: Callable[[list[Scene]], Tensor], modality: Modality, fitted: int = 1500, count: int = 300, batch: int = 50
+    embed: Callable[[list[Any]], Tensor],
+    modality: Modality,
+    fitted: int = 1500,
+    count: int = 300,
+    batch: int = 50,
+    scene_at: Callable[[Split, int], AnyScene] | None = None,
+    names: Sequence[str] | None = None,
 ) -> float:
     """Share of held-out media for which a ridge regression on training media predicts all attributes.
 
@@ -25,12 +33,15 @@ def read_right(
         fitted: number of training media.
         count: number of held-out media.
         batch: number of media per batch of ``embed``.
+        scene_at: the scene of a split and an index; by default that of the world's item.
+        names: all statements that may be true; by default those of images, videos and audio.
 
     """
-    names = all_statements()
+    names = names or all_statements()
+    scene_at = scene_at or (lambda split, index: item_scene(split, modality, index))
 
     def rows(split: Split, number: int) -> tuple[Tensor, Tensor]:
-        scenes = [item_scene(split, modality, i) for i in range(number)]
+        scenes = [scene_at(split, i) for i in range(number)]
         embeddings = torch.cat([embed(scenes[i : i + batch]) for i in range(0, number, batch)]).double()
         return torch.cat([embeddings, embeddings.new_ones(number, 1)], dim=1), stated_rows(scenes, names).double()
 
@@ -41,7 +52,7 @@ def read_right(
     return float(all_read(features @ weights, statements, names).double().mean())
 
 
-def stated_rows(scenes: Sequence[Scene], names: Sequence[str]) -> Tensor:
+def stated_rows(scenes: Sequence[AnyScene], names: Sequence[str]) -> Tensor:
     """Which of the statements are true of each scene, ``(N, len(names))`` of 0 and 1."""
     place = {name: i for i, name in enumerate(names)}
     rows = torch.zeros(len(scenes), len(names))

@@ -16,6 +16,7 @@ from random import Random
 from nextgpt_pl.modality import GENERATED
 from nextgpt_pl.pocket.world import turns, users
 from nextgpt_pl.pocket.world.scenes import Split, pick
+from nextgpt_pl.pocket.world.sensed_turns import SENSED_ROUTES
 from nextgpt_pl.pocket.world.turns import Turn
 from nextgpt_pl.samples import Dialogue, Message, TextPart
 
@@ -38,17 +39,21 @@ ROUTES: dict[str, Callable[[Random, Split], Turn]] = {
 }
 
 
+#: all routes; those of :data:`ROUTES` need no more than images, videos and audio
+ALL_ROUTES = ROUTES | SENSED_ROUTES
+
+
 def _typed(message: Message, rng: Random) -> Message:
     parts = (TextPart(users.typed(p.text, rng)) if isinstance(p, TextPart) else p for p in message.parts)
     return replace(message, parts=tuple(parts))
 
 
 def dialogue(route: str, split: Split, index: int, seed: int = 0) -> Dialogue:
-    """Dialogue ``index`` of a route; a third of the training dialogues begin with an exchange of another route."""
+    """Dialogue ``index`` of a route; a third of the training dialogues of :data:`ROUTES` begin with another one."""
     key = f"pocket-{seed}/{split}/{route}/{index}"
     rng = Random(f"dialogue/{key}")
-    messages, expected = ROUTES[route](rng, split)
-    if split == "train" and rng.random() < 1 / 3:
+    messages, expected = ALL_ROUTES[route](rng, split)
+    if split == "train" and route in ROUTES and rng.random() < 1 / 3:
         before, _ = ROUTES[pick(rng, tuple(ROUTES))](rng, split)
         messages = (*before, *messages)
     messages = tuple(_typed(m, rng) if m.role == "user" else m for m in messages)

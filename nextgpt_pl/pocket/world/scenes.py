@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from random import Random
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from nextgpt_pl.modality import Modality
 
@@ -205,29 +205,6 @@ def audio_scenes(split: Split) -> Iterator[AudioScene]:
 def item_rng(split: Split, modality: Modality, index: int, seed: int, purpose: str) -> Random:
     """The random stream of one item; ``purpose`` keeps scene, wording and rendering independent of one another."""
     return Random(f"pocket/{seed}/{split}/{modality}/{index}/{purpose}")
-
-
-def attributes(scene: Scene | Answer) -> Mapping[str, Any]:
-    """The scene, or the answer, as a plain dictionary, for logs and judges."""
-    return asdict(scene)
-
-
-def scene_of(attributes: Mapping[str, Any]) -> Scene | Answer:
-    """The scene, or the answer, with these :func:`attributes`, also if they were read from JSON.
-
-    Raises:
-        ValueError: no kind of scene has these attributes.
-
-    """
-    names = set(attributes)
-    try:
-        if "things" in names:
-            things = tuple(Thing(**thing) for thing in attributes["things"])
-            return ImageScene(things, attributes["background"])
-        kind = VideoScene if "motion" in names else Answer if "words" in names else AudioScene
-        return kind(**attributes)
-    except TypeError as error:
-        raise ValueError(f"no scene has the attributes {sorted(names)} ({error})") from error
 
 
 def item_scene(split: Split, modality: Modality, index: int, seed: int = 0) -> Scene:

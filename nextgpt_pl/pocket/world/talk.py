@@ -24,6 +24,7 @@ from nextgpt_pl.pocket.world.scenes import (
     is_heldout,
     pick,
 )
+from nextgpt_pl.pocket.world.sensed import AnyScene, DepthScene, MotionScene, ThermalScene
 
 HERE = ("Sure, here is {}.", "Here you are: {}.", "This is {}.")
 _MOVE = {
@@ -42,8 +43,10 @@ _PLACE_OF_PITCH = dict(zip(PITCHES, ("bottom", "center", "top"), strict=True))
 _COLOUR_OF_PATTERN = dict(zip(PATTERNS, ("blue", "orange", "green", "red", "purple"), strict=True))
 
 
-def modality_of(scene: Scene) -> Modality:
+def modality_of(scene: AnyScene) -> Modality:
     """The modality of a scene."""
+    if isinstance(scene, (DepthScene, ThermalScene, MotionScene)):
+        return scene.modality
     if isinstance(scene, ImageScene):
         return Modality.IMAGE
     return Modality.VIDEO if isinstance(scene, VideoScene) else Modality.AUDIO

@@ -23,9 +23,10 @@ from nextgpt_pl.pocket.world.scenes import (
     pick,
     told_apart,
 )
+from nextgpt_pl.pocket.world.sensed import AnyScene
 from nextgpt_pl.samples import Media, MediaPart, Message, Part, TextPart
 
-Expected = tuple[tuple[str, Scene | Answer], ...]
+Expected = tuple[tuple[str, AnyScene | Answer], ...]
 
 _BRIEF_SHARE = 0.2  # share of brief descriptions in requests for two media
 

@@ -1,0 +1,59 @@
+from random import Random
+
+import pytest
+import torch
+
+from nextgpt_pl.modality import Modality
+from nextgpt_pl.pocket.parts import JointEncoder
+from nextgpt_pl.pocket.pretrain.captions import pooled_statements
+from nextgpt_pl.pocket.pretrain.sensed import Binding, all_sensed_statements
+from nextgpt_pl.pocket.world.scenes import ImageScene, VideoScene
+from nextgpt_pl.pocket.world.sensed import HEAT_OF_COLOUR, SENSED, draw_sensed, is_heldout
+from nextgpt_pl.pocket.world.sensed_words import seen
+
+
+@pytest.fixture(scope="module")
+def text():
+    return JointEncoder.of_package()
+
+
+@pytest.mark.parametrize("modality", SENSED)
+def test_the_tower_learns_and_the_text_tower_does_not(text, modality):
+    torch.manual_seed(0)
+    task = Binding(modality, text, steps=2, seed=0)
+    task.batch_size = 4
+    before = {name: value.clone() for name, value in text.named_parameters()}
+    loss = task.loss(Random(0), torch.Generator())
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(parameter.grad is not None for parameter in task.parameters())
+    assert all(p.grad is None and torch.equal(p, before[name]) for name, p in text.named_parameters())
+    assert set(task.model.config.towers) == {modality.value}
+    assert not any("text" in name for name in task.state_dict())
+
+
+def test_the_thermal_tower_starts_from_that_of_depth(text):
+    torch.manual_seed(0)
+    depth, thermal = (Binding(m, text, steps=1, seed=0) for m in (Modality.DEPTH, Modality.THERMAL))
+    thermal.start_from(depth)
+    inputs = torch.rand(2, 1, 224, 224)
+    torch.testing.assert_close(thermal.model("thermal", inputs), depth.model("depth", inputs))
+
+
+@pytest.mark.parametrize("modality", SENSED)
+def test_what_a_reading_may_be_of_has_all_that_the_sensor_sees(modality):
+    names = all_sensed_statements(modality)
+    for index in range(50):
+        scene = draw_sensed(modality, Random(index))
+        assert not is_heldout(scene)
+        assert set(pooled_statements(scene)) <= set(names)
+        possible = [seen(scene, Random(i)) for i in range(20)]
+        assert len(set(possible)) > 1
+        for other in possible:
+            if isinstance(other, VideoScene):
+                assert other.motion == scene.motion
+                continue
+            assert isinstance(other, ImageScene)
+            for thing, shown in zip(scene.things, other.things, strict=True):
+                assert (thing.shape, thing.size, thing.position) == (shown.shape, shown.size, shown.position)
+                assert getattr(thing, "heat", None) in (None, HEAT_OF_COLOUR[shown.colour])
