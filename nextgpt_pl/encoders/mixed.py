@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -110,6 +110,10 @@ class MixedEncoder(Encoder):
     def prepare(self, media: Media) -> Tensor:
         """As the encoder of the medium's modality prepares it."""
         return self.of(media.modality).prepare(media)
+
+    def together(self, modality: Modality, inputs: Sequence[Tensor]) -> Tensor:
+        """As the encoder of the modality joins its inputs."""
+        return self.of(modality).together(modality, inputs)
 
     def forward(self, modality: Modality, inputs: Tensor) -> Tensor:
         """Features of the modality's encoder, ``(N, E, C)``."""
