@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.modality import MODALITIES, Modality
+from nextgpt_pl.modality import GENERATED, MODALITIES, Modality
 
 Format = Literal["legacy", "v2"]
 FORMATS: tuple[Format, ...] = ("legacy", "v2")
 # tokens that the official code adds before the signal tokens; both formats add the signal tokens last
 EXTRA_TOKENS: dict[Format, tuple[str, ...]] = {"legacy": ("<Img>", "</Img>"), "v2": ()}
-SIGNAL_ROWS = sum(spec.num_signal_tokens for spec in MODALITIES.values())
+SIGNAL_ROWS = sum(MODALITIES[modality].num_signal_tokens for modality in GENERATED)
 #: the official code has one input projection for all media, like NextGPT(share_input_projection=True)
 SHARED_INPUT = "input_projections.all"
 

@@ -116,6 +116,7 @@ NETWORKS = {
 ROUTE = "nextgpt_pl.evaluation.PocketRoute"
 FRECHET = "nextgpt_pl.evaluation.Frechet"
 GENEVAL = "nextgpt_pl.evaluation.benchmarks.GenEval"
+WORD_ERRORS = "nextgpt_pl.evaluation.WordErrors"
 ENDPOINT_JUDGE = "nextgpt_pl.evaluation.judges.EndpointJudge"
 TASKS = {
     "Task": lambda spec: spec,
@@ -123,6 +124,11 @@ TASKS = {
     "Extractor": lambda spec: TASKS["Score"]({"class_path": FRECHET, "init_args": {"name": "x", "extractor": spec}}),
     "Judge": lambda spec: {"class_path": GENEVAL, "init_args": {"root": "x", "judges": [spec]}},
     "Endpoint": lambda spec: TASKS["Judge"]({"class_path": ENDPOINT_JUDGE, "init_args": {"endpoint": spec}}),
+    "Recogniser": lambda spec: TASKS["Score"]({"class_path": WORD_ERRORS, "init_args": {"recogniser": spec}}),
+    "WordsDecoder": lambda spec: {
+        "class_path": "nextgpt_pl.evaluation.ReadAloud",
+        "init_args": {"decoder": spec, "texts": ["one"], "scores": []},
+    },
     "DataFiles": lambda spec: {
         "class_path": "nextgpt_pl.evaluation.Captioning",
         "init_args": {"name": "x", "data": spec, "scores": []},

@@ -181,11 +181,14 @@ class Stop(Callback):
 def test_an_interruption_among_accumulated_batches_waits_for_the_optimizer_step(number, tiny_models, tmp_path, capfd):
     options = {"accumulate_grad_batches": 2, "steps": 4, "gradient_clip_val": 1.0}
     whole = _weights(_fit(tmp_path / "whole", tiny_models, **options))
+    # processes in the background ignore SIGINT and SIGHUP
+    outer = signal.signal(number, signal.default_int_handler)
     before = signal.getsignal(number)
     with pytest.raises(SystemExit) as caught:  # batch 2 is the first of two
         _fit(tmp_path / "cut", tiny_models, Stop(2, number), **options)
     assert caught.value.code == 128 + number
     assert signal.getsignal(number) is before
+    signal.signal(number, outer)
     path, step = newest(tmp_path / "cut" / "checkpoints")
     assert step == 2
     assert "stopping after this optimizer step" in capfd.readouterr().err

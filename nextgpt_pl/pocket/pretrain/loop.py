@@ -99,6 +99,7 @@ class _Steps(Callback):
 def train(task: PretrainTask, work: Path, *, ema_decay: float = 0.998) -> None:
     """Train ``task`` for ``task.steps`` steps; resumes from a checkpoint in ``work`` if there is one."""
     seed_everything(task.seed, verbose=False)
+    work.mkdir(parents=True, exist_ok=True)
     name = type(task).__name__
     checkpoint = ModelCheckpoint(
         dirpath=work, filename=name, every_n_train_steps=_CHECKPOINT_EVERY, enable_version_counter=False
