@@ -29,8 +29,8 @@ from nextgpt_pl.generation.signals import caption_embeddings
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pocket.judges.media import judge, matches
 from nextgpt_pl.pocket.parts import JointEncoder
+from nextgpt_pl.pocket.world.attributes import scene_of
 from nextgpt_pl.pocket.world.items import captioned_pair
-from nextgpt_pl.pocket.world.scenes import scene_of
 from nextgpt_pl.retrieval import GalleryBuilder
 
 THRESHOLDS = (0.1, 0.2, 0.3)

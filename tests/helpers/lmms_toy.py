@@ -10,8 +10,9 @@ from pathlib import Path
 from nextgpt_pl.media.writing import save_image
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.world import grammar
+from nextgpt_pl.pocket.world.attributes import attributes
 from nextgpt_pl.pocket.world.render import render
-from nextgpt_pl.pocket.world.scenes import attributes, item_rng, item_scene
+from nextgpt_pl.pocket.world.scenes import item_rng, item_scene
 
 _TASK = """task: {name}
 dataset_path: json
@@ -35,7 +36,7 @@ from PIL import Image
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.judges.picture import judge_image
 from nextgpt_pl.pocket.judges.text import judge_text
-from nextgpt_pl.pocket.world.scenes import scene_of
+from nextgpt_pl.pocket.world.attributes import scene_of
 
 
 def pocket_describe_visual(doc):
