@@ -116,6 +116,8 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
     """
     manifest = read_manifest(folder)
+    if not (folder / WEIGHTS).is_file():
+        raise _no_adapter(folder)
     try:
         tensors = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError, ValueError) as error:
@@ -128,14 +130,14 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of an adapter; its weights are not read.
+    """The manifest of an adapter; its weights are not read and need not be there.
 
     Raises:
         UserError: the folder is not an adapter, or the manifest is damaged; the message names the entry.
 
     """
-    if not (folder / MANIFEST).is_file() or not (folder / WEIGHTS).is_file():
-        raise UserError(f"init_from={str(folder)!r}: no adapter there ({MANIFEST} and {WEIGHTS} are expected)")
+    if not (folder / MANIFEST).is_file():
+        raise _no_adapter(folder)
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         _Manifest.model_validate(manifest)
@@ -146,6 +148,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (ValueError, OSError, RecursionError) as error:
         raise _damaged(folder, MANIFEST, str(error)) from error
     return dict(manifest)
+
+
+def _no_adapter(folder: Path) -> UserError:
+    return UserError(f"init_from={str(folder)!r}: no adapter there ({MANIFEST} and {WEIGHTS} are expected)")
 
 
 def _damaged(folder: Path, file: str, reason: str) -> UserError:

@@ -74,7 +74,7 @@ def test_the_commands_of_the_page_run(copy):
     for number, (python, *arguments) in enumerate(COMMANDS):
         assert python == "python"
         if arguments[0] == "my_world.py":
-            arguments = ["my_world.py", "6", "2"]
+            arguments = ["my_world.py", "150", "2"]  # a fiftieth of the rows is for validation
         elif arguments[0] == "pretrain_mine.py":
             arguments = ["pretrain_mine.py", "1", "4"]
         elif arguments[2] == "fit":
