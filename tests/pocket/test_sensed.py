@@ -92,8 +92,8 @@ def test_the_readings_of_a_motion_integrate_to_its_path(speed):
     assert turn == pytest.approx(-157.5, abs=4)
     assert steps["bounce"][1].mean() == pytest.approx(GRAVITY, rel=0.1)
     assert (np.abs(steps["bounce"][1]) < 0.1).mean() > 0.7  # in flight nothing is felt
-    trembling = sense(MotionScene("left", speed, "trembling"), Random(2))
-    assert trembling[2].std() > 10 * steps["left"][2].std()
+    shaking = sense(MotionScene("left", speed, "shaking"), Random(2))
+    assert shaking[2].std() > 10 * steps["left"][2].std()
 
 
 def test_comparisons_are_answered_by_the_scene_and_judged_exactly():
@@ -108,7 +108,7 @@ def test_comparisons_are_answered_by_the_scene_and_judged_exactly():
     assert asked["Which shape is coldest?"] == "The star is coldest."
     same = replace(depth, things=tuple(replace(thing, distance="close") for thing in depth.things))
     assert not any("nearer" in sensed_words.asked_of(same, Random(i))[0] for i in range(60))
-    motion = dict(sensed_words.asked_of(MotionScene("up", "slow", "trembling"), Random(i)) for i in range(40))
+    motion = dict(sensed_words.asked_of(MotionScene("up", "slow", "shaking"), Random(i)) for i in range(40))
     assert motion["Which way does it move?"] == "It is moving up."
     nearer = Answer("The ring is nearer.")
     assert judge_said("the ring is nearer", nearer) == nearer

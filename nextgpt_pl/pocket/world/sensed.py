@@ -29,7 +29,7 @@ from nextgpt_pl.pocket.world.scenes import (
     pick,
 )
 
-DISTANCES: dict[str, float] = {"close": 1.0, "mid-range": 1.6, "distant": 2.7}  # metres
+DISTANCES: dict[str, float] = {"close": 1.0, "midway": 1.6, "distant": 2.7}  # metres
 WALL = 12.0  # metres
 #: temperature of each heat, from 0 to 1
 HEAT: dict[str, float] = {"hot": 1.0, "warm": 0.6, "cool": 0.35}
@@ -41,7 +41,7 @@ HEAT_OF_COLOUR: dict[str, str] = {
 ROOM = 0.15  # temperature of the background
 SENSED_MOTIONS = tuple(motion for motion in MOTIONS if motion != "grow")
 SPEEDS = ("slow", "fast")
-STEADINESS = ("steady", "trembling")
+STEADINESS = ("steady", "shaking")
 _TWO_OBJECTS = 0.6  # share of depth and thermal scenes with two objects
 
 

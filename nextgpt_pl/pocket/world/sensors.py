@@ -104,7 +104,7 @@ def _inertia(scene: MotionScene, rng: Random) -> np.ndarray:
                 readings[axis] += sign * push
     for axis in range(6):
         readings[axis] += [_jitter(rng, _NOISE) for _ in t]
-        if scene.steadiness == "trembling":
+        if scene.steadiness == "shaking":
             hertz, phase = 6.0 + 3.0 * rng.random(), 2 * np.pi * rng.random()
             readings[axis] += _TREMOR[axis // 3] * np.sin(2 * np.pi * hertz * t + phase)
     return readings.astype(np.float32)
