@@ -1,25 +1,11 @@
-"""Dotted keys of configurations: flattening, and unique short names."""
+"""Unique short names of the dotted keys of configurations."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 # parts of keys that reflect nesting only
 _SILENT = ("init_args", "class_path")
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"a": {"b": [1, {"c": 2}]}}`` as ``{"a.b.0": 1, "a.b.1.c": 2}``; empty mappings and lists are left out."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        key = f"{prefix}{name}"
-        inner = dict(enumerate(value)) if isinstance(value, list | tuple) else value
-        if isinstance(inner, Mapping):
-            flat.update(flatten({str(k): v for k, v in inner.items()}, f"{key}."))
-        else:
-            flat[key] = value
-    return flat
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from nextgpt_pl.config.flat import flatten
 from nextgpt_pl.config.yaml_files import read_yaml
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.reports.keys import flatten
 
 _CONFIG, _METRICS = "config.yaml", "metrics.csv"
 _SPEED = "speed/"

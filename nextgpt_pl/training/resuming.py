@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from nextgpt_pl.config.flat import flatten
 from nextgpt_pl.config.yaml_files import parse_yaml, read_yaml
 from nextgpt_pl.errors import UserError
 
@@ -76,7 +76,7 @@ def check_settings(folder: Path, text: str) -> list[str]:
     """
     if not any((folder / "checkpoints").glob("*.ckpt")) or not (folder / CONFIG).is_file():
         return []
-    before, now = (dict(_values("", value)) for value in (read_yaml(folder / CONFIG), parse_yaml(text)))
+    before, now = (flatten(value, keep_empty=True) for value in (read_yaml(folder / CONFIG), parse_yaml(text)))
     # keys that only one of them has come from another version of the package
     changed = [key for key in before if key in now and before[key] != now[key]]
     lines = {key: f"{key}: {before[key]!r:.80}, now {now[key]!r:.80}" for key in changed}
@@ -93,15 +93,3 @@ def check_settings(folder: Path, text: str) -> list[str]:
 def _determines(key: str) -> bool:
     parts = key.split(".")
     return parts[0] in _LEARNED and not _FREE.intersection(parts)
-
-
-def _values(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """The plain values of nested mappings and lists, with their dotted keys."""
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            yield from _values(f"{name}.{key}" if name else str(key), item)
-    elif isinstance(value, list) and value:
-        for number, item in enumerate(value):
-            yield from _values(f"{name}.{number}", item)
-    else:
-        yield name, value

@@ -1,4 +1,5 @@
-from nextgpt_pl.reports.keys import flatten, short_names
+from nextgpt_pl.config.flat import flatten
+from nextgpt_pl.reports.keys import short_names
 
 WIDTH = "model.init_args.network.init_args.output_projection.init_args.width"
 

@@ -186,11 +186,21 @@ def draw_scene(modality: Modality, rng: Random, split: Split = "train") -> Scene
         ValueError: ``split`` is not one of the two.
 
     """
+    return drawn(lambda: _DRAW[modality](rng), is_heldout, split)
+
+
+def drawn(draw: Callable[[], T], heldout: Callable[[T], bool], split: Split) -> T:
+    """The first result of ``draw`` that is of the split; ``heldout`` says which of the two it is of.
+
+    Raises:
+        ValueError: ``split`` is not one of the two.
+
+    """
     if split not in ("train", "heldout"):
         raise ValueError(f"split={split!r}: the pocket world has 'train' and 'heldout'")
     while True:
-        scene = _DRAW[modality](rng)
-        if is_heldout(scene) == (split == "heldout"):
+        scene = draw()
+        if heldout(scene) == (split == "heldout"):
             return scene
 
 

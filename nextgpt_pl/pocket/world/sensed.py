@@ -25,6 +25,7 @@ from nextgpt_pl.pocket.world.scenes import (
     SIZES,
     Scene,
     Split,
+    drawn,
     item_rng,
     pick,
 )
@@ -147,12 +148,7 @@ def draw_sensed(modality: Modality, rng: Random, split: Split = "train") -> Sens
         ValueError: ``split`` is not one of the two.
 
     """
-    if split not in ("train", "heldout"):
-        raise ValueError(f"split={split!r}: the pocket world has 'train' and 'heldout'")
-    while True:
-        scene = _DRAW[modality](rng)
-        if is_heldout(scene) == (split == "heldout"):
-            return scene
+    return drawn(lambda: _DRAW[modality](rng), is_heldout, split)
 
 
 def sensed_item(split: Split, modality: Modality, index: int, seed: int = 0) -> SensedScene:
