@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nextgpt_pl.decoders.around import DecoderAround
 from nextgpt_pl.decoders.base import Decoder, OnStep
-from nextgpt_pl.decoders.captions import CaptionEncoder
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import CaptionedPair, ItemSource
 
 
-class GalleryDecoder(Decoder):
+class GalleryDecoder(DecoderAround):
     """Returns the medium whose caption embedding has the smallest squared distance.
 
     Captions are embedded by another decoder's text encoder; its diffusion network is never loaded. Seed, guidance and
@@ -31,37 +31,14 @@ class GalleryDecoder(Decoder):
     """
 
     def __init__(self, decoder: Decoder, modality: str, source: ItemSource) -> None:
-        self.decoder, self.modality, self.source = decoder, Modality(modality), source
+        super().__init__(decoder)
+        self.modality, self.source = Modality(modality), source
         self._items: list[CaptionedPair] = []
         self._embeddings = torch.empty(0)
 
-    @property
-    def captions(self) -> CaptionEncoder | None:
-        """That of the text encoder's decoder."""
-        return self.decoder.captions
-
-    @property
-    def rate(self) -> float | None:
-        """That of the text encoder's decoder; all media of the gallery have this rate."""
-        return self.decoder.rate
-
-    @property
-    def embedding_shape(self) -> tuple[int, ...]:
-        """That of the text encoder's decoder."""
-        return self.decoder.embedding_shape
-
-    def embed_captions(self, captions: Sequence[str]) -> Tensor:
-        """Embed captions by the text encoder."""
-        return self.decoder.embed_captions(captions)
-
     def parameter_counts(self) -> dict[str, int]:
         """Parameters of the text encoder only."""
-        return {name: count for name, count in self.decoder.parameter_counts().items() if "text" in name}
-
-    def to(self, device: torch.device | str) -> GalleryDecoder:
-        """Move the text encoder."""
-        self.decoder.to(device)
-        return self
+        return self.text_parameter_counts()
 
     def nearest(self, embeddings: Tensor) -> list[CaptionedPair]:
         """The gallery's item for each of ``embeddings (N, *embedding_shape)``.
@@ -84,10 +61,6 @@ class GalleryDecoder(Decoder):
             raise UserError(f"GalleryDecoder: its source {type(self.source).__name__} has no {self.modality}")
         self._embeddings = self.embed_captions([p.caption for p in items]).cpu().flatten(1)
         self._items = items
-
-    def check_sampling(self, sampling: Mapping[str, Any]) -> None:
-        """Check the sampling arguments of the decoder that the gallery replaces; they have no effect here."""
-        self.decoder.check_sampling(sampling)
 
     def generate(
         self,

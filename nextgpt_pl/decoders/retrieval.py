@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nextgpt_pl.decoders.around import DecoderAround
 from nextgpt_pl.decoders.base import Decoder, OnStep, item_seeds
 from nextgpt_pl.decoders.captions import CaptionEncoder
 from nextgpt_pl.errors import UserError, at_least
@@ -23,7 +24,7 @@ from nextgpt_pl.samples import Media
 log = logging.getLogger(__name__)
 
 
-class RetrievalDecoder(Decoder):
+class RetrievalDecoder(DecoderAround):
     """Answers with the medium of a gallery whose caption embedding is nearest, or generates where none is near.
 
     Distances are squared Euclidean distances of caption embeddings, divided by the mean squared distance of the
@@ -64,7 +65,8 @@ class RetrievalDecoder(Decoder):
             raise UserError(f"RetrievalDecoder.decoder: {name} has no text encoder that embeds a gallery's captions")
         if threshold is not None and not decoder.can_generate:
             raise UserError(f"RetrievalDecoder.threshold={threshold}: {name} cannot generate; null is expected")
-        self.decoder, self.folder, self.threshold = decoder, Path(gallery), threshold
+        super().__init__(decoder)
+        self.folder, self.threshold = Path(gallery), threshold
         self.candidates, self.probes = candidates, probes
         self._captions = captions
         self.counts = Counter[str]()
@@ -76,32 +78,13 @@ class RetrievalDecoder(Decoder):
         return self._captions
 
     @property
-    def rate(self) -> float | None:
-        """That of the generating decoder; media of the gallery are converted to it."""
-        return self.decoder.rate
-
-    @property
-    def embedding_shape(self) -> tuple[int, ...]:
-        """That of the generating decoder."""
-        return self.decoder.embedding_shape
-
-    @property
     def negative_prompt(self) -> str:
         """That of the generating decoder."""
         return getattr(self.decoder, "negative_prompt", "")
 
-    def embed_captions(self, captions: Sequence[str]) -> Tensor:
-        """Embed captions by the text encoder."""
-        return self.decoder.embed_captions(captions)
-
     def parameter_counts(self) -> dict[str, int]:
         """Those of the generating decoder; without a threshold, of its text encoder only."""
-        counts = self.decoder.parameter_counts()
-        return counts if self.threshold is not None else {n: c for n, c in counts.items() if "text" in n}
-
-    def check_sampling(self, sampling: Mapping[str, Any]) -> None:
-        """Check the sampling arguments of the generating decoder."""
-        self.decoder.check_sampling(sampling)
+        return self.text_parameter_counts() if self.threshold is None else self.decoder.parameter_counts()
 
     def preparation(self) -> Preparation:
         """That of the generating decoder, whose network the denoising loss trains through."""
@@ -116,11 +99,6 @@ class RetrievalDecoder(Decoder):
     ) -> Tensor:
         """That of the generating decoder."""
         return self.decoder.denoising_loss(embeddings, latents, gamma=gamma, generator=generator)
-
-    def to(self, device: torch.device | str) -> RetrievalDecoder:
-        """Move the generating decoder; the gallery is searched on the CPU."""
-        self.decoder.to(device)
-        return self
 
     @property
     def retriever(self) -> Retriever:
