@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).parent.parent
+#: beginnings of the names of environment variables that change the speed
+_VARIABLES = ("MALLOC_", "OMP_", "MKL_")
 
 
 def circumstances() -> dict[str, Any]:
-    """The command, machine, versions and commit."""
+    """The command, variables that change the speed, machine, versions and commit."""
     import torch
 
     command = ["git", "rev-parse", "--short", "HEAD"]
@@ -23,6 +25,7 @@ def circumstances() -> dict[str, Any]:
     arguments = [a for i, a in enumerate(sys.argv[1:], 1) if "--json" not in (a, sys.argv[i - 1])]
     return {
         "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *arguments]),
+        "variables": {name: value for name, value in sorted(os.environ.items()) if name.startswith(_VARIABLES)},
         "cores": os.cpu_count(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,

@@ -53,7 +53,7 @@ def stepper(folder: Path, options: dict[str, int | bool], batch: Batch) -> Calla
         loss = llm.cross_entropy(hidden.flatten(0, 1)[places], labels)[0] / len(labels)
         loss.backward()
         llm.zero_grad(set_to_none=True)
-        return float(loss)
+        return float(loss.detach())
 
     return step
 

@@ -120,7 +120,8 @@ def _benchmark(root: Path, file: Path) -> str:
     about = docstring.split("\n\n")[0].replace("\n", " ").split(": python ")[0]
     made = f"torch {told['torch']}, commit `{told['commit']}`, {told['date']}"
     lines = [f"## {file.stem.replace('_', ' ').capitalize()}", ""]
-    lines += [f"{about}: `{told['command']}`, {told['cores']} cores ({told['instructions']}), {made}.", ""]
+    command = " ".join([*(f"{name}={value}" for name, value in told.get("variables", {}).items()), told["command"]])
+    lines += [f"{about}: `{command}`, {told['cores']} cores ({told['instructions']}), {made}.", ""]
     return "\n".join([*lines, _table(("what", "value"), list(_rows(record["figures"]))), ""])
 
 
