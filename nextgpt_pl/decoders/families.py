@@ -1,7 +1,7 @@
 """What is special about the text conditioning of a family of pipelines: one table.
 
-A pipeline without an entry has states ``prompt_embeds``, and perhaps a mask and a pooled vector, which are found in the
-signature of its call and in the configurations of its text encoders.
+A pipeline without an entry, or without ``blocks``, has states ``prompt_embeds``, and perhaps a mask and a pooled vector,
+which are found in the signature of its call and in the configurations of its text encoders.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Family:
         feed: outputs of ``encode_prompt``, from the call's conditions and the arguments of ``encode_prompt``. Pipelines
             whose call takes no embeddings, or needs the text encoders for them, get it in place of their method.
         fed: arguments of the call together with ``feed``.
-        interval: whether ``guidance_interval`` can work.
+        interval: whether ``guidance_interval`` can work. It cannot if the pipeline calls its denoiser twice per step.
 
     """
 
@@ -113,17 +113,21 @@ def _ace_step(sizes: Sizes) -> tuple[Block, ...]:
 
 FAMILIES: dict[str, Family] = {
     "StableDiffusion3Pipeline": Family(_stable_diffusion_3, configurations=("transformer",)),
-    "Flux2Pipeline": Family(_layers),
-    "Flux2KleinPipeline": Family(_layers),
+    "FluxPipeline": Family(interval=False),
+    "Flux2Pipeline": Family(_layers, interval=False),
+    "Flux2KleinPipeline": Family(_layers, interval=False),
     "HiDreamImagePipeline": Family(_hidream, interval=False),
     "QwenImagePipeline": Family(
-        lambda s: (Block("prompt_embeds", s.length, s.width("text_encoder"), "prompt_embeds_mask", cut="longest"),)
+        lambda s: (Block("prompt_embeds", s.length, s.width("text_encoder"), "prompt_embeds_mask", cut="longest"),),
+        interval=False,
     ),
     "CogView4Pipeline": Family(
         lambda s: (
             Block("prompt_embeds", _MULTIPLE * math.ceil(s.length / _MULTIPLE), s.width("text_encoder"), cut="equal"),
-        )
+        ),
+        interval=False,
     ),
+    "Lumina2Pipeline": Family(interval=False),
     "ZImagePipeline": Family(
         lambda s: (Block("prompt_embeds", s.length, s.width("text_encoder"), cut="list"),), interval=False
     ),
@@ -137,9 +141,11 @@ FAMILIES: dict[str, Family] = {
                 real_mask=True,
                 padding=True,
             ),
-        )
+        ),
+        interval=False,
     ),
-    "HunyuanVideoPipeline": Family(_hunyuan_video),
+    "WanPipeline": Family(interval=False),
+    "HunyuanVideoPipeline": Family(_hunyuan_video, interval=False),
     "HunyuanDiTPipeline": Family(
         _hunyuan_dit, shortened=(), calls=({"text_encoder_index": 0}, {"text_encoder_index": 1})
     ),
