@@ -36,6 +36,7 @@ class Family:
         feed: outputs of ``encode_prompt``, from the call's conditions and the arguments of ``encode_prompt``. Pipelines
             whose call takes no embeddings, or needs the text encoders for them, get it in place of their method.
         fed: arguments of the call together with ``feed``.
+        batched: whether the embedding of a caption does not depend on the other captions of a batch, but for rounding.
         interval: whether ``guidance_interval`` can work. It cannot if the pipeline calls its denoiser twice per step.
 
     """
@@ -48,6 +49,7 @@ class Family:
     calls: tuple[Mapping[str, Any], ...] = ({},)
     feed: Callable[..., tuple[Tensor, ...]] | None = None
     fed: Mapping[str, Any] | None = None
+    batched: bool = True
     interval: bool = True
 
 
