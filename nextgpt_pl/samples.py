@@ -161,7 +161,7 @@ class Origin:
 
     Attributes:
         kind: ``retrieved`` from the gallery, or ``generated``.
-        distance: distance of the nearest item of the gallery, as the decoder measures it; ``None``: no item is readable.
+        distance: distance of the nearest item of the gallery, as the decoder measures it; ``None``: none can be read.
         item: key of the retrieved item.
         caption: its caption.
 

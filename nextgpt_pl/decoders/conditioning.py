@@ -14,8 +14,6 @@ from nextgpt_pl.errors import UserError
 _MASKS = ("prompt_attention_mask", "attention_mask", "prompt_embeds_mask")
 # pipelines that PromptDecoder does not take, and their decoders
 _CLASSES = {"StableAudioPipeline": "StableAudioDecoder", "AudioLDMPipeline": "AudioLDMDecoder"}
-# pipelines that take prompt_embeds, but of no reasonable size
-_TOO_LARGE = {"LTX2Pipeline": "its embedding is made of all layers of Gemma 3, 188,160 numbers per token"}
 
 
 def read_layout(sizes: Sizes) -> TextLayout:
@@ -42,8 +40,6 @@ def check_takes_embeddings(pipeline: str, call: Mapping[str, Any]) -> None:
         return
     if "prompt_embeds" not in call:
         raise UserError(f"decoder pipeline={pipeline!r} takes no prompt_embeds")
-    if pipeline in _TOO_LARGE:
-        raise UserError(f"decoder pipeline={pipeline!r} is not supported: {_TOO_LARGE[pipeline]}")
     known = {"prompt_embeds", POOLED, *_MASKS}
     taken = {name for name in call if "embeds" in name or name.endswith("mask") or "cu_seqlens" in name}
     unknown = {n for n in taken if "negative" not in n and "ip_adapter" not in n and "image" not in n} - known

@@ -31,7 +31,8 @@ _SIZES = ("height", "width", "num_frames", "audio_length_in_s", "audio_end_in_s"
 class DiffusionDecoder(DenoisedDecoder):
     """An image or video pipeline conditioned on ``(L, D)`` states of one CLIP (Stable Diffusion, Zeroscope).
 
-    :class:`~nextgpt_pl.decoders.prompts.PromptDecoder` is for pipelines with other text encoders, masks or pooled vectors.
+    Pipelines with other text encoders, masks or pooled vectors need
+    :class:`~nextgpt_pl.decoders.prompts.PromptDecoder`.
 
     The text encoder and the diffusion networks are loaded separately, on first use: training needs the text encoder
     only, a run with cached embeddings neither.

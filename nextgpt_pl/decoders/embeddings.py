@@ -45,7 +45,7 @@ class CaptionEmbeddings:
         return self._stores.get(modality)
 
     def unconditional(self, modality: Modality) -> Tensor:
-        """The embedding ``embedding_shape`` of the decoder's negative prompt, as its pipeline computes it for guidance."""
+        """The embedding ``embedding_shape`` of the decoder's negative prompt, as its pipeline computes it."""
         decoder = self._decoders[modality]
         prompt = getattr(decoder, "negative_prompt", "")
         if decoder.captions is None:

@@ -1,19 +1,19 @@
 """What is special about the text conditioning of a family of pipelines: one table.
 
-A pipeline without an entry, or without ``blocks``, has states ``prompt_embeds``, and perhaps a mask and a pooled vector,
-which are found in the signature of its call and in the configurations of its text encoders.
+A pipeline without an entry, or without ``blocks``, has states ``prompt_embeds``, and perhaps a mask and a pooled
+vector, which are found in the signature of its call and in the configurations of its text encoders.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
-from nextgpt_pl.decoders import feeds
+from nextgpt_pl.decoders import connectors, feeds
 from nextgpt_pl.decoders.layout import Block
 from nextgpt_pl.decoders.sizes import Sizes
 from nextgpt_pl.errors import UserError
@@ -36,6 +36,8 @@ class Family:
         feed: outputs of ``encode_prompt``, from the call's conditions and the arguments of ``encode_prompt``. Pipelines
             whose call takes no embeddings, or needs the text encoders for them, get it in place of their method.
         fed: arguments of the call together with ``feed``.
+        encoded: what the embedding is, from the pipeline and the outputs of ``encode_prompt``, if it is not these.
+        given: what takes the places of parts that embed captions, when media are generated.
         batched: whether the embedding of a caption does not depend on the other captions of a batch, but for rounding.
         interval: whether ``guidance_interval`` can work. It cannot if the pipeline calls its denoiser twice per step.
 
@@ -49,6 +51,8 @@ class Family:
     calls: tuple[Mapping[str, Any], ...] = ({},)
     feed: Callable[..., tuple[Tensor, ...]] | None = None
     fed: Mapping[str, Any] | None = None
+    encoded: Callable[[Any, Sequence[Any]], list[Any]] | None = None
+    given: Mapping[str, Callable[[Sizes], Callable[..., Any]]] = field(default_factory=dict)
     batched: bool = True
     interval: bool = True
 
@@ -147,6 +151,12 @@ FAMILIES: dict[str, Family] = {
         interval=False,
     ),
     "WanPipeline": Family(interval=False),
+    "LTX2Pipeline": Family(
+        connectors.blocks,
+        parts=("connectors",),
+        encoded=connectors.encoded,
+        given={"connectors": connectors.GivenStates},
+    ),
     "HunyuanVideoPipeline": Family(_hunyuan_video, interval=False),
     "HunyuanDiTPipeline": Family(
         _hunyuan_dit, shortened=(), calls=({"text_encoder_index": 0}, {"text_encoder_index": 1})

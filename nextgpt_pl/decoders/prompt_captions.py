@@ -140,6 +140,8 @@ class PromptCaptionEncoder(CaptionEncoder):
             given = {name: value for name, value in {**required, **options, **own}.items() if name in self._known}
             found = pipeline.encode_prompt(**given)
             outputs += found if isinstance(found, Sequence) else [found]
+        if self.family.encoded is not None:
+            outputs = self.family.encoded(pipeline, outputs)
         return from_outputs(self.layout, outputs, len(captions), negative)
 
 

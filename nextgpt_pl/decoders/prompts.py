@@ -115,6 +115,13 @@ class PromptDecoder(DiffusionDecoder):
             arrays |= dict(zip(group, drawn, strict=True))
         return [arrays[index] for index in range(len(embeddings))]
 
+    def _loaded(self) -> Any:
+        pipeline = super()._loaded()
+        for part, make in family_of(self.pipeline_name).given.items():
+            if getattr(pipeline, part) is None:
+                setattr(pipeline, part, make(self.captions.sizes))
+        return pipeline
+
     def _conditions(self, embeddings: Tensor, negative: Tensor) -> dict[str, Any]:
         conditions = {**self.layout.unpack(embeddings), **self.layout.unpack(negative, "negative_")}
         family = family_of(self.pipeline_name)

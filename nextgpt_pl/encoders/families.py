@@ -119,8 +119,8 @@ _CLAP = Family(
     flags=("is_longer",),
 )
 
-#: by ``model_type``; of SigLIP 2, models of a fixed resolution have the type ``siglip``, those of a variable one (NaFlex)
-#: the type ``siglip2``
+#: by ``model_type``; of SigLIP 2, models of a fixed resolution have the type ``siglip``, those of a variable one
+#: (NaFlex) the type ``siglip2``
 FAMILIES: dict[str, Family] = {
     "siglip": replace(_SIGLIP, part="vision_config"),
     "siglip_vision_model": _SIGLIP,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def packed(prepared: Mapping[str, Any]) -> np.ndarray:
-    """The processor's output for one picture as ``(P, D + 2)`` float32: each patch, then the picture's rows and columns."""
+    """The processor's output for one picture as ``(P, D + 2)`` float32: each patch, then rows and columns."""
     patches = np.asarray(prepared["pixel_values"][0], np.float32)
     shape = np.asarray(prepared["spatial_shapes"][0], np.float32)
     return np.concatenate([patches, np.broadcast_to(shape, (len(patches), 2))], axis=1)
@@ -60,7 +60,7 @@ def _shapes(inputs: Tensor) -> Tensor:
 
 
 def _inside(places: Tensor, size: Tensor, count: int) -> Tensor:
-    """Whether each of ``places (N, P)`` on an axis of ``size (N, 1)`` is in each of ``count`` cells, ``(N, count, P)``."""
+    """Whether ``places (N, P)`` on an axis of ``size (N, 1)`` are in each of ``count`` cells, ``(N, count, P)``."""
     numbers = torch.arange(count, device=places.device)
     first, end = numbers * size // count, -(-(numbers + 1) * size // count)
     return (places[:, None] >= first[..., None]) & (places[:, None] < end[..., None])

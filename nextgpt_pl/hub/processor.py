@@ -140,7 +140,8 @@ def message_part(part: ReplyPart) -> dict[str, Any]:
 
     ``{"type": "text", "text": STR}``, ``{"type": "image", "image": PIL_IMAGE}``, ``{"type": "video", "video": ARRAY,
     "rate": FPS}`` or ``{"type": "audio", "audio": ARRAY, "rate": HERTZ}``, with arrays as in :class:`Media`; the
-    ``caption`` that the LLM wrote, if there is one; its ``origin``, if the decoder retrieves; of a preview its ``step``.
+    ``caption`` that the LLM wrote, if there is one; its ``origin``, if the decoder retrieves; and of a preview its
+    ``step``.
     """
     if part.type == "text":
         return {"type": "text", "text": part.text}

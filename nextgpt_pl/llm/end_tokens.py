@@ -33,6 +33,7 @@ def end_tokens(tokenizer: PreTrainedTokenizerBase, generation_config: Any, rows:
     found = tuple(sorted({int(i) for i in ids if i is not None}))
     if found and found[-1] >= rows:
         raise UserError(
-            f"generation_config.json: eos_token_id={configured!r} has {found[-1]}, but the LLM's ids are 0 to {rows - 1}"
+            f"generation_config.json: eos_token_id={configured!r} has {found[-1]}, but the LLM's ids are 0 to"
+            f" {rows - 1}"
         )
     return found

@@ -24,8 +24,8 @@ def prepared_tokenizer(
         first_id: id that the first of them must get, which is the row of its embedding.
 
     Raises:
-        UserError: there is no chat template, the tokenizer cannot be read, added tokens get other ids, or a token has an
-            id behind the rows, where the signal tokens have theirs.
+        UserError: there is no chat template, the tokenizer cannot be read, added tokens get other ids, or a token has
+            an id behind the rows, where the signal tokens have theirs.
 
     """
     tokenizer = pretrained.tokenizer()

@@ -94,7 +94,7 @@ class GeneratedFile(BaseModel):
     Attributes:
         b64_json: its file in base64.
         revised_prompt: the caption that the model wrote for it, if it writes captions.
-        origin: whether it was ``retrieved`` from a gallery or ``generated``, and the distance; of decoders that retrieve.
+        origin: whether it was ``retrieved`` or ``generated``, with the distance; of decoders with a gallery.
 
     """
 

@@ -185,7 +185,6 @@ def test_pipelines_that_accept_an_interval_are_guided_in_it(name, folder):
             "conditioning prompt_embeds_2, prompt_embeds_mask_2 is not supported",
         ),
         ("StableAudioPipeline", {}, r"its class is nextgpt_pl\.decoders\.StableAudioDecoder"),
-        ("LTX2Pipeline", {}, "'LTX2Pipeline' is not supported: .* 188,160 numbers per token"),
         ("Kandinsky5T2IPipeline", {}, "takes no prompt_embeds"),
         ("AceStepPipeline", {"sampling": {"audio_duration": "long"}}, "audio_duration='long': want a number"),
         ("HiDreamImagePipeline", {"sampling": {"prompt_4": "x"}}, r"sampling\.prompt_4: .* no such argument"),

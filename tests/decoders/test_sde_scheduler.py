@@ -28,7 +28,9 @@ def _saved(folder):
 
 
 def _decoder(folder, **options):
-    return StableAudioDecoder(NAME, str(folder), {**CASE.sampling, "num_inference_steps": 4}, max_length=CASE.length, **options)
+    return StableAudioDecoder(
+        NAME, str(folder), {**CASE.sampling, "num_inference_steps": 4}, max_length=CASE.length, **options
+    )
 
 
 def test_sounds_are_those_of_the_pipeline_and_of_their_seed(tmp_path):
@@ -39,7 +41,7 @@ def test_sounds_are_those_of_the_pipeline_and_of_their_seed(tmp_path):
     arguments = {**CASE.arguments(pipeline, 1), "num_inference_steps": 4}
     for caption, seed, sound in zip(captions, (3, 8), ours, strict=True):
         generator = torch.Generator().manual_seed(seed)
-        theirs = pipeline(caption, generator=generator, output_type="np", **arguments).audios[0]
+        theirs = pipeline([caption], generator=generator, output_type="np", **arguments).audios[0]
         assert sound.std() > 0
         np.testing.assert_allclose(sound, np.asarray(theirs).mean(0), atol=1e-6)
     (again,) = decoder.generate(decoder.embed_captions(captions[:1]), seed=4)

@@ -1,14 +1,12 @@
 """A medium's origin, from the decoder that retrieves or generates it to everything that shows a reply."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import tiny
 from galleries import pairs, pocket_gallery
 
 from nextgpt_pl.decoders.retrieval import RetrievalDecoder
-from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation import records, report, run
 from nextgpt_pl.evaluation.records import Prediction
 from nextgpt_pl.evaluation.tasks import Task

@@ -52,7 +52,9 @@ def test_many_tokens_without_rows_are_of_another_model(tmp_path):
 
 def test_extra_tokens_behind_unused_rows_are_refused(tmp_path):
     save_family("Qwen2.5", tmp_path)
-    with pytest.raises(UserError, match=r"extra_tokens=\['<Img>'\] get the ids .*has 7 rows that the tokenizer does not"):
+    with pytest.raises(
+        UserError, match=r"extra_tokens=\['<Img>'\] get the ids .*has 7 rows that the tokenizer does not"
+    ):
         CausalLM(str(tmp_path), extra_tokens=["<Img>"]).tokenizer  # noqa: B018
 
 
@@ -63,5 +65,7 @@ def test_an_end_token_behind_the_rows_is_refused(tmp_path):
     file.write_text(json.dumps({**json.loads(file.read_text()), "eos_token_id": [2, rows]}))
     llm = CausalLM(str(tmp_path))
     llm.load(1)
-    with pytest.raises(UserError, match=rf"eos_token_id=\[2, {rows}\] has {rows}, but the LLM's ids are 0 to {rows - 1}"):
+    with pytest.raises(
+        UserError, match=rf"eos_token_id=\[2, {rows}\] has {rows}, but the LLM's ids are 0 to {rows - 1}"
+    ):
         llm.end_ids  # noqa: B018

@@ -20,22 +20,22 @@ from nextgpt_pl.serving.options import ServerOptions
 
 PROMPT = "Say that it is red."
 TURN = {"role": "user", "content": PROMPT}
-LIMIT = {"max_new_tokens": 12}
+LIMIT = {"max_new_tokens": 40}
 
 
 @pytest.fixture(scope="module")
-def model(tiny_models, tmp_path_factory):
+def model(tmp_path_factory):
     """A model that makes speech and nothing else."""
     voice = VitsDecoder(str(save_vits(tmp_path_factory.mktemp("voice"))), max_tokens=6)
     torch.manual_seed(0)
-    network = NextGPT(CausalLM(str(tiny_models / "llm")), {"speech": voice})
+    network = NextGPT(CausalLM("pocket:llm"), {"speech": voice})
     network.load()
     return AnyToAny(network)
 
 
 @pytest.fixture(scope="module")
 def address(model):
-    with served(model, ServerOptions(max_tokens=12)) as url:
+    with served(model, ServerOptions(max_tokens=40)) as url:
         yield url
 
 
@@ -54,6 +54,7 @@ def _same(data, part):
 
 def test_the_route_of_speech_has_the_sound_and_its_words(address, model):
     response = httpx.post(f"{address}/speech", json={"prompt": PROMPT, "seed": 3, "n": 2}, timeout=60)
+    assert response.status_code == 200, response.text
     for seed, item in zip((3, 4), response.json()["data"], strict=True):
         expected = _expected(model, seed)
         _same(base64.b64decode(item["b64_json"]), expected)

@@ -26,7 +26,9 @@ def _measured(decoder, frames):
 def _save_deep(name, folder):
     """A tiny pipeline whose denoiser has six layers."""
     pipeline = built(name)
-    pipeline.register_modules(transformer=type(pipeline.transformer).from_config(pipeline.transformer.config, num_layers=6))
+    pipeline.register_modules(
+        transformer=type(pipeline.transformer).from_config(pipeline.transformer.config, num_layers=6)
+    )
     pipeline.save_pretrained(folder)
 
 

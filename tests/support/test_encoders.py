@@ -26,7 +26,7 @@ MODALITIES = {
     **{name: ["video"] for name in tiny_towers.VIDEOS},
 }
 TOWERS = [*MODALITIES]
-FLEXIBLE = dict.fromkeys(tiny_towers.FLEXIBLE, ["image", "video"])
+FLEXIBLE = {name: ["image", "video"] for name in tiny_towers.FLEXIBLE}
 IMAGEBIND, CLIP_CLAP, MIX = "ImageBind", "CLIP beside CLAP", "a mix: SigLIP, Whisper, V-JEPA 2"
 WITH_PATCHES = [*TOWERS, *FLEXIBLE, IMAGEBIND, MIX]
 ALL = [*WITH_PATCHES, CLIP_CLAP]
