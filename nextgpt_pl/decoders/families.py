@@ -172,6 +172,7 @@ FAMILIES: dict[str, Family] = {
         shortened=("tokenizer_2",),
         feed=feeds.audioldm_2,
         fed={"transcription": ""},
+        batched=False,
     ),
     "AceStepPipeline": Family(_ace_step, length="max_text_length", feed=feeds.ace_step, fed={}, interval=False),
 }

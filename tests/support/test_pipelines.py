@@ -9,6 +9,7 @@ from tiny_pipelines import PIPELINES, saved
 
 from nextgpt_pl import decoders
 from nextgpt_pl.decoders.drawing import finite_medium
+from nextgpt_pl.errors import UserError
 
 CAPTIONS = ["a small red circle", "star"]
 # a caption and a negative prompt pass the connectors together
@@ -132,6 +133,22 @@ def test_media_from_embeddings_are_those_from_the_caption(name, made):
 def test_a_batch_of_unequal_captions(name, made):
     this = made(name)
     _equal(this.generate(this.decoder, CAPTIONS), this.ask(CAPTIONS), _ROUNDED if name in PROJECTED + TOGETHER else 0.0)
+
+
+@_names(lambda name: name not in UNINVARIANT)
+@pytest.mark.support("decoders", "captions in batches")
+def test_captions_that_are_embedded_together_have_the_same_embeddings(name, made):
+    this = made(name)
+    captions = [*CAPTIONS, "a large blue ring to the left of a star", "a low bell", "ring"]
+    alone, together = (_decoder(name, this.folder, text_batch=n).embed_captions(captions) for n in (1, 4))
+    errors = (together - alone).flatten(1).norm(dim=1) / alone.flatten(1).norm(dim=1)
+    assert errors.max() < 1e-6
+
+
+@_names(lambda name: name in UNINVARIANT)
+def test_captions_that_depend_on_each_other_are_not_embedded_together(name, made):
+    with pytest.raises(UserError, match=rf"text_batch=2: embeddings of {name} depend on the other captions"):
+        _decoder(name, made(name).folder, text_batch=2)
 
 
 @_names(lambda name: PIPELINES[name].takes_negative)
