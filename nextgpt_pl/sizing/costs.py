@@ -19,7 +19,7 @@ from nextgpt_pl.decoders import DiffusionDecoder
 from nextgpt_pl.decoders.denoising import checkpoint_blocks
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
-from nextgpt_pl.sizing.measure import Cost, countable, fused, measure
+from nextgpt_pl.sizing.measure import Cost, countable, fused, measure, peak_bytes
 
 
 def _in_half(module: Any) -> Any:
@@ -148,5 +148,5 @@ def denoising_cost(decoder: DiffusionDecoder, modality: Modality) -> Cost:
         return denoiser(torch.empty(latents, **like), timesteps, embeddings)
 
     with fused():
-        cost = measure(step, denoiser)
-    return Cost(cost.forward, cost.backward, 0, decoder.loss_batch * (cost.kept + cost.passing))
+        cost, held = measure(step, denoiser), peak_bytes(step, denoiser)
+    return Cost(cost.forward, cost.backward, 0, decoder.loss_batch * held)

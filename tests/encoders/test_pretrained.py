@@ -197,4 +197,4 @@ def test_the_table_names_layers_and_classes_that_exist(folder):
         encoder.load()
         assert len(encoder.blocks()) == 2
     saved = {PretrainedEncoder(folder(save), ["video"]).tower.model_type for save in tiny_towers.TOWERS.values()}
-    assert set(FAMILIES) - saved == {"clip_vision_model", "clap_audio_model"}
+    assert set(FAMILIES) - saved == {"clip_vision_model", "clap_audio_model", "siglip2_vision_model"}

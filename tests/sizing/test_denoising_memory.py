@@ -39,5 +39,5 @@ def test_recomputed_blocks_are_counted_as_they_are_held(name, tmp_path):
     for recomputed in (False, True):
         decoder = decoder_of(name, tmp_path / name, gradient_checkpointing=recomputed, loss_size=_LARGE)
         held.append(_measured(decoder, modality is Modality.VIDEO))
-        assert denoising_cost(decoder, modality).passing == pytest.approx(held[-1], rel=0.15)
+        assert denoising_cost(decoder, modality).passing == pytest.approx(held[-1], rel=0.25)
     assert held[1] < 0.6 * held[0]
