@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextgpt_pl.decoders.base import Decoder, Made
+from nextgpt_pl.decoders.base import Decoder, Made, OnStep
 from nextgpt_pl.decoders.captions import CaptionEncoder
 
 Self = TypeVar("Self", bound="DecoderAround")
@@ -47,7 +47,15 @@ class DecoderAround(Decoder):
         return self.decoder.embed_captions(captions)
 
     @abstractmethod
-    def make(self, embeddings: Tensor, **options: Any) -> list[Made]:
+    def make(
+        self,
+        embeddings: Tensor,
+        *,
+        seed: int | Sequence[int],
+        negative: Tensor | None = None,
+        on_step: OnStep | None = None,
+        **sampling: Any,
+    ) -> list[Made]:
         """See :meth:`Decoder.make`."""
 
     def generate(self, embeddings: Tensor, **options: Any) -> list[np.ndarray]:

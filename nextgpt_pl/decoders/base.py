@@ -115,9 +115,18 @@ class Decoder(ABC):
         """
         raise UserError(f"{type(self).__name__} cannot generate from caption embeddings {tuple(embeddings.shape)}")
 
-    def make(self, embeddings: Tensor, **options: Any) -> list[Made]:
+    def make(
+        self,
+        embeddings: Tensor,
+        *,
+        seed: int | Sequence[int],
+        negative: Tensor | None = None,
+        on_step: OnStep | None = None,
+        **sampling: Any,
+    ) -> list[Made]:
         """The media of :meth:`generate`, with their origins; the arguments are the same."""
-        return [Made(array) for array in self.generate(embeddings, **options)]
+        arrays = self.generate(embeddings, seed=seed, negative=negative, on_step=on_step, **sampling)
+        return [Made(array) for array in arrays]
 
     def generate_from_words(
         self, words: Sequence[str], *, seed: int | Sequence[int], on_step: OnStep | None = None, **sampling: Any

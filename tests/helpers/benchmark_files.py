@@ -96,8 +96,9 @@ def _ueval(root: Path) -> None:
 
 def _mmie(root: Path) -> None:
     _file(root / "images" / "0.png", _picture())
+    shown, right = {"text": None, "image": "images/0.png"}, [{"text": "made up", "image": None}]
     rows = [
-        {"id": f"made-up-{kind}", "question": [{"text": text, "image": "images/0.png"}], "gt_answer": [{"text": "x"}]}
+        {"id": f"made-up-{kind}", "question": [shown, {"text": text, "image": None}], "gt_answer": right}
         for kind, text in zip(("SA", "MSR"), PROMPTS, strict=True)
     ]
     _file(root / "data.json", rows)
