@@ -113,7 +113,8 @@ class Decoder(ABC):
             UserError: this decoder does not generate from caption embeddings.
 
         """
-        raise UserError(f"{type(self).__name__} cannot generate from caption embeddings {tuple(embeddings.shape)}")
+        reason = "takes words" if self.takes_words else "cannot generate"
+        raise UserError(f"{type(self).__name__} {reason}: no media from caption embeddings {tuple(embeddings.shape)}")
 
     def make(
         self,
