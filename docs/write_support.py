@@ -26,6 +26,11 @@ TABLES = {
         "Each pipeline is a tiny random instance, saved to a folder and read from there. *Equal to the prompt* means "
         "that media from packed caption embeddings are bit-equal to those of `pipeline(prompt)`.",
     ),
+    "kinds": (
+        "Kinds of decoders",
+        "Decoder classes in a tiny model. Those that take words have nothing to align in stage 2; those with a gallery "
+        "say whether a medium was retrieved or generated.",
+    ),
     "losses": (
         "Denoising losses",
         "The loss of a tiny denoiser: its target and noise levels are those that the model was trained with, and its "
@@ -39,6 +44,11 @@ TABLES = {
     ),
     "encoders": ("Encoders", "Each encoder is a tiny random instance, saved to a folder and read from there."),
     "llms": ("LLMs", "Each LLM is a tiny random instance, saved to a folder and read from there."),
+    "benchmarks": (
+        "Benchmarks",
+        "Made-up rows in the layout of the published files. *Best and worst score* are those of right and of empty "
+        "replies.",
+    ),
 }
 _HEAD = """# What is supported
 

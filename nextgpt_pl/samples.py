@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -156,6 +156,32 @@ class ItemSource(ABC):
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a medium comes from, if its decoder has a gallery.
+
+    Attributes:
+        kind: ``retrieved`` from the gallery, or ``generated``.
+        distance: distance of the nearest item of the gallery, as the decoder measures it; ``None``: none can be read.
+        item: key of the retrieved item.
+        caption: its caption.
+
+    """
+
+    kind: Literal["retrieved", "generated"]
+    distance: float | None = None
+    item: str | None = None
+    caption: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The known attributes, as plain data."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def __str__(self) -> str:
+        distance = "" if self.distance is None else f", distance {self.distance:.4g}"
+        return f"{self.kind}{distance}{'' if self.item is None else f', {self.item}'}"
+
+
+@dataclass(frozen=True)
 class ReplyPart:
     """One part of a reply: text, or a generated medium; of a streamed reply also a piece of text, or a preview.
 
@@ -167,6 +193,7 @@ class ReplyPart:
         caption: caption that the LLM wrote for the medium, if media are represented by captions.
         step: of a preview, the number of finished denoising steps and of all steps.
         tokens: number of tokens that the LLM has written for the part.
+        origin: where the medium comes from; ``None``: its decoder generates all media.
 
     """
 
@@ -177,3 +204,4 @@ class ReplyPart:
     caption: str | None = None
     step: tuple[int, int] | None = None
     tokens: int = 0
+    origin: Origin | None = None

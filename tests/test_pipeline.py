@@ -249,7 +249,7 @@ def test_a_message_that_is_too_long_alone_is_an_error_with_both_numbers(model):
 
 def test_other_mistakes_of_a_conversation_say_nothing_of_the_context(model):
     sound = {"type": "depth", "depth": np.zeros((2, 2), np.float32)}
-    with pytest.raises(UserError, match=r"the user shows depth, but no encoder reads it$"):
+    with pytest.raises(UserError, match=r"the user shows depth, but no encoder reads it, only image, video, audio$"):
         model(_ask("What?", sound))
     with pytest.raises(UserError, match="max_new_tokens='8'"):
         model.within_context(_ask("Hello!"), "8")

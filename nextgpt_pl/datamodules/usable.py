@@ -71,8 +71,9 @@ class RowMaker:
             UserError: one cannot be used; the message names the item.
 
         """
+        rows = self.render(item)
         try:
-            for row in self.render(item):
+            for row in rows:
                 self.with_embeddings(row)
         except UserError as error:
             raise UserError(f"{item.key}: {error}") from error

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from nextgpt_pl.decoders.base import Decoder
+from nextgpt_pl.decoders.base import Decoder, Made, OnStep
 from nextgpt_pl.decoders.captions import CaptionEncoder
 
 Self = TypeVar("Self", bound="DecoderAround")
@@ -43,6 +45,22 @@ class DecoderAround(Decoder):
     def embed_captions(self, captions: Sequence[str]) -> Tensor:
         """Embed captions by the other decoder's text encoder."""
         return self.decoder.embed_captions(captions)
+
+    @abstractmethod
+    def make(
+        self,
+        embeddings: Tensor,
+        *,
+        seed: int | Sequence[int],
+        negative: Tensor | None = None,
+        on_step: OnStep | None = None,
+        **sampling: Any,
+    ) -> list[Made]:
+        """See :meth:`Decoder.make`."""
+
+    def generate(self, embeddings: Tensor, **options: Any) -> list[np.ndarray]:
+        """The arrays of :meth:`make`."""
+        return [made.array for made in self.make(embeddings, **options)]
 
     def text_parameter_counts(self) -> dict[str, int]:
         """Parameters of the other decoder's text encoder only."""

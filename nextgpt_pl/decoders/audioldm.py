@@ -50,6 +50,8 @@ class AudioLDMDecoder(DiffusionDecoder):
 
     """
 
+    text_class = "ClapTextModelWithProjection"
+
     def __init__(
         self,
         pipeline: str,

@@ -17,7 +17,7 @@ from torch import Tensor
 from nextgpt_pl.decoders.captions import CaptionEncoder
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import Preparation
-from nextgpt_pl.samples import Media
+from nextgpt_pl.samples import Media, Origin
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,20 @@ class DrawingStep:
 
 
 OnStep = Callable[[DrawingStep], None]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A medium of a decoder.
+
+    Attributes:
+        array: as in :class:`samples.Media`.
+        origin: see :class:`samples.ReplyPart`.
+
+    """
+
+    array: np.ndarray
+    origin: Origin | None = None
 
 
 class Decoder(ABC):
@@ -75,7 +89,6 @@ class Decoder(ABC):
     def embed_captions(self, captions: Sequence[str]) -> Tensor:
         """Caption embeddings ``(N, *embedding_shape)`` float32; the training targets."""
 
-    @abstractmethod
     def generate(
         self,
         embeddings: Tensor,
@@ -96,7 +109,25 @@ class Decoder(ABC):
                 steps ignore it.
             sampling: overrides of the YAML's sampling arguments (``guidance_scale``, ``num_inference_steps``, ...).
 
+        Raises:
+            UserError: this decoder does not generate from caption embeddings.
+
         """
+        reason = "takes words" if self.takes_words else "cannot generate"
+        raise UserError(f"{type(self).__name__} {reason}: no media from caption embeddings {tuple(embeddings.shape)}")
+
+    def make(
+        self,
+        embeddings: Tensor,
+        *,
+        seed: int | Sequence[int],
+        negative: Tensor | None = None,
+        on_step: OnStep | None = None,
+        **sampling: Any,
+    ) -> list[Made]:
+        """The media of :meth:`generate`, with their origins; the arguments are the same."""
+        arrays = self.generate(embeddings, seed=seed, negative=negative, on_step=on_step, **sampling)
+        return [Made(array) for array in arrays]
 
     def generate_from_words(
         self, words: Sequence[str], *, seed: int | Sequence[int], on_step: OnStep | None = None, **sampling: Any
@@ -213,20 +244,3 @@ class PrecomputedEmbeddings(Decoder):
 
         """
         raise UserError(f"the caption {captions[0]!r} has no embedding file, and this decoder has no text encoder")
-
-    def generate(
-        self,
-        embeddings: Tensor,
-        *,
-        seed: int | Sequence[int],
-        negative: Tensor | None = None,
-        on_step: OnStep | None = None,
-        **sampling: Any,
-    ) -> list[np.ndarray]:
-        """Not supported: there is no diffusion model.
-
-        Raises:
-            UserError: always.
-
-        """
-        raise UserError("PrecomputedEmbeddings cannot generate: give the decoder's pipeline in the YAML instead")

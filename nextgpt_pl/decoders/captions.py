@@ -27,6 +27,9 @@ class CaptionEncoder:
         files: files of the pipeline.
         owner: class name of the decoder, which is part of the key of cached embeddings.
 
+    Attributes:
+        batch_size: captions per forward pass.
+
     """
 
     #: raise it when embeddings change; see :mod:`nextgpt_pl.features.keys`
@@ -36,6 +39,7 @@ class CaptionEncoder:
 
     def __init__(self, files: PipelineFiles, owner: str) -> None:
         self.files, self.owner = files, owner
+        self.batch_size = _BATCH
         self.device = torch.device("cpu")
         self._text: tuple[Any, Any] | None = None
         self._memory = Memory(MEMORY_BYTES)
@@ -81,11 +85,6 @@ class CaptionEncoder:
 
         embeddings = store.fetch(keys, make)
         return upload(torch.stack(embeddings), self.device)
-
-    @property
-    def batch_size(self) -> int:
-        """Captions per forward pass."""
-        return _BATCH
 
     @property
     def negative_kind(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +12,8 @@ from nextgpt_pl.decoders.sizes import Sizes
 from nextgpt_pl.errors import UserError
 
 _MASKS = ("prompt_attention_mask", "attention_mask", "prompt_embeds_mask")
-# pipelines that take prompt_embeds, but of no reasonable size
-_TOO_LARGE = {"LTX2Pipeline": "its embedding is made of all layers of Gemma 3, 188,160 numbers per token"}
+# pipelines that PromptDecoder does not take, and their decoders
+_CLASSES = {"StableAudioPipeline": "StableAudioDecoder", "AudioLDMPipeline": "AudioLDMDecoder"}
 
 
 def read_layout(sizes: Sizes) -> TextLayout:
@@ -39,8 +40,6 @@ def check_takes_embeddings(pipeline: str, call: Mapping[str, Any]) -> None:
         return
     if "prompt_embeds" not in call:
         raise UserError(f"decoder pipeline={pipeline!r} takes no prompt_embeds")
-    if pipeline in _TOO_LARGE:
-        raise UserError(f"decoder pipeline={pipeline!r} is not supported: {_TOO_LARGE[pipeline]}")
     known = {"prompt_embeds", POOLED, *_MASKS}
     taken = {name for name in call if "embeds" in name or name.endswith("mask") or "cu_seqlens" in name}
     unknown = {n for n in taken if "negative" not in n and "ip_adapter" not in n and "image" not in n} - known
@@ -48,6 +47,31 @@ def check_takes_embeddings(pipeline: str, call: Mapping[str, Any]) -> None:
         raise UserError(
             f"decoder pipeline={pipeline!r}: its conditioning {', '.join(sorted(unknown))} is not supported; "
             f"supported are pipelines with prompt_embeds, one mask and one pooled vector, and {', '.join(FAMILIES)}"
+        )
+
+
+def check_one_encoder(pipeline_class: Any, call: Mapping[str, Any], owner: str, kind: str) -> None:
+    """Check that a pipeline is conditioned on what one text encoder makes of a caption, and on nothing else.
+
+    Args:
+        pipeline_class: class of the pipeline.
+        call: arguments of its call.
+        owner: class name of the decoder.
+        kind: class name of the text encoder.
+
+    Raises:
+        UserError: the pipeline takes other embeddings, or none; the message names the decoder for it.
+
+    """
+    name = pipeline_class.__name__
+    check_takes_embeddings(name, call)
+    parts = inspect.signature(pipeline_class.__init__).parameters
+    encoders = [getattr(p.annotation, "__name__", "") for part, p in parts.items() if part.startswith("text_encoder")]
+    others = [argument for argument in call if argument == POOLED or argument in _MASKS]
+    if name in FAMILIES or encoders != [kind] or others or "negative_prompt_embeds" not in call:
+        raise UserError(
+            f"decoder pipeline={name!r}: {owner} is for pipelines with one text encoder, a {kind}; the class for this "
+            f"pipeline is nextgpt_pl.decoders.{_CLASSES.get(name, 'PromptDecoder')}"
         )
 
 

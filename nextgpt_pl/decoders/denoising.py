@@ -33,8 +33,8 @@ _WRONG_CHECKPOINTING = ("ChromaTransformer2DModel",)
 _SCALED_ELEMENTS = 16  # the loss is scaled as if it were a mean over this many elements
 
 
-def checkpoint_blocks(network: Any, function: Any = None) -> None:
-    """Recompute the blocks of a denoiser in the backward pass, by torch's checkpointing or ``function``.
+def checkpoint_blocks(network: Any) -> None:
+    """Recompute the blocks of a denoiser in the backward pass.
 
     Raises:
         UserError: the class does not support it.
@@ -43,7 +43,7 @@ def checkpoint_blocks(network: Any, function: Any = None) -> None:
     name = type(network).__name__
     if not network._supports_gradient_checkpointing or name in _WRONG_CHECKPOINTING:
         raise UserError(f"decoder gradient_checkpointing: diffusers' {name} does not support it")
-    network.enable_gradient_checkpointing(function)
+    network.enable_gradient_checkpointing()
 
 
 def loss(

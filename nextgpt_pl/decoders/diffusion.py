@@ -14,6 +14,7 @@ from nextgpt_pl.decoders import guidance
 from nextgpt_pl.decoders.arguments import Arguments, Dtype, check, check_options, declared, sampling_types
 from nextgpt_pl.decoders.base import OnStep, item_seeds
 from nextgpt_pl.decoders.captions import CaptionEncoder
+from nextgpt_pl.decoders.conditioning import check_one_encoder
 from nextgpt_pl.decoders.denoised import DenoisedDecoder
 from nextgpt_pl.decoders.drawing import default_batch_size, finite_medium, pixels_of
 from nextgpt_pl.decoders.files import PipelineFiles
@@ -28,7 +29,10 @@ _SIZES = ("height", "width", "num_frames", "audio_length_in_s", "audio_end_in_s"
 
 
 class DiffusionDecoder(DenoisedDecoder):
-    """An image or video pipeline conditioned on ``(L, D)`` text states (Stable Diffusion, Zeroscope).
+    """An image or video pipeline conditioned on ``(L, D)`` states of one CLIP (Stable Diffusion, Zeroscope).
+
+    Pipelines with other text encoders, masks or pooled vectors need
+    :class:`~nextgpt_pl.decoders.prompts.PromptDecoder`.
 
     The text encoder and the diffusion networks are loaded separately, on first use: training needs the text encoder
     only, a run with cached embeddings neither.
@@ -59,6 +63,8 @@ class DiffusionDecoder(DenoisedDecoder):
 
     #: optional parts of the pipeline that are never needed
     unused_parts: tuple[str, ...] = ("safety_checker", "feature_extractor", "image_encoder")
+    #: class name of the text encoder that pipelines of this decoder have
+    text_class = "CLIPTextModel"
 
     def __init__(
         self,
@@ -109,9 +115,8 @@ class DiffusionDecoder(DenoisedDecoder):
         guidance.pop_interval(dict(sampling))
 
     def _check_embeddings(self, call: Mapping[str, Any]) -> None:
-        """Check that the pipeline takes caption embeddings, by the arguments of its call."""
-        if "prompt_embeds" not in call:
-            raise UserError(f"decoder pipeline={self.pipeline_name!r} takes no prompt_embeds")
+        """Check that the pipeline takes this class's caption embeddings, by the arguments of its call."""
+        check_one_encoder(self.files.pipeline_class(), call, type(self).__name__, self.text_class)
 
     def _check_loss_size(self) -> None:
         known = sampling_types(self.files.pipeline_class())
@@ -143,6 +148,7 @@ class DiffusionDecoder(DenoisedDecoder):
         """The diffusion networks, without text encoder and tokenizer."""
         if self._pipeline is None:
             pipeline_class = self.files.pipeline_class()
+            self.files.part_class("scheduler")  # its packages may not be installed
             dtype = getattr(torch, self.dtype_name)
             with quiet_loading():
                 replaced = self._replaced_parts(dtype)

@@ -44,13 +44,19 @@ class CaptionEmbeddings:
                 self._stores[modality] = Memory(self._memory, evict=True)
         return self._stores.get(modality)
 
+    def unconditional(self, modality: Modality) -> Tensor:
+        """The embedding ``embedding_shape`` of the decoder's negative prompt, as its pipeline computes it."""
+        decoder = self._decoders[modality]
+        prompt = getattr(decoder, "negative_prompt", "")
+        if decoder.captions is None:
+            return decoder.embed_captions([prompt])[0]
+        return decoder.captions.embed_negative(prompt, self._store(modality, decoder.captions))
+
     def negative_prompt(self, modality: Modality) -> Tensor | None:
         """The embedding of the decoder's negative prompt in the cache.
 
         ``None``: there is no cache or no such prompt, and the decoder's ``generate`` embeds its default itself.
         """
         decoder = self._decoders[modality]
-        prompt = getattr(decoder, "negative_prompt", None)
-        if prompt is None or self._cache is None or decoder.captions is None:
-            return None
-        return decoder.captions.embed_negative(prompt, self._store(modality, decoder.captions))
+        kept = self._cache is not None and decoder.captions is not None and hasattr(decoder, "negative_prompt")
+        return self.unconditional(modality) if kept else None

@@ -1,19 +1,19 @@
 """What is special about the text conditioning of a family of pipelines: one table.
 
-A pipeline without an entry has states ``prompt_embeds``, and perhaps a mask and a pooled vector, which are found in the
-signature of its call and in the configurations of its text encoders.
+A pipeline without an entry, or without ``blocks``, has states ``prompt_embeds``, and perhaps a mask and a pooled
+vector, which are found in the signature of its call and in the configurations of its text encoders.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
-from nextgpt_pl.decoders import feeds
+from nextgpt_pl.decoders import connectors, feeds
 from nextgpt_pl.decoders.layout import Block
 from nextgpt_pl.decoders.sizes import Sizes
 from nextgpt_pl.errors import UserError
@@ -36,7 +36,10 @@ class Family:
         feed: outputs of ``encode_prompt``, from the call's conditions and the arguments of ``encode_prompt``. Pipelines
             whose call takes no embeddings, or needs the text encoders for them, get it in place of their method.
         fed: arguments of the call together with ``feed``.
-        interval: whether ``guidance_interval`` can work.
+        encoded: what the embedding is, from the pipeline and the outputs of ``encode_prompt``, if it is not these.
+        given: what takes the places of parts that embed captions, when media are generated.
+        batched: whether the embedding of a caption does not depend on the other captions of a batch, but for rounding.
+        interval: whether ``guidance_interval`` can work. It cannot if the pipeline calls its denoiser twice per step.
 
     """
 
@@ -48,6 +51,9 @@ class Family:
     calls: tuple[Mapping[str, Any], ...] = ({},)
     feed: Callable[..., tuple[Tensor, ...]] | None = None
     fed: Mapping[str, Any] | None = None
+    encoded: Callable[[Any, Sequence[Any]], list[Any]] | None = None
+    given: Mapping[str, Callable[[Sizes], Callable[..., Any]]] = field(default_factory=dict)
+    batched: bool = True
     interval: bool = True
 
 
@@ -113,17 +119,21 @@ def _ace_step(sizes: Sizes) -> tuple[Block, ...]:
 
 FAMILIES: dict[str, Family] = {
     "StableDiffusion3Pipeline": Family(_stable_diffusion_3, configurations=("transformer",)),
-    "Flux2Pipeline": Family(_layers),
-    "Flux2KleinPipeline": Family(_layers),
+    "FluxPipeline": Family(interval=False),
+    "Flux2Pipeline": Family(_layers, interval=False),
+    "Flux2KleinPipeline": Family(_layers, interval=False),
     "HiDreamImagePipeline": Family(_hidream, interval=False),
     "QwenImagePipeline": Family(
-        lambda s: (Block("prompt_embeds", s.length, s.width("text_encoder"), "prompt_embeds_mask", cut="longest"),)
+        lambda s: (Block("prompt_embeds", s.length, s.width("text_encoder"), "prompt_embeds_mask", cut="longest"),),
+        interval=False,
     ),
     "CogView4Pipeline": Family(
         lambda s: (
             Block("prompt_embeds", _MULTIPLE * math.ceil(s.length / _MULTIPLE), s.width("text_encoder"), cut="equal"),
-        )
+        ),
+        interval=False,
     ),
+    "Lumina2Pipeline": Family(interval=False),
     "ZImagePipeline": Family(
         lambda s: (Block("prompt_embeds", s.length, s.width("text_encoder"), cut="list"),), interval=False
     ),
@@ -137,9 +147,17 @@ FAMILIES: dict[str, Family] = {
                 real_mask=True,
                 padding=True,
             ),
-        )
+        ),
+        interval=False,
     ),
-    "HunyuanVideoPipeline": Family(_hunyuan_video),
+    "WanPipeline": Family(interval=False),
+    "LTX2Pipeline": Family(
+        connectors.blocks,
+        parts=("connectors",),
+        encoded=connectors.encoded,
+        given={"connectors": connectors.GivenStates},
+    ),
+    "HunyuanVideoPipeline": Family(_hunyuan_video, interval=False),
     "HunyuanDiTPipeline": Family(
         _hunyuan_dit, shortened=(), calls=({"text_encoder_index": 0}, {"text_encoder_index": 1})
     ),
@@ -154,6 +172,7 @@ FAMILIES: dict[str, Family] = {
         shortened=("tokenizer_2",),
         feed=feeds.audioldm_2,
         fed={"transcription": ""},
+        batched=False,
     ),
     "AceStepPipeline": Family(_ace_step, length="max_text_length", feed=feeds.ace_step, fed={}, interval=False),
 }

@@ -17,6 +17,9 @@ from nextgpt_pl import published
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.utils.paths import resolve
 
+#: extras of this package by the packages that some classes of diffusers need
+_EXTRAS = {"torchsde": "sde"}
+
 
 @dataclass
 class PipelineFiles:
@@ -85,10 +88,15 @@ class PipelineFiles:
         return parts
 
     def part_class(self, part: str) -> Any:
-        """The class of a part."""
+        """The class of a part.
+
+        Raises:
+            UserError: a package that it needs is not installed.
+
+        """
         library, name = self.index()[part]
         module = library if library in ("diffusers", "transformers") else f"diffusers.pipelines.{library}"
-        return getattr(importlib.import_module(module), name)
+        return _usable(getattr(importlib.import_module(module), name), f"decoder path={self.path!r}: its {part} {name}")
 
     def pipeline_class(self) -> Any:
         """The class of the pipeline.
@@ -128,6 +136,15 @@ class PipelineFiles:
         return dict(self._counts)
 
 
+def _usable(target: Any, what: str) -> Any:
+    """A class, unless it stands for one whose packages are not installed; ``what`` names it in the error."""
+    packages = getattr(target, "_backends", ())
+    missing = [name for name in packages if name in _EXTRAS]
+    if missing:
+        raise UserError(f"{what} needs {missing[0]}: pip install 'nextgpt-pl[{_EXTRAS[missing[0]]}]'")
+    return target
+
+
 def diffusers_class(name: str, key: str, base: str) -> Any:
     """A class of diffusers by its name.
 
@@ -137,7 +154,7 @@ def diffusers_class(name: str, key: str, base: str) -> Any:
         base: name of the diffusers class that it must derive from.
 
     Raises:
-        UserError: diffusers has no such class.
+        UserError: diffusers has no such class, or a package that it needs is not installed.
 
     """
     diffusers = importlib.import_module("diffusers")
@@ -145,6 +162,7 @@ def diffusers_class(name: str, key: str, base: str) -> Any:
         target = getattr(diffusers, str(name), None)
     except (ImportError, RuntimeError) as error:  # dependencies of the class are not installed
         raise UserError(f"decoder {key}={name!r}: {str(error).strip().splitlines()[-1]}") from error
+    target = _usable(target, f"decoder {key}={name!r}")
     if inspect.isclass(target) and issubclass(target, getattr(diffusers, base)):
         return target
     example = {"pipeline": "StableDiffusionPipeline", "scheduler": "DDIMScheduler"}[key]

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from nextgpt_pl.decoders.around import DecoderAround
-from nextgpt_pl.decoders.base import Decoder, OnStep
+from nextgpt_pl.decoders.base import Decoder, Made, OnStep
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.samples import CaptionedPair, ItemSource
+from nextgpt_pl.samples import CaptionedPair, ItemSource, Origin
 
 
 class GalleryDecoder(DecoderAround):
@@ -40,8 +39,8 @@ class GalleryDecoder(DecoderAround):
         """Parameters of the text encoder only."""
         return self.text_parameter_counts()
 
-    def nearest(self, embeddings: Tensor) -> list[CaptionedPair]:
-        """The gallery's item for each of ``embeddings (N, *embedding_shape)``.
+    def nearest(self, embeddings: Tensor) -> list[tuple[CaptionedPair, float]]:
+        """The gallery's item for each of ``embeddings (N, *embedding_shape)``, and its squared distance.
 
         Raises:
             UserError: the source has no medium of this modality.
@@ -52,7 +51,9 @@ class GalleryDecoder(DecoderAround):
         queries = embeddings.detach().float().cpu().flatten(1)
         # the norm of a query is the same for all items
         distances = self._embeddings.square().sum(1) - 2 * queries @ self._embeddings.T
-        return [self._items[i] for i in distances.argmin(1).tolist()]
+        nearest = distances.argmin(1)
+        exact = (self._embeddings[nearest] - queries).square().sum(1)
+        return [(self._items[i], distance) for i, distance in zip(nearest.tolist(), exact.tolist(), strict=True)]
 
     def _read(self) -> None:
         pairs = self.source.read("train")
@@ -62,7 +63,7 @@ class GalleryDecoder(DecoderAround):
         self._embeddings = self.embed_captions([p.caption for p in items]).cpu().flatten(1)
         self._items = items
 
-    def generate(
+    def make(
         self,
         embeddings: Tensor,
         *,
@@ -70,11 +71,11 @@ class GalleryDecoder(DecoderAround):
         negative: Tensor | None = None,
         on_step: OnStep | None = None,
         **sampling: Any,
-    ) -> list[np.ndarray]:
+    ) -> list[Made]:
         """The media of the nearest items."""
         self.check_sampling(sampling)
         media = []
-        for item in self.nearest(embeddings):
+        for item, distance in self.nearest(embeddings):
             assert item.media is not None
-            media.append(array_of(item.media)[0])
+            media.append(Made(array_of(item.media)[0], Origin("retrieved", distance, item.key, item.caption)))
         return media

@@ -29,13 +29,20 @@ class PromptCaptionEncoder(CaptionEncoder):
         files, owner: see :class:`CaptionEncoder`.
         max_length: maximum number of tokens of a caption; ``None``: the pipeline's default.
         sampling: arguments of the pipeline's call; those that it passes to ``encode_prompt`` are used.
+        batch_size: captions per pass. In a batch, matrix products are summed in another order than for one caption.
 
     """
 
     def __init__(
-        self, files: PipelineFiles, owner: str, max_length: int | None, sampling: Mapping[str, Any] | None = None
+        self,
+        files: PipelineFiles,
+        owner: str,
+        max_length: int | None,
+        sampling: Mapping[str, Any] | None = None,
+        batch_size: int = 1,
     ) -> None:
         super().__init__(files, owner)
+        self.batch_size = batch_size
         self.sizes = Sizes(files, dict(sampling or {}), max_length)
         self.family = family_of(files.pipeline)
         self.parts = (*_PARTS, *self.family.parts)
@@ -49,15 +56,6 @@ class PromptCaptionEncoder(CaptionEncoder):
     def shape(self) -> tuple[int, ...]:
         """Shape of the packed embedding."""
         return self.layout.shape
-
-    @property
-    def batch_size(self) -> int:
-        """1: alone, a caption has the embedding that the pipeline computes for it, to the last bit.
-
-        In a batch, matrix products are summed in another order, and the states of some pipelines depend on the longest
-        caption.
-        """
-        return 1
 
     @property
     def negative_kind(self) -> str:
@@ -84,7 +82,8 @@ class PromptCaptionEncoder(CaptionEncoder):
         """See :meth:`CaptionEncoder.producer`; with the options of ``encode_prompt`` that are not its defaults."""
         changed = {n: v for n, v in self._options.items() if v != self._known[n].default and n not in _COUNTS}
         changed.pop(self.family.length, None)  # part of the shape
-        return {**super().producer(), **({"options": changed} if changed else {})}
+        batch = {"batch": self.batch_size} if self.batch_size > 1 else {}
+        return {**super().producer(), **({"options": changed} if changed else {}), **batch}
 
     def _read(self) -> tuple[Any, Any]:
         """The pipeline with its text parts only, and no tokenizer."""
@@ -141,6 +140,8 @@ class PromptCaptionEncoder(CaptionEncoder):
             given = {name: value for name, value in {**required, **options, **own}.items() if name in self._known}
             found = pipeline.encode_prompt(**given)
             outputs += found if isinstance(found, Sequence) else [found]
+        if self.family.encoded is not None:
+            outputs = self.family.encoded(pipeline, outputs)
         return from_outputs(self.layout, outputs, len(captions), negative)
 
 

@@ -19,7 +19,7 @@ from nextgpt_pl.decoders.families import family_of
 from nextgpt_pl.decoders.layout import TextLayout
 from nextgpt_pl.decoders.prompt_captions import PromptCaptionEncoder
 from nextgpt_pl.decoders.waveforms import WaveformLatents
-from nextgpt_pl.errors import UserError
+from nextgpt_pl.errors import UserError, at_least
 
 
 class PromptDecoder(DiffusionDecoder):
@@ -38,6 +38,9 @@ class PromptDecoder(DiffusionDecoder):
             :mod:`~nextgpt_pl.decoders.denoisers` have a denoising loss.
         max_length: maximum number of tokens of a caption; ``None``: the pipeline's default. Alignment learns short
             embeddings faster.
+        text_batch: captions per pass of the text encoders. With 1, embeddings are those of ``pipeline(prompt)`` to the
+            last bit; more fill a cache faster, and embeddings differ by rounding. Refused for pipelines whose
+            embeddings depend on the other captions of a batch.
 
     """
 
@@ -48,9 +51,17 @@ class PromptDecoder(DiffusionDecoder):
         sampling: Arguments | None = None,
         *,
         max_length: int | None = None,
+        text_batch: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(pipeline, path, sampling, **kwargs)
+        at_least(1, decoder__text_batch=text_batch)
+        if text_batch > 1 and not family_of(pipeline).batched:
+            raise UserError(
+                f"decoder text_batch={text_batch}: embeddings of {pipeline} depend on the other captions of a batch; "
+                "set 1"
+            )
+        self.text_batch = text_batch
         if max_length is not None and max_length < 1:
             raise UserError(f"decoder max_length={max_length}: at least 1")
         self.max_length = max_length
@@ -58,7 +69,8 @@ class PromptDecoder(DiffusionDecoder):
     @cached_property
     def captions(self) -> PromptCaptionEncoder:
         """The pipeline's ``encode_prompt``."""
-        return PromptCaptionEncoder(self.files, type(self).__name__, self.max_length, self.sampling)
+        name = type(self).__name__
+        return PromptCaptionEncoder(self.files, name, self.max_length, self.sampling, self.text_batch)
 
     @property
     def layout(self) -> TextLayout:
@@ -103,6 +115,13 @@ class PromptDecoder(DiffusionDecoder):
             arrays |= dict(zip(group, drawn, strict=True))
         return [arrays[index] for index in range(len(embeddings))]
 
+    def _loaded(self) -> Any:
+        pipeline = super()._loaded()
+        for part, make in family_of(self.pipeline_name).given.items():
+            if getattr(pipeline, part) is None:
+                setattr(pipeline, part, make(self.captions.sizes))
+        return pipeline
+
     def _conditions(self, embeddings: Tensor, negative: Tensor) -> dict[str, Any]:
         conditions = {**self.layout.unpack(embeddings), **self.layout.unpack(negative, "negative_")}
         family = family_of(self.pipeline_name)
@@ -140,7 +159,8 @@ class StableAudioDecoder(WaveformLatents, PromptDecoder):
     @cached_property
     def captions(self) -> PromptCaptionEncoder:
         """T5."""
-        return StableAudioCaptionEncoder(self.files, type(self).__name__, self.max_length)
+        name = type(self).__name__
+        return StableAudioCaptionEncoder(self.files, name, self.max_length, batch_size=self.text_batch)
 
 
 class _Texts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,13 +14,13 @@ import torch
 from torch import Tensor
 
 from nextgpt_pl.decoders.around import DecoderAround
-from nextgpt_pl.decoders.base import Decoder, OnStep, item_seeds
+from nextgpt_pl.decoders.base import Decoder, Made, OnStep, item_seeds
 from nextgpt_pl.decoders.captions import CaptionEncoder
 from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.features import Preparation
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.retrieval import Gallery, Retrieved, Retriever
-from nextgpt_pl.samples import Media
+from nextgpt_pl.samples import Media, Origin
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,8 @@ class RetrievalDecoder(DecoderAround):
 
     Distances are squared Euclidean distances of caption embeddings, divided by the mean squared distance of the
     gallery's captions to their mean. ``data index-gallery`` makes the gallery, and prints the distances of held-out
-    captions. Each choice is logged at the level ``INFO``. Seeds choose between items of equal distance; the other
+    captions. Each choice is logged at the level ``INFO``, and is the
+    ``origin`` of the reply's part. Seeds choose between items of equal distance; the other
     arguments of :meth:`generate` apply to generated media only.
 
     Args:
@@ -127,7 +129,7 @@ class RetrievalDecoder(DecoderAround):
         flat = embeddings.detach().float().cpu().flatten(1)
         return [self.retriever(embedding, seed) for embedding, seed in zip(flat, seeds, strict=True)]
 
-    def generate(
+    def make(
         self,
         embeddings: Tensor,
         *,
@@ -135,7 +137,7 @@ class RetrievalDecoder(DecoderAround):
         negative: Tensor | None = None,
         on_step: OnStep | None = None,
         **sampling: Any,
-    ) -> list[np.ndarray]:
+    ) -> list[Made]:
         """The media of the nearest items, and generated ones where none is near, in the order of ``embeddings``.
 
         An item's result does not depend on the batch. ``on_step`` is called while media are generated.
@@ -143,8 +145,9 @@ class RetrievalDecoder(DecoderAround):
         self.check_sampling(sampling)
         seeds = item_seeds(seed, len(embeddings))
         found = self.retrieve(embeddings, seeds)
-        for each in found:
-            kind = "generated" if each.array is None else "retrieved"
+        origins = [_origin(each) for each in found]
+        for each, origin in zip(found, origins, strict=True):
+            kind = origin.kind
             self.counts.update({kind: 1, "unreadable": each.unreadable})
             log.info("%s %s: distance %.4g, caption %r, %s", self.modality, kind, each.distance, each.caption, each.key)
         far = [i for i, each in enumerate(found) if each.array is None]
@@ -154,4 +157,10 @@ class RetrievalDecoder(DecoderAround):
                 embeddings[far], seed=[seeds[i] for i in far], negative=negative, on_step=on_step, **sampling
             )
         arrays = iter(drawn)
-        return [each.array if each.array is not None else next(arrays) for each in found]
+        media = [each.array if each.array is not None else next(arrays) for each in found]
+        return [Made(array, origin) for array, origin in zip(media, origins, strict=True)]
+
+
+def _origin(found: Retrieved) -> Origin:
+    distance = found.distance if math.isfinite(found.distance) else None
+    return Origin("generated" if found.array is None else "retrieved", distance, found.key, found.caption)

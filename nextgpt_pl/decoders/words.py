@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 from torch import Tensor
 
-from nextgpt_pl.decoders.base import Decoder, OnStep
+from nextgpt_pl.decoders.base import Decoder
 from nextgpt_pl.errors import UserError, at_least
 
 
@@ -42,20 +40,3 @@ class WordsDecoder(Decoder):
 
         """
         raise UserError(f"{type(self).__name__} takes words: {captions[0]!r:.60} has no embedding")
-
-    def generate(
-        self,
-        embeddings: Tensor,
-        *,
-        seed: int | Sequence[int],
-        negative: Tensor | None = None,
-        on_step: OnStep | None = None,
-        **sampling: Any,
-    ) -> list[np.ndarray]:
-        """Not supported; see :meth:`generate_from_words`.
-
-        Raises:
-            UserError: always.
-
-        """
-        raise UserError(f"{type(self).__name__} takes words, not caption embeddings {tuple(embeddings.shape)}")

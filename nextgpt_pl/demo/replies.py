@@ -126,8 +126,9 @@ def _stream(
             parts.append(item)
         else:
             session.show(session.saved(item), replace=preview)
-            if item.caption and item.step is None:
-                session.show(text_item(item.caption))
+            about = [str(text) for text in (item.caption, item.origin) if text and item.step is None]
+            for text in about:
+                session.show(text_item(text))
             written, preview = "", item.step is not None
             updated = 0.0
             parts += [] if preview else [item]

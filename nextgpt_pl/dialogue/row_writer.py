@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nextgpt_pl.batches import IGNORE, MediaSlot, Rendered, SignalSpan
 from nextgpt_pl.dialogue.template_tokens import MEDIUM, Piece, TemplateTokens, without_marks
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.modality import Modality
 from nextgpt_pl.samples import Dialogue, MediaPart
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class RowWriter:
 
     def _shown(self, part: MediaPart, what: str) -> None:
         if not self.conversation.slot_lengths.get(part.modality):
-            raise UserError(f"{self.key}: {what} {part.modality}, but no encoder reads it")
+            read = _only(m for m, length in self.conversation.slot_lengths.items() if length)
+            raise UserError(f"{self.key}: {what} {part.modality}, but no encoder reads it{read}")
         if part.media is None:
             raise UserError(
                 f"{self.key}: {what} {part.modality}, but the item has no file of it"
@@ -75,7 +77,8 @@ class RowWriter:
     def _produced(self, part: MediaPart, learned: bool) -> None:
         signal_ids = self.conversation.signal_ids.get(part.modality)
         if not signal_ids:
-            raise UserError(f"{self.key}: the assistant is to produce {part.modality}, but no decoder makes it")
+            made = _only(self.conversation.signal_ids)
+            raise UserError(f"{self.key}: the assistant is to produce {part.modality}, but no decoder makes it{made}")
         if part.caption is None:
             raise UserError(f"{self.key}: the assistant's {part.modality} has no caption to learn from")
         for piece in self.conversation.reply_media.written(part.modality, part.caption, signal_ids):
@@ -139,3 +142,8 @@ class RowWriter:
         else:
             media.check_words(part.modality, caption, start - self._opened - 1, self.key)
             self._opened = None
+
+
+def _only(modalities: Iterable[Modality]) -> str:
+    names = ", ".join(modalities)
+    return f", only {names}" if names else ""

@@ -65,6 +65,7 @@ class Family:
         flags: boolean inputs ``(N, 1)`` that are false.
         inside: path of the tower in the network, whose other parts are dropped.
         prefixes: prefixes of the tower's keys in files of whole models that the network's class does not know.
+        flexible: whether pictures keep their aspect ratio (NaFlex), so that their numbers of patches differ.
 
     """
 
@@ -83,6 +84,7 @@ class Family:
     flags: tuple[str, ...] = ()
     inside: str = ""
     prefixes: tuple[str, ...] = ()
+    flexible: bool = False
 
     @property
     def processor(self) -> str:
@@ -96,6 +98,7 @@ class Family:
 
 
 _SIGLIP = Family("SiglipVisionModel", "image", "encoder.layers")
+_NAFLEX = Family("Siglip2VisionModel", "image", "encoder.layers", flexible=True)
 _CLIP = Family(
     "CLIPVisionModelWithProjection",
     "image",
@@ -116,10 +119,13 @@ _CLAP = Family(
     flags=("is_longer",),
 )
 
-#: by ``model_type``; of SigLIP 2, models of a fixed resolution have the type ``siglip``
+#: by ``model_type``; of SigLIP 2, models of a fixed resolution have the type ``siglip``, those of a variable one
+#: (NaFlex) the type ``siglip2``
 FAMILIES: dict[str, Family] = {
     "siglip": replace(_SIGLIP, part="vision_config"),
     "siglip_vision_model": _SIGLIP,
+    "siglip2": replace(_NAFLEX, part="vision_config"),
+    "siglip2_vision_model": _NAFLEX,
     "clip": replace(_CLIP, part="vision_config"),
     "clip_vision_model": _CLIP,
     "dinov2": _DINO,
@@ -141,6 +147,3 @@ FAMILIES: dict[str, Family] = {
         "VJEPA2Model", "video", "layer", pooled="", frames="frames_per_clip", any_frames=True, inside="encoder"
     ),
 }
-
-#: near model types without a row, and why
-UNREAD = {"siglip2": "a variable resolution (NaFlex)", "siglip2_vision_model": "a variable resolution (NaFlex)"}

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from nextgpt_pl.encoders import preprocessing
+from nextgpt_pl.encoders import flexible, preprocessing
 from nextgpt_pl.encoders.base import Encoder, known_modalities
 from nextgpt_pl.encoders.families import Family
 from nextgpt_pl.encoders.grids import Grid, average, averaged_grid, check_grid
@@ -30,7 +30,8 @@ class PretrainedEncoder(Encoder):
 
     The features of a medium are a grid: time, height and width. Time is that of the frames of a video, or of the
     windows of a sound; the spectrogram of CLAP has frequency for height. Without ``grid``, ``pooled`` gives one feature
-    and ``patches`` all of the grid. See :data:`~nextgpt_pl.encoders.families.FAMILIES` for the supported model types.
+    and ``patches`` all of the grid; patches of SigLIP 2 with a variable resolution (NaFlex) need ``grid``, since their
+    number depends on the picture. See :data:`~nextgpt_pl.encoders.families.FAMILIES` for the supported model types.
 
     Args:
         path: hub id or folder of the model, or of its tower alone.
@@ -115,8 +116,21 @@ class PretrainedEncoder(Encoder):
     def _full_grid(self, modality: Modality) -> Grid:
         """Sizes of the grid that ``grid`` averages."""
         units = self._units(modality)
+        if self.family.flexible and self.kind == "patches":
+            if self.grid is None:
+                raise UserError(
+                    f"encoder.grid=null: {self.tower.path!r} makes other numbers of patches of each picture; set "
+                    "[height, width]"
+                )
+            return (units, *self._cells)
         time, height, width = self.family.grid(self.tower.config, self._unit.shape)
         return (units, 1, 1) if self.kind == "pooled" else (units * time, height, width)
+
+    @property
+    def _cells(self) -> tuple[int, int]:
+        """Height and width of ``grid``."""
+        grid = self.grid or []
+        return (grid[-2], grid[-1]) if len(grid) > 1 else (1, 1)
 
     def feature_grid(self, modality: Modality) -> Grid:
         """Time, height and width of the features of a medium.
@@ -205,20 +219,23 @@ class PretrainedEncoder(Encoder):
     def forward(self, modality: Modality, inputs: Tensor) -> Tensor:
         """``(N, n, ...)`` as from :meth:`prepare` to ``(N, E, C)`` float32."""
         assert self.network is not None
-        output = self.tower.run(self.network, inputs.flatten(0, 1))
-        states = self._pooled(output).unsqueeze(1) if self.kind == "pooled" else self._patches(output)
+        units = inputs.flatten(0, 1)
+        output = self.tower.run(self.network, units)
+        states = self._pooled(output, units).unsqueeze(1) if self.kind == "pooled" else self._patches(output, units)
         features = states.float().unflatten(0, (len(inputs), -1)).flatten(1, 2)
         return average(features, self._full_grid(modality), self.feature_grid(modality))
 
-    def _pooled(self, output: Any) -> Tensor:
+    def _pooled(self, output: Any, units: Tensor) -> Tensor:
         """``(N, C)``."""
         name = self.family.pooled
         pooled: Tensor | None = getattr(output, name) if name else None
-        return self._patches(output).float().mean(1) if pooled is None else pooled
+        return self._patches(output, units).float().mean(1) if pooled is None else pooled
 
-    def _patches(self, output: Any) -> Tensor:
-        """``(N, E, C)``, without class and register tokens."""
+    def _patches(self, output: Any, units: Tensor) -> Tensor:
+        """``(N, E, C)``, without class and register tokens; ``units`` is what the network has read."""
         states: Tensor = output.last_hidden_state
+        if self.family.flexible:
+            return flexible.cells(states, units, *self._cells)
         if states.ndim == 4:  # (N, C, frequency, time)
             return states.permute(0, 3, 2, 1).flatten(1, 2)
         family = self.family

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from nextgpt_pl import published
-from nextgpt_pl.encoders import preprocessing
-from nextgpt_pl.encoders.families import FAMILIES, UNREAD, Family
+from nextgpt_pl.encoders import flexible, preprocessing
+from nextgpt_pl.encoders.families import FAMILIES, Family
 from nextgpt_pl.errors import UserError, nearest
 from nextgpt_pl.features.keys import folder_sha256
 from nextgpt_pl.utils.paths import resolve
@@ -72,8 +72,7 @@ class Tower:
         """
         kind = self.model_type
         if kind not in FAMILIES:
-            reason = f"{UNREAD[kind]} is not supported" if kind in UNREAD else f"no encoder{nearest(kind, FAMILIES)}"
-            raise UserError(f"encoder.path={self.path!r}: model type {kind!r}: {reason}")
+            raise UserError(f"encoder.path={self.path!r}: model type {kind!r}: no encoder{nearest(kind, FAMILIES)}")
         return FAMILIES[kind]
 
     @cached_property
@@ -157,7 +156,7 @@ class Tower:
         return network
 
     def picture(self, frame: np.ndarray) -> np.ndarray:
-        """An image, or a frame of a video, ``(H, W, 3)`` uint8 to ``(3, height, width)`` float32."""
+        """An image, or a frame of a video, ``(H, W, 3)`` uint8 to ``(3, height, width)`` float32, or packed patches."""
         return self._picture(frame, self.processor)
 
     def _picture(self, frame: np.ndarray, processor: Any) -> np.ndarray:
@@ -167,7 +166,10 @@ class Tower:
         if self.family.input == "video":
             pixels = processor(videos=[frame[None]], **options)[name][0, 0]
         else:
-            pixels = processor(images=frame, **options)[name][0]
+            found = processor(images=frame, **options)
+            if self.family.flexible:
+                return flexible.packed(found)
+            pixels = found[name][0]
         return np.asarray(pixels, np.float32)
 
     def windows(self, samples: np.ndarray, rate: float | None, count: int) -> Tensor:
@@ -185,7 +187,7 @@ class Tower:
         return spectrogram.float()
 
     def blank(self) -> Tensor:
-        """A black picture ``(3, height, width)``, or a silent window, as prepared; on the CPU."""
+        """A black picture, or a silent window, as prepared; on the CPU."""
         processor = self._sizing_processor
         with torch.device("cpu"):  # sizes are needed under the meta device, too
             if self.family.input == "sound":
@@ -198,6 +200,8 @@ class Tower:
 
         name = attrgetter(self.family.network)(transformers).main_input_name
         like = next(network.parameters())
+        if self.family.flexible:
+            return network(**flexible.arguments(inputs, like.dtype))
         flags = {
             flag: torch.zeros(len(inputs), 1, dtype=torch.bool, device=inputs.device) for flag in self.family.flags
         }

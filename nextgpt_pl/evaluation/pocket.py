@@ -132,8 +132,8 @@ class PocketDecoder(PocketCaptions):
     def answer(self, model: Any, batch: Sequence[tuple[int, Item]], *, temperature: float, seed: int) -> list[Reply]:
         """One medium per caption; the seed of a batch is ``seed`` plus the index of its first item."""
         embeddings = self.decoder.embed_captions([item.references[0] for _, item in batch])
-        arrays = self.decoder.generate(embeddings, seed=seed + batch[0][0])
-        return [[ReplyPart(self.modality.value, array=array, rate=self.decoder.rate)] for array in arrays]
+        rate, media = self.decoder.rate, self.decoder.make(embeddings, seed=seed + batch[0][0])
+        return [[ReplyPart(self.modality.value, array=m.array, rate=rate, origin=m.origin)] for m in media]
 
 
 class PocketReplies(Task):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath
@@ -17,7 +18,7 @@ from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.media.writing import save_exactly
 from nextgpt_pl.modality import MODALITIES, Modality
 from nextgpt_pl.readers.files import inside
-from nextgpt_pl.samples import Media, ReplyPart, StoredMedia
+from nextgpt_pl.samples import Media, Origin, ReplyPart, StoredMedia
 from nextgpt_pl.utils.atomic import write_atomic
 
 FILE = "predictions.jsonl"
@@ -34,7 +35,7 @@ class Prediction:
         prompt: parts of the last question, ``{"type": "text", "text": ...}`` or ``{"type": "image"}``.
         reply: parts in order; a medium's ``file`` is a path below the predictions' folder. Media whose values are all
             equal (a black picture, silence) are marked as ``constant``; words that the LLM wrote for one are its
-            ``caption``.
+            ``caption``; its ``origin`` is that of :class:`~nextgpt_pl.samples.Origin`.
         references: reference texts: captions, or answers of annotators.
         reference: reference medium, ``{"type": ..., "file": ...}``; its file is in the task's data folder if it has
             one, and in the predictions' folder if it has none or the medium is ``copied``.
@@ -135,10 +136,30 @@ def _malformed(prediction: Prediction) -> str | None:
             return f"a part of text or a medium is expected, got {part!r:.80}"
         if (kind == "text" or key == "file") and not isinstance(part.get("text" if kind == "text" else key), str):
             return f"its part has no {'text' if kind == 'text' else key}: {part!r:.80}"
+    for part in prediction.reply:
+        origin_of(part)
     if not all(isinstance(text, str) for text in prediction.references):
         return "references: texts are expected"
     pairs = all(isinstance(p, list) and len(p) == 2 and isinstance(p[1], dict) for p in prediction.expected)
     return None if pairs else "expected: pairs of a kind and attributes are expected"
+
+
+def origin_of(part: Mapping[str, Any]) -> Origin | None:
+    """Where a medium of a prediction comes from; ``None``: it is not recorded.
+
+    Raises:
+        TypeError: it is malformed.
+
+    """
+    found = part.get("origin")
+    if found is None:
+        return None
+    if not isinstance(found, dict) or found.get("kind") not in ("retrieved", "generated"):
+        raise TypeError(f"origin: a kind, retrieved or generated, is expected, got {found!r:.80}")
+    distance = found.get("distance")
+    if distance is not None and not (isinstance(distance, (int, float)) and 0 <= distance < math.inf):
+        raise TypeError(f"origin.distance={distance!r:.80}: a number from 0 is expected")
+    return Origin(**found)
 
 
 def written(part: ReplyPart, folder: Path, name: str) -> dict[str, Any]:
@@ -148,9 +169,11 @@ def written(part: ReplyPart, folder: Path, name: str) -> dict[str, Any]:
     modality = Modality(part.type)
     assert part.array is not None
     path = save_exactly(part.array, modality, folder / "media" / name, part.rate)
-    file = {"type": part.type, "file": str(path.relative_to(folder))}
+    file: dict[str, Any] = {"type": part.type, "file": str(path.relative_to(folder))}
     if part.caption:
         file["caption"] = part.caption
+    if part.origin:
+        file["origin"] = part.origin.as_dict()
     return {**file, "constant": True} if constant(part.array) else file
 
 

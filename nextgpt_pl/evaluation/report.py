@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nextgpt_pl.evaluation import records
+from nextgpt_pl.evaluation import origins, records
 from nextgpt_pl.evaluation.bootstrap import Estimate
 from nextgpt_pl.evaluation.records import Prediction
 from nextgpt_pl.media.reading import array_of
@@ -33,6 +33,7 @@ def rows(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
         if result.get("constant"):
             what = "constant media (black pictures, silence)"
             table_rows.append((task, "constant media", str(result["constant"]), what, "", "", str(result["items"])))
+        table_rows += origins.rows(task, result)
         skipped = result.get("skipped", {})
         if skipped:
             key, why = next(iter(skipped.items()))
@@ -52,19 +53,18 @@ def write(record: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) 
         own = [p for p in predictions if p.task == task and p.failed is None][:_SAMPLES]
         if not own:
             continue
-        header = ("asked", *("reply" for _ in range(max(len(p.reply) for p in own))), "right")
-        document.add(Heading(task), Table(header, [_cells(p, len(header) - 2, folder) for p in own]))
+        shown = [list(_parts(p, folder)) for p in own]
+        count = max(map(len, shown))
+        samples = [
+            [p.asked, *parts, *[""] * (count - len(parts)), p.references[0] if p.references else ""]
+            for p, parts in zip(own, shown, strict=True)
+        ]
+        document.add(Heading(task), Table(("asked", *["reply"] * count, "right"), samples))
     return document.write("report")
 
 
-def _cells(prediction: Prediction, parts: int, folder: Path) -> list[Any]:
-    shown = [*_parts(prediction, folder)]
-    right = prediction.references[0] if prediction.references else ""
-    return [prediction.asked, *shown, *[""] * (parts - len(shown)), right]
-
-
 def _parts(prediction: Prediction, folder: Path) -> Iterator[str | Medium]:
-    """Texts, and media in formats of browsers, which do not support FFV1."""
+    """Texts, media in formats of browsers, which do not support FFV1, and the origins of media."""
     for part in prediction.reply:
         if part["type"] == "text":
             yield part["text"]
@@ -76,3 +76,6 @@ def _parts(prediction: Prediction, folder: Path) -> Iterator[str | Medium]:
             path.parent.mkdir(exist_ok=True)
             save_video(frames, path, rate or 1.0)
         yield Medium(path)
+        origin = records.origin_of(part)
+        if origin is not None:
+            yield str(origin)

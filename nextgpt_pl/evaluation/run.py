@@ -18,6 +18,7 @@ from nextgpt_pl.evaluation import records
 from nextgpt_pl.evaluation.answers import Asked, Numbered, answered
 from nextgpt_pl.evaluation.background import Background
 from nextgpt_pl.evaluation.bootstrap import Estimate
+from nextgpt_pl.evaluation.origins import origins
 from nextgpt_pl.evaluation.records import Prediction
 from nextgpt_pl.evaluation.scores import SharedScore
 from nextgpt_pl.evaluation.shared_work import SharedWork
@@ -180,6 +181,7 @@ def score(tasks: Sequence[Task], folder: Path, *, shared: bool = False) -> dict[
             "failed": failed,
             "skipped": skipped,
             "remarks": remarks.get(task.name, {}),
+            "origins": origins(own),
             "constant": sum(bool(medium.get("constant")) for p in own for medium in p.media),
             "paper": task.paper,
         }

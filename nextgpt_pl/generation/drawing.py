@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nextgpt_pl.decoders.base import DrawingStep, OnStep
+from nextgpt_pl.decoders.base import DrawingStep, Made, OnStep
 from nextgpt_pl.generation.signals import Condition
 from nextgpt_pl.generation.stopping import Stop, stopping
 from nextgpt_pl.modality import Modality
@@ -45,14 +45,17 @@ def draw(
     options = sampling[modality] if on_step is None else {**sampling[modality], "on_step": on_step}
     if decoder.takes_words:
         words = [condition for condition in conditions if isinstance(condition, str)]
-        arrays = decoder.generate_from_words(words, seed=list(seeds), **options)
+        media = [Made(array) for array in decoder.generate_from_words(words, seed=list(seeds), **options)]
     else:
         embeddings = torch.stack([condition for condition in conditions if isinstance(condition, Tensor)])
         negative = network.null_signal(modality)
         if negative is None:
             negative = network.caption_embeddings.negative_prompt(modality)
-        arrays = decoder.generate(embeddings, seed=list(seeds), negative=negative, **options)
-    return [replace(part, array=array, rate=decoder.rate) for part, array in zip(parts, arrays, strict=True)]
+        media = decoder.make(embeddings, seed=list(seeds), negative=negative, **options)
+    return [
+        replace(part, array=made.array, rate=decoder.rate, origin=made.origin)
+        for part, made in zip(parts, media, strict=True)
+    ]
 
 
 def draw_one(

@@ -140,11 +140,13 @@ def message_part(part: ReplyPart) -> dict[str, Any]:
 
     ``{"type": "text", "text": STR}``, ``{"type": "image", "image": PIL_IMAGE}``, ``{"type": "video", "video": ARRAY,
     "rate": FPS}`` or ``{"type": "audio", "audio": ARRAY, "rate": HERTZ}``, with arrays as in :class:`Media`; the
-    ``caption`` that the LLM wrote, if there is one; and of a preview its ``step``.
+    ``caption`` that the LLM wrote, if there is one; its ``origin``, if the decoder retrieves; and of a preview its
+    ``step``.
     """
     if part.type == "text":
         return {"type": "text", "text": part.text}
     assert part.array is not None
     medium = Image.fromarray(part.array) if part.type == Modality.IMAGE else part.array
-    about = {"rate": part.rate, "caption": part.caption, "step": part.step}
+    origin = None if part.origin is None else part.origin.as_dict()
+    about = {"rate": part.rate, "caption": part.caption, "step": part.step, "origin": origin}
     return {"type": part.type, part.type: medium, **{key: value for key, value in about.items() if value is not None}}

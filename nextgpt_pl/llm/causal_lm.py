@@ -102,7 +102,7 @@ class CausalLM(nn.Module):
     @cached_property
     def end_ids(self) -> tuple[int, ...]:
         """Ids that end an assistant's turn; of a loaded model."""
-        return end_tokens(self.tokenizer, self.model.generation_config)
+        return end_tokens(self.tokenizer, self.model.generation_config, self.vocab_size)
 
     @property
     def context_length(self) -> int | None:

@@ -9,6 +9,8 @@ from transformers import PreTrainedTokenizerBase
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.llm.pretrained import Pretrained
 
+_FEW = 8  # tokens without rows that a message lists
+
 
 def prepared_tokenizer(
     pretrained: Pretrained, chat_template: str | None, extra_tokens: Sequence[str], first_id: int
@@ -22,7 +24,8 @@ def prepared_tokenizer(
         first_id: id that the first of them must get, which is the row of its embedding.
 
     Raises:
-        UserError: there is no chat template, the tokenizer cannot be read, or added tokens get other ids.
+        UserError: there is no chat template, the tokenizer cannot be read, added tokens get other ids, or a token has
+            an id behind the rows, where the signal tokens have theirs.
 
     """
     tokenizer = pretrained.tokenizer()
@@ -37,5 +40,23 @@ def prepared_tokenizer(
     ids = tokenizer.convert_tokens_to_ids(list(extra_tokens))
     rows = list(range(first_id, first_id + len(ids)))
     if ids != rows:
-        raise UserError(f"llm.extra_tokens={list(extra_tokens)} get the ids {ids}, but their rows are {rows}")
+        unused = first_id - min(ids)
+        why = f"; the embedding has {unused} rows that the tokenizer does not use" if unused > 0 else ""
+        raise UserError(f"llm.extra_tokens={list(extra_tokens)} get the ids {ids}, but their rows are {rows}{why}")
+    _check_ids(tokenizer, pretrained.path, first_id, first_id + len(rows))
     return tokenizer
+
+
+def _check_ids(tokenizer: PreTrainedTokenizerBase, path: str, own: int, rows: int) -> None:
+    """Check that no token has an id from ``rows`` on; the first ``own`` rows are those of the file."""
+    added = sorted((i, token) for token, i in tokenizer.get_vocab().items() if i >= own)
+    if not added or added[-1][0] < rows:
+        return
+    token_id, token = added[-1]
+    names = [name for _, name in added]
+    belongs = len(names) > _FEW
+    advice = "use the tokenizer that belongs to the weights" if belongs else f"set llm.extra_tokens={names}"
+    raise UserError(
+        f"llm.path={path!r}: the tokenizer gives {token!r} the id {token_id}, but the embedding has the rows 0 to "
+        f"{rows - 1}, and the signal tokens follow; {advice}"
+    )

@@ -32,7 +32,7 @@ from nextgpt_pl.samples import Dialogue, Media, MediaPart, Message, Part, ReplyP
 Messages = Sequence[Mapping[str, Any]]
 
 _MESSAGE = keys("role content name")
-_RATE = keys("rate")
+_ABOUT = keys("rate origin")  # what a part of a reply says about its medium
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
 
 
@@ -149,7 +149,7 @@ def _part(part: Any, place: _ChatPlace, where: str) -> Part:
         about = {} if part.type == "text" else {"rate": part.rate, "caption": part.caption}
         part = {"type": part.type, part.type: part.text if part.type == "text" else part.array, **about}
     try:
-        found = part_of(dict(part) if isinstance(part, Mapping) else part, None, _RATE)
+        found = part_of(dict(part) if isinstance(part, Mapping) else part, None, _ABOUT)
         if isinstance(found, str):
             return TextPart(found)
         if found.key is None:

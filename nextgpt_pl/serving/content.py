@@ -45,7 +45,8 @@ def content_part(part: ReplyPart) -> dict[str, Any]:
     """A part of a message: ``text``, ``image_url``, ``video_url``, ``input_audio`` or ``input_speech``."""
     if part.type == "text":
         return {"type": "text", "text": part.text}
-    about = {"caption": part.caption} if part.caption else {}
+    about: dict[str, Any] = {"caption": part.caption} if part.caption else {}
+    about |= {"origin": part.origin.as_dict()} if part.origin else {}
     if Modality(part.type).form is Modality.AUDIO:
         sound = {"data": base64_of(part), "format": "wav"}
         return {"type": f"input_{part.type}", f"input_{part.type}": sound, **about}

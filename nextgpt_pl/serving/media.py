@@ -6,6 +6,7 @@ is in the reply is left out.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -50,18 +51,27 @@ def _files(service: Service, modality: Modality) -> Endpoint:
         work = _media(service, request, modality, "prompt", body, body.n or 1)
         media = await service.awaited(request, work)
         texts = await service.in_thread(lambda: [base64_of(medium) for medium in media])
-        data = [GeneratedFile(b64_json=t, revised_prompt=m.caption) for t, m in zip(texts, media, strict=True)]
-        return GeneratedFiles(created=int(time.time()), data=data)
+        pairs = zip(texts, media, strict=True)
+        return GeneratedFiles(created=int(time.time()), data=[_file(text, medium) for text, medium in pairs])
 
     return generations
 
 
+def _file(text: str, medium: ReplyPart) -> GeneratedFile:
+    origin = None if medium.origin is None else medium.origin.as_dict()
+    return GeneratedFile(b64_json=text, revised_prompt=medium.caption, origin=origin)
+
+
 def _sound(service: Service) -> Endpoint:
+    speaks = Modality.SPEECH in service.made and Modality.AUDIO not in service.made
+    modality = Modality.SPEECH if speaks else Modality.AUDIO
+
     async def speech(body: Speech, request: Request) -> Response:
-        """Generate a sound from a prompt, as a file."""
-        (sound,) = await service.awaited(request, _media(service, request, Modality.AUDIO, "input", body))
+        """Generate a sound from a prompt, as a file; speech if the model makes no other sounds."""
+        (sound,) = await service.awaited(request, _media(service, request, modality, "input", body))
         data = await service.in_thread(file_of, sound, f".{body.response_format}")
-        return Response(data, media_type=_SOUND_TYPES[body.response_format])
+        headers = {"X-Origin": json.dumps(sound.origin.as_dict())} if sound.origin else None
+        return Response(data, headers=headers, media_type=_SOUND_TYPES[body.response_format])
 
     return speech
 

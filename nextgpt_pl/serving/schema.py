@@ -10,7 +10,7 @@ SEEDS = 2**62
 Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 # as long as OpenAI's longest; a token has far fewer characters, so that no longer text fits into a context
 Prompt = Annotated[str, Field(min_length=1, max_length=32_000)]
-Kind = Literal["text", "image", "video", "audio"]
+Kind = Literal["text", "image", "video", "audio", "speech"]
 
 
 class _Body(BaseModel):
@@ -94,11 +94,13 @@ class GeneratedFile(BaseModel):
     Attributes:
         b64_json: its file in base64.
         revised_prompt: the caption that the model wrote for it, if it writes captions.
+        origin: whether it was ``retrieved`` or ``generated``, with the distance; of decoders with a gallery.
 
     """
 
     b64_json: str
     revised_prompt: str | None = None
+    origin: dict[str, Any] | None = None
 
 
 class GeneratedFiles(BaseModel):
@@ -115,7 +117,7 @@ class GeneratedFiles(BaseModel):
 
 
 class Speech(_Body):
-    """Body of a request for a sound.
+    """Body of a request for a sound or speech.
 
     Attributes:
         input: what the user says to the model.

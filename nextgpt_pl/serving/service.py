@@ -33,10 +33,14 @@ class Service:
         name: its name in requests.
         options: limits.
 
+    Attributes:
+        made: modalities that the model makes.
+
     """
 
     def __init__(self, model: AnyToAny, name: str, options: ServerOptions) -> None:
         self.name, self.options = name, options
+        self.made = frozenset(model.network.decoders)
         self.metrics = Metrics()
         self.admission = Admission(options.queue, self.metrics)
         self.engine = Engine(model, options.batch_size, self.metrics)

@@ -19,7 +19,7 @@ from nextgpt_pl.decoders import DiffusionDecoder
 from nextgpt_pl.decoders.denoising import checkpoint_blocks
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.model import NextGPT
-from nextgpt_pl.sizing.measure import Cost, countable, fused, measure
+from nextgpt_pl.sizing.measure import Cost, countable, fused, measure, peak_bytes
 
 
 def _in_half(module: Any) -> Any:
@@ -133,13 +133,12 @@ def output_projection_cost(network: NextGPT, modality: Modality, spans: int, aut
 def denoising_cost(decoder: DiffusionDecoder, modality: Modality) -> Cost:
     """The frozen denoiser on one medium, forward and backward into the embedding, in chunks of ``loss_batch`` media.
 
-    With gradient checkpointing its blocks run forward twice; memory is that of their inputs and the largest block.
+    With gradient checkpointing its blocks run forward twice, and only their inputs are kept in between.
     """
     dtype = getattr(torch, decoder.dtype_name)
     denoiser = decoder.denoiser(weights=False).to(dtype)
-    blocks = _Checkpointed()
     if decoder.gradient_checkpointing:
-        checkpoint_blocks(denoiser.network, blocks)
+        checkpoint_blocks(denoiser.network)
     latents = (1, *decoder.latent_shape(modality is Modality.VIDEO))
 
     def step() -> Tensor:
@@ -149,37 +148,5 @@ def denoising_cost(decoder: DiffusionDecoder, modality: Modality) -> Cost:
         return denoiser(torch.empty(latents, **like), timesteps, embeddings)
 
     with fused():
-        cost = measure(step, denoiser)
-    saved = cost.kept + cost.passing + blocks.kept
-    recomputed = cost.forward if decoder.gradient_checkpointing else 0
-    return Cost(cost.forward, cost.backward + recomputed, 0, decoder.loss_batch * saved)
-
-
-class _Checkpointed:
-    """Replaces the function that checkpoints a block; counts the bytes that checkpointing would save."""
-
-    def __init__(self) -> None:
-        self.inputs: dict[int, Any] = {}
-        self.largest = 0
-
-    @property
-    def kept(self) -> int:
-        """Bytes of all blocks' inputs, and of the largest block's states, since blocks are recomputed one by one."""
-        return sum(storage.nbytes() for storage in self.inputs.values()) + self.largest
-
-    def __call__(self, block: Callable[..., Any], *args: Any) -> Any:
-        states: dict[int, Any] = {}
-
-        def remember(tensor: Tensor) -> Tensor:
-            states[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
-            return tensor
-
-        for argument in args:
-            if isinstance(argument, Tensor):
-                self.inputs[argument.untyped_storage()._cdata] = argument.untyped_storage()
-        weights = {p.untyped_storage()._cdata for p in block.parameters()} if isinstance(block, nn.Module) else set()
-        with torch.autograd.graph.saved_tensors_hooks(remember, lambda t: t):
-            out = block(*args)
-        size = sum(storage.nbytes() for key, storage in states.items() if key not in weights)
-        self.largest = max(self.largest, size)
-        return out
+        cost, held = measure(step, denoiser), peak_bytes(step, denoiser)
+    return Cost(cost.forward, cost.backward, 0, decoder.loss_batch * held)

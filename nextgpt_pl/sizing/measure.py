@@ -84,6 +84,19 @@ def measure(step: Callable[[], Tensor], weights: nn.Module) -> Cost:
     return Cost(forward, counter.get_total_flops() - forward, size, max(0, live.peak - start - size))
 
 
+def peak_bytes(step: Callable[[], Tensor], weights: nn.Module) -> int:
+    """Peak of the bytes that ``step`` and its backward pass hold beside the weights.
+
+    The counter of operations in :func:`measure` keeps states that gradient checkpointing frees.
+    """
+    live = LiveBytes()
+    live.count(list(weights.parameters()))
+    start = live.now
+    with live:
+        step().sum().backward()
+    return live.peak - start
+
+
 @contextmanager
 def countable(model: Any) -> Iterator[None]:
     """Use fused attention in the LLM, which saves no T x T matrix, and disable fused layers, which are not counted."""

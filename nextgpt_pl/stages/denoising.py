@@ -47,10 +47,8 @@ class Denoising:
         for name, signal in self.network.null_signals.items():
             if f"null_signals.{name}" in inherited or signal.is_meta:
                 continue
-            decoder = self.network.decoders[Modality(name)]
             with torch.no_grad():
-                start = self.network.caption_embeddings(Modality(name), [getattr(decoder, "negative_prompt", "")])
-                signal.copy_(start.view(signal.shape))
+                signal.copy_(self.network.caption_embeddings.unconditional(Modality(name)).view(signal.shape))
 
     def drops(self, modality: Modality, spans: SpanTargets) -> bool:
         """Whether a training step may denoise one of the spans' media under the null signal."""

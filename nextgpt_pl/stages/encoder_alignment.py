@@ -17,7 +17,7 @@ from nextgpt_pl.metrics.caption_scores import CaptionScores
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.stages.base import Stage
 from nextgpt_pl.stages.sample_writer import write_captions
-from nextgpt_pl.stages.spelling import spelling
+from nextgpt_pl.stages.spelling import check_words, spelling
 from nextgpt_pl.utils.distributed import any_rank
 
 
@@ -62,6 +62,12 @@ class EncoderAlignment(Stage):
         """See :class:`Stage`."""
         spelled = ("spelling", "words_cut") if self.word_steps or self.word_weight else ()
         return ("loss", "token_accuracy", *spelled)
+
+    def extend_network(self) -> None:
+        """See :class:`Stage`; the spelling loss needs projections to words."""
+        super().extend_network()
+        if self.word_steps or self.word_weight:
+            check_words(self.network)
 
     def model_step(self, batch: Batch, split: str) -> Tensor:
         """Cross-entropy of the captions of one batch; in the first ``word_steps`` steps the spelling loss only."""

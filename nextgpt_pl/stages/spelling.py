@@ -13,6 +13,21 @@ from nextgpt_pl.projections import WordInputProjection
 from nextgpt_pl.utils.distributed import zero_gradients
 
 
+def check_words(network: NextGPT) -> None:
+    """Check that all input projections of a loaded network are to words.
+
+    Raises:
+        UserError: one is not a :class:`WordInputProjection`.
+
+    """
+    for projection in network.input_projections.values():
+        if not isinstance(projection, WordInputProjection):
+            raise UserError(
+                f"network.input_projection: {type(projection).__name__} knows no words; set model.word_steps=0 and "
+                "model.word_weight=0, or use WordInputProjection"
+            )
+
+
 def spelling(network: NextGPT, batch: Batch) -> tuple[Tensor, int, int]:
     """Spelling loss of a batch's media tokens and labels, without a forward pass of the LLM.
 
@@ -20,14 +35,7 @@ def spelling(network: NextGPT, batch: Batch) -> tuple[Tensor, int, int]:
         The sum of the loss over words, the number of words beyond the number of tokens, and the number of all words;
         each of this rank's batch.
 
-    Raises:
-        UserError: an input projection is not a :class:`WordInputProjection`.
-
     """
-    # on all ranks, whatever media their batches have
-    for projection in network.input_projections.values():
-        if not isinstance(projection, WordInputProjection):
-            raise UserError(f"network.input_projection: {type(projection).__name__} knows no words")
     device = batch.labels.device
     total = torch.zeros((), device=device)
     labels, special = batch.on_host().labels, torch.tensor(network.llm.tokenizer.all_special_ids)

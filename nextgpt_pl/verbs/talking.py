@@ -151,8 +151,9 @@ def save_part(part: ReplyPart, out: Path) -> Path:
 
 
 def with_words(part: ReplyPart, file: str) -> str:
-    """The name of a medium's file, with the words that the LLM wrote for the medium, if there are any."""
-    return f"{file}: {part.caption}" if part.caption else file
+    """The name of a medium's file, with the words that the LLM wrote for it and with its origin, if they are known."""
+    words = f"{file}: {part.caption}" if part.caption else file
+    return f"{words} ({part.origin})" if part.origin else words
 
 
 _ENDINGS = {m: " ".join(spec.suffixes or (spec.sample_suffix,)) for m, spec in MODALITIES.items()}

@@ -15,7 +15,7 @@ from nextgpt_pl.saved_network import network_of
 from nextgpt_pl.training.cli import build
 
 EXPERIMENTS = Path(__file__).parent.parent.parent / "experiments"
-BASES = ("enc_align.yaml", "dec_align.yaml", "instruct.yaml", "baselines/gallery.yaml")
+BASES = ("enc_align.yaml", "dec_align.yaml", "instruct.yaml", "baselines/gallery.yaml", "baselines/retrieval.yaml")
 BOUNDED = settings(
     derandomize=True,
     deadline=None,

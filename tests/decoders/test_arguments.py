@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny_pipelines import PIPELINES
 
 from nextgpt_pl.__main__ import main
 from nextgpt_pl.decoders import AudioLDMDecoder, DiffusionDecoder, PrecomputedEmbeddings, PromptDecoder
@@ -72,6 +73,24 @@ def test_a_pipeline_is_a_pipeline_of_diffusers(name):
     for decoder_class in (DiffusionDecoder, AudioLDMDecoder, PromptDecoder):
         with pytest.raises(UserError, match=f"pipeline='{name}': diffusers has no such pipeline"):
             decoder_class(name, "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "right"),
+    [(name, case.decoder) for name, case in PIPELINES.items()]
+    + [("AudioLDMPipeline", "AudioLDMDecoder"), ("LatentConsistencyModelPipeline", "PromptDecoder")],
+)
+def test_a_pipeline_of_another_decoder_is_refused_before_anything_is_read(pipeline, right):
+    with pytest.raises(UserError, match=rf"pipeline='{pipeline}': .* is nextgpt_pl\.decoders\.{right}$"):
+        DiffusionDecoder(pipeline, "nowhere")
+
+
+def test_pipelines_of_one_clip_are_taken():
+    for name in (SD, "TextToVideoSDPipeline", "StableDiffusionImg2ImgPipeline", "AnimateDiffPipeline"):
+        assert DiffusionDecoder(name, "nowhere").pipeline_name == name
+    assert AudioLDMDecoder("AudioLDMPipeline", "nowhere").pipeline_name
+    with pytest.raises(UserError, match=r"AudioLDMDecoder .* a ClapTextModelWithProjection; .*PromptDecoder"):
+        AudioLDMDecoder("FluxPipeline", "nowhere")
 
 
 def test_calls_are_checked_as_the_yaml_is():

@@ -8,6 +8,7 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.parts import pocket_decoder
 from nextgpt_pl.pocket.world import items
+from nextgpt_pl.samples import Origin
 
 
 def _gallery(modality="image", **source):
@@ -21,9 +22,13 @@ def test_the_nearest_caption_is_found_also_from_something_a_little_off(modality)
     embeddings = gallery.embed_captions([pair.caption for pair in pairs])
     embeddings += 0.05 * embeddings.std() * torch.randn(embeddings.shape, generator=torch.Generator().manual_seed(0))
     found = gallery.nearest(embeddings)
-    assert [item.attributes for item in found] == [pair.attributes for pair in pairs]
-    for array, item in zip(gallery.generate(embeddings, seed=0), found, strict=True):
-        np.testing.assert_array_equal(array, item.media.source())
+    assert [item.attributes for item, _ in found] == [pair.attributes for pair in pairs]
+    exact = gallery.embed_captions([item.caption for item, _ in found])
+    distances = (embeddings - exact).flatten(1).square().sum(1)
+    for made, (item, distance), other in zip(gallery.make(embeddings, seed=0), found, distances, strict=True):
+        np.testing.assert_array_equal(made.array, item.media.source())
+        assert made.origin == Origin("retrieved", distance, item.key, item.caption)
+        assert distance == pytest.approx(float(other), rel=1e-5)
 
 
 def test_it_passes_for_the_decoder_that_it_stands_for():

@@ -8,8 +8,10 @@ import pytest
 import torch
 from tiny_pipelines import LENGTH, PIPELINES, images, saved
 
+from nextgpt_pl import decoders
 from nextgpt_pl.decoders import PromptDecoder
 from nextgpt_pl.decoders.embeddings import CaptionEmbeddings
+from nextgpt_pl.decoders.families import family_of
 from nextgpt_pl.decoders.layout import Block, TextLayout
 from nextgpt_pl.decoders.outputs import from_outputs
 from nextgpt_pl.errors import UserError
@@ -145,18 +147,31 @@ def test_stable_diffusion_3_without_t5(tmp_path):
 
 
 def test_guidance_in_an_interval(folder):
-    """It works with one doubled batch; other pipelines refuse, before or after their weights are read."""
+    """It works with one doubled batch; other pipelines refuse before anything is read."""
     interval = {"guidance_interval": [0.5, 1.0]}
     xl = _decoder("StableDiffusionXLPipeline", folder("StableDiffusionXLPipeline"))
     embeddings = xl.embed_captions(CAPTIONS)
     always, sometimes = (xl.generate(embeddings, seed=1, guidance_scale=50.0, **more) for more in ({}, interval))
     assert not np.array_equal(always[0], sometimes[0])
-    wan = _decoder("WanPipeline", folder("WanPipeline"), fps=8.0)
-    with pytest.raises(UserError, match="guidance_interval: WanPipeline gives its denoiser a batch of 1"):
-        wan.generate(wan.embed_captions(CAPTIONS[:1]), seed=1, **interval)
-    for name in ("ZImagePipeline", "HiDreamImagePipeline", "AceStepPipeline"):
-        with pytest.raises(UserError, match=rf"sampling\.guidance_interval: {name} does not"):
-            _decoder(name, "nowhere", sampling=interval)
+    for name, case in PIPELINES.items():
+        if not family_of(name).interval:
+            with pytest.raises(UserError, match=rf"sampling\.guidance_interval: {name} does not"):
+                getattr(decoders, case.decoder)(name, "nowhere", {**case.sampling, **interval})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in PIPELINES if family_of(name).interval])
+def test_pipelines_that_accept_an_interval_are_guided_in_it(name, folder):
+    """Guidance in no step is no guidance: the interval begins behind the last step."""
+    case = PIPELINES[name]
+    decoder = getattr(decoders, case.decoder)(name, str(folder(name)), case.sampling, max_length=case.length)
+    embeddings = decoder.embed_captions(CAPTIONS[:1])
+    guided, never, unguided = (
+        decoder.generate(embeddings, seed=1, **more)[0].astype(float)
+        for more in ({"guidance_scale": 9.0}, {"guidance_interval": [0.99, 1.0]}, {"guidance_scale": 1.0})
+    )
+    np.testing.assert_allclose(never, unguided, atol=1)
+    assert np.abs(guided - unguided).max() > np.abs(never - unguided).max()
 
 
 @pytest.mark.parametrize(
@@ -170,7 +185,6 @@ def test_guidance_in_an_interval(folder):
             "conditioning prompt_embeds_2, prompt_embeds_mask_2 is not supported",
         ),
         ("StableAudioPipeline", {}, r"its class is nextgpt_pl\.decoders\.StableAudioDecoder"),
-        ("LTX2Pipeline", {}, "'LTX2Pipeline' is not supported: .* 188,160 numbers per token"),
         ("Kandinsky5T2IPipeline", {}, "takes no prompt_embeds"),
         ("AceStepPipeline", {"sampling": {"audio_duration": "long"}}, "audio_duration='long': want a number"),
         ("HiDreamImagePipeline", {"sampling": {"prompt_4": "x"}}, r"sampling\.prompt_4: .* no such argument"),

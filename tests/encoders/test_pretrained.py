@@ -141,6 +141,7 @@ def test_yaml_names_it(folder):
         ("siglip", ["image"], {"features": "patches", "grid": [1, 2, 3, 4]}, r"grid=\[1, 2, 3, 4\]: \[time\], \[h"),
         ("siglip", ["image"], {"grid": [2, 2]}, r"grid=\[2, 2\]: \[time\] is expected with features=pooled"),
         ("siglip", ["video"], {"frames": 0}, r"frames=0: at least 1"),
+        ("siglip_naflex", ["image"], {"features": "patches"}, r"grid=null: .*naflex' .*; set \[height, width\]"),
         ("whisper", ["audio"], {"windows": 0}, r"windows=0: at least 1"),
         ("videomae", ["video"], {"frames": 8}, r"frames=8: .*videomae reads 4"),
         ("vjepa2", ["video"], {"frames": 5}, r"frames=5: .*vjepa2 reads a multiple of 2"),
@@ -152,14 +153,11 @@ def test_wrong_arguments_are_named(save, modalities, options, message, folder):
 
 
 def test_wrong_folders_are_named(tmp_path, folder):
-    from transformers import BertConfig, Siglip2Config, SiglipVisionConfig, SiglipVisionModel
+    from transformers import BertConfig, SiglipVisionConfig, SiglipVisionModel
 
     BertConfig().save_pretrained(tmp_path / "bert")
     with pytest.raises(UserError, match=r"encoder\.path='.*bert': model type 'bert': no encoder; known: .*whisper"):
         PretrainedEncoder(str(tmp_path / "bert"), ["image"]).load()
-    Siglip2Config().save_pretrained(tmp_path / "naflex")
-    with pytest.raises(UserError, match=r"model type 'siglip2': a variable resolution \(NaFlex\) is not supported"):
-        PretrainedEncoder(str(tmp_path / "naflex"), ["image"]).load()
     with pytest.raises(UserError, match=r"encoder\.path='/nowhere'"):
         PretrainedEncoder("/nowhere", ["image"]).width(IMAGE)
     network = SiglipVisionModel(SiglipVisionConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1))
@@ -199,4 +197,4 @@ def test_the_table_names_layers_and_classes_that_exist(folder):
         encoder.load()
         assert len(encoder.blocks()) == 2
     saved = {PretrainedEncoder(folder(save), ["video"]).tower.model_type for save in tiny_towers.TOWERS.values()}
-    assert set(FAMILIES) - saved == {"clip_vision_model", "clap_audio_model"}
+    assert set(FAMILIES) - saved == {"clip_vision_model", "clap_audio_model", "siglip2_vision_model"}

@@ -12,6 +12,8 @@ import paper_parts
 import tiny
 import torch
 from lightning.pytorch import LightningDataModule
+from llm_families import FAMILIES
+from saved_llms import save_family
 from torch.utils.data import DataLoader
 
 from nextgpt_pl.decoders import AudioLDMDecoder, DiffusionDecoder
@@ -33,6 +35,8 @@ STRATEGIES = ("fsdp2", "ddp")
 # packed; two replicas
 _EXTRA = [("DecoderAlignment", "inherited"), ("InstructionTuning", "inherited"), ("InstructionTuning", "resumed")]
 _EXTRA += [("InstructionTuning", "packed")]
+# LLMs that soft-cap or scale their logits
+LOGITS = {"soft_capped": "Gemma 2", "scaled": "Granite"}
 FEATURES = ("differ", "alike", "text_only", "uneven", "accumulate", "clipping", "denoising", "null_signals", "tasks")
 
 # an item by its letter: which medium is shown, and which is made
@@ -74,9 +78,10 @@ class Cell:
 
 # stage 1 has no decoders: nothing is denoised, and nothing steered away from
 PAIRS = [(s, f) for s in STAGES for f in FEATURES if s != STAGES[0] or f not in ("denoising", "null_signals")]
-ALONE = [Cell(*pair) for pair in (*PAIRS, *_EXTRA)]
+ALONE = [Cell(*pair) for pair in (*PAIRS, *_EXTRA)] + [Cell("InstructionTuning", feature) for feature in LOGITS]
 TOGETHER = [Cell(*pair, strategy) for strategy in STRATEGIES for pair in (*PAIRS, *_EXTRA)]
 TOGETHER += [Cell(stage, "differ", "hsdp") for stage in STAGES] + [Cell("InstructionTuning", "resumed", "hsdp")]
+TOGETHER += [Cell("InstructionTuning", feature, "fsdp2") for feature in LOGITS]
 
 
 class _SameNoise:
@@ -109,8 +114,10 @@ def _decoders(folder):
 def network(cell, folder, **llm):
     """A network of tiny random parts, not loaded."""
     torch.manual_seed(0)
+    name = cell.feature if cell.feature in LOGITS else "llm"
+    own = FAMILIES[LOGITS[cell.feature]].llm if cell.feature in LOGITS else {}
     return NextGPT(
-        llm=CausalLM(str(folder / "llm"), packing=cell.feature == "packed", **llm),
+        llm=CausalLM(str(folder / name), packing=cell.feature == "packed", **own, **llm),
         encoder=ImageBindEncoder(str(folder / "encoder"), video_clips=2, audio_clips=1),
         input_projection=partial(WordInputProjection, width=16, expand=2),
         decoders={} if cell.stage == STAGES[0] else _decoders(folder),
@@ -147,6 +154,8 @@ def save_models(folder):
     """
     tiny.save_models(folder)
     paper_parts.save_pipelines(folder)
+    for name, family in LOGITS.items():
+        save_family(family, folder / name)
     trained = stage(Cell("InstructionTuning", "differ"), folder)
     trained.configure_model()
     with torch.no_grad():
@@ -154,7 +163,7 @@ def save_models(folder):
             parameter.add_(0.01 * torch.randn_like(parameter))
     trained.save_adapter(folder / "adapter")
     blind = folder / "blind"
-    for part in ("llm", "encoder", "adapter"):
+    for part in ("llm", "encoder", "adapter", *LOGITS):
         shutil.copytree(folder / part, blind / part, ignore=shutil.ignore_patterns("*.safetensors"))
     for part in ("image", "video", "audio"):  # each process has its own decoders
         (blind / part).symlink_to(folder / part)

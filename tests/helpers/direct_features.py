@@ -24,6 +24,16 @@ def _siglip_vision(folder, pictures):
     return output.pooler_output, output.last_hidden_state
 
 
+@torch.no_grad()
+def naflex(folder: str, picture: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """Pooled feature ``(C,)``, patches ``(E, C)`` and their rows and columns of one picture by SigLIP 2."""
+    inputs = _of_images(folder, [picture])
+    model = transformers.Siglip2Model.from_pretrained(folder)
+    shape = inputs["spatial_shapes"][0].tolist()
+    states = model.vision_model(**inputs).last_hidden_state[0, : shape[0] * shape[1]]
+    return model.get_image_features(**inputs).pooler_output[0], states, shape
+
+
 def _clip(folder, pictures):
     model = transformers.CLIPModel.from_pretrained(folder)
     output = model.vision_model(**_of_images(folder, pictures))

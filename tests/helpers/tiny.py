@@ -21,23 +21,21 @@ from nextgpt_pl.stages import DecoderAlignment, EncoderAlignment, InstructionTun
 STAGES = ("EncoderAlignment", "DecoderAlignment", "InstructionTuning")
 
 
-def save_models(folder: Path) -> None:
-    """A Llama with the pocket tokenizer and an ImageBind, random, in ``folder``."""
+def save_llama(folder: Path, **config) -> None:
+    """A random Llama with the pocket tokenizer; ``config`` changes its sizes."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    torch.manual_seed(0)
     tokenizer = CausalLM("pocket:llm").tokenizer
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder / "llm")
-    tokenizer.save_pretrained(folder / "llm")
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
+    sizes |= {"num_key_value_heads": 2, "vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id}
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(**{**sizes, **config})).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def save_models(folder: Path) -> None:
+    """A Llama with the pocket tokenizer and an ImageBind, random, in ``folder``."""
+    save_llama(folder / "llm")
     tower = TowerConfig(16, 2, 2)
     sizes = {**vars(ImageBindConfig.pocket(100, 2)), "out_dim": 16, "towers": {"vision": tower, "audio": tower}}
     encoder = ImageBindConfig(**sizes)

@@ -19,6 +19,15 @@ def siglip(folder: Path) -> None:
     SiglipImageProcessor(size=_SQUARE).save_pretrained(folder)
 
 
+def siglip_naflex(folder: Path) -> None:
+    """SigLIP 2 with a variable resolution: at most twelve patches of a picture."""
+    from transformers import Siglip2Config, Siglip2ImageProcessor, Siglip2Model
+
+    vision = {**_LAYERS, "patch_size": 8, "num_patches": 9}
+    Siglip2Model(Siglip2Config(text_config=_TEXT, vision_config=vision)).save_pretrained(folder)
+    Siglip2ImageProcessor(patch_size=8, max_num_patches=12).save_pretrained(folder)
+
+
 def siglip_vision(folder: Path) -> None:
     """A folder of the vision tower alone."""
     from transformers import SiglipImageProcessor, SiglipVisionConfig, SiglipVisionModel
@@ -124,9 +133,11 @@ IMAGES = {
     "DINOv2 with registers": dinov2_with_registers,
     "DINOv3": dinov3,
 }
+#: image towers whose number of patches depends on the picture
+FLEXIBLE = {"SigLIP 2 NaFlex": siglip_naflex}
 SOUNDS = {"Whisper": whisper, "CLAP": clap}
 VIDEOS = {"VideoMAE": videomae, "V-JEPA 2": vjepa2}
-TOWERS = {**IMAGES, **SOUNDS, **VIDEOS}
+TOWERS = {**IMAGES, **FLEXIBLE, **SOUNDS, **VIDEOS}
 
 
 def save_towers(root: Path, names: Iterable[str] = TOWERS) -> dict[str, str]:

@@ -5,7 +5,6 @@ import importlib.util
 import pytest
 import tiny
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.generation.decoding import Decoding
@@ -23,19 +22,8 @@ needs_bitsandbytes = pytest.mark.skipif(
 @pytest.fixture
 def folder(tmp_path, tiny_models):
     """A Llama of 64 columns, which is the size of a block, and an encoder."""
-    torch.manual_seed(0)
-    tokenizer = CausalLM("pocket:llm").tokenizer
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        initializer_range=0.3,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(tmp_path / "llm")
-    tokenizer.save_pretrained(tmp_path / "llm")
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_key_value_heads": 4}
+    tiny.save_llama(tmp_path / "llm", **sizes, initializer_range=0.3)
     (tmp_path / "encoder").symlink_to(tiny_models / "encoder")
     return tmp_path
 

@@ -4,6 +4,7 @@ import torch
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.losses import spelling_loss
 from nextgpt_pl.projections import MLPInputProjection, WordInputProjection
+from nextgpt_pl.stages import EncoderAlignment
 
 
 def _projection(**arguments):
@@ -104,8 +105,9 @@ def test_the_model_gives_the_llms_words_and_refuses_other_projections(network):
     assert (cut, count) == (sum(d - 4 for d in distinct), sum(map(len, words)))
     assert all(p.mlp[0].weight.grad.abs().sum() > 0 for p in network.input_projections.values())
     network.input_projections["image"] = MLPInputProjection(128, 256, width=8)
-    with pytest.raises(UserError, match="MLPInputProjection knows no words"):
-        spelling(network, batch)
+    with pytest.raises(UserError, match=r"MLPInputProjection knows no words; set model\.word_steps=0"):
+        EncoderAlignment(network, word_steps=1).extend_network()
+    EncoderAlignment(network).extend_network()
 
 
 def test_words_of_a_scaled_embedding_are_mixed_at_their_own_scale():

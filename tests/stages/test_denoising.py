@@ -1,12 +1,21 @@
+import inspect
+from functools import partial
+
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from tiny_pipelines import PIPELINES, saved
 
 from nextgpt_pl.adapter import load_adapter
 from nextgpt_pl.datamodules import CaptionedPairs, PocketWorld
+from nextgpt_pl.decoders import PromptDecoder
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.llm import CausalLM
 from nextgpt_pl.modality import GENERATED, Modality
+from nextgpt_pl.model import NextGPT
+from nextgpt_pl.projections import MLPOutputProjection
 from nextgpt_pl.stages import DecoderAlignment
+from nextgpt_pl.stages.denoising import Denoising
 
 EVERY = {m.value: 1.0 for m in GENERATED}
 
@@ -83,6 +92,27 @@ def test_guidance_steers_away_from_the_null_signal(network):
     assert (usual != other).any()
     same = decoder.generate(embedding, seed=0, num_inference_steps=2, negative=decoder.embed_captions([""])[0])[0]
     assert (usual == same).all()
+
+
+@pytest.mark.parametrize("name", ["SanaPipeline", "Lumina2Pipeline"])
+def test_null_signals_begin_as_the_negative_prompts_of_the_pipelines(name, tmp_path):
+    """Sana puts an instruction before captions, and none before negative prompts."""
+    pipeline, case = saved(name, tmp_path), PIPELINES[name]
+    decoder = PromptDecoder(name, str(tmp_path), case.sampling, max_length=case.length)
+    network = NextGPT(
+        CausalLM("pocket:llm"), {"image": decoder}, partial(MLPOutputProjection, width=8), null_signals=True
+    )
+    network.load()
+    Denoising(network, {"image": 1.0}, gamma=5.0, dropout=0.0).start_null_signals([])
+    found = decoder.layout.unpack(network.null_signal(Modality.IMAGE)[None], "negative_")
+    known = inspect.signature(pipeline.encode_prompt).parameters
+    options = {n: v for n, v in case.arguments(pipeline, 1).items() if n in known}
+    theirs = pipeline.encode_prompt("", do_classifier_free_guidance=True, negative_prompt="", **options)
+    mask = theirs[3].bool()
+    assert torch.equal(found["negative_prompt_attention_mask"].bool(), mask)
+    assert torch.equal(found["negative_prompt_embeds"][mask], theirs[2][mask])
+    if name == "SanaPipeline":
+        assert not torch.equal(network.caption_embeddings(Modality.IMAGE, [""])[0], network.null_signal(Modality.IMAGE))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import csv
 from dataclasses import replace
 
 import pytest
+import tiny
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger
@@ -75,6 +76,15 @@ def test_an_encoder_is_needed(network):
     network.encoder = None
     with pytest.raises(UserError, match=r"EncoderAlignment needs network\.encoder"):
         EncoderAlignment(network)
+
+
+def test_a_medium_that_no_encoder_reads_is_named_once(network, tmp_path):
+    network.encoder = ImageBindEncoder("pocket:encoder", modalities=["image"])
+    with pytest.raises(UserError, match=r"^[^:]*/video/0: the user shows video, but no encoder reads it, only image$"):
+        tiny.quiet_trainer(tmp_path, max_steps=1).fit(
+            EncoderAlignment(network),
+            CaptionedPairs([PocketWorld(train_size=2, val_size=2, modalities=["video"])], batch_size=2),
+        )
 
 
 def test_learning_rates_are_scaled_by_parameter_name(network):

@@ -26,8 +26,9 @@ MODALITIES = {
     **{name: ["video"] for name in tiny_towers.VIDEOS},
 }
 TOWERS = [*MODALITIES]
+FLEXIBLE = {name: ["image", "video"] for name in tiny_towers.FLEXIBLE}
 IMAGEBIND, CLIP_CLAP, MIX = "ImageBind", "CLIP beside CLAP", "a mix: SigLIP, Whisper, V-JEPA 2"
-WITH_PATCHES = [*TOWERS, IMAGEBIND, MIX]
+WITH_PATCHES = [*TOWERS, *FLEXIBLE, IMAGEBIND, MIX]
 ALL = [*WITH_PATCHES, CLIP_CLAP]
 
 
@@ -60,7 +61,9 @@ def build(folders):
             towers = {"SigLIP, SigLIP 2": ["image"], "Whisper": ["audio"], "V-JEPA 2": ["video"]}
             made = [PretrainedEncoder(folders[n], modalities, features, **options) for n, modalities in towers.items()]
             return MixedEncoder(dict(zip(("sight", "hearing", "motion"), made, strict=True)))
-        return PretrainedEncoder(folders[name], MODALITIES[name], features, frames=4, **options)
+        if name in FLEXIBLE and features == "patches":
+            options = {"grid": [2, 3], **options}
+        return PretrainedEncoder(folders[name], {**MODALITIES, **FLEXIBLE}[name], features, frames=4, **options)
 
     return encoder
 
@@ -101,6 +104,27 @@ def test_features_are_those_of_the_classes_of_transformers(name, build, folders,
             found = (encoder.features(modality, [medium], "cpu")[0] for encoder in (pooled, patches))
             for ours, theirs in zip(found, (whole.mean(0, keepdim=True), each.flatten(0, 1)), strict=True):
                 torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@cell("equal to transformers", FLEXIBLE)
+def test_pictures_keep_their_shape_as_in_transformers(name, build, folders):
+    """Pictures of several shapes in one pass: pooled features, and averages over cells of each picture's patches."""
+    rng = np.random.default_rng(0)
+    arrays = [rng.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in ((30, 40), (64, 16), (9, 50), (24, 24))]
+    media = [Media(IMAGE, lambda a=array: a) for array in arrays]
+    grids = [[1, 1], [2, 3], [4, 2], [1, 12]]
+    averaged = [build(name, "patches", grid=grid).features(IMAGE, media, "cpu") for grid in grids]
+    pooled = build(name).features(IMAGE, media, "cpu")
+    shapes = set()
+    for number, array in enumerate(arrays):
+        whole, states, shape = direct_features.naflex(folders[name], array)
+        shapes.add(tuple(shape))
+        torch.testing.assert_close(pooled[number, 0], whole, rtol=1e-4, atol=1e-5)
+        planes = states.unflatten(0, tuple(shape)).movedim(-1, 0)
+        for grid, found in zip(grids, averaged, strict=True):
+            means = torch.nn.functional.adaptive_avg_pool2d(planes, grid).flatten(1).T
+            torch.testing.assert_close(found[number], means, rtol=1e-4, atol=1e-5)
+    assert len(shapes) == len(arrays)
 
 
 def _at(samples, rate):

@@ -89,6 +89,15 @@ PIPELINES: dict[str, Case] = {
     "ZImagePipeline": Case(llm_images.z_image, (32, 17), length=32),
     "CogVideoXPipeline": _video(videos.cogvideox, (LENGTH, 32)),
     "LTXPipeline": _video(videos.ltx, (LENGTH, 33), **_LARGER),
+    "LTX2Pipeline": _video(
+        videos.ltx_2,
+        (LENGTH, 33),
+        **_LARGER,
+        **{f"{kind}{name}": 0.0 for kind in ("", "audio_") for name in ("stg_scale", "guidance_rescale")},
+        modality_scale=1.0,
+        audio_modality_scale=1.0,
+        audio_guidance_scale=2.0,
+    ),
     "WanPipeline": _video(videos.wan, (LENGTH, 32)),
     "HunyuanVideoPipeline": Case(
         videos.hunyuan_video,

@@ -100,6 +100,16 @@ def mistral_3(width: int = 16, layers: int = 3):
     return Mistral3ForConditionalGeneration(config).eval()
 
 
+def gemma_3(width: int = 16):
+    """Gemma 3 with a vision tower, which text does not reach."""
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+
+    vision = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision |= {"image_size": 16, "patch_size": 4}
+    config = Gemma3Config(text_config=text_sizes(width), vision_config=vision, mm_tokens_per_image=4)
+    return Gemma3ForConditionalGeneration(config).eval()
+
+
 def vae(channels: int = 4, **options: Any):
     """The autoencoder of images, at half size."""
     from diffusers import AutoencoderKL

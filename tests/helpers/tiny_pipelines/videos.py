@@ -1,6 +1,6 @@
 """Tiny random pipelines of videos."""
 
-from tiny_pipelines.parts import clip, flow, language_model, t5, tokenizer, wan_vae
+from tiny_pipelines.parts import clip, flow, gemma_3, language_model, t5, tokenizer, wan_vae
 
 
 def cogvideox():
@@ -63,6 +63,64 @@ def ltx():
         decoder_causal=False,
     )
     return LTXPipeline(flow(), autoencoder, t5(), tokenizer(), transformer)
+
+
+def ltx_2():
+    """All layers of Gemma 3, which connectors turn to states for video and for sound; it makes both."""
+    from diffusers import AutoencoderKLLTX2Audio, AutoencoderKLLTX2Video, LTX2Pipeline, LTX2VideoTransformer3DModel
+    from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2Vocoder
+
+    rope = {"rope_type": "split", "rope_double_precision": False}
+    sizes = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 1, "num_learnable_registers": 4}
+    connectors = LTX2TextConnectors(
+        caption_channels=16,
+        text_proj_in_factor=3,
+        **{f"{kind}_connector_{name}": size for kind in ("video", "audio") for name, size in sizes.items()},
+        connector_rope_base_seq_len=32,
+        **rope,
+    )
+    transformer = LTX2VideoTransformer3DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        cross_attention_dim=16,
+        audio_in_channels=4,
+        audio_out_channels=4,
+        audio_num_attention_heads=2,
+        audio_attention_head_dim=4,
+        audio_cross_attention_dim=8,
+        num_layers=1,
+        caption_channels=16,
+        **rope,
+    )
+    autoencoder = AutoencoderKLLTX2Video(
+        latent_channels=4,
+        block_out_channels=(8,),
+        decoder_block_out_channels=(8,),
+        layers_per_block=(1,),
+        decoder_layers_per_block=(1, 1),
+        spatio_temporal_scaling=(True,),
+        decoder_spatio_temporal_scaling=(True,),
+        decoder_inject_noise=(False, False),
+        downsample_type=("spatial",),
+        upsample_residual=(False,),
+        upsample_factor=(1,),
+        patch_size=1,
+    )
+    sound = AutoencoderKLLTX2Audio(
+        base_channels=4, ch_mult=(1,), num_res_blocks=1, resolution=32, latent_channels=2, mel_bins=8
+    )
+    vocoder = LTX2Vocoder(
+        in_channels=16,
+        hidden_channels=16,
+        upsample_kernel_sizes=[4, 4],
+        upsample_factors=[2, 2],
+        resnet_kernel_sizes=[3],
+        resnet_dilations=[[1, 3, 5]],
+        output_sampling_rate=16000,
+    )
+    return LTX2Pipeline(flow(), autoencoder, sound, gemma_3(), tokenizer(), connectors, transformer, vocoder)
 
 
 def _wan_transformer():
