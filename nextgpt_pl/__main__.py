@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nextgpt_pl.errors import UserError, nearest
+from nextgpt_pl.utils.memory import asked_too_much
 from nextgpt_pl.utils.parents import end_with_starter
 from nextgpt_pl.utils.quiet import quieten
 from nextgpt_pl.utils.storage import DiskFullError, full_path, is_disk_full
@@ -123,11 +124,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\ninterrupted", file=sys.stderr)
         return _INTERRUPTED
     except Exception as error:
-        if not is_disk_full(error):
+        message = _of_the_machine(error)
+        if message is None:
             raise
-        full = DiskFullError(full_path(error) or Path.cwd(), ". Free some space and run the same command again")
-        print(f"error: {full}", file=sys.stderr)
+        print(f"error: {message}", file=sys.stderr)
         return 2
+
+
+def _of_the_machine(error: Exception) -> str | None:
+    """What an error says of too little memory or disk space; ``None``: it is about something else."""
+    if (asked := asked_too_much(error)) is not None:
+        return f"not enough memory ({asked}): set smaller widths, batches or lengths"
+    if is_disk_full(error):
+        return str(DiskFullError(full_path(error) or Path.cwd(), ". Free some space and run the same command again"))
+    return None
 
 
 if __name__ == "__main__":

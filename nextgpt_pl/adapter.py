@@ -37,7 +37,7 @@ class _BaseModel(BaseModel):
     path: str
     hidden_size: int
     vocab_size: int
-    lora: dict[str, Any] | None = None
+    lora: dict[str, int | float | list[str]] | None = None
 
 
 class _Manifest(BaseModel):
@@ -49,7 +49,8 @@ class _Manifest(BaseModel):
     llm: _BaseModel
     signal_tokens: dict[str, list[int]]
     embedding_shapes: dict[str, list[int]] = {}
-    stages: list[str] = []
+    stage: str
+    stages: list[str]
     keys: list[str]
     sha256: str | None = None
 
@@ -172,7 +173,7 @@ def load_adapter(folder: Path, network: NextGPT) -> dict[str, Any]:
         _add_lora(folder, manifest, network)
         return manifest
     manifest, tensors = read_adapter(folder)
-    _add_lora(folder, manifest, network)
+    _add_lora(folder, manifest, network, tensors)
     tensors = with_new_rows(manifest, tensors, network)
     problems = mismatches(manifest, tensors, network)
     if problems:
@@ -185,14 +186,22 @@ def load_adapter(folder: Path, network: NextGPT) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _add_lora(folder: Path, manifest: Mapping[str, Any], network: NextGPT) -> None:
+def _add_lora(
+    folder: Path, manifest: Mapping[str, Any], network: NextGPT, tensors: Mapping[str, Tensor] | None = None
+) -> None:
+    """Add the low-rank updates that the manifest describes; refused if ``tensors``, if given, have another rank."""
     if manifest["llm"].get("lora") is None:
         return
     try:
         lora = LoRA(**manifest["llm"]["lora"])
+        ranks = {len(tensor) if tensor.ndim else 0 for key, tensor in (tensors or {}).items() if ".lora_A." in key}
+        if tensors is not None and ranks != {lora.r}:
+            raise _damaged(folder, MANIFEST, f"llm.lora.r={lora.r}, but the weights have the ranks {sorted(ranks)}")
+        network.llm.add_lora(lora)
     except TypeError as error:
         raise _damaged(folder, MANIFEST, f"llm.lora: {error}") from error
-    network.llm.add_lora(lora)
+    except UserError as error:
+        raise error if "init_from" in str(error) else UserError(f"init_from={str(folder)!r}: {error}") from error
 
 
 def with_new_rows(manifest: dict[str, Any], tensors: dict[str, Tensor], network: NextGPT) -> dict[str, Tensor]:

@@ -25,20 +25,22 @@ class MissingFileError(UserError):
         self.path = path
 
 
-def at_least(least: float, **values: float | None) -> None:
-    """Refuse numbers that are smaller than ``least`` or not finite; ``None`` is accepted.
+def at_least(least: float, /, most: float = math.inf, **values: float | None) -> None:
+    """Refuse numbers that are smaller than ``least``, larger than ``most`` or not finite; ``None`` is accepted.
 
     Args:
         least: the smallest valid number.
+        most: the largest valid number.
         values: numbers by name; a double underscore stands for a dot.
 
     Raises:
-        UserError: a number is invalid; the message names it, its value and ``least``.
+        UserError: a number is invalid; the message names it, its value and the bound.
 
     """
     for name, value in values.items():
-        if value is not None and not least <= value < math.inf:
-            raise UserError(f"{name.replace('__', '.')}={value}: at least {least} is expected")
+        if value is not None and not (least <= value <= most and value < math.inf):
+            bound = f"at most {most:,}" if most < value < math.inf else f"at least {least}"
+            raise UserError(f"{name.replace('__', '.')}={value}: {bound} is expected")
 
 
 def no_file(path: Path) -> str:

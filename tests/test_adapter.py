@@ -96,6 +96,8 @@ def _zeroed(data):
         ("manifest.json", lambda data: data.replace(b'"hidden_size"', b'"hidden"'), "llm.hidden_size: Field required"),
         ("manifest.json", lambda data: data.replace(b'"lora": null', b'"lora": {"x": 1}'), "llm.lora: .*'x'"),
         ("manifest.json", lambda data: data.replace(b'"format": 1', b'"format": "1"'), "format: .*got '1'"),
+        ("manifest.json", lambda data: data.replace(b'"stage"', b'"x"'), "stage: Field required"),
+        ("manifest.json", lambda data: data.replace(b'"lora": null', b'"lora": {"r": 1e12}'), "llm.lora.r=1000.*ranks"),
     ],
 )
 def test_a_damaged_adapter_is_named(saved, file, damage, named):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,24 @@ def parse_yaml(text: str) -> Any:
             with its aliases expanded.
 
     """
-    loader = yaml.SafeLoader(text)
     try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        _bound(node)
-        return loader.construct_document(node)
+        with _loader(text) as loader:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _bound(node)
+            return loader.construct_document(node)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"not valid YAML: {_short(error)}") from error
+
+
+@contextmanager
+def _loader(text: str) -> Iterator[yaml.SafeLoader]:
+    loader = yaml.SafeLoader(text)
+    try:
+        yield loader
     finally:
         loader.dispose()
 
@@ -48,15 +56,13 @@ def check_bounds(text: str) -> None:
     """
     if "&" not in text or "*" not in text:  # an alias needs an anchor
         return
-    loader = yaml.SafeLoader(text)
     try:
-        node = loader.get_single_node()
-        if node is not None:
-            _bound(node)
+        with _loader(text) as loader:
+            node = loader.get_single_node()
+            if node is not None:
+                _bound(node)
     except (ValueError, RecursionError) as error:
         raise yaml.YAMLError(str(error)) from error
-    finally:
-        loader.dispose()
 
 
 def read_yaml(path: Path) -> Any:

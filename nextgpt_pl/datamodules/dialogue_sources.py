@@ -8,7 +8,7 @@ from typing import Any
 
 from nextgpt_pl.datamodules.data_files import DataFiles
 from nextgpt_pl.datamodules.rows import RowReport
-from nextgpt_pl.datamodules.sources import OnError, Source, Split
+from nextgpt_pl.datamodules.sources import MADE, OnError, Source, Split
 from nextgpt_pl.errors import UserError, at_least, nearest
 from nextgpt_pl.pocket.world import dialogues
 from nextgpt_pl.samples import Dialogue
@@ -39,7 +39,7 @@ class PocketDialogues(Source):
         for route in (*(routes or ()), *(times or ())):
             if route not in dialogues.ALL_ROUTES:
                 raise UserError(f"PocketDialogues.routes: no route {route!r}{nearest(route, dialogues.ALL_ROUTES)}")
-        at_least(0, PocketDialogues__train_size=train_size, PocketDialogues__val_size=val_size)
+        at_least(0, MADE, PocketDialogues__train_size=train_size, PocketDialogues__val_size=val_size)
         at_least(0, PocketDialogues__seed=seed, **{f"PocketDialogues__times__{r}": n for r, n in (times or {}).items()})
         self.sizes: dict[str, int] = {"train": train_size, "val": val_size}
         self.routes, self.seed, self.name = tuple(routes or dialogues.ROUTES), seed, name

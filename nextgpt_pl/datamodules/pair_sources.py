@@ -8,7 +8,7 @@ from typing import Any
 
 from nextgpt_pl.datamodules.data_files import DataFiles
 from nextgpt_pl.datamodules.rows import RowReport
-from nextgpt_pl.datamodules.sources import OnError, Source, Split
+from nextgpt_pl.datamodules.sources import MADE, OnError, Source, Split
 from nextgpt_pl.errors import UserError, at_least
 from nextgpt_pl.modality import GENERATED, MODALITIES, has_media_ending
 from nextgpt_pl.pocket.world import items
@@ -33,7 +33,8 @@ class PocketWorld(Source):
     def __init__(
         self, train_size: int = 4096, val_size: int = 64, modalities: list[str] | None = None, seed: int = 0
     ) -> None:
-        at_least(0, PocketWorld__train_size=train_size, PocketWorld__val_size=val_size, PocketWorld__seed=seed)
+        at_least(0, PocketWorld__seed=seed)
+        at_least(0, MADE, PocketWorld__train_size=train_size, PocketWorld__val_size=val_size)
         self.sizes: dict[str, int] = {"train": train_size, "val": val_size}
         known = (*GENERATED, *SENSED)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -59,9 +60,13 @@ class RowNotes:
 
 
 def _written(file: Path) -> dict[RowNote, None]:
-    if not file.is_file():
-        return {}
-    return {RowNote(**json.loads(line)): None for line in file.read_text(encoding="utf-8").split("\n") if line}
+    """The notes in a file; damaged lines are left out."""
+    notes: dict[RowNote, None] = {}
+    lines = file.read_text(encoding="utf-8", errors="replace").split("\n") if file.is_file() else ()
+    for line in lines:
+        with contextlib.suppress(ValueError, TypeError, RecursionError):
+            notes[RowNote(**json.loads(line))] = None
+    return notes
 
 
 def listed(new: Sequence[RowNote]) -> list[str]:

@@ -24,6 +24,9 @@ from nextgpt_pl.samples import CaptionedPair, Dialogue, ItemSource, Media, Split
 
 log = logging.getLogger(__name__)
 
+#: maximum number of items of a kind that a source makes; they are made at once, and stay in memory
+MADE = 1_000_000
+
 OnError = Literal["raise", "skip"]
 Item = CaptionedPair | Dialogue
 

@@ -11,7 +11,7 @@ from nextgpt_pl.evaluation.bootstrap import Estimate
 from nextgpt_pl.evaluation.records import Prediction
 from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.media.writing import save_video
-from nextgpt_pl.modality import Modality
+from nextgpt_pl.modality import Modality, modality_of_file
 from nextgpt_pl.readers.files import inside
 from nextgpt_pl.reports.document import Document, Heading, Medium, Table
 
@@ -64,18 +64,25 @@ def write(record: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) 
 
 
 def _parts(prediction: Prediction, folder: Path) -> Iterator[str | Medium]:
-    """Texts, media in formats of browsers, which do not support FFV1, and the origins of media."""
+    """Texts, media and their origins; in place of a medium that cannot be shown, the reason."""
     for part in prediction.reply:
-        if part["type"] == "text":
-            yield part["text"]
+        try:
+            yield part["text"] if part["type"] == "text" else _medium(part, folder)
+            origin = records.origin_of(part)
+        except (ValueError, OSError) as error:
+            yield f"not shown: {error}"
             continue
-        path = inside(folder, str(part["file"]))
-        if part["type"] == Modality.VIDEO.value:
-            frames, rate = array_of(records.as_media(folder, part))
-            path = inside(folder, f"report/{path.parent.name}_{path.stem}.gif")
-            path.parent.mkdir(exist_ok=True)
-            save_video(frames, path, rate or 1.0)
-        yield Medium(path)
-        origin = records.origin_of(part)
         if origin is not None:
             yield str(origin)
+
+
+def _medium(part: Mapping[str, Any], folder: Path) -> Medium:
+    """A medium in a format of browsers, which do not support FFV1."""
+    path = inside(folder, str(part["file"]))
+    modality_of_file(path.name)  # refuses unknown endings
+    if part["type"] == Modality.VIDEO.value:
+        frames, rate = array_of(records.as_media(folder, part))
+        path = inside(folder, f"report/{path.parent.name}_{path.stem}.gif")
+        path.parent.mkdir(exist_ok=True)
+        save_video(frames, path, rate or 1.0)
+    return Medium(path)

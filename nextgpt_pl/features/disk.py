@@ -123,9 +123,9 @@ class FeatureStore(Store):
         found = (part.tolist() for part in shard_and_row(self._index.find(as_array(keys))))
         places = [None if n < 0 else (self._shards[n], row) for n, row in zip(*found, strict=True)]
         for shard, row in filter(None, places):
-            if shard.check(row):
+            if fault := shard.check(row):
                 warnings.warn(
-                    f"feature cache: {shard.path}: the value in row {row} is damaged (checksum): it is computed again",
+                    f"feature cache: {shard.path}: the value in row {row} is damaged ({fault}): it is computed again",
                     stacklevel=4,
                 )
         return [None if place is None or not place[0].good(place[1]) else place for place in places]

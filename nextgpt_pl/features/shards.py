@@ -18,6 +18,8 @@ from nextgpt_pl.features.keys import KEY_BYTES
 from nextgpt_pl.features.rounding import SCALED, Rounded
 from nextgpt_pl.utils.atomic import atomic_file
 
+_STORE = "store"  # key of the name of the store's folder, which tells its producer, in a shard's metadata
+
 
 def write_shard(path: Path, entries: Mapping[bytes, Rounded]) -> None:
     """Write the tensors of a :class:`Shard` atomically."""
@@ -28,7 +30,7 @@ def write_shard(path: Path, entries: Mapping[bytes, Rounded]) -> None:
     checksums = [_checksum(key, columns, row) for row, key in enumerate(entries)]
     tensors |= {"keys": torch.from_numpy(as_array(list(entries)).copy()), "checksums": torch.tensor(checksums)}
     with atomic_file(path) as scratch:
-        save_file(tensors, scratch)
+        save_file(tensors, scratch, metadata={_STORE: path.parent.name})
 
 
 def _bytes(values: Tensor) -> NDArray[np.uint8]:
@@ -45,11 +47,11 @@ def _checksum(key: bytes, columns: Sequence[NDArray[np.uint8]], row: int) -> int
 
 
 class Shard:
-    """A memory-mapped shard; a value's checksum is verified when it is read for the first time.
+    """A memory-mapped shard; a value is verified when it is read for the first time: it is finite, and its checksum.
 
     Its tensors are ``keys`` ``(N, KEY_BYTES)`` uint8, ``values`` ``(N, ...)``, ``checksums`` ``(N,)`` int64 and, in
-    float8, ``scales``, one per vector of the values. Shards without checksums, which older versions wrote, are read
-    unverified. A shard keeps no file open, and 2 bytes per value in memory.
+    float8, ``scales``, one per vector of the values. Shards without checksums or the name of their store, which older
+    versions wrote, are read. A shard keeps no file open, and 2 bytes per value in memory.
 
     Args:
         path: the shard's file.
@@ -58,13 +60,17 @@ class Shard:
         keys: the keys ``(N, KEY_BYTES)``, memory-mapped.
 
     Raises:
-        SafetensorError, OSError, ValueError: the file cannot be read, or its tensors do not fit together.
+        SafetensorError, OSError, ValueError: the file cannot be read, is of another store, or its tensors do not fit
+            together.
 
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         opened = safe_open(path, "pt")
+        store = (opened.metadata() or {}).get(_STORE, path.parent.name)
+        if store != path.parent.name:
+            raise ValueError(f"it is a shard of {store}")
         names = opened.keys()
         keys, self._values = opened.get_tensor("keys"), opened.get_tensor("values")
         self._scales = opened.get_tensor("scales") if "scales" in names else None
@@ -73,18 +79,23 @@ class Shard:
         self.keys: NDArray[np.uint8] = keys.numpy()
         self._checksums = None if checksums is None else checksums.numpy()
         self._columns = [_bytes(tensor) for tensor in (self._values, self._scales) if tensor is not None]
-        self._checked = np.full(len(keys), checksums is None)
+        self._checked = np.zeros(len(keys), bool)
         self._damaged = np.zeros(len(keys), bool)
 
-    def check(self, row: int) -> bool:
-        """Verify the checksum in a row, unless that was done before; whether the value is to be reported as damaged."""
+    def check(self, row: int) -> str | None:
+        """Verify the value in a row, unless that was done before; what is to be reported of it, if it is damaged."""
         if self._checked[row]:
-            return False
-        assert self._checksums is not None
-        expected = int(self._checksums[row])
-        self._damaged[row] = damaged = _checksum(self.keys[row].tobytes(), self._columns, row) != expected
+            return None
         self._checked[row] = True
-        return damaged
+        sums = self._checksums
+        if sums is not None and _checksum(self.keys[row].tobytes(), self._columns, row) != int(sums[row]):
+            fault = "checksum"
+        elif not self.read(row).isfinite().all():
+            fault = "not finite"
+        else:
+            return None
+        self._damaged[row] = True
+        return fault
 
     def good(self, row: int) -> bool:
         """Whether the value in a checked row is undamaged."""

@@ -30,6 +30,7 @@ class LoRA:
     target_modules: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"])
 
     def __post_init__(self) -> None:
+        self.target_modules = list(self.target_modules)
         at_least(1, lora__r=self.r, lora__alpha=self.alpha)
         if not 0 <= self.dropout < 1:
             raise UserError(f"lora.dropout={self.dropout}: a probability, below 1")

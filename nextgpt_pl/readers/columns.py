@@ -56,6 +56,7 @@ def arrow_stream(path: Path) -> Iterator[Any]:
 
 
 def _of_batch(batch: Any, group: int) -> Iterator[dict[str, Any]]:
+    batch.validate(full=True)  # Arrow trusts the offsets in a file, and a damaged one ends the process
     for start in range(0, batch.num_rows, _ROWS):
         for number, row in enumerate(batch.slice(start, _ROWS).to_pylist(), start):
             yield _with_references(row, batch.schema, group, number)
@@ -100,11 +101,13 @@ def _column(path: str, group: int, column: str, _size: int, _changed: int) -> An
             return parquet_file.read_row_group(group, columns=[column]).column(0)
     source = pa.memory_map(path)
     if start.startswith(b"ARROW1"):
-        return pa.ipc.open_file(source).get_batch(group).column(column)
-    for number, batch in enumerate(pa.ipc.open_stream(source)):
-        if number == group:
-            return batch.column(column)
-    raise LookupError(f"no record batch {group}")
+        values = pa.ipc.open_file(source).get_batch(group).column(column)
+    else:
+        values = next((b.column(column) for n, b in enumerate(pa.ipc.open_stream(source)) if n == group), None)
+    if values is None:
+        raise LookupError(f"no record batch {group}")
+    values.validate(full=True)  # as in _of_batch
+    return values
 
 
 def cell(path: Path, group: int, row: int, place: Sequence[str | int]) -> Any:

@@ -71,8 +71,8 @@ def format_of(path: Path) -> Format:
     try:
         with open_bytes(path) as file:
             head = file.read(_HEAD)
-    except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"cannot be read ({error})") from error
+    except Exception as error:  # a decoder may raise anything on damaged data
+        raise UserError(f"cannot be read ({str(error) or type(error).__name__})") from error
     if not head.strip():
         raise UserError("the file is empty")
     return next(known for known in FORMATS if known.matches(head))
@@ -91,8 +91,8 @@ def rows_of(path: Path) -> Iterator[Any]:
         yield error
     except UnicodeDecodeError as error:
         yield UserError(not_utf8(path, error))
-    except (OSError, EOFError, ValueError, RecursionError) as error:  # damaged compressed data may raise any of these
-        yield UserError(f"unreadable ({error})")
+    except Exception as error:  # a decoder may raise anything on damaged data
+        yield UserError(f"unreadable ({str(error) or type(error).__name__})")
 
 
 def not_utf8(path: Path, error: UnicodeDecodeError) -> str:

@@ -37,6 +37,8 @@ def samples(path: Path) -> Iterator[Any]:
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
+                if member.size < 0:  # tarfile would go back by as much, again and again
+                    raise tarfile.ReadError(f"{member.name} has a size of {member.size} bytes")
                 if not member.isfile() or is_hidden(member.name):
                     continue
                 folder, _, name = member.name.rpartition("/")

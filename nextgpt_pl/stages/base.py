@@ -19,7 +19,7 @@ from nextgpt_pl.encoders.media_reader import MediaReader
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.stages.agreement import OnNonFinite, StepAgreement
-from nextgpt_pl.stages.kept import check_kept, keep_only, parts_without
+from nextgpt_pl.stages.kept import check_kept, inherited_of, keep_only, parts_without
 from nextgpt_pl.stages.optimization import Optimization, Schedule
 from nextgpt_pl.stages.parameters import parameter_table
 from nextgpt_pl.stages.rows import log_rows, report_rows
@@ -229,8 +229,8 @@ class Stage(Steps):
 
         """
         check_kept(checkpoint, self.network, self.kept_names())
-        self.inherited = json.loads(checkpoint["inherited"])
-        self.random_seed = int(checkpoint["random_seed"])
+        self.inherited = inherited_of(checkpoint, self.network)
+        self.random_seed = int(checkpoint["random_seed"]) % 2**63
 
     def save_adapter(self, folder: Path) -> None:
         """Write the parameters that were trained in this stage and in previous ones."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from nextgpt_pl.adapter import manifest_of, mismatches
@@ -49,6 +49,24 @@ def check_kept(checkpoint: dict[str, Any], network: NextGPT, names: Collection[s
     problems = mismatches(json.loads(checkpoint["manifest"]), tensors, network)
     if problems:
         raise UserError("the checkpoint does not fit this model:\n  " + "\n  ".join(problems))
+
+
+def inherited_of(checkpoint: Mapping[str, Any], network: NextGPT) -> dict[str, Any]:
+    """The manifest of the adapter that the checkpoint's run began from; of a run from nothing, without entries.
+
+    Raises:
+        UserError: its names are not those of stages, or of parameters of the network.
+
+    """
+    inherited = json.loads(checkpoint["inherited"])
+    known = dict(network.named_parameters())
+    for key in ("stages", "keys"):
+        names = inherited[key]
+        if not isinstance(names, list) or not all(
+            isinstance(n, str) and (key == "stages" or n in known) for n in names
+        ):
+            raise UserError(f"the checkpoint is damaged: inherited.{key}: names are expected, got {names!r:.80}")
+    return dict(inherited)
 
 
 def parts_without(trainable: Collection[str], inherited: Collection[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,13 +39,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """The checkpoint, on the CPU.
 
         Raises:
-            UserError: the file is missing or truncated, holds objects other than tensors and plain data, holds weights
-                that are not finite, or is not a Lightning checkpoint.
+            UserError: the file is missing, truncated or damaged, holds objects other than tensors and plain data, holds
+                weights that are not finite, or is not a Lightning checkpoint.
 
         """
         if not Path(path).is_file():
             raise UserError(f"ckpt_path={str(path)!r}: no such file")
         try:
+            _check_sums(path)
             checkpoint = dict(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:
             raise UserError(f"ckpt_path={str(path)!r} is not a readable checkpoint ({_reason(error)})") from error
@@ -55,9 +57,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def newest(folder: Path) -> tuple[Path, int] | None:
-    """The checkpoint with the most steps in a run's ``checkpoints/``, and its steps; ``None`` if there is none.
+    """The whole checkpoint with the most steps in a run's ``checkpoints/``, and its steps; ``None`` if there is none.
 
-    Damaged checkpoints are skipped with a warning.
+    Damaged checkpoints are skipped with a warning. Only those that are tried are read whole.
 
     Raises:
         UserError: there are checkpoints, but none can be read.
@@ -70,18 +72,43 @@ def newest(folder: Path) -> tuple[Path, int] | None:
             steps[path] = _step(path)
         except UserError as error:
             damaged.append(str(error))
-    if damaged and not steps:
+    found: tuple[Path, int] | None = None
+    for path in sorted(steps, key=lambda path: (steps[path], path.stat().st_mtime_ns), reverse=True):
+        try:
+            _check_sums(path)
+            found = path, steps[path]
+            break
+        except Exception as error:
+            damaged.append(str(_unreadable(path, error)))
+    if damaged and found is None:
         raise UserError(f"{damaged[0]}; no other checkpoint is there: move it away to start from the first step")
     for message in damaged:
         rank_zero_warn(f"skipped: {message}")
-    return max(steps.items(), key=lambda item: (item[1], item[0].stat().st_mtime_ns), default=None)
+    return found
 
 
 def _step(path: Path) -> int:
     try:
         return int(torch.load(path, map_location="cpu", mmap=True, weights_only=True)["global_step"])
     except Exception as error:
-        raise UserError(f"{path} is not a readable checkpoint ({_reason(error)})") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path} is not a readable checkpoint ({_reason(error)})")
+
+
+def _check_sums(path: str | Path) -> None:
+    """Compare the checksums that ``torch.save`` writes with the file's content, which ``torch.load`` does not.
+
+    Raises:
+        ValueError, zipfile.BadZipFile: they differ, or the file is no archive.
+
+    """
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"the checksum of {damaged} in it is another one")
 
 
 def _reason(error: Exception) -> str:

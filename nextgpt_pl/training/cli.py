@@ -24,6 +24,7 @@ from nextgpt_pl.training.checkpoint_io import AtomicCheckpointIO, newest
 from nextgpt_pl.training.full_disk import explaining_full_disk
 from nextgpt_pl.training.keep import BestCheckpoint, LastCheckpoints
 from nextgpt_pl.training.progress import ResumingProgressBar
+from nextgpt_pl.training.restoring import restoring
 from nextgpt_pl.training.resuming import CONFIG, check_settings, occupied, removed_if_failed
 from nextgpt_pl.training.runs import RunConfig, create_run_folder, first_process, loggers, profiler, run_folder
 from nextgpt_pl.training.usage_errors import check_seed, check_trainer, trainer_errors
@@ -121,7 +122,8 @@ class ExperimentCLI(LightningCLI):
         return cast(LightningModule, _section(self._parser(self.subcommand), self._verb_config(), "model"))
 
     def _run_subcommand(self, subcommand: str) -> None:
-        with trainer_errors(vars(self._verb_config().trainer)):
+        checkpoint = self.config_init[subcommand].get("ckpt_path")
+        with trainer_errors(vars(self._verb_config().trainer)), restoring(checkpoint):
             super()._run_subcommand(subcommand)
 
     def _run_folder(self, settings: RunConfig) -> Path:

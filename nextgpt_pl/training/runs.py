@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.utils.atomic import delete_abandoned
@@ -168,12 +168,33 @@ def _csv_logger(folder: Path, until_step: int | None) -> Any:
     file = folder / "metrics.csv"
     if until_step is None or not first_process() or not file.is_file():
         return logger
-    with file.open(newline="") as opened:
-        rows = [{k: v for k, v in row.items() if v} for row in csv.DictReader(opened)]
     # Lightning's writer begins by deleting the file; steps are numbered from 0
-    logger.experiment.metrics = [row for row in rows if int(row.get("step", 0)) < until_step]
+    logger.experiment.metrics = [row for row in _logged(file) if int(row["step"]) < until_step]
     logger.save()
     return logger
+
+
+def _logged(file: Path) -> list[dict[str, str]]:
+    """The rows of a CSV log; damaged ones are dropped with a warning."""
+    rows: list[dict[str, str]] = []
+    dropped = 0
+    with file.open(newline="", encoding="utf-8", errors="replace") as opened:
+        reader = csv.DictReader(opened)
+        while True:
+            try:
+                row = next(reader, None)
+            except csv.Error:
+                dropped += 1
+                continue
+            if row is None:
+                break
+            if None in row or not (row.get("step") or "").isdecimal():
+                dropped += 1
+            else:
+                rows.append({name: value for name, value in row.items() if value})
+    if dropped:
+        rank_zero_warn(f"{file}: {dropped} damaged rows are dropped")
+    return rows
 
 
 def describe(folder: Path) -> str:

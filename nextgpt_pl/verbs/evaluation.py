@@ -156,8 +156,8 @@ def _read(file: Path, trust: Sequence[str]) -> tuple[Any, list[Any]]:
     from nextgpt_pl.evaluation.tasks import Task
 
     saved = read_yaml(file)
-    if not isinstance(saved, dict) or "tasks" not in saved:
-        raise UserError(f"{file}: it has no tasks")
+    if not isinstance(saved, dict) or "tasks" not in saved or not all(isinstance(key, str) for key in saved):
+        raise UserError(f"{file}: it has no tasks, or a key that is no text")
     config = SimpleNamespace(**{"run": None, "temperature": None, "seed": None, "count": None, **saved})
     if not isinstance(config.count, int | None):
         raise UserError(f"{file}: count: a whole number is expected, got {config.count!r:.80}")

@@ -15,6 +15,7 @@ BOMB = "\n".join(["a: &a [x, x, x, x, x, x, x, x, x, x]", *_TENS])
         ("# é\n".encode("latin-1"), "not UTF-8 at byte 2"),
         (bytes(range(256)), "not UTF-8 at byte 128"),
         (b"a: b\0", "zero bytes"),
+        (b"a: \x01", "not valid YAML: unacceptable character"),
         (b"a: [1", "not valid YAML: expected ',' or ']'.*line 1"),
         (b"a: !!python/object/apply:os.system [x]", "could not determine a constructor"),
         (BOMB.encode(), "more than 200,000 values"),
@@ -25,7 +26,7 @@ BOMB = "\n".join(["a: &a [x, x, x, x, x, x, x, x, x, x]", *_TENS])
         (b"trainer: {a: 1}\nb: 2\ntrainer: {c: 3}", "'trainer' is given twice, on lines 1 and 3"),
         (b"a: [{b: 1, b: 2}]", "'b' is given twice, on lines 1 and 1"),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_what_is_no_configuration_is_named(content, message, tmp_path):
     file = tmp_path / "x.yaml"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nextgpt_pl.datamodules import CaptionedPairs, CaptionFolder, OfficialJSON
+from nextgpt_pl.datamodules import CaptionedPairs, CaptionFolder, OfficialJSON, PocketDialogues, PocketWorld
 from nextgpt_pl.datamodules.rows import load_embedding
 from nextgpt_pl.dialogue.conversation import Conversation
 from nextgpt_pl.errors import UserError
@@ -157,3 +157,9 @@ def test_caption_folder_by_side_files_and_by_manifest(folder):
     (images / "all.jsonl").write_text('{"file_name": "0.png", "text": "zero"}\n{"file": "../x.png", "caption": "y"}\n')
     with pytest.raises(UserError, match=r"row 1: .* leaves its folder"):
         CaptionFolder(images, manifest="all.jsonl").read("train")
+
+
+@pytest.mark.parametrize(("source", "split"), [(PocketWorld, "train"), (PocketDialogues, "val")])
+def test_the_pocket_world_makes_no_endless_lists(source, split):
+    with pytest.raises(UserError, match=rf"{source.__name__}\.{split}_size=1000001: at most 1,000,000 is expected"):
+        source(**{f"{split}_size": 1_000_001})

@@ -30,6 +30,17 @@ def test_a_resumed_run_keeps_what_it_had_found(tmp_path):
     assert not (tmp_path / "nothing").exists()
 
 
+def test_damaged_lines_of_a_resumed_run_are_left_out(tmp_path):
+    notes = RowNotes()
+    notes.take([_note(1)])
+    notes.exchange()
+    notes.write(tmp_path)
+    whole = (tmp_path / FILE).read_bytes()
+    (tmp_path / FILE).write_bytes(b'[1]\n{"split": "train"}\n\xff\x00\n' + whole + b'{"split": "tr')
+    notes.write(tmp_path)
+    assert (tmp_path / FILE).read_bytes() == whole
+
+
 def test_long_lists_are_cut():
     lines = listed([_note(i) for i in range(25)])
     assert (lines[0], lines[-1], len(lines)) == ("25 more rows skipped:", "  and 5 more", 22)

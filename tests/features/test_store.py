@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import shutil
 import time
 import warnings
 
@@ -150,10 +151,22 @@ def test_a_flipped_key_costs_its_own_value_alone(tmp_path):
 
 def test_shards_without_checksums_are_read(tmp_path):
     shard = _shard(tmp_path, torch.arange(8.0).view(4, 2))
-    tensors = load_file(shard)
+    tensors = {name: tensor.clone() for name, tensor in load_file(shard).items()}  # not mapped from the file
     del tensors["checksums"]
     save_file(tensors, shard)
     assert torch.equal(_store(tmp_path).get(KEYS[3]), torch.tensor([6.0, 7.0]))
+    tensors["values"][3, 1] = float("nan")
+    save_file(tensors, shard)
+    with pytest.warns(UserWarning, match=r"the value in row 3 is damaged \(not finite\)"):
+        assert _store(tmp_path).missing(KEYS[:4]) == [3]
+
+
+def test_a_shard_of_another_producer_is_not_read(tmp_path):
+    shard = _shard(tmp_path / "captions-a", torch.ones(4, 2))
+    (tmp_path / "captions-b").mkdir()
+    shutil.copy(shard, tmp_path / "captions-b")
+    with pytest.warns(UserWarning, match=rf"{shard.name} is damaged \(it is a shard of captions-a\)"):
+        assert KEYS[0] not in _store(tmp_path / "captions-b")
 
 
 def test_what_a_killed_process_left_is_cleared_a_day_later(tmp_path):

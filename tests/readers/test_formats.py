@@ -225,6 +225,45 @@ def test_a_damaged_shard_gives_its_whole_samples_and_an_error(tmp_path):
     assert [row["__key__"] for row in rows[:-1]] == ["0"]
 
 
+def test_a_shard_with_a_negative_size_ends(tmp_path):
+    file = tmp_path / "x.tar"
+    _shard(file, [(f"{i}.txt", b"word") for i in range(3)])
+    data = bytearray(file.read_bytes())
+    header = slice(1024, 1536)  # of the second member
+    data[1024 + 124 : 1024 + 136] = b"\xff" * 10 + (-512 % 2**16).to_bytes(2, "big")
+    data[1024 + 148 : 1024 + 156] = b" " * 8
+    data[1024 + 148 : 1024 + 156] = b"%06o\0 " % sum(data[header])
+    file.write_bytes(data)
+    first, error = rows_of(file)
+    assert first["__key__"] == "0"
+    assert "1.txt has a size of -512 bytes" in str(error)
+
+
+def test_an_arrow_file_with_damaged_offsets_does_not_end_the_process(tmp_path):
+    table = pa.table({"caption": ["one", "two", "three"]})
+    for name, new in (("file", pa.ipc.new_file), ("stream", pa.ipc.new_stream)):
+        sink = io.BytesIO()
+        with new(sink, table.schema) as writer:
+            writer.write_table(table)
+        offsets = np.array([0, 3, 6, 11], np.int32)
+        damaged = sink.getvalue().replace(
+            offsets.tobytes(), np.add(offsets, [0, 2**30, 0, 0], dtype=np.int32).tobytes()
+        )
+        assert damaged != sink.getvalue()
+        (tmp_path / name).write_bytes(damaged)
+        (error,) = rows_of(tmp_path / name)
+        assert isinstance(error, UserError)
+
+
+def test_whatever_a_decoder_raises_is_an_error_of_ours(tmp_path):
+    """Errors of lzma and csv are none of Python's usual ones."""
+    damaged = bytearray(lzma.compress(_lines(ROWS * 1000).encode()))
+    damaged[40] ^= 1
+    for name, content in (("x.jsonl.xz", bytes(damaged)), ("x.csv", b"file,caption\na.png,one\rtwo\n")):
+        (tmp_path / name).write_bytes(content)
+        assert isinstance(list(rows_of(tmp_path / name))[-1], UserError)
+
+
 def test_a_reference_in_a_row_of_the_user_reads_no_other_file(tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_text("{}")

@@ -48,6 +48,20 @@ def test_damaged_checkpoints_are_skipped(content, tmp_path, recwarn):
         newest(tmp_path)
 
 
+def test_flipped_bits_of_a_weight_are_noticed(tmp_path):
+    """They give another finite number, and ``torch.load`` compares no checksums."""
+    paths = [tmp_path / f"step_{step}.ckpt" for step in (1, 2)]
+    for step, path in enumerate(paths, 1):
+        AtomicCheckpointIO().save_checkpoint({**WHOLE, "global_step": step, "state_dict": {"a": torch.ones(99)}}, path)
+    data = bytearray(paths[1].read_bytes())
+    data[data.index(torch.ones(99).numpy().tobytes()) + 2] ^= 1
+    paths[1].write_bytes(data)
+    with pytest.raises(UserError, match=r"step_2\.ckpt' is not a readable checkpoint \(the checksum of \S+ in it"):
+        AtomicCheckpointIO().load_checkpoint(paths[1])
+    with pytest.warns(UserWarning, match=r"skipped: .*step_2\.ckpt is not a readable checkpoint"):
+        assert newest(tmp_path) == (paths[0], 1)
+
+
 @pytest.mark.parametrize(
     ("there", "step", "deleted"),
     [

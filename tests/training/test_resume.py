@@ -107,6 +107,21 @@ def test_a_run_is_resumed_as_it_was_begun(tmp_path, capsys):
     assert "resumed with other settings: trainer.max_steps: 1, now 2" in capsys.readouterr().out
 
 
+def test_a_checkpoint_that_lacks_what_a_run_needs_is_named(tmp_path, capsys):
+    quick = (tmp_path, "x", 1, "--trainer.limit_val_batches=0", "--data.sources.init_args.train_size=2")
+    assert _fit(*quick) == 0
+    (path,) = (tmp_path / "dec_align" / "x" / "checkpoints").glob("step_*.ckpt")
+    whole = torch.load(path, weights_only=True)
+    for key, reason in (
+        ("optimizer_states", "KeyError: 'Trying to restore optimizer state but checkpoint contains only the model"),
+        ("inherited", "KeyError: 'inherited'"),
+    ):
+        torch.save({name: value for name, value in whole.items() if name != key}, path)
+        assert _fit(*quick) == 2
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert error.startswith(f"error: ckpt_path='{path}': this run cannot be resumed from it ({reason}")
+
+
 def test_an_epoch_is_no_reason_to_save_where_steps_are_counted(tmp_path):
     assert _fit(tmp_path, "x", 8, "--data.sources.init_args.train_size=2", "--run.checkpoint_every=3") == 0
     names = {p.name for p in (tmp_path / "dec_align" / "x" / "checkpoints").glob("step_*")}

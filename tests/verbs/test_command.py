@@ -174,3 +174,28 @@ def test_the_verb_test_names_the_nearest_option(tmp_path, capsys):
     (tmp_path / "tasks.yaml").write_text("tasks: []\n")
     assert main(["test", "-c", str(tmp_path / "tasks.yaml"), "--cuont", "3"]) == 2
     assert capsys.readouterr().err == "error: cuont: no such key; did you mean 'count'?\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 7.28 TiB for an array"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried 1"),
+    ],
+)
+def test_too_much_memory_is_one_message(error, monkeypatch, capsys):
+    def allocate(_):
+        raise error
+
+    monkeypatch.setattr("nextgpt_pl.verbs.summary.main", allocate)
+    assert main(["summary"]) == 2
+    assert capsys.readouterr().err == f"error: not enough memory ({error}): set smaller widths, batches or lengths\n"
+
+
+def test_another_error_keeps_its_traceback(monkeypatch):
+    def fail(_):
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr("nextgpt_pl.verbs.summary.main", fail)
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        main(["summary"])
