@@ -72,17 +72,40 @@ class Fits:
         self.process.wait()
 
 
+class AsTwo:
+    """Runs a command as two processes, of which the first one gets the signal."""
+
+    def __call__(self, argv, log, **moment):
+        environment = {**os.environ, "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, str(HELPER), json.dumps(moment), *map(str, argv)]
+        with log.open("w") as file:
+            code = subprocess.run(command, env=environment, stdout=file, stderr=file, check=False).returncode
+        return code, log.read_text(errors="replace")
+
+
 class Run:
-    """A command that starts and resumes a run, in a root folder of its own."""
+    """A command that starts and resumes a run, in a root folder of its own.
+
+    Args:
+        fits: runs the command.
+        root: a new folder.
+        file: the experiment's YAML.
+        extra: more arguments; ``ROOT`` in them is the root.
+
+    """
 
     def __init__(self, fits, root, file, *extra):
         root.mkdir(parents=True)
         self.fits, self.root, self.folder = fits, root, root / "e" / "r"
         self.argv = ["fit", "-c", file, *IMAGES, "--run.resume=true", "--run.experiment=e", "--run.name=r"]
-        self.argv += [*extra, f"--run.root={root}"]
+        self.argv += [*(str(argument).replace("ROOT", str(root)) for argument in extra), f"--run.root={root}"]
 
-    def __call__(self, **moment):
-        return self.fits(self.argv, self.root / "log", watched=str(self.folder), **moment)
+    def __call__(self, event=None, **moment):
+        """See ``signalled_fit.py``; a path of the event is in the run's folder, or begins with ``cache/``."""
+        if event is not None:
+            kind, path = event.split(" ")
+            moment["event"] = event if path.startswith("cache/") else f"{kind} e/r/{path}"
+        return self.fits(self.argv, self.root / "log", watched=str(self.root), **moment)
 
     def interrupted(self, number, **moment):
         """Interrupt the run at a moment, and resume it until it ends; the first exit code and what the run said."""
@@ -115,7 +138,7 @@ def _content(run, path):
         with path.open(newline="") as file:
             return [{k: v for k, v in row.items() if v and not k.startswith("speed/")} for row in csv.DictReader(file)]
     if path.is_symlink():
-        return os.readlink(path)
+        return str(path.readlink())
     if path.suffix == ".ckpt":
         return torch.load(path, weights_only=True)
     if path.name in ("index.html", "index.md", "curves.png"):  # with the speed

@@ -1,12 +1,13 @@
 """Commands that send themselves a signal at a given moment.
 
 ``signalled_fit.py MOMENT VERB ...`` runs one command. ``signalled_fit.py`` alone forks a process per line of its input,
-a JSON object with ``moment``, ``argv``, ``log``, and answers with the exit code: importing takes longer than a small fit.
+a JSON object with ``moment``, ``argv`` and ``log``, and answers with the exit code: importing takes longer than a fit.
 
 A moment is a JSON object: ``signal``, ``nth`` (from 1), and one of
 
-- ``event``: a file event below the folder ``watched``, such as ``rename checkpoints/step_000002.ckpt``. The signal comes
-  right before it; with ``middle``, when half of the first bytes are in the file that it opens.
+- ``event``: a file event below the folder ``watched``, such as ``rename checkpoints/step_000002.ckpt``; names of shards
+  are ``SHARD``, and temporary files have no random part. The signal comes right before it; with ``middle``, when half
+  of the first bytes are in the file that it opens.
 - ``call``: a function ``module:name``. The signal comes right before the call.
 
 With ``trace`` all events are appended to this file. Without ``signal`` nothing is sent.
@@ -35,7 +36,7 @@ class Moment:
     def __init__(self, watched, signal=None, nth=1, event=None, call=None, middle=False, trace=None):
         self.watched, self.number, self.left = str(watched), signal, nth
         self.event, self.call, self.middle = event, call, middle
-        self.trace = None if trace is None else open(trace, "a", buffering=1)  # noqa: SIM115 (open until the end)
+        self.trace = None if trace is None else Path(trace).open("a", buffering=1)  # noqa: SIM115
         self.in_file = False
 
     def install(self):
@@ -116,10 +117,11 @@ def _described(name, arguments, watched):
             return None
         kind = "open"
     path = arguments[1] if kind in ("rename", "symlink") else arguments[0]
-    if not isinstance(path, (str, os.PathLike)) or not os.path.abspath(path).startswith(watched + os.sep):
+    if not isinstance(path, (str, os.PathLike)) or not Path(path).absolute().is_relative_to(watched):
         return None
     relative = os.path.relpath(path, watched)
-    return f"{kind} {re.sub(r'[.][0-9a-f]{16}[.]partial', '.partial', relative)}"
+    plain = re.sub(r"[.][0-9a-f]{16}[.]partial", ".partial", re.sub(r"[0-9]{20}-[0-9a-f]{12}", "SHARD", relative))
+    return f"{kind} {plain}"
 
 
 def _writes(mode, flags):
