@@ -23,6 +23,7 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.stages.steps import Steps
 from nextgpt_pl.training.checkpoint_io import last_checkpoint
 from nextgpt_pl.training.interrupts import Signals, clear_marker, save_interrupted
+from nextgpt_pl.training.loops import validates_now
 from nextgpt_pl.utils.distributed import any_rank, rank, world_size
 from nextgpt_pl.utils.finite import not_finite
 from nextgpt_pl.utils.transfer import upload
@@ -42,8 +43,8 @@ class StepAgreement(Callback):
     does; a warning at the start of the training says so.
 
     Signals are handled if the trainer has a checkpoint callback. They take effect after an optimizer step, or after a
-    batch or task of a validation. A resumed run repeats an interrupted validation; after the last optimizer step, the
-    verb ``validate`` does.
+    batch or task of a validation; after the last of them the training ends as usual. A resumed run repeats an
+    interrupted validation.
 
     Args:
         on_nonfinite: ``raise`` stops the run with a :class:`UserError`; ``skip`` omits the optimizer step on all ranks
@@ -147,11 +148,15 @@ class StepAgreement(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Save and stop, if the ranks agreed to stop at this batch's optimizer step.
 
+        Where a validation follows, it is interrupted after its first batch, and repeated by a resumed run. After the
+        last step, the training ends.
+
         Raises:
             SystemExit: the exit code is 128 + the signal's number, as in shells.
 
         """
-        if self._stop:
+        stop, self._stop = self._stop, False
+        if stop and not trainer.fit_loop.epoch_loop._is_training_done and not validates_now(trainer):
             self._save_and_exit(trainer)
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
@@ -170,8 +175,8 @@ class StepAgreement(Callback):
         self.signals.give_back()
         raise SystemExit(128 + number)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore the signal handlers."""
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Restore the signal handlers, after the adapter was written."""
         self.signals.give_back()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

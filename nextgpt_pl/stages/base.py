@@ -25,6 +25,7 @@ from nextgpt_pl.stages.parameters import parameter_table
 from nextgpt_pl.stages.rows import log_rows, report_rows
 from nextgpt_pl.stages.steps import Steps
 from nextgpt_pl.training.checkpoint_io import last_checkpoint, tensors_of
+from nextgpt_pl.training.csv_log import save_logs
 from nextgpt_pl.training.strategies import ShardedStrategy
 from nextgpt_pl.utils.finite import check_finite
 from nextgpt_pl.utils.paths import adapter_folder
@@ -80,7 +81,6 @@ class Stage(Steps):
         self.init_from = init_from
         self.step_agreement = StepAgreement(on_nonfinite, give_up_after)
         self.inherited: dict[str, Any] = {"stages": [], "keys": []}
-        self._adapter_left = False  # in this fit
         # checkpoints contain no frozen weights; on_load_checkpoint checks all other keys
         self.strict_loading = False
 
@@ -148,7 +148,6 @@ class Stage(Steps):
 
     def on_fit_start(self) -> None:
         """Check that there are trained parameters in float32; print their number."""
-        self._adapter_left = False
         trainable = self.trainable()
         for pattern in self.trains:
             if not fnmatch.filter(trainable, pattern):
@@ -160,8 +159,9 @@ class Stage(Steps):
         self.network.train(True)
 
     def on_train_start(self) -> None:
-        """Log the number of rows that the data module used."""
-        log_rows(self.trainer)
+        """Log the number of rows that the data module used; a resumed run has that row."""
+        if self.trainer.global_step == 0:
+            log_rows(self.trainer)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The trained parameters, grouped by learning rate.
@@ -220,6 +220,7 @@ class Stage(Steps):
         checkpoint["random_seed"] = self.random_seed
         run = Path(self.trainer.default_root_dir)
         check_finite(tensors_of(checkpoint), f"{run}: no checkpoint written", lambda: f". {last_checkpoint(run)}")
+        save_logs(self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check the checkpoint's keys and manifest.
@@ -240,19 +241,5 @@ class Stage(Steps):
     def on_train_end(self) -> None:
         """Leave the adapter in the run folder, and log the rows again: a resumed run reads those of validation late."""
         log_rows(self.trainer)
-        self._leave_adapter()
-
-    def on_fit_end(self) -> None:
-        """Leave the adapter of a run that was resumed behind its last step, where Lightning trains and ends nothing."""
-        if not self._adapter_left and self.trainer.global_step > 0:
-            rank_zero_info(
-                f"nothing was left to train: the checkpoint is of step {self.trainer.global_step}, and"
-                f" trainer.max_steps={self.trainer.max_steps}, trainer.max_epochs={self.trainer.max_epochs};"
-                " the adapter is written from it"
-            )
-            self._leave_adapter()
-
-    def _leave_adapter(self) -> None:
-        self._adapter_left = True
         if not getattr(self.trainer, "fast_dev_run", False):
             self.save_adapter(Path(self.trainer.default_root_dir) / "adapter")

@@ -23,6 +23,7 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.training.checkpoint_io import AtomicCheckpointIO, newest
 from nextgpt_pl.training.full_disk import explaining_full_disk
 from nextgpt_pl.training.keep import BestCheckpoint, LastCheckpoints
+from nextgpt_pl.training.loops import ResumableFitLoop
 from nextgpt_pl.training.progress import ResumingProgressBar
 from nextgpt_pl.training.restoring import restoring
 from nextgpt_pl.training.resuming import CONFIG, check_settings, occupied, removed_if_failed
@@ -94,7 +95,7 @@ class ExperimentCLI(LightningCLI):
         checkpoint = self._resume(settings)
         config.trainer.default_root_dir = str(self.run_folder)
         if config.trainer.logger is None and not config.trainer.fast_dev_run:
-            kwargs["logger"] = loggers(self.run_folder, until_step=checkpoint[1] if checkpoint else None)
+            kwargs["logger"] = loggers(self.run_folder, until_step=checkpoint[1] if checkpoint else 0)
         if settings.profile is not None:
             if config.trainer.profiler is not None:
                 raise UserError("run.profile and trainer.profiler exclude each other: set one of them")
@@ -108,6 +109,7 @@ class ExperimentCLI(LightningCLI):
         with trainer_errors(vars(config.trainer), making=True):
             trainer = super().instantiate_trainer(default_root_dir=str(self.run_folder), **kwargs)
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        trainer.fit_loop = ResumableFitLoop(trainer)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.run_folder / "checkpoints")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,9 +17,11 @@ from nextgpt_pl.utils.atomic import write_atomic
 
 #: file in the run's folder; job scripts requeue the job if it exists
 REQUEUE_MARKER = "requeue"
+#: file in the run's ``checkpoints/``
+INTERRUPTED = "interrupted.ckpt"
 # Ctrl-C, the end of a terminal, and what schedulers send before they kill a job; Windows lacks some of them
 _NAMES = ("SIGINT", "SIGHUP", "SIGTERM", "SIGUSR1")
-_STOPPING = b"\nstopping after this optimizer step or validation batch; press Ctrl-C again to stop now\n"
+_STOPPING = b"\nstopping after this optimizer step or validation batch, or at the end; press Ctrl-C again to stop now\n"
 _REQUEUE = {getattr(signal, name, None) for name in ("SIGTERM", "SIGUSR1")}
 
 
@@ -38,7 +42,7 @@ class Signals:
         self._before: dict[int, Any] = {}
 
     def take_over(self, *, announces: bool) -> None:
-        """Install the handlers. Python allows this in the main thread only; elsewhere do nothing.
+        """Install the handlers; outside of the main thread do nothing.
 
         A signal that the process ignores, such as SIGHUP under ``nohup``, stays ignored.
 
@@ -47,18 +51,11 @@ class Signals:
 
         """
         self.received, self._announces = None, announces
-        try:
-            for number in (getattr(signal, name) for name in _NAMES if hasattr(signal, name)):
-                if signal.getsignal(number) is signal.SIG_IGN:
-                    continue
-                previous = signal.signal(number, self._note)
-                self._before.setdefault(number, previous)
-        except ValueError:
-            self._before.clear()
+        self._before = {**_handle(self._note), **self._before}
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.received is not None:
-            raise KeyboardInterrupt
+            raise SystemExit(128 + number)
         self.received = number
         if self._announces:
             # the signal may arrive during a print(), which must not be entered again
@@ -68,9 +65,39 @@ class Signals:
 
     def give_back(self) -> None:
         """Restore the previous handlers."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before.clear()
+        _restore(self._before)
+
+
+@contextlib.contextmanager
+def exiting() -> Iterator[None]:
+    """Exit at a signal, with exit code 128 + its number; for the time before and after a training."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        with contextlib.suppress(OSError):
+            os.write(2, b"\ninterrupted\n")
+        raise SystemExit(128 + number)
+
+    before = _handle(leave)
+    try:
+        yield
+    finally:
+        _restore(before)
+
+
+def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
+    """Install a handler, except for ignored signals; the previous handlers.
+
+    Python allows this in the main thread only; elsewhere do nothing.
+    """
+    numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {n: signal.signal(n, handler) for n in numbers if signal.getsignal(n) is not signal.SIG_IGN}
+
+
+def _restore(handlers: dict[int, Any]) -> None:
+    while handlers:
+        signal.signal(*handlers.popitem())
 
 
 def clear_marker(trainer: Trainer) -> None:
@@ -85,7 +112,7 @@ def save_interrupted(trainer: Trainer, number: int) -> None:
     Collective: all ranks call this.
     """
     run, step = Path(trainer.default_root_dir), trainer.global_step
-    path = run / "checkpoints" / "interrupted.ckpt"
+    path = run / "checkpoints" / INTERRUPTED
     in_validation = bool(trainer.validating)
     if in_validation:
         _restart_validation(trainer)
@@ -96,8 +123,6 @@ def save_interrupted(trainer: Trainer, number: int) -> None:
         where = f"in the validation after step {step}" if in_validation else f"at step {step}"
         with contextlib.suppress(OSError):  # of a terminal that has ended
             print(f"\ninterrupted {where}; to resume, run the same command with --ckpt_path {path}", flush=True)
-            if in_validation and step == trainer.max_steps:  # Lightning starts no epoch after the last step
-                print("this only writes the adapter; to repeat the validation, run validate with this path", flush=True)
     # launchers may end all ranks as soon as the first one exits
     trainer.strategy.barrier("interrupted")
 

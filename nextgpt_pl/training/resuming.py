@@ -10,6 +10,7 @@ from pathlib import Path
 from nextgpt_pl.config.flat import flatten
 from nextgpt_pl.config.yaml_files import parse_yaml, read_yaml
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.utils.atomic import delete_abandoned
 
 CONFIG = "config.yaml"
 _LOCK = ".lock"
@@ -25,7 +26,7 @@ _OF_THE_COMMAND = ("run", "ckpt_path", "config")
 
 @contextmanager
 def occupied(folder: Path) -> Iterator[None]:
-    """Lock a run's folder for this process.
+    """Lock a run's folder for this process, and delete the temporary files of killed ones.
 
     Raises:
         UserError: another process trains in it.
@@ -41,9 +42,11 @@ def occupied(folder: Path) -> Iterator[None]:
             f"{folder}: another process trains in this folder; wait until it ends, or give another run.name"
         ) from None
     except (NotImplementedError, OSError):  # a file system without locks
+        delete_abandoned(folder)
         yield
         return
     try:
+        delete_abandoned(folder, after=0)  # no other process writes here
         yield
     finally:
         lock.release()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_only
 
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.utils.atomic import delete_abandoned
 from nextgpt_pl.utils.precision import MatmulPrecision
 
 _LONGEST = 200  # bytes of a folder's name; file systems allow 255, and a suffix is added if the name exists
@@ -111,7 +109,6 @@ def create_run_folder(run: RunConfig, config_files: list[Path]) -> Path:
         folder = run_folder(run, config_files)
         with _writing(folder.parent):
             folder.mkdir(parents=True, exist_ok=True)
-        delete_abandoned(folder)
         return folder
     parent = run_folder(RunConfig(run.root, run.experiment), config_files)
     name = run.name or datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -127,7 +124,7 @@ def create_run_folder(run: RunConfig, config_files: list[Path]) -> Path:
     raise RuntimeError(f"{parent / name}: a thousand runs of this name exist")
 
 
-def loggers(folder: Path, project: str = "nextgpt_pl", until_step: int | None = None) -> list[Any]:
+def loggers(folder: Path, project: str = "nextgpt_pl", until_step: int = 0) -> list[Any]:
     """A CSV log (``metrics.csv``) and W&B, offline unless ``WANDB_MODE`` is set or a sweep agent started the run.
 
     Args:
@@ -138,7 +135,9 @@ def loggers(folder: Path, project: str = "nextgpt_pl", until_step: int | None = 
     """
     from lightning.pytorch.loggers import WandbLogger
 
-    run_loggers: list[Any] = [_csv_logger(folder, until_step)]
+    from nextgpt_pl.training.csv_log import RunLog
+
+    run_loggers: list[Any] = [RunLog(folder, until_step)]
     # an agent's run reports to the server that chose its parameters
     mode = os.environ.setdefault("WANDB_MODE", "online" if os.environ.get("WANDB_SWEEP_ID") else "offline")
     if mode != "online":
@@ -159,42 +158,6 @@ def profiler(folder: Path, steps: int) -> Any:
 
     schedule = torch.profiler.schedule(wait=2, warmup=2, active=steps, repeat=1)
     return PyTorchProfiler(folder / "profile", "steps", schedule=schedule, record_shapes=True, profile_memory=True)
-
-
-def _csv_logger(folder: Path, until_step: int | None) -> Any:
-    from lightning.pytorch.loggers import CSVLogger
-
-    logger = CSVLogger(folder.parent, name=folder.name, version="")
-    file = folder / "metrics.csv"
-    if until_step is None or not first_process() or not file.is_file():
-        return logger
-    # Lightning's writer begins by deleting the file; steps are numbered from 0
-    logger.experiment.metrics = [row for row in _logged(file) if int(row["step"]) < until_step]
-    logger.save()
-    return logger
-
-
-def _logged(file: Path) -> list[dict[str, str]]:
-    """The rows of a CSV log; damaged ones are dropped with a warning."""
-    rows: list[dict[str, str]] = []
-    dropped = 0
-    with file.open(newline="", encoding="utf-8", errors="replace") as opened:
-        reader = csv.DictReader(opened)
-        while True:
-            try:
-                row = next(reader, None)
-            except csv.Error:
-                dropped += 1
-                continue
-            if row is None:
-                break
-            if None in row or not (row.get("step") or "").isdecimal():
-                dropped += 1
-            else:
-                rows.append({name: value for name, value in row.items() if value})
-    if dropped:
-        rank_zero_warn(f"{file}: {dropped} damaged rows are dropped")
-    return rows
 
 
 def describe(folder: Path) -> str:

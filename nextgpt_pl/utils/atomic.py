@@ -97,18 +97,22 @@ def drop_truncated_line(file: Path) -> None:
             handle.truncate(complete)
 
 
-def delete_abandoned(folder: Path) -> int:
-    """Delete the temporary files of killed processes in a folder and its subfolders once they are a day old.
+def delete_abandoned(folder: Path, after: float = _ABANDONED_AFTER) -> int:
+    """Delete the temporary files and folders of killed processes in a folder and its subfolders.
+
+    Args:
+        folder: where to look.
+        after: seconds without a change; by default a day, since other processes may be writing.
 
     Returns:
-        How many files were deleted.
+        How many were deleted.
 
     """
     deleted = 0
-    for partial in folder.rglob(f".*{_SUFFIX}"):
+    for partial in list(folder.rglob(f".*{_SUFFIX}")):
         try:
-            if time.time() - partial.lstat().st_mtime > _ABANDONED_AFTER:
-                partial.unlink()
+            if time.time() - partial.lstat().st_mtime >= after:
+                shutil.rmtree(partial) if partial.is_dir() and not partial.is_symlink() else partial.unlink()
                 deleted += 1
         except FileNotFoundError:  # another process deleted it first
             continue

@@ -15,6 +15,7 @@ from nextgpt_pl.batches import Batch
 from nextgpt_pl.sizing.operations import count_operations
 from nextgpt_pl.stages.base import Stage
 from nextgpt_pl.training.cli import ExperimentCLI, parsed
+from nextgpt_pl.training.interrupts import exiting
 from nextgpt_pl.training.runs import describe, first_process
 from nextgpt_pl.training.throughput import Throughput
 
@@ -36,6 +37,11 @@ class _TrainingCLI(ExperimentCLI):
 
 def run(argv: list[str]) -> int:
     """Parse ``VERB -c FILE ...``, run it, and return the exit code."""
+    with exiting():
+        return _run(argv)
+
+
+def _run(argv: list[str]) -> int:
     cli = parsed(argv, _TrainingCLI)
     # the processes that this one started are killed when it exits: wait until they have finished
     for process in getattr(cli.trainer.strategy.launcher, "procs", ()):

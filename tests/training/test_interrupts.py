@@ -4,7 +4,7 @@ import signal
 import pytest
 
 from nextgpt_pl import __main__
-from nextgpt_pl.training.interrupts import Signals
+from nextgpt_pl.training.interrupts import Signals, exiting
 
 
 @pytest.fixture
@@ -55,3 +55,27 @@ def test_ctrl_c_at_the_start_is_no_traceback(monkeypatch, capsys):
     monkeypatch.setattr("nextgpt_pl.verbs.summary.main", interrupted)
     assert __main__.main(["summary"]) == 130
     assert capsys.readouterr().err.strip() == "interrupted"
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP", "SIGTERM", "SIGUSR1"])
+def test_before_the_training_a_signal_exits(name, default_handler, capfd):
+    number = getattr(signal, name)
+    before = default_handler(number)
+    with pytest.raises(SystemExit) as left, exiting():
+        os.kill(os.getpid(), number)
+    assert left.value.code == 128 + number
+    assert capfd.readouterr().err.strip() == "interrupted"
+    assert signal.getsignal(number) == before
+
+
+def test_a_second_ctrl_c_exits_at_once(default_handler):
+    default_handler(signal.SIGINT)
+    signals = Signals()
+    signals.take_over(announces=False)
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(SystemExit) as left:
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signals.give_back()
+    assert left.value.code == 130

@@ -30,14 +30,3 @@ def test_run_folders_never_collide(tmp_path):
 def test_experiment_names():
     assert experiment_name([Path("experiments/smol/dec_align.yaml")]) == "smol/dec_align"
     assert experiment_name([Path("/elsewhere/x.yaml")]) == "x"
-
-
-def test_damaged_rows_of_the_log_of_a_resumed_run_are_dropped(monkeypatch, tmp_path):
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    folder = tmp_path / "e" / "r"
-    folder.mkdir(parents=True)
-    damaged = b"x,0.5\n\xff\xfe,1\n2,0.25,7\n,3\none\rtwo,1\n"
-    (folder / "metrics.csv").write_bytes(b"step,loss\n0,1.0\n" + damaged + b"1,0.5\n3,0.125\n4")
-    with pytest.warns(UserWarning, match=r"metrics\.csv: 6 damaged rows are dropped"):
-        loggers(folder, until_step=3)
-    assert (folder / "metrics.csv").read_text().split() == ["loss,step", "1.0,0", "0.5,1"]

@@ -1,0 +1,55 @@
+"""Lightning's training loop, for runs that are resumed at their last step."""
+
+from __future__ import annotations
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loops.fit_loop import _FitLoop
+from lightning.pytorch.utilities import rank_zero_info
+
+
+class ResumableFitLoop(_FitLoop):
+    """Repeats an interrupted validation after the last step, and always calls the hooks of the end of the training.
+
+    Lightning returns at once if the checkpoint is of the last step: the validation would stay unfinished, and the run
+    would have no adapter.
+
+    Args:
+        trainer: trainer whose loop it replaces.
+
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        replaced = trainer.fit_loop
+        super().__init__(trainer, replaced.min_epochs, replaced.max_epochs)
+        self.epoch_loop = replaced.epoch_loop
+
+    @property
+    def done(self) -> bool:
+        """Lightning's condition, and no validation is to be repeated."""
+        return not self._in_validation() and super().done
+
+    @property
+    def skip(self) -> bool:
+        """Lightning's condition, unless steps were done before."""
+        if not super().skip:
+            return False
+        if not self.trainer.global_step or not self.max_batches or not self.trainer.limit_train_batches:
+            return True
+        rank_zero_info(
+            f"nothing was left to train: the checkpoint is of step {self.trainer.global_step}, and"
+            f" trainer.max_steps={self.max_steps}, trainer.max_epochs={self.max_epochs}; the adapter is written from it"
+        )
+        return False
+
+    def _in_validation(self) -> bool:
+        """Whether the checkpoint was saved in a validation that is still to be repeated."""
+        validation = self.epoch_loop.val_loop
+        validation.update_restart_stage()
+        return validation.restarted_mid_evaluation and not validation._has_run
+
+
+def validates_now(trainer: Trainer) -> bool:
+    """Whether a validation follows the training batch that has just ended."""
+    fetcher = trainer.fit_loop._data_fetcher
+    validates = fetcher is not None and trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
+    return validates and sum(trainer.num_val_batches) > 0

@@ -1,0 +1,100 @@
+import signal
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.demos.boring_classes import BoringModel
+
+from nextgpt_pl.training.interrupts import INTERRUPTED, save_interrupted
+from nextgpt_pl.training.keep import BestCheckpoint, LastCheckpoints
+from nextgpt_pl.training.loops import ResumableFitLoop
+
+
+class _Model(BoringModel):
+    def validation_step(self, batch, batch_idx):
+        self.log("val/loss", self.step(batch))
+
+
+class _Noted(Callback):
+    """Notes validations and ends; ends the process in the validation after a step, with or without a checkpoint."""
+
+    def __init__(self, ends_at=None, saves=False):
+        self.ends_at, self.saves, self.found = ends_at, saves, []
+
+    def on_validation_batch_end(self, trainer, *_):
+        self.found.append(("batch", trainer.global_step))
+        if trainer.global_step == self.ends_at:
+            if self.saves:
+                save_interrupted(trainer, signal.SIGINT)
+            raise SystemExit(1)
+
+    def on_train_end(self, trainer, _stage):
+        self.found.append(("end", trainer.global_step))
+
+
+def _fit(folder, noted, resumed=None, every=None, steps=4):
+    best = BestCheckpoint(folder / "checkpoints", filename="best_{step:06d}", monitor="val/loss", save_top_k=1)
+    best.auto_insert_metric_name = False
+    trainer = Trainer(
+        accelerator="cpu",
+        default_root_dir=folder,
+        max_steps=steps,
+        val_check_interval=2,
+        limit_val_batches=2,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[noted, best, LastCheckpoints(2, every)],
+    )
+    trainer.fit_loop = ResumableFitLoop(trainer)
+    torch.manual_seed(0)
+    path = None if resumed is None else folder / "checkpoints" / resumed
+    trainer.fit(_Model(), ckpt_path=path, weights_only=True)
+    return noted.found
+
+
+def _names(folder):
+    return sorted(path.name for path in (folder / "checkpoints").iterdir() if path.name.startswith(("step", "inter")))
+
+
+@pytest.mark.parametrize("step", [2, 4])
+def test_an_interrupted_validation_is_repeated_also_after_the_last_step(step, tmp_path):
+    with pytest.raises(SystemExit):
+        _fit(tmp_path, _Noted(ends_at=step, saves=True))
+    found = _fit(tmp_path, _Noted(), INTERRUPTED)
+    assert found == [("batch", n) for n in range(step, 5, 2) for _ in range(2)] + [("end", 4)]
+    assert _names(tmp_path) == ["step_000002.ckpt", "step_000004.ckpt"]
+
+
+def test_a_run_that_has_done_all_steps_is_ended_as_others(tmp_path):
+    whole = [*[("batch", 2)] * 2, *[("batch", 4)] * 2, ("end", 4)]
+    assert _fit(tmp_path, _Noted()) == whole
+    assert _fit(tmp_path, _Noted(), "step_000004.ckpt") == [("end", 4)]
+
+
+def test_no_checkpoint_of_a_step_is_saved_before_its_validation(tmp_path):
+    with pytest.raises(SystemExit):
+        _fit(tmp_path, _Noted(ends_at=2), every=1)
+    assert _names(tmp_path) == ["step_000001.ckpt"]
+    found = _fit(tmp_path, _Noted(), "step_000001.ckpt", every=1)
+    assert found == [("batch", 2), ("batch", 2), ("batch", 4), ("batch", 4), ("end", 4)]
+
+
+def test_a_resumed_run_does_the_rest_of_saving_its_checkpoints(tmp_path):
+    _fit(tmp_path, _Noted())
+    folder = tmp_path / "checkpoints"
+    best = folder / "best_000004.ckpt"
+    newest = folder / "step_000004.ckpt"
+    # as if the process had been killed right after the best checkpoint of the last validation
+    if not best.is_file():
+        next(iter(folder.glob("best_*"))).unlink()
+        newest.rename(best)
+    newest.unlink(missing_ok=True)
+    (folder / "last.ckpt").unlink()
+    (folder / "last.ckpt").symlink_to("step_000002.ckpt")
+    (folder / "step_000001.ckpt").touch()
+    _fit(tmp_path, _Noted(), best.name)
+    assert _names(tmp_path) == ["step_000002.ckpt", "step_000004.ckpt"]
+    assert (folder / "last.ckpt").readlink().name == "step_000004.ckpt"
