@@ -14,6 +14,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.training.wandb_mode import wandb_mode
 from nextgpt_pl.utils.atomic import delete_abandoned
 from nextgpt_pl.utils.precision import MatmulPrecision
 
@@ -136,14 +137,11 @@ def loggers(folder: Path, project: str = "nextgpt_pl", until_step: int | None = 
         until_step: step that the run is resumed from; the CSV log keeps its rows of earlier steps.
 
     """
-    from lightning.pytorch.loggers import WandbLogger
-
     run_loggers: list[Any] = [_csv_logger(folder, until_step)]
-    # an agent's run reports to the server that chose its parameters
-    mode = os.environ.setdefault("WANDB_MODE", "online" if os.environ.get("WANDB_SWEEP_ID") else "offline")
-    if mode != "online":
-        os.environ.setdefault("WANDB_SILENT", "true")
+    mode = wandb_mode()
     if mode != "disabled":
+        from lightning.pytorch.loggers import WandbLogger
+
         name = f"{folder.parent.name}/{folder.name}"
         logger = WandbLogger(name=name, project=project, save_dir=folder)
         # Lightning always passes this argument, which wandb has deprecated with a warning
