@@ -54,8 +54,8 @@ def occupied(folder: Path) -> Iterator[None]:
 def check_checkpoint(path: Any) -> None:
     """Refuse a ``ckpt_path`` that is not a file; ``None`` is accepted.
 
-    Lightning's words for checkpoints, such as ``last``, are refused too: in a new run they name none, and Lightning would
-    train from the first step.
+    Lightning's words for checkpoints, such as ``last``, are refused too: in a new run they name none, and Lightning
+    would train from the first step.
 
     Raises:
         UserError: there is no such file.

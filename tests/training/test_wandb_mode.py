@@ -39,7 +39,7 @@ def test_an_empty_mode_is_the_default():
 @pytest.mark.parametrize("mode", ["online", "shared"])
 def test_a_missing_or_malformed_key_is_refused_before_the_run(mode, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", mode)
-    with pytest.raises(UserError, match="W&B: No API key configured.*WANDB_MODE=offline logs into the run's folder"):
+    with pytest.raises(UserError, match=r"W&B: No API key configured.*WANDB_MODE=offline logs into the run's folder"):
         check_wandb()
     monkeypatch.setenv("WANDB_API_KEY", "short")
     with pytest.raises(UserError, match="W&B: WANDB_API_KEY invalid"):
