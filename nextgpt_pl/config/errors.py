@@ -10,6 +10,7 @@ from argparse import ArgumentError
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 from omegaconf.errors import OmegaConfBaseException
 
@@ -29,6 +30,7 @@ _REASON = re.compile(
     re.MULTILINE,
 )
 _GIVEN = re.compile(r"^\s*Given value: (.+)$", re.MULTILINE)
+_LOOP = "Config file loop detected"
 _NO_CONFIG = re.compile(r"Unable to load config ['\"](.*?)['\"]")
 _NO_CLASS = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
 _UNRECOGNISED = re.compile(
@@ -63,7 +65,20 @@ def parse_errors(known_keys: Sequence[str] = ()) -> Iterator[None]:
     except UserError:
         raise
     except parser_errors as error:
-        raise UserError(explain(str(error), known_keys) or type(error).__name__) from error
+        raise UserError(explain(_report(error), known_keys) or type(error).__name__) from error
+
+
+def _report(error: BaseException) -> str:
+    """The parser's message, with the reason why a file's content is invalid.
+
+    The parser reads a file again if its content is invalid, and then reports a loop of files instead of the reason.
+    """
+    text, inner = str(error), cast("BaseException | None", error)
+    while inner is not None:
+        if str(inner).startswith(_LOOP) and isinstance(inner.__context__, ValueError):
+            return text.replace(str(inner), str(inner.__context__))
+        inner = inner.__cause__ or inner.__context__
+    return text
 
 
 def explain(message: str, known_keys: Sequence[str] = ()) -> str:

@@ -15,7 +15,7 @@ from nextgpt_pl.pocket.world import items
 from nextgpt_pl.pocket.world import scenes as world
 from nextgpt_pl.pocket.world.sensed import SENSED
 from nextgpt_pl.readers.files import is_hidden
-from nextgpt_pl.readers.formats import not_utf8
+from nextgpt_pl.readers.opened import not_utf8
 from nextgpt_pl.samples import CaptionedPair
 
 

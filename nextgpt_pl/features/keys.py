@@ -137,18 +137,21 @@ def media_key(media: Media) -> bytes:
 def media_name(media: Media) -> bytes:
     """A key that is valid in this process only: like :func:`media_key`, but of a file's path, size, mtime and inode.
 
-    The key holds no reference to the medium.
+    For a medium inside a file, this is the file. The key holds no reference to the medium.
     """
-    rates = _rates(media)
-    if isinstance(media.source, StoredMedia):
-        return digest("stored", repr(media.source), rates)
-    if not isinstance(media.source, Path):
-        return _source_key(media.source, rates)
+    rates, source = _rates(media), media.source
+    if isinstance(source, StoredMedia):
+        return digest("stored", repr(source), _state_name(source.path) if source.path is not None else "", rates)
+    return digest("path", _state_name(source), rates) if isinstance(source, Path) else _source_key(source, rates)
+
+
+def _state_name(path: Path) -> str:
+    """A file's state as text; its path if it cannot be found, which the reader of the file reports."""
     try:
-        state = _FileState.of(media.source)
-    except (OSError, ValueError):  # the reader of the file reports the error
-        return digest("path", str(media.source), rates)
-    return digest("path", state.path, f"{state.size}:{state.changed}:{state.inode}", rates)
+        state = _FileState.of(path)
+    except (OSError, ValueError):
+        return str(path)
+    return f"{state.size}:{state.changed}:{state.inode}:{state.path}"
 
 
 def _rates(media: Media) -> str:

@@ -6,7 +6,6 @@ instead, so that the caller can count and name it.
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import itertools
@@ -15,18 +14,16 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.readers import columns, tars
+from nextgpt_pl.readers.json_rows import json_lines, json_list, json_object
+from nextgpt_pl.readers.opened import not_utf8, open_bytes
 
-VERSION = 1  # raise it when the same file gives other rows
-_BLOCK = 1 << 22  # bytes that are decoded at a time
+VERSION = 2  # raise it when the same file gives other rows
 _HEAD = 1 << 16  # bytes by which a format is recognised
 _MAX_FIELD = 1 << 24  # characters of one field of a table
-
-_COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4"}
-_ENCODINGS = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 
 
 @dataclass(frozen=True)
@@ -43,22 +40,6 @@ class Format:
     name: str
     matches: Callable[[bytes], bool]
     rows: Callable[[Path], Iterator[Any]]
-
-
-def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file for reading, decompressed where its first bytes say that it is compressed."""
-    with path.open("rb") as file:
-        start = file.read(6)
-    for magic, codec in _COMPRESSIONS.items():
-        if start.startswith(magic):
-            import pyarrow
-
-            return io.BufferedReader(pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), codec))
-    if start == b"\xfd7zXZ\x00":
-        import lzma
-
-        return lzma.open(path)
-    return path.open("rb")
 
 
 def format_of(path: Path) -> Format:
@@ -95,16 +76,6 @@ def rows_of(path: Path) -> Iterator[Any]:
         yield UserError(f"unreadable ({str(error) or type(error).__name__})")
 
 
-def not_utf8(path: Path, error: UnicodeDecodeError) -> str:
-    """The message for a text that is not UTF-8: its encoding, as far as it can be told, and how to convert it."""
-    with open_bytes(path) as file:
-        start = file.read(2)
-    encoding = _ENCODINGS.get(start, "")
-    what = f"the file is {encoding}" if encoding else f"byte 0x{error.object[error.start]:02x} is not UTF-8"
-    source = encoding or "latin1"
-    return f"{what}; texts are UTF-8: iconv -f {source} -t utf-8 {path.name}"
-
-
 def _text(head: bytes) -> str:
     return head.decode("utf-8", "ignore").lstrip("\ufeff \t\r\n")
 
@@ -130,66 +101,6 @@ def _is_json_object(head: bytes) -> bool:
     return _text(head).startswith("{")
 
 
-_DECODE = json.JSONDecoder().decode
-
-
-def _value(path: Path, text: str | bytes, where: str) -> Any:
-    try:
-        return _DECODE(text if isinstance(text, str) else text.decode())
-    except UnicodeDecodeError as error:
-        return UserError(f"{where}: {not_utf8(path, error)}")
-    except (ValueError, RecursionError) as error:  # numbers of 5,000 digits and deep nesting are refused too
-        return UserError(f"{where}: unreadable JSON ({error})")
-
-
-def json_lines(path: Path) -> Iterator[Any]:
-    r"""The values of the lines that are not blank; lines end with ``\n`` alone."""
-    with open_bytes(path) as file:
-        for number, line in enumerate(file, 1):
-            text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-            if text.strip():
-                yield _value(path, text, f"line {number}")
-
-
-def json_list(path: Path) -> Iterator[Any]:
-    """The elements of a JSON list; at most some megabytes of it are in memory."""
-    decode = json.JSONDecoder().raw_decode
-    with open_bytes(path) as binary:
-        file = codecs.getreader("utf-8-sig")(binary)
-        text = file.read(_BLOCK).lstrip()
-        position, number = 1, 0
-        while True:
-            position = _skip(text, position, " \t\r\n,")
-            if position < len(text) and text[position] == "]":
-                return
-            try:
-                value, end = decode(text, position)
-                # a number at the end of the block may go on in the next one
-                if end == len(text):
-                    raise ValueError("the list has no end")
-            except (ValueError, RecursionError) as error:
-                more = file.read(max(_BLOCK, len(text) - position))
-                if not more:
-                    yield UserError(f"row {number}: unreadable JSON ({error}); the rest of the list is not read")
-                    return
-                text, position = text[position:] + more, 0
-                continue
-            yield value
-            position, number = end, number + 1
-
-
-def _skip(text: str, position: int, characters: str) -> int:
-    while position < len(text) and text[position] in characters:
-        position += 1
-    return position
-
-
-def json_object(path: Path) -> Iterator[Any]:
-    """The object of a file, as one row."""
-    with open_bytes(path) as file:
-        yield _value(path, file.read().decode("utf-8-sig"), "the file")
-
-
 def _delimiter(header: str) -> str:
     """The separator that is most frequent in a header."""
     return max("\t,|;", key=header.count)
@@ -212,13 +123,27 @@ def table(path: Path) -> Iterator[Any]:
             yield {str(i): value for i, value in enumerate(names)}
             names = [str(i) for i in range(len(names))]
         names = [name.strip() for name in names]
-        for values in reader:
-            if not values:
-                continue
-            if len(values) != len(names):
+        for values in _fields(reader):
+            if isinstance(values, UserError):
+                yield values
+            elif len(values) != len(names):
                 yield UserError(f"line {reader.line_num}: {len(values)} fields, {len(names)} columns are expected")
-                continue
-            yield dict(zip(names, values, strict=True))
+            else:
+                yield dict(zip(names, values, strict=True))
+
+
+def _fields(reader: Any) -> Iterator[list[str] | UserError]:
+    """The fields of each line of a ``csv.reader`` that is not blank; an error for a line with too long a field."""
+    while True:
+        try:
+            values = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield UserError(f"line {reader.line_num}: {error}")
+            continue
+        if values:
+            yield values
 
 
 def is_header(names: list[str]) -> bool:

@@ -26,9 +26,10 @@ from nextgpt_pl.training.keep import BestCheckpoint, LastCheckpoints
 from nextgpt_pl.training.loops import ResumableFitLoop
 from nextgpt_pl.training.progress import ResumingProgressBar
 from nextgpt_pl.training.restoring import restoring
-from nextgpt_pl.training.resuming import CONFIG, check_settings, occupied, removed_if_failed
+from nextgpt_pl.training.resuming import CONFIG, check_checkpoint, check_settings, occupied, removed_if_failed
 from nextgpt_pl.training.runs import RunConfig, create_run_folder, first_process, loggers, profiler, run_folder
 from nextgpt_pl.training.usage_errors import check_seed, check_trainer, trainer_errors
+from nextgpt_pl.training.wandb_mode import check_wandb, wandb_errors
 from nextgpt_pl.utils.atomic import write_atomic
 from nextgpt_pl.utils.parents import child_environment, forget_children
 from nextgpt_pl.utils.precision import check_trainer_precision
@@ -70,6 +71,11 @@ class ExperimentCLI(LightningCLI):
     def _verb_config(self) -> Namespace:
         return self.config[self.subcommand] if self.subcommand else self.config
 
+    def _logs(self) -> bool:
+        """Whether the run has the loggers of :func:`loggers`."""
+        trainer = self._verb_config().trainer
+        return trainer.logger is None and not trainer.fast_dev_run
+
     def before_instantiate_classes(self) -> None:
         """Set process-wide settings, and check arguments before data and models are read."""
         config = self._verb_config()
@@ -80,8 +86,11 @@ class ExperimentCLI(LightningCLI):
         for section in ("model", "data"):
             check_nested_nulls(config.get(section), section)
         RunConfig(**vars(config.run))
+        check_checkpoint(config.get("ckpt_path"))
         check_trainer(vars(config.trainer))
         check_trainer_precision(config.trainer.precision)
+        if self.subcommand and self._logs() and first_process():
+            check_wandb()
         torch.set_float32_matmul_precision(config.run.float32_matmul_precision)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -94,7 +103,7 @@ class ExperimentCLI(LightningCLI):
         self.run_folder = self._run_folder(settings)
         checkpoint = self._resume(settings)
         config.trainer.default_root_dir = str(self.run_folder)
-        if config.trainer.logger is None and not config.trainer.fast_dev_run:
+        if self._logs():
             kwargs["logger"] = loggers(self.run_folder, until_step=checkpoint[1] if checkpoint else 0)
         if settings.profile is not None:
             if config.trainer.profiler is not None:
@@ -125,7 +134,7 @@ class ExperimentCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         checkpoint = self.config_init[subcommand].get("ckpt_path")
-        with trainer_errors(vars(self._verb_config().trainer)), restoring(checkpoint):
+        with trainer_errors(vars(self._verb_config().trainer)), wandb_errors(), restoring(checkpoint):
             super()._run_subcommand(subcommand)
 
     def _run_folder(self, settings: RunConfig) -> Path:

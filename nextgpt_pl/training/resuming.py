@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from nextgpt_pl.config.flat import flatten
 from nextgpt_pl.config.yaml_files import parse_yaml, read_yaml
@@ -14,6 +15,7 @@ from nextgpt_pl.utils.atomic import delete_abandoned
 
 CONFIG = "config.yaml"
 _LOCK = ".lock"
+_WORDS = ("last", "best", "hpc")
 _PATIENCE = 5.0  # seconds: processes of a killed run may still be ending
 _SHOWN = 8  # differences in a message
 #: sections whose values determine what a run learns
@@ -50,6 +52,24 @@ def occupied(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def check_checkpoint(path: Any) -> None:
+    """Refuse a ``ckpt_path`` that is not a file; ``None`` is accepted.
+
+    Lightning's words for checkpoints, such as ``last``, are refused too: in a new run they name none, and Lightning
+    would train from the first step.
+
+    Raises:
+        UserError: there is no such file.
+
+    """
+    if path is None or Path(path).is_file():
+        return
+    hint = ""
+    if str(path) in _WORDS or str(path).startswith("registry"):
+        hint = "; give the path of a checkpoint; with run.name and run.resume=true, a run resumes from its newest one"
+    raise UserError(f"ckpt_path={str(path)!r}: no such file{hint}")
 
 
 @contextmanager

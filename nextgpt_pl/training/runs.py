@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.training.wandb_mode import wandb_mode
 from nextgpt_pl.utils.precision import MatmulPrecision
 
 _LONGEST = 200  # bytes of a folder's name; file systems allow 255, and a suffix is added if the name exists
@@ -133,16 +133,13 @@ def loggers(folder: Path, project: str = "nextgpt_pl", until_step: int = 0) -> l
         until_step: step that the run is resumed from; the CSV log keeps its rows of earlier steps.
 
     """
-    from lightning.pytorch.loggers import WandbLogger
-
     from nextgpt_pl.training.csv_log import RunLog
 
     run_loggers: list[Any] = [RunLog(folder, until_step)]
-    # an agent's run reports to the server that chose its parameters
-    mode = os.environ.setdefault("WANDB_MODE", "online" if os.environ.get("WANDB_SWEEP_ID") else "offline")
-    if mode != "online":
-        os.environ.setdefault("WANDB_SILENT", "true")
+    mode = wandb_mode()
     if mode != "disabled":
+        from lightning.pytorch.loggers import WandbLogger
+
         name = f"{folder.parent.name}/{folder.name}"
         logger = WandbLogger(name=name, project=project, save_dir=folder)
         # Lightning always passes this argument, which wandb has deprecated with a warning

@@ -8,6 +8,7 @@ import pytest
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.features import keys
 from nextgpt_pl.modality import Modality
+from nextgpt_pl.readers.stored import Cell, FilePart
 from nextgpt_pl.samples import Media
 
 LARGE = 5_000_000
@@ -83,6 +84,17 @@ def test_a_file_that_replaces_another_of_the_same_size_and_time_has_another_name
     assert large.stat().st_mtime_ns == Path(large).stat().st_mtime_ns
     assert _name(large) != before
     assert _key(large) != key
+
+
+@pytest.mark.parametrize("make", [lambda p: FilePart(p, 10, 1000, "a"), lambda p: Cell(p, 0, 0, ("image",), "a")])
+def test_a_medium_inside_a_file_that_changes_has_another_name(large, make):
+    stored = make(large)
+    before = _name(stored)
+    assert _name(make(large)) == before
+    _change(large, 20)
+    assert _name(stored) != before
+    large.unlink()
+    _name(stored)  # the reader reports what is missing
 
 
 @pytest.mark.parametrize("name", ["none.mp4", "a\0b.mp4", "n" * 300 + ".mp4"])

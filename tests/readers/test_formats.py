@@ -1,4 +1,5 @@
 import bz2
+import codecs
 import gzip
 import io
 import json
@@ -15,7 +16,7 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.features.keys import media_key
 from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.modality import Modality
-from nextgpt_pl.readers import formats
+from nextgpt_pl.readers import formats, json_rows
 from nextgpt_pl.readers.formats import format_of, rows_of
 from nextgpt_pl.readers.place import Place
 from nextgpt_pl.samples import Media
@@ -63,7 +64,7 @@ def test_a_cut_compressed_file_gives_an_error_and_no_traceback(tmp_path):
 
 @pytest.mark.parametrize("block", [1, 7, 64])
 def test_a_list_is_read_in_blocks_of_any_size(tmp_path, monkeypatch, block):
-    monkeypatch.setattr(formats, "_BLOCK", block)
+    monkeypatch.setattr(json_rows, "_BLOCK", block)
     rows = [*ROWS, 12, 345, "text, with ] and [", None, [1, [2]], {}]
     file = tmp_path / "rows.json"
     file.write_text(json.dumps(rows, ensure_ascii=False, indent=2), encoding="utf-8")
@@ -77,6 +78,35 @@ def test_what_is_behind_a_damaged_place_of_a_list_is_reported(tmp_path):
     assert rows == [{"a": 1}, {"a": 2}]
     assert "row 2: unreadable JSON" in str(error)
     assert "the rest of the list is not read" in str(error)
+
+
+def test_rows_of_a_list_that_are_too_deep_or_have_too_long_numbers_are_named_and_the_others_read(tmp_path):
+    file = tmp_path / "rows.json"
+    deep, number = '{"a": ' + "[" * 50_000 + "]" * 50_000 + "}", "9" * 5000
+    file.write_text(f'[{{"a": 1}}, {deep}, {{"b": "]", "a": {number}}}, {number}, {{"a": 2}}, {number}]')
+    rows = list(rows_of(file))
+    assert [row for row in rows if isinstance(row, dict)] == [{"a": 1}, {"a": 2}]
+    errors = [str(row) for row in rows if isinstance(row, UserError)]
+    assert [error.split(":")[0] for error in errors] == ["row 1", "row 2", "row 3", "row 5"]
+    assert "recursion" in errors[0]
+    assert all("4300 digits" in error for error in errors[1:])
+
+
+@pytest.mark.parametrize("bom", [b"", codecs.BOM_UTF8])
+def test_lines_whose_first_is_long_are_lines(tmp_path, bom):
+    file = tmp_path / "rows.jsonl"
+    rows = [{"a": "x" * 100_000}, {"a": "y"}]
+    file.write_bytes(bom + _lines(rows).encode())
+    assert list(rows_of(file)) == rows
+
+
+def test_a_field_that_is_too_long_costs_its_line_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "_MAX_FIELD", 100)
+    file = tmp_path / "rows.csv"
+    file.write_text("a,b\n1,2\n" + "x" * 200 + ",2\n3,4\n")
+    first, error, last = rows_of(file)
+    assert (first, last) == ({"a": "1", "b": "2"}, {"a": "3", "b": "4"})
+    assert str(error) == "line 3: field larger than field limit (100)"
 
 
 def test_damaged_lines_are_named_and_the_others_read(tmp_path):

@@ -163,6 +163,10 @@ def test_interpolations_see_overrides(tmp_path):
         (["--model.network.signal_separator=99999"], "network.signal_separator=99999: the LLM's token ids are 0 to "),
         (["--seed_everything=-1"], "seed_everything=-1: expected 0 to"),
         (["--trainer.accumulate_grad_batches=0"], "trainer.accumulate_grad_batches=0: at least 1"),
+        (["--run.checkpoint_every=-1"], "run.checkpoint_every=-1: at least 1 step, or null"),
+        (["--ckpt_path=last"], "ckpt_path='last': no such file; give the path of a checkpoint"),
+        (["--ckpt_path=best"], "ckpt_path='best': no such file; give the path of a checkpoint"),
+        (["--ckpt_path=nowhere.ckpt"], "ckpt_path='nowhere.ckpt': no such file"),
         (["--trainer.accelerator=gpu"], "trainer.accelerator='gpu': No supported gpu backend found!"),
         (["--run.name=a/b"], "run.name='a/b': expected the name of a folder"),
         ([f"--run.name={'x' * 300}"], "a folder's name has at most 200 bytes"),
@@ -200,6 +204,26 @@ def test_mistakes_in_a_yaml(old, new, message, tmp_path, capsys):
     (tmp_path / "bad.yaml").write_text(text)
     assert main(["fit", "-c", "bad.yaml"]) == 2
     assert message in capsys.readouterr().err
+    assert not Path("outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        ("llm", {"dtype": "float12"}, "model.network.llm.dtype: one of 'float32', 'bfloat16', 'float16' is expected"),
+        ("llm", {"attention": "nope"}, "model.network.llm.attention: one of 'sdpa', 'eager', "),
+        ("image", {"dtype": "float12"}, "model.network.decoders.dtype: one of 'float32', "),
+    ],
+)
+def test_mistakes_in_an_included_yaml(part, change, message, tmp_path, capsys):
+    network = yaml.safe_load((EXPERIMENT.parent / "models" / "pocket.yaml").read_text())
+    parts = network["init_args"] | network["init_args"]["decoders"]
+    parts[part]["init_args"].update(change)
+    (tmp_path / "network.yaml").write_text(yaml.safe_dump(network))
+    (tmp_path / "bad.yaml").write_text(EXPERIMENT.read_text().replace("models/pocket.yaml", "network.yaml"))
+    for arguments in (["-c", "bad.yaml"], ["-c", str(EXPERIMENT), "--model.network=network.yaml"]):
+        assert main(["fit", *arguments]) == 2
+        assert message in capsys.readouterr().err
     assert not Path("outputs").exists()
 
 
