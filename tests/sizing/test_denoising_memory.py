@@ -32,7 +32,10 @@ def _save_deep(name, folder):
     pipeline.save_pretrained(folder)
 
 
-@pytest.mark.parametrize("name", ["FluxPipeline", "StableDiffusion3Pipeline", "WanPipeline", "LTXPipeline"])
+_SLOW = [pytest.param(f"{name}Pipeline", marks=pytest.mark.slow) for name in ("StableDiffusion3", "Wan", "LTX")]
+
+
+@pytest.mark.parametrize("name", ["FluxPipeline", *_SLOW])
 def test_recomputed_blocks_are_counted_as_they_are_held(name, tmp_path):
     _save_deep(name, tmp_path / name)
     modality, held = CASES[name][0], []

@@ -20,6 +20,8 @@ from nextgpt_pl.pipeline import AnyToAny
 from nextgpt_pl.projections import MLPOutputProjection
 from nextgpt_pl.stages import DecoderAlignment
 
+# other default tests have them too
+_SLOW = ("DiffusionDecoder", "AudioLDMDecoder", "PromptDecoder", "StableAudioDecoder")
 _GALLERIES = ("GalleryDecoder", "RetrievalDecoder", "RetrievalDecoder, threshold")
 
 
@@ -53,7 +55,8 @@ KINDS = {
 
 def support(column, names=tuple(KINDS)):
     """A cell of each kind of decoder."""
-    return lambda test: pytest.mark.support("kinds", column)(pytest.mark.parametrize("name", names)(test))
+    marked = [pytest.param(name, marks=[pytest.mark.slow] * (name in _SLOW)) for name in names]
+    return lambda test: pytest.mark.support("kinds", column)(pytest.mark.parametrize("name", marked)(test))
 
 
 def _network(name, folder):
