@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from random import Random
 
 from jinja2 import StrictUndefined, TemplateError
-from jinja2.sandbox import SandboxedEnvironment
 
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.modality import GENERATED, Modality
 from nextgpt_pl.pocket.world.scenes import pick
+from nextgpt_pl.utils.bounded_jinja import BoundedEnvironment, render
 
 _KINDS = tuple(modality.value for modality in GENERATED)
 
@@ -116,7 +116,7 @@ class Prompts:
         self.topics, self.templates = list(topics), list(templates)
         self.kinds = [Modality(kind) for kind in dict.fromkeys(kinds)]
         self.kinds_per_dialogue, self.bounds = kinds_per_dialogue, Bounds(exchanges, most_media)
-        self._environment = SandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        self._environment = BoundedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         for number in range(len(self.templates)):
             self._rendered(number, 0, self.topics[0], tuple(self.kinds[: kinds_per_dialogue[0]]), exchanges[0])
 
@@ -135,13 +135,11 @@ class Prompts:
     ) -> tuple[str, str]:
         """System message and request."""
         names = [kind.value for kind in kinds]
+        variables = {"number": number, "topic": topic, "kinds": names, "exchanges": exchanges}
         texts = self.templates[template].system, self.templates[template].user
         try:
-            system, user = (
-                self._environment.from_string(text).render(number=number, topic=topic, kinds=names, exchanges=exchanges)
-                for text in texts
-            )
-        except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
+            system, user = (render(self._environment.compiled(text), variables) for text in texts)
+        except TemplateError as error:
             raise UserError(f"prompts.templates[{template}]: {error}") from error
         if not user.strip():
             raise UserError(f"prompts.templates[{template}].user: the request is empty")

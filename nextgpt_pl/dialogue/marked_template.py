@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
-from jinja2 import TemplateError
+from jinja2 import Template, TemplateError
+from jinja2.defaults import DEFAULT_FILTERS, DEFAULT_NAMESPACE
+from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from nextgpt_pl.dialogue.template_tokens import CLOSE, MEDIUM, OPEN, without_marks
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.samples import Dialogue, Part, TextPart
+from nextgpt_pl.utils.bounded_jinja import BoundedEnvironment, render
 
 # what a piece of a rendered template is: a mark, or text between marks
 MARKS = re.compile(f"({OPEN}[0-9]+{OPEN}|{CLOSE}|{MEDIUM})")
@@ -87,8 +91,26 @@ def text_after_reply(tokenizer: Any) -> str:
 def _applied(tokenizer: Any, roles: Sequence[str], contents: Sequence[str], add_generation_prompt: bool) -> str:
     """The rendered template; replies have no thoughts, where a template distinguishes that."""
     messages = [{"role": role, "content": text} for role, text in zip(roles, contents, strict=True)]
-    options = {"tokenize": False, "add_generation_prompt": add_generation_prompt, "enable_thinking": False}
-    return str(tokenizer.apply_chat_template(messages, **options))
+    options = {"add_generation_prompt": add_generation_prompt, "enable_thinking": False, "tools": None}
+    variables = {**tokenizer.special_tokens_map, "messages": messages, "documents": None, **options}
+    return render(_compiled(tokenizer.get_chat_template()), variables)
+
+
+@lru_cache(64)
+def _compiled(source: str) -> Template:
+    """A chat template with the functions and filters of transformers, and limits; see :class:`BoundedEnvironment`.
+
+    Raises:
+        TemplateError: the template is invalid.
+
+    """
+    usual = _compile_jinja_template("").environment
+    environment = BoundedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[type(each) for each in usual.extensions.values()]
+    )
+    environment.add_filters({name: f for name, f in usual.filters.items() if DEFAULT_FILTERS.get(name) is not f})
+    environment.globals |= {name: f for name, f in usual.globals.items() if DEFAULT_NAMESPACE.get(name) is not f}
+    return environment.compiled(source)
 
 
 def _marked_part(part: Part) -> str:

@@ -16,6 +16,7 @@ from nextgpt_pl.model import NextGPT
 from nextgpt_pl.pocket.parts import pocket_decoder
 from nextgpt_pl.projections import MLPOutputProjection, WordInputProjection
 from nextgpt_pl.samples import CaptionedPair, Dialogue, Media, MediaPart, Message, TextPart
+from nextgpt_pl.utils import bounded_jinja
 
 SHOWN = Media(Modality.IMAGE, Path("x.png"))
 IMAGE_IDS = [900, 901, 902, 903]
@@ -99,8 +100,10 @@ def test_what_cannot_be_rendered_is_named(conversation, pair, message):
         conversation(pair)
 
 
-def test_other_chat_templates(pocket_tokenizer):
+def test_other_chat_templates(pocket_tokenizer, monkeypatch):
     from copy import deepcopy
+
+    monkeypatch.setattr(bounded_jinja, "STEPS", 10_000)
 
     tokenizer = deepcopy(pocket_tokenizer)
     vicuna = Path(__file__).parent.parent / "data" / "vicuna.jinja"
@@ -114,6 +117,9 @@ def test_other_chat_templates(pocket_tokenizer):
     tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
     with pytest.raises(UserError, match="row 7: the chat template refuses the messages: roles must alternate"):
         conversation(CaptionedPair("row 7", Modality.IMAGE, "a red circle"))
+    tokenizer.chat_template = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    with pytest.raises(UserError, match=r"row 8: the chat template refuses the messages: more than .*; does it end\?"):
+        Conversation(tokenizer, {Modality.IMAGE: IMAGE_IDS})(CaptionedPair("row 8", Modality.IMAGE, "a red circle"))
 
 
 def test_pocket_rows_have_the_ids_that_the_chat_adapter_was_trained_on():
