@@ -67,7 +67,7 @@ def newest(folder: Path) -> tuple[Path, int] | None:
     damaged: list[str] = []
     for path in sorted(path for path in folder.glob("*.ckpt") if path.is_file() and not path.is_symlink()):
         try:
-            steps[path] = _step(path)
+            steps[path] = step_of(path)
         except UserError as error:
             damaged.append(str(error))
     if damaged and not steps:
@@ -77,7 +77,13 @@ def newest(folder: Path) -> tuple[Path, int] | None:
     return max(steps.items(), key=lambda item: (item[1], item[0].stat().st_mtime_ns), default=None)
 
 
-def _step(path: Path) -> int:
+def step_of(path: Path) -> int:
+    """The number of steps of a checkpoint, without reading its tensors.
+
+    Raises:
+        UserError: the file cannot be read.
+
+    """
     try:
         return int(torch.load(path, map_location="cpu", mmap=True, weights_only=True)["global_step"])
     except Exception as error:
