@@ -69,7 +69,7 @@ def newest(folder: Path) -> tuple[Path, int] | None:
     damaged: list[str] = []
     for path in sorted(path for path in folder.glob("*.ckpt") if path.is_file() and not path.is_symlink()):
         try:
-            steps[path] = _step(path)
+            steps[path] = step_of(path)
         except UserError as error:
             damaged.append(str(error))
     found: tuple[Path, int] | None = None
@@ -87,7 +87,13 @@ def newest(folder: Path) -> tuple[Path, int] | None:
     return found
 
 
-def _step(path: Path) -> int:
+def step_of(path: Path) -> int:
+    """The number of steps of a checkpoint, without reading its tensors.
+
+    Raises:
+        UserError: the file cannot be read.
+
+    """
     try:
         return int(torch.load(path, map_location="cpu", mmap=True, weights_only=True)["global_step"])
     except Exception as error:

@@ -20,7 +20,7 @@ from nextgpt_pl.config.parsers import INTERPOLATING
 from nextgpt_pl.config.signatures import check_nested_nulls, check_nulls
 from nextgpt_pl.config.yaml_files import check_files
 from nextgpt_pl.errors import UserError
-from nextgpt_pl.training.checkpoint_io import AtomicCheckpointIO, newest
+from nextgpt_pl.training.checkpoint_io import AtomicCheckpointIO, newest, step_of
 from nextgpt_pl.training.full_disk import explaining_full_disk
 from nextgpt_pl.training.keep import BestCheckpoint, LastCheckpoints
 from nextgpt_pl.training.loops import ResumableFitLoop
@@ -160,9 +160,13 @@ class ExperimentCLI(LightningCLI):
         return folder
 
     def _resume(self, settings: RunConfig) -> tuple[Path, int] | None:
-        """With ``run.resume``, the newest checkpoint and its step; the verb resumes from it."""
-        if not settings.resume or self.subcommand != "fit" or self.config_init[self.subcommand].get("ckpt_path"):
+        """With ``run.resume``, the run's checkpoint that is resumed from, by default the newest, and its step."""
+        if not settings.resume or self.subcommand != "fit":
             return None
+        if given := self.config_init["fit"].get("ckpt_path"):
+            path = Path(given).resolve()
+            is_own = path.is_file() and path.parent == self.run_folder / "checkpoints"
+            return (path, step_of(path)) if is_own else None
         checkpoint = newest(self.run_folder / "checkpoints")
         if checkpoint is not None:
             self.config_init[self.subcommand]["ckpt_path"] = str(checkpoint[0])

@@ -42,7 +42,7 @@ class RunLog(CSVLogger):
         return self._experiment
 
     @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:  # type: ignore[override]
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Add a row, unless :meth:`log_early` has added it."""
         early, self._early = self._early, None
         if early != (step, set(metrics)):

@@ -47,7 +47,7 @@ class LastCheckpoints(Checkpoint):
         """Do what was left of saving the checkpoints of a step when the run was interrupted."""
         if trainer.fit_loop.epoch_loop.val_loop.restarted_mid_evaluation:
             return  # the validation is repeated, and saves them
-        path, resumed = _numbered(folder, step), Path(trainer.ckpt_path or "")
+        path, resumed = _numbered(folder, step), Path(trainer.ckpt_path or "").resolve()
         equal = [f"best_{step:06d}.ckpt", *([INTERRUPTED] if self._is_due(trainer) else [])]
         if not path.is_file() and resumed in [folder / name for name in equal]:
             with atomic_file(path) as scratch:

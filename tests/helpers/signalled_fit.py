@@ -14,6 +14,7 @@ With ``trace`` all events are appended to this file. Without ``signal`` nothing 
 """
 
 import builtins
+import contextlib
 import functools
 import importlib
 import io
@@ -27,6 +28,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
+_SLOW = ("torch", "lightning", "transformers", "diffusers", "matplotlib", "PIL", "scipy", "jinja2", "nextgpt_pl")
 _WRITING = os.O_WRONLY | os.O_RDWR
 
 
@@ -141,9 +143,13 @@ def run(moment, argv):
 
 def _forked(moment, argv, log):
     """Run a command in a child process; its exit code, or minus the signal that ended it."""
-    child = os.fork()
+    names, child = os.pipe(), os.fork()
     if child:
+        os.close(names[1])
+        with open(names[0]) as imported:  # noqa: PTH123 (a descriptor)
+            _import(imported.read().split())
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os.close(names[0])
     code = 1
     try:
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -157,7 +163,16 @@ def _forked(moment, argv, log):
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        os.write(names[1], "\n".join(sys.modules).encode())
         os._exit(code)
+
+
+def _import(names):
+    """Import what a command has imported, so that the next one need not."""
+    for name in names:
+        if name not in sys.modules and name.partition(".")[0] in _SLOW:
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
 
 
 def main():
