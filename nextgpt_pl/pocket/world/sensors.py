@@ -22,7 +22,7 @@ from nextgpt_pl.pocket.world.sensed import (
     ThermalScene,
 )
 
-VERSION = 1  # raise it when a scene is read differently; see nextgpt_pl.features.keys
+VERSION = 2  # raise it when a scene is read differently; see nextgpt_pl.features.keys
 FOCAL_TIMES_BASELINE = 0.12  # of the depth camera: disparities of the world span the range of the depth tower's inputs
 GRAVITY = 9.81  # metres per second squared
 RATE, SECONDS = 50, 5.0  # readings per second of the inertial sensor
@@ -30,11 +30,12 @@ _SHIFT, _STRETCH = 0.5, 0.25  # jitter in pixels, as of images
 _RANGE, _WARMTH = 0.04, 0.02  # relative jitter of distance and temperature
 _PATH = 3.2  # metres that an object moves
 _TURN = np.deg2rad(157.5)  # of a spinning object, clockwise
-_DURATION = {"slow": 4.0, "fast": 1.6}  # seconds from start to stop
-_HOPS = {"slow": 2, "fast": 5}
+_DURATION = {"slow": 4.0, "moderate": 2.5, "fast": 1.6}  # seconds from start to stop
+_HOPS = {"slow": 2, "moderate": 3, "fast": 5}
 _LANDING = 0.2  # share of a hop that the object is on the ground
 _NOISE = 0.05  # of both sensors, in metres per second squared and radians per second
-_TREMOR = (1.5, 0.4)  # amplitude in metres per second squared, and in radians per second
+#: amplitudes in metres per second squared, and in radians per second
+_TREMOR = {"steady": (0.0, 0.0), "wobbling": (0.5, 0.13), "shaking": (1.5, 0.4)}
 _DIRECTION = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, 1.0), "down": (0.0, -1.0)}
 
 
@@ -104,9 +105,8 @@ def _inertia(scene: MotionScene, rng: Random) -> np.ndarray:
                 readings[axis] += sign * push
     for axis in range(6):
         readings[axis] += [_jitter(rng, _NOISE) for _ in t]
-        if scene.steadiness == "shaking":
-            hertz, phase = 6.0 + 3.0 * rng.random(), 2 * np.pi * rng.random()
-            readings[axis] += _TREMOR[axis // 3] * np.sin(2 * np.pi * hertz * t + phase)
+        hertz, phase = 6.0 + 3.0 * rng.random(), 2 * np.pi * rng.random()
+        readings[axis] += _TREMOR[scene.steadiness][axis // 3] * np.sin(2 * np.pi * hertz * t + phase)
     return readings.astype(np.float32)
 
 
