@@ -1,3 +1,5 @@
+import re
+from collections import Counter, defaultdict
 from dataclasses import replace
 from random import Random
 
@@ -142,6 +144,25 @@ def test_comparisons_are_answered_by_the_scene_and_judged_exactly():
     assert judge_said("the ring is nearer", nearer) == nearer
     for wrong in ("The star is nearer.", "The ring is farther away.", "The ring is close.", "It is nearer."):
         assert judge_said(wrong, nearer) is None
+
+
+@pytest.mark.parametrize("modality", SENSED)
+def test_questions_are_not_answered_by_the_most_frequent_answer(modality):
+    def asked(split, index):
+        dialogue = dialogues.dialogue(f"{modality} question", split, index)
+        question, answer = (message.parts[-1].text for message in dialogue.messages)
+        return re.sub("[^a-z ]", "", question.lower()).strip(), Answer(answer)
+
+    answers = defaultdict(Counter)
+    for index in range(400):
+        question, answer = asked("train", index)
+        answers[question][answer.words] += 1
+    right = 0
+    for index in range(200):
+        question, answer = asked("heldout", index)
+        best = answers[question].most_common(1)
+        right += bool(best) and judge_said(best[0][0], answer) == answer
+    assert right / 200 < 0.4
 
 
 @pytest.mark.parametrize("route", SENSED_ROUTES)

@@ -50,7 +50,7 @@ _TOWERS = {
     Modality.THERMAL: TowerConfig(width=64, blocks=3, heads=4),
     Modality.IMU: TowerConfig(width=64, blocks=3, heads=4),
 }
-_STEPS = {Modality.DEPTH: 2000, Modality.THERMAL: 800, Modality.IMU: 1500}
+_STEPS = {Modality.DEPTH: 1200, Modality.THERMAL: 900, Modality.IMU: 1000}
 _PREPARE: dict[Modality, Callable[[np.ndarray], Tensor]] = {
     Modality.DEPTH: partial(preprocessing.depth_map, size=PLANE),
     Modality.THERMAL: partial(preprocessing.thermal_map, size=PLANE),
