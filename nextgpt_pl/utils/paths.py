@@ -10,7 +10,7 @@ from nextgpt_pl.errors import UserError, nearest
 
 POCKET_PARTS = ("llm", "encoder", "image", "video", "audio")
 SPEECH = "speech"  # a part that the package does not have: pocket pretrain --part speech
-#: towers of input media beside those of the encoder, which the package does not have: pocket pretrain --part depth
+#: towers of input media beside those of the encoder
 POCKET_SENSES = ("depth", "thermal", "imu")
 CHAT = "chat"  # the folder of the packed run, beside the parts
 CHAT_RUN = Path(f"pocket:{CHAT}")  # the run inside the package, which verbs use where none is given

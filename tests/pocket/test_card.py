@@ -2,9 +2,9 @@ import json
 import shutil
 
 from nextgpt_pl.pocket.pretrain import card
-from nextgpt_pl.utils.paths import POCKET_PARTS, pocket_weights
+from nextgpt_pl.utils.paths import POCKET_PARTS, POCKET_SENSES, pocket_weights
 
-PARTS = (*POCKET_PARTS, "chat")
+PARTS = (*POCKET_PARTS, *POCKET_SENSES, "chat")
 
 
 def test_the_card_names_every_part_file_and_figure(tmp_path):
@@ -33,6 +33,7 @@ def test_the_shipped_card_is_of_the_shipped_weights():
 def test_the_weights_are_small_enough_to_ship():
     sizes = {part: sum(f.stat().st_size for f in (pocket_weights() / part).rglob("*.safetensors")) for part in PARTS}
     assert sizes.pop("chat") < 20e6
+    assert 0 < sum(sizes.pop(part) for part in POCKET_SENSES) < 2e6
     assert sum(sizes.values()) < 60e6
 
 

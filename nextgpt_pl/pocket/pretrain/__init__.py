@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 Part = Literal["llm", "encoder", "image", "video", "audio", "depth", "thermal", "imu", "speech"]
-# module of each part, in the order of their dependencies: video starts from image
-_MODULES: dict[Part, str] = {"llm": "text", "encoder": "encoder", "image": "image", "video": "video", "audio": "audio"}
-# made only where they are asked for: their weights are not in the package; speech needs the extra ``speech``
-_ON_REQUEST: dict[Part, str] = {"depth": "sensed", "thermal": "sensed", "imu": "sensed", "speech": "speech"}
+# module of each part, in the order of their dependencies: video starts from image, and thermal from depth
+_MODULES: dict[Part, str] = {
+    **{"llm": "text", "encoder": "encoder", "image": "image", "video": "video", "audio": "audio"},
+    **{"depth": "sensed", "thermal": "sensed", "imu": "sensed"},
+}
+# made only where it is asked for: its weights are not in the package, and it needs the extra ``speech``
+_ON_REQUEST: dict[Part, str] = {"speech": "speech"}
 
 
 def pretrain(
@@ -25,7 +28,7 @@ def pretrain(
 
     Args:
         part: train one part only; by default all parts in order that are in the package. ``speech`` needs the extra
-            ``speech``; ``depth``, ``thermal`` and ``imu`` need the encoder.
+            ``speech``; ``depth``, ``thermal`` and ``imu`` need the encoder, and ``thermal`` starts from ``depth``.
         out: output folder of the weights; by default that of the package.
         work: folder of checkpoints of unfinished trainings; delete it to start from scratch.
         seed: seed of data, initialisation and noise.

@@ -3,14 +3,21 @@
 The text tower knows captions of images and videos only. A reading is bound to captions of scenes that it may be of, so
 its embedding approaches the mean over all that the sensor does not see. What only the sensor sees, such as distance,
 has no caption: a linear classifier of all attributes, trained with the tower, keeps it in the embedding.
+
+ImageBind's stems normalise each patch, so a uniform patch keeps no more than the sign of its level: how far a depth
+patch is, and how warm a thermal one, is lost but at edges. The epsilon of this normalisation keeps the level where the
+patch's projection is small. Towers are trained with a large epsilon, which then moves into the weights:
+``norm(W x, k * k * eps) = norm(W x / k, eps)``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,14 +41,16 @@ from nextgpt_pl.pocket.world.sensors import sense
 
 _TEMPERATURE = 0.07
 _CONTRAST = 0.1  # weight of the cross-entropy of media and captions
-_READING = 0.3  # weight of the linear classifier's cross-entropy
+_READING = 1.0  # weight of the linear classifier's cross-entropy
 _POSITION_SPREAD = 0.5
+#: k of each stem; the epsilon is about the variance of a projected patch
+_SOFTNESS = {Modality.DEPTH: 200.0, Modality.THERMAL: 200.0, Modality.IMU: 1000.0}
 _TOWERS = {
     Modality.DEPTH: TowerConfig(width=64, blocks=3, heads=4),
     Modality.THERMAL: TowerConfig(width=64, blocks=3, heads=4),
-    Modality.IMU: TowerConfig(width=64, blocks=2, heads=4),
+    Modality.IMU: TowerConfig(width=64, blocks=3, heads=4),
 }
-_STEPS = {Modality.DEPTH: 1300, Modality.THERMAL: 350, Modality.IMU: 500}
+_STEPS = {Modality.DEPTH: 1200, Modality.THERMAL: 900, Modality.IMU: 1000}
 _PREPARE: dict[Modality, Callable[[np.ndarray], Tensor]] = {
     Modality.DEPTH: partial(preprocessing.depth_map, size=PLANE),
     Modality.THERMAL: partial(preprocessing.thermal_map, size=PLANE),
@@ -53,6 +62,24 @@ def all_sensed_statements(modality: Modality, scenes: int = 4000) -> list[str]:
     """All statements that are true of some scene of a modality."""
     rng = Random("statements")
     return sorted({name for _ in range(scenes) for name in pooled_statements(draw_sensed(modality, rng))})
+
+
+def _stem(model: ImageBindModel) -> Any:
+    """The part of the only tower that projects patches and normalises them."""
+    return next(module for module in model.modules() if hasattr(module, "norm_layer"))
+
+
+def scale_stem(model: ImageBindModel, factor: float) -> None:
+    """Multiply the stem's weights by ``factor`` and the epsilon by its square: the outputs stay equal."""
+    stem = _stem(model)
+    stem.proj.weight.data *= factor
+    stem.norm_layer.eps *= factor**2
+
+
+def waves(length: int, width: int) -> Tensor:
+    """Sines and cosines of growing wavelengths, ``(length, width)``: near positions are alike."""
+    angles = torch.arange(length)[:, None] * math.pi * 2 ** -torch.linspace(1, math.log2(2 * length), width // 2)
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 class Binding(PretrainTask):
@@ -73,11 +100,21 @@ class Binding(PretrainTask):
         self.modality = modality
         self._text = (text,)  # in a tuple, so that it is no part of what is trained, averaged and saved
         self.model = ImageBindModel(ImageBindConfig(text.model.config.out_dim, {modality.value: _TOWERS[modality]}))
-        positions = [p for name, p in self.model.named_parameters() if name.endswith("pos_embed")]
-        for parameter in positions:  # see nextgpt_pl.pocket.pretrain.encoder
-            nn.init.normal_(parameter, std=_POSITION_SPREAD)
+        self._initialise()
         self.statements = all_sensed_statements(modality)
         self.reader = nn.Linear(self.model.config.out_dim, len(self.statements))
+
+    def _initialise(self) -> None:
+        """Spread positions, as in :mod:`nextgpt_pl.pocket.pretrain.encoder`; project patches to small values."""
+        for name, parameter in self.model.named_parameters():
+            if name.endswith("pos_embed"):
+                nn.init.normal_(parameter, std=_POSITION_SPREAD)
+                if self.modality is Modality.IMU:  # a class token and a sequence
+                    parameter.data[0, 1:] = _POSITION_SPREAD * 2**0.5 * waves(*parameter.shape[1:])[1:]
+        for module in self.model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0  # the published half is for a tower eight times as wide
+        _stem(self.model).proj.weight.data /= _SOFTNESS[self.modality]
 
     def start_from(self, other: Binding) -> None:
         """Copy the weights of another modality's tower of the same sizes, such as those of depth for thermal."""
@@ -153,7 +190,9 @@ def pretrain_tower(modality: Modality, out: Path, work: Path, *, seed: int, step
     task = Binding(modality, JointEncoder.of(out / "encoder"), steps=steps or _STEPS[modality], seed=seed)
     if modality is Modality.THERMAL and (out / Modality.DEPTH.value).is_dir():
         task.start_from(trained_tower(out / Modality.DEPTH.value, out / "encoder"))
+    scale_stem(task.model, _SOFTNESS[modality])
     train(task, work)
+    scale_stem(task.model, 1 / _SOFTNESS[modality])
     folder = out / modality.value
     folder.mkdir(parents=True, exist_ok=True)
     task.model.config.to_json(folder / "config.json")

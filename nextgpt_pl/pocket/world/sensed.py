@@ -41,8 +41,8 @@ HEAT_OF_COLOUR: dict[str, str] = {
 }
 ROOM = 0.15  # temperature of the background
 SENSED_MOTIONS = tuple(motion for motion in MOTIONS if motion != "grow")
-SPEEDS = ("slow", "fast")
-STEADINESS = ("steady", "shaking")
+SPEEDS = ("slow", "moderate", "fast")
+STEADINESS = ("steady", "wobbling", "shaking")
 _TWO_OBJECTS = 0.6  # share of depth and thermal scenes with two objects
 
 
@@ -99,12 +99,12 @@ AnyScene = Scene | SensedScene
 def is_heldout(scene: SensedScene) -> bool:
     """Whether this combination of attributes is kept out of every training set.
 
-    Of the 24 motions, one of the four speeds and steadinesses of each kind is held out. Of the many others, a hash
-    holds out the share :data:`~nextgpt_pl.pocket.world.scenes.HELDOUT_SHARE`.
+    Of the 54 motions, six are held out: one of the nine speeds and steadinesses of each kind, for each kind another
+    one. Of the many others, a hash holds out the share :data:`~nextgpt_pl.pocket.world.scenes.HELDOUT_SHARE`.
     """
     if isinstance(scene, MotionScene):
-        number = 2 * SPEEDS.index(scene.speed) + STEADINESS.index(scene.steadiness)
-        return number == SENSED_MOTIONS.index(scene.motion) % 4
+        number = 3 * SPEEDS.index(scene.speed) + STEADINESS.index(scene.steadiness)
+        return number == 2 * SENSED_MOTIONS.index(scene.motion) % 9
     digest = hashlib.sha256(repr(scene).encode()).digest()
     return int.from_bytes(digest[:4], "big") / 2**32 < HELDOUT_SHARE
 

@@ -22,7 +22,7 @@ from nextgpt_pl.pocket.world.sensed import (
     ThermalScene,
 )
 
-VERSION = 1  # raise it when a scene is read differently; see nextgpt_pl.features.keys
+VERSION = 2  # raise it when a scene is read differently; see nextgpt_pl.features.keys
 FOCAL_TIMES_BASELINE = 0.12  # of the depth camera: disparities of the world span the range of the depth tower's inputs
 GRAVITY = 9.81  # metres per second squared
 RATE, SECONDS = 50, 5.0  # readings per second of the inertial sensor
@@ -30,11 +30,13 @@ _SHIFT, _STRETCH = 0.5, 0.25  # jitter in pixels, as of images
 _RANGE, _WARMTH = 0.04, 0.02  # relative jitter of distance and temperature
 _PATH = 3.2  # metres that an object moves
 _TURN = np.deg2rad(157.5)  # of a spinning object, clockwise
-_DURATION = {"slow": 4.0, "fast": 1.6}  # seconds from start to stop
-_HOPS = {"slow": 2, "fast": 5}
-_LANDING = 0.2  # share of a hop that the object is on the ground
+_DURATION = {"slow": 3.9, "moderate": 2.5, "fast": 1.6}  # seconds from start to stop
+_HOPS = {"slow": 2, "moderate": 3, "fast": 5}
+_LANDING = 0.25  # seconds of each hop that the object is on the ground
+_PACE, _SWAY = 0.14, 0.3  # relative jitter of durations, and of tremor
 _NOISE = 0.05  # of both sensors, in metres per second squared and radians per second
-_TREMOR = (1.5, 0.4)  # amplitude in metres per second squared, and in radians per second
+#: amplitudes in metres per second squared, and in radians per second
+_TREMOR = {"steady": (0.05, 0.01), "wobbling": (0.5, 0.13), "shaking": (1.5, 0.4)}
 _DIRECTION = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, 1.0), "down": (0.0, -1.0)}
 
 
@@ -90,7 +92,7 @@ def _inertia(scene: MotionScene, rng: Random) -> np.ndarray:
     if scene.motion == "bounce":
         readings[1] = _bouncing(_HOPS[scene.speed], t, rng)
     else:
-        duration = _DURATION[scene.speed] * (1 + _jitter(rng, 0.08))
+        duration = _DURATION[scene.speed] * (1 + _jitter(rng, _PACE))
         u = (t - rng.random() * (SECONDS - duration)) / duration
         moving = (u > 0) & (u < 1)
         if scene.motion == "spin":
@@ -104,13 +106,14 @@ def _inertia(scene: MotionScene, rng: Random) -> np.ndarray:
                 readings[axis] += sign * push
     for axis in range(6):
         readings[axis] += [_jitter(rng, _NOISE) for _ in t]
-        if scene.steadiness == "shaking":
-            hertz, phase = 6.0 + 3.0 * rng.random(), 2 * np.pi * rng.random()
-            readings[axis] += _TREMOR[axis // 3] * np.sin(2 * np.pi * hertz * t + phase)
+        hertz, phase = 6.0 + 3.0 * rng.random(), 2 * np.pi * rng.random()
+        amplitude = _TREMOR[scene.steadiness][axis // 3] * (1 + _jitter(rng, _SWAY))
+        readings[axis] += amplitude * np.sin(2 * np.pi * hertz * t + phase)
     return readings.astype(np.float32)
 
 
 def _bouncing(hops: int, t: np.ndarray, rng: Random) -> np.ndarray:
-    """Upward readings: nothing in flight, and gravity's missing share on the ground."""
+    """Upward readings: nothing in flight, and gravity's missing share on the ground, more after longer hops."""
+    share = _LANDING * hops / SECONDS
     phase = (t * hops / SECONDS + rng.random()) % 1
-    return np.where(phase < _LANDING, GRAVITY / _LANDING, 0.0)
+    return np.where(phase < share, GRAVITY / share, 0.0)

@@ -6,7 +6,7 @@ import torch
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.parts import JointEncoder
 from nextgpt_pl.pocket.pretrain.captions import pooled_statements
-from nextgpt_pl.pocket.pretrain.sensed import Binding, all_sensed_statements
+from nextgpt_pl.pocket.pretrain.sensed import Binding, all_sensed_statements, scale_stem, waves
 from nextgpt_pl.pocket.world.scenes import ImageScene, VideoScene
 from nextgpt_pl.pocket.world.sensed import HEAT_OF_COLOUR, SENSED, draw_sensed, is_heldout
 from nextgpt_pl.pocket.world.sensed_words import seen
@@ -38,6 +38,34 @@ def test_the_thermal_tower_starts_from_that_of_depth(text):
     thermal.start_from(depth)
     inputs = torch.rand(2, 1, 224, 224)
     torch.testing.assert_close(thermal.model("thermal", inputs), depth.model("depth", inputs))
+
+
+@pytest.mark.parametrize("modality", SENSED)
+def test_training_with_a_larger_epsilon_moves_into_the_weights(text, modality):
+    torch.manual_seed(0)
+    model = Binding(modality, text, steps=1, seed=0).model.eval()
+    inputs = torch.rand(2, 6, 2000) if modality is Modality.IMU else torch.rand(2, 1, 224, 224)
+    before = model(modality.value, inputs)
+    scale_stem(model, 100.0)
+    torch.testing.assert_close(model(modality.value, inputs), before)
+    scale_stem(model, 0.01)
+    torch.testing.assert_close(model(modality.value, inputs), before)
+
+
+@pytest.mark.parametrize("modality", [Modality.DEPTH, Modality.THERMAL])
+def test_the_stem_keeps_the_level_of_uniform_patches(text, modality):
+    """Normalised patches of plain weights would differ by less than a hundredth."""
+    stem = Binding(modality, text, steps=1, seed=0).model.modality_preprocessors[modality.value]
+    low, high = (stem(torch.full((1, 1, 224, 224), level))[0][0, 1] for level in (0.35, 1.0))
+    assert (high - low).norm() > 0.3 * high.norm() > 0
+
+
+def test_near_positions_of_a_sequence_are_alike():
+    positions = waves(250, 64)
+    assert positions.shape == (250, 64)
+    distances = torch.cdist(positions, positions)
+    assert distances[0, 1] < distances[0, 10] < distances[0, 100]
+    assert distances[100, 101] < distances[100, 140]
 
 
 @pytest.mark.parametrize("modality", SENSED)
