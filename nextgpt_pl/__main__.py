@@ -112,9 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f": {ELSEWHERE[verb]}" if verb in ELSEWHERE else nearest(verb, VERBS)
         print(f"error: no verb {verb!r}{hint}", file=sys.stderr)
         return 2
-    end_with_starter()
-    quieten()
     try:
+        end_with_starter()
+        quieten()
         module, _, function = VERBS[verb][0].partition(":")
         return int(getattr(importlib.import_module(module), function)(arguments))
     except UserError as error:

@@ -20,7 +20,7 @@ from nextgpt_pl.errors import UserError
 from nextgpt_pl.model import NextGPT
 from nextgpt_pl.stages.agreement import OnNonFinite, StepAgreement
 from nextgpt_pl.stages.kept import check_kept, inherited_of, keep_only, parts_without
-from nextgpt_pl.stages.optimization import Optimization, Schedule
+from nextgpt_pl.stages.optimization import Optimization, Schedule, check_restored
 from nextgpt_pl.stages.parameters import parameter_table
 from nextgpt_pl.stages.rows import log_rows, report_rows
 from nextgpt_pl.stages.steps import Steps
@@ -159,7 +159,9 @@ class Stage(Steps):
         self.network.train(True)
 
     def on_train_start(self) -> None:
-        """Log the number of rows that the data module used; a resumed run has that row."""
+        """Check what a checkpoint has restored, and log the number of rows of the data module, as a resumed run did."""
+        for optimizer in self.trainer.optimizers:
+            check_restored(optimizer)
         if self.trainer.global_step == 0:
             log_rows(self.trainer)
 

@@ -13,6 +13,9 @@ from transformers import get_scheduler
 
 from nextgpt_pl.errors import UserError, at_least
 
+_STATE = {"step", "exp_avg", "exp_avg_sq"}  # what AdamW keeps of a parameter
+_NUMBERS = ("lr", "eps", "weight_decay")
+
 Schedule = Literal["linear", "cosine", "constant_with_warmup"]
 
 
@@ -76,3 +79,25 @@ class Optimization:
         optimizer = torch.optim.AdamW(groups, **settings, fused=fused or None)
         schedule = get_scheduler(self.schedule, optimizer, int(self.warmup_ratio * steps), steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def check_restored(optimizer: torch.optim.Optimizer) -> None:
+    """Refuse a state of AdamW that a checkpoint has set and that does not fit the parameters.
+
+    Raises:
+        UserError: a state lacks an entry, or has one of another shape or type.
+
+    """
+    for group in optimizer.param_groups:
+        numbers = [*(group.get(name) for name in _NUMBERS), *(group.get("betas") or (None,))]
+        if not all(isinstance(number, int | float | torch.Tensor) and math.isfinite(number) for number in numbers):
+            raise UserError(f"the checkpoint's optimizer is damaged: finite {', '.join(_NUMBERS)}, betas are expected")
+        for parameter in group["params"]:
+            state = optimizer.state.get(parameter)
+            if state and not _fits(state, parameter):
+                raise UserError("the checkpoint's optimizer is damaged: a state has other entries than its parameter")
+
+
+def _fits(state: Mapping[str, torch.Tensor], parameter: torch.Tensor) -> bool:
+    shapes = {name: torch.Size() if name == "step" else parameter.shape for name in _STATE}
+    return {name: value.shape for name, value in state.items()} == shapes

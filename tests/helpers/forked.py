@@ -20,6 +20,7 @@ from typing import Any
 MEMORY = 8 * 2**30  # bytes of a child's own memory
 CPU_SECONDS = 90
 SECONDS = 180.0
+_SIGNALS = {signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1}
 _IMPORTED = (
     "nextgpt_pl.__main__",
     "nextgpt_pl.verbs.training",
@@ -87,9 +88,11 @@ def _serve() -> None:
 def _run(request: dict[str, Any]) -> dict[str, Any]:
     log = Path(request["folder"]) / ".output"
     began = time.perf_counter()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the child has its handlers
     child = os.fork()
     if not child:
         _become(request["argv"], request["folder"], log)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     pending = sorted(map(tuple, request["signals"]))
     killed = False
     while True:
@@ -125,6 +128,10 @@ def _become(argv: list[str], folder: str, log: Path) -> None:
         os.chdir(folder)
         sys.path[0] = folder
         sys.argv = ["nextgpt_pl", *argv]
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        except KeyboardInterrupt:
+            os._exit(128 + signal.SIGINT)
         try:
             code = main(argv)
         except SystemExit as exit_:

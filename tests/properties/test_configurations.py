@@ -50,12 +50,12 @@ def _write(folder, config):
     return str(file)
 
 
-@exploration(few=8, many=250)
+@exploration(few=8, many=150)
 def test_a_configuration_is_refused_by_name_or_can_be_built(explore, canary):
     explore(lambda config: outcome(build, ["-c", _write(canary, config)]), config=mutated(WHOLE, VALUES))
 
 
-@exploration(few=6, many=200)
+@exploration(few=6, many=100)
 def test_a_text_is_refused_by_the_name_of_its_file_or_can_be_built(explore, canary):
     explore(lambda text: outcome(build, ["-c", _write(canary, text)]), text=yaml_bytes(WHOLE))
 
@@ -65,7 +65,7 @@ def test_a_run_that_is_read_is_refused_by_name_or_can_be_built(explore, canary):
     explore(lambda config: outcome(network_of, config), config=mutated(WHOLE, st.one_of(VALUES, FOREIGN)))
 
 
-@exploration(few=6, many=200)
+@exploration(few=6, many=100)
 def test_the_text_of_a_run_is_refused_by_the_name_of_its_file_or_can_be_built(explore, canary):
     def read(text):
         _write(canary, text)
@@ -105,7 +105,7 @@ def _trains_or_is_refused(canary, forked, config):
     return "right" if ended.code == 0 else "refused"
 
 
-@exploration(few=4, many=200)
+@exploration(few=4, many=100)
 def test_a_configuration_trains_or_is_refused(explore, canary, forked, tiny_models):
     whole = _fit(tiny_models)
     assert _trains_or_is_refused(canary, forked, whole) == "right"

@@ -14,7 +14,7 @@ def _usual(code, sent):
     return code in (0, *(128 + number for number in sent), *(-number for number in sent))
 
 
-@exploration(few=3, many=60)
+@exploration(few=2, many=40)
 def test_a_signal_stops_a_run_that_goes_on(explore, runs, tmp_path):
     """A second signal comes while the first is handled."""
     shutil.rmtree(tmp_path / "outputs", ignore_errors=True)
