@@ -143,6 +143,7 @@ class DiffusionDecoder(DenoisedDecoder):
         """The diffusion networks, without text encoder and tokenizer."""
         if self._pipeline is None:
             pipeline_class = self.files.pipeline_class()
+            self.files.index()  # diffusers imports what it names
             dtype = getattr(torch, self.dtype_name)
             with quiet_loading():
                 replaced = self._replaced_parts(dtype)

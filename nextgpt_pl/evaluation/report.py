@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from nextgpt_pl.errors import UserError
 from nextgpt_pl.evaluation import records
 from nextgpt_pl.evaluation.bootstrap import Estimate
 from nextgpt_pl.evaluation.records import Prediction
@@ -64,15 +65,20 @@ def _cells(prediction: Prediction, parts: int, folder: Path) -> list[Any]:
 
 
 def _parts(prediction: Prediction, folder: Path) -> Iterator[str | Medium]:
-    """Texts, and media in formats of browsers, which do not support FFV1."""
+    """Texts and media; a medium that cannot be shown is the reason why."""
     for part in prediction.reply:
-        if part["type"] == "text":
-            yield part["text"]
-            continue
-        path = inside(folder, str(part["file"]))
-        if part["type"] == Modality.VIDEO.value:
-            frames, rate = array_of(records.as_media(folder, part))
-            path = inside(folder, f"report/{path.parent.name}_{path.stem}.gif")
-            path.parent.mkdir(exist_ok=True)
-            save_video(frames, path, rate or 1.0)
-        yield Medium(path)
+        try:
+            yield part["text"] if part["type"] == "text" else _medium(part, folder)
+        except UserError as error:
+            yield f"({error})"
+
+
+def _medium(part: Mapping[str, Any], folder: Path) -> Medium:
+    """A medium in a format of browsers, which do not support FFV1."""
+    path = inside(folder, str(part["file"]))
+    if part["type"] == Modality.VIDEO.value:
+        frames, rate = array_of(records.as_media(folder, part))
+        path = inside(folder, f"report/{path.parent.name}_{path.stem}.gif")
+        path.parent.mkdir(exist_ok=True)
+        save_video(frames, path, rate or 1.0)
+    return Medium(path)
