@@ -148,7 +148,7 @@ class DiffusionDecoder(DenoisedDecoder):
         """The diffusion networks, without text encoder and tokenizer."""
         if self._pipeline is None:
             pipeline_class = self.files.pipeline_class()
-            self.files.part_class("scheduler")  # its packages may not be installed
+            self.files.part_class("scheduler")  # diffusers imports what the folder names; packages may be missing
             dtype = getattr(torch, self.dtype_name)
             with quiet_loading():
                 replaced = self._replaced_parts(dtype)

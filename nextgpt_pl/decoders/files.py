@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import json
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from nextgpt_pl.utils.paths import resolve
 
 #: extras of this package by the packages that some classes of diffusers need
 _EXTRAS = {"torchsde": "sde"}
+# libraries whose classes a pipeline's folder may name, beside the modules of diffusers.pipelines
+_LIBRARIES = ("diffusers", "transformers")
 
 
 @dataclass
@@ -79,13 +82,31 @@ class PipelineFiles:
         return {**defaults, **self.json("config.json", part)}
 
     def index(self) -> dict[str, tuple[str, str]]:
-        """The pipeline's parts: name to library and class."""
+        """The pipeline's parts: name to library and class.
+
+        Raises:
+            UserError: ``parts`` has a key that is not one of its parts, or a class is of another library: diffusers
+                would import it, whatever it is.
+
+        """
         entries = self.json("model_index.json")
-        parts = {name: (v[0], v[1]) for name, v in entries.items() if isinstance(v, list) and v[0] is not None}
+        parts = {name: (v[0], v[-1]) for name, v in entries.items() if isinstance(v, list) and v and v[0] is not None}
+        for name, (library, class_name) in parts.items():
+            self._check_class(name, library, class_name)
         unknown = set(self.parts) - set(parts)
         if unknown:
             raise UserError(f"decoder parts: {self.pipeline} has no part {', '.join(sorted(unknown))}")
         return parts
+
+    def _check_class(self, part: str, library: Any, name: Any) -> None:
+        known = library in _LIBRARIES or (
+            str(library).isidentifier() and importlib.util.find_spec(f"diffusers.pipelines.{library}") is not None
+        )
+        if not known or not str(name).isidentifier() or str(name).endswith("Pipeline"):
+            reason = f"a class of {' or '.join(_LIBRARIES)} is expected"
+            raise UserError(
+                f"decoder path={self.path!r}: model_index.json: {part}: '{library}.{name}' is refused: {reason}"
+            )
 
     def part_class(self, part: str) -> Any:
         """The class of a part.
@@ -95,7 +116,7 @@ class PipelineFiles:
 
         """
         library, name = self.index()[part]
-        module = library if library in ("diffusers", "transformers") else f"diffusers.pipelines.{library}"
+        module = library if library in _LIBRARIES else f"diffusers.pipelines.{library}"
         return _usable(getattr(importlib.import_module(module), name), f"decoder path={self.path!r}: its {part} {name}")
 
     def pipeline_class(self) -> Any:

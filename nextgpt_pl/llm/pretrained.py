@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from nextgpt_pl import published
@@ -70,7 +71,7 @@ class Pretrained:
             return AutoConfig.for_model(**known)
         try:
             return AutoConfig.from_pretrained(**self._source())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, StrictDataclassError) as error:
             raise UserError(f"llm.path={self.path!r}: {str(error).splitlines()[0]}") from error
 
     @property

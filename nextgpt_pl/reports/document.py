@@ -8,6 +8,7 @@ import mimetypes
 import os
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -35,19 +36,28 @@ class Medium:
     file: Path
     words: str = ""
 
+    @property
+    def modality(self) -> Modality | None:
+        """The modality by the file's ending; ``None``: the ending is not known."""
+        with suppress(ValueError):
+            return modality_of_file(self.file.name)
+        return None
+
     def markdown(self, folder: Path) -> str:
-        """An embedded image or video, or a link to audio."""
-        picture = modality_of_file(self.file.name) is not Modality.AUDIO
+        """An embedded image or video, or a link to another file."""
+        picture = self.modality not in (None, Modality.AUDIO)
         words, target = markdown(self.words or self.file.stem), markdown_target(relative(self.file, folder))
         return f"{'!' if picture else ''}[{words}]({target})"
 
     def html(self, folder: Path | None) -> Markup:
-        """An image, or an audio player; without a folder, the data are embedded in the page."""
+        """An image, an audio player, or the name of another file; without a folder, the data are in the page."""
+        if self.modality is None:
+            return Markup.escape(self.file.name)
         if folder is None:
             source = _data(self.file.read_bytes(), mimetypes.guess_type(self.file.name)[0])
         else:
             source = relative(self.file, folder)
-        if modality_of_file(self.file.name) is Modality.AUDIO:
+        if self.modality is Modality.AUDIO:
             return html_blocks().sound(source)
         return html_blocks().picture(source, self.words)
 

@@ -159,7 +159,7 @@ class Stage(Steps):
         self.network.train(True)
 
     def on_train_start(self) -> None:
-        """Check what a checkpoint has restored, and log the number of rows of the data module, as a resumed run did."""
+        """Check what a checkpoint has restored, and log the number of rows that the data module used, once per run."""
         for optimizer in self.trainer.optimizers:
             check_restored(optimizer)
         if self.trainer.global_step == 0:

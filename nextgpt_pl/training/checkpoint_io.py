@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,10 +14,13 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from nextgpt_pl.config.flat import flatten
 from nextgpt_pl.errors import UserError
 from nextgpt_pl.utils.atomic import atomic_file
 from nextgpt_pl.utils.finite import check_finite
 
+_HYPERPARAMETERS = ("hyper_parameters", "datamodule_hyper_parameters")
+_CLASS_KEYS = ("class_path", "_class_path", "_instantiator")
 _VERSION = "pytorch-lightning_version"  # a key of every Lightning checkpoint
 
 
@@ -40,20 +44,48 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
         Raises:
             UserError: the file is missing, truncated or damaged, holds objects other than tensors and plain data, holds
-                weights that are not finite, or is not a Lightning checkpoint.
+                weights that are not finite, names classes to be made, or is not a Lightning checkpoint.
 
         """
-        if not Path(path).is_file():
-            raise UserError(f"ckpt_path={str(path)!r}: no such file")
-        try:
-            _check_sums(path)
-            checkpoint = dict(torch.load(path, map_location="cpu", weights_only=True))
-        except Exception as error:
-            raise UserError(f"ckpt_path={str(path)!r} is not a readable checkpoint ({_reason(error)})") from error
+        checkpoint = read_checkpoint(path)
         check_finite(tensors_of(checkpoint), f"ckpt_path={str(path)!r}")
         if _VERSION not in checkpoint:
             raise UserError(f"ckpt_path={str(path)!r} is not a checkpoint of a run: it has no key {_VERSION!r}")
         return checkpoint
+
+
+def read_checkpoint(path: Any, *, mmap: bool = False) -> dict[str, Any]:
+    """The content of a checkpoint's file, on the CPU.
+
+    Args:
+        path: the file.
+        mmap: map the tensors instead of reading them; their checksums are not checked.
+
+    Raises:
+        UserError: the file is missing, truncated or damaged, holds objects other than tensors and plain data, or names
+            classes to be made.
+
+    """
+    where = f"ckpt_path={str(path)!r}"
+    if not Path(path).is_file():
+        raise UserError(f"{where}: no such file")
+    try:
+        checkpoint = dict(torch.load(path, map_location="cpu", mmap=mmap, weights_only=True))
+        if not mmap:
+            _check_sums(path)
+    except Exception as error:
+        raise UserError(f"{where} is not a readable checkpoint ({_reason(error)})") from error
+    _refuse_classes(checkpoint, where)
+    return checkpoint
+
+
+def _refuse_classes(checkpoint: Mapping[Any, Any], where: str) -> None:
+    """Refuse hyperparameters that name classes; checkpoints of this package have none, LightningCLI would make them."""
+    for section in _HYPERPARAMETERS:
+        for key, value in flatten({section: checkpoint.get(section)}).items():
+            if key.rpartition(".")[2] in _CLASS_KEYS:
+                reason = "a checkpoint is data, classes are named in the YAML"
+                raise UserError(f"{where}: {key}={value!r:.80} is refused: {reason}")
 
 
 def newest(folder: Path) -> tuple[Path, int] | None:
@@ -118,6 +150,9 @@ def _check_sums(path: str | Path) -> None:
 
 
 def _reason(error: Exception) -> str:
+    """The first line of a message; of a pickle that torch refuses, the name of what it would call."""
+    if match := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        return f"it is a pickle that names {match[1]}"
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from nextgpt_pl.config.flat import flatten
 from nextgpt_pl.config.yaml_files import parse_yaml, read_yaml
 from nextgpt_pl.errors import UserError
+from nextgpt_pl.training.checkpoint_io import read_checkpoint
 from nextgpt_pl.utils.atomic import delete_abandoned
 
 CONFIG = "config.yaml"
@@ -55,21 +56,22 @@ def occupied(folder: Path) -> Iterator[None]:
 
 
 def check_checkpoint(path: Any) -> None:
-    """Refuse a ``ckpt_path`` that is not a file; ``None`` is accepted.
+    """Refuse a ``ckpt_path`` that is not a readable checkpoint, or names classes; ``None`` is accepted.
 
     Lightning's words for checkpoints, such as ``last``, are refused too: in a new run they name none, and Lightning
     would train from the first step.
 
     Raises:
-        UserError: there is no such file.
+        UserError: as :func:`read_checkpoint`.
 
     """
-    if path is None or Path(path).is_file():
-        return
-    hint = ""
-    if str(path) in _WORDS or str(path).startswith("registry"):
-        hint = "; give the path of a checkpoint; with run.name and run.resume=true, a run resumes from its newest one"
-    raise UserError(f"ckpt_path={str(path)!r}: no such file{hint}")
+    if str(path) in _WORDS and not Path(path).exists():
+        raise UserError(
+            f"ckpt_path={path!r}: no such file; give the path of a checkpoint; with run.name and run.resume=true, a run"
+            " resumes from its newest one"
+        )
+    if path is not None:
+        read_checkpoint(path, mmap=True)
 
 
 @contextmanager

@@ -239,12 +239,32 @@ def test_nothing_is_written_through_the_links_of_a_run(tmp_path, monkeypatch):
         file.unlink()
 
 
-def test_a_report_shows_no_file_of_another_folder(tmp_path):
-    part = {"type": "image", "file": "../mine.png"}
-    with (tmp_path / records.FILE).open("w") as file:
-        records.write_line(records.Prediction("t", "k", [{"type": "text", "text": "x"}], [part]), file)
-    with pytest.raises(UserError, match="leaves its folder"):
-        report.write({"tasks": {"t": {"scores": {}, "paper": {}, "failed": {}}}}, {}, tmp_path)
+@pytest.mark.parametrize(
+    ("part", "shown"),
+    [
+        ({"type": "image", "file": "../mine.png"}, None),
+        ({"type": "video", "file": "damaged.mkv"}, "damaged.mkv: not a readable video"),
+        ({"type": "video", "file": "nowhere.mkv"}, "nowhere.mkv: no such file"),
+        ({"type": "image", "file": "link.png"}, "leaves its folder"),
+        ({"type": "image", "file": "odd.xyz"}, "odd.xyz"),
+    ],
+)
+def test_a_report_shows_no_file_of_another_folder_and_says_which_it_cannot_show(part, shown, tmp_path):
+    (tmp_path / "mine.png").write_bytes(b"secret")
+    folder = tmp_path / "eval"
+    folder.mkdir()
+    (folder / "damaged.mkv").write_bytes(b"x" * 100)
+    (folder / "odd.xyz").write_bytes(b"x")
+    (folder / "link.png").symlink_to(tmp_path / "mine.png")
+    asked = [{"type": "text", "text": "x"}]
+    with (folder / records.FILE).open("w") as file:
+        records.write_line(records.Prediction("t", "k", asked, [part]), file)
+        records.write_line(records.Prediction("t", "l", asked, [{"type": "text", "text": "a whole reply"}]), file)
+    report.write({"tasks": {"t": {"scores": {}, "paper": {}, "failed": {}}}}, {}, folder)
+    text = (folder / "report.md").read_text()
+    assert "a whole reply" in text
+    assert "mine.png" not in text.replace("'link.png' leaves", "")
+    assert shown is None or shown in text
 
 
 def test_a_task_that_one_process_has_no_data_for_is_asked_by_none(tmp_path, monkeypatch):

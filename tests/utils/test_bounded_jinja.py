@@ -49,7 +49,7 @@ ENDLESS = {
 
 @pytest.fixture(autouse=True)
 def _low_limits(monkeypatch):
-    for name, limit in {"STEPS": 20_000, "SECONDS": 1.0, "SIZE": 2**18, "_ELEMENTS": 20_000}.items():
+    for name, limit in {"STEPS": 5_000, "SECONDS": 1.0, "SIZE": 2**16, "_ELEMENTS": 5_000}.items():
         monkeypatch.setattr(bounded_jinja, name, limit)
 
 
