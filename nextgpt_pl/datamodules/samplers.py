@@ -157,7 +157,7 @@ class ResumableLoader(RowLoader):
         return {"batches": self._used, "epoch": epoch}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Set the position at which the next iteration starts."""
-        self._resumed = state["batches"]
+        """Set the position at which the next iteration starts; until then it is also the current one."""
+        self._used = self._resumed = state["batches"]
         if isinstance(self.batch_sampler, MixedSampler):
             self.batch_sampler.epoch = state["epoch"]
