@@ -157,7 +157,7 @@ class ResumableLoader(RowLoader):
         return {"batches": self._used, "epoch": epoch}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Set the position at which the next iteration starts.
+        """Set the position at which the next iteration starts; until then it is also the current one.
 
         Raises:
             UserError: it is no position.
@@ -166,6 +166,6 @@ class ResumableLoader(RowLoader):
         batches, epoch = state.get("batches"), state.get("epoch")
         if not isinstance(batches, int) or not isinstance(epoch, int) or batches < 0 or epoch < 0:
             raise UserError(f"the position in the data is damaged: batches={batches!r:.80}, epoch={epoch!r:.80}")
-        self._resumed = batches
+        self._used = self._resumed = batches
         if isinstance(self.batch_sampler, MixedSampler):
             self.batch_sampler.epoch = epoch

@@ -41,10 +41,19 @@ class ResumableFitLoop(_FitLoop):
         )
         return False
 
+    def reset(self) -> None:
+        """Lightning's reset; batches of a validation that is repeated count once."""
+        super().reset()
+        validation = self.epoch_loop.val_loop
+        if validation.restarted_mid_evaluation:
+            total = validation.batch_progress.total
+            total.load_state_dict(dict.fromkeys(("ready", "started", "processed", "completed"), total.completed))
+
     def _in_validation(self) -> bool:
         """Whether the checkpoint was saved in a validation that is still to be repeated."""
         validation = self.epoch_loop.val_loop
-        validation.update_restart_stage()
+        if not validation.restarted_mid_evaluation:
+            validation.update_restart_stage()
         return validation.restarted_mid_evaluation and not validation._has_run
 
 

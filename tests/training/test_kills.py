@@ -111,11 +111,16 @@ def runs(tmp_path_factory):
     made.fits.close()
 
 
+def _equal(run, wanted):
+    found = difference(run, wanted)
+    assert found is None, found
+
+
 def _killed(runs, name, event, options):
     run = runs.new(name)
     code, said = run.interrupted("SIGKILL", event=event, **options)
     assert code == -signal.SIGKILL, f"there was no such moment:\n{said}"
-    assert difference(run, runs.uninterrupted(name)) is None
+    _equal(run, runs.uninterrupted(name))
 
 
 @pytest.mark.long
@@ -134,7 +139,7 @@ def _interrupted(runs, phase, number):
     run = runs.new("stage 2")
     code, said = run.interrupted(number, call=function, nth=nth)
     assert code == (0 if ends else 128 + getattr(signal, number)), said
-    assert difference(run, runs.uninterrupted("stage 2")) is None
+    _equal(run, runs.uninterrupted("stage 2"))
 
 
 @pytest.mark.long
@@ -165,4 +170,4 @@ def test_a_run_of_two_processes(strategy, number, moment, runs):
     assert code == 0, said
     code, said = run.interrupted(number, **moment)
     assert code == (-signal.SIGKILL if number == "SIGKILL" else 128 + signal.SIGTERM), said
-    assert difference(run, wanted) is None
+    _equal(run, wanted)

@@ -66,6 +66,10 @@ def test_an_interrupted_validation_is_repeated_also_after_the_last_step(step, tm
     found = _fit(tmp_path, _Noted(), INTERRUPTED)
     assert found == [("batch", n) for n in range(step, 5, 2) for _ in range(2)] + [("end", 4)]
     assert _names(tmp_path) == ["step_000002.ckpt", "step_000004.ckpt"]
+    _fit(tmp_path / "whole", _Noted())
+    files = [folder / "checkpoints" / "step_000004.ckpt" for folder in (tmp_path, tmp_path / "whole")]
+    progress = [torch.load(file, weights_only=True)["loops"]["fit_loop"] for file in files]
+    assert progress[0] == progress[1]
 
 
 def test_a_run_that_has_done_all_steps_is_ended_as_others(tmp_path):
