@@ -90,9 +90,7 @@ class DecoderAlignment(Stage):
             unknown = set(weights or {}) - {m.value for m in network.embedded}
             if unknown:
                 made = ", ".join(network.embedded)
-                raise UserError(
-                    f"model.{key} names {sorted(unknown)}: no decoder that takes embeddings makes these, only {made}"
-                )
+                raise UserError(f"model.{key} names {sorted(unknown)}: decoders that take embeddings make only {made}")
             at_least(0, **{f"model__{key}__{name}": weight for name, weight in (weights or {}).items()})
         at_least(0, model__text_weight=text_weight, model__samples=samples)
         at_least(1, model__rows_at_a_time=rows_at_a_time)
