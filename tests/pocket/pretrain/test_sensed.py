@@ -6,10 +6,11 @@ import torch
 from nextgpt_pl.modality import Modality
 from nextgpt_pl.pocket.parts import JointEncoder
 from nextgpt_pl.pocket.pretrain.captions import pooled_statements
-from nextgpt_pl.pocket.pretrain.sensed import Binding, all_sensed_statements, scale_stem, waves
+from nextgpt_pl.pocket.pretrain.sensed import Binding, all_sensed_statements, scale_stem, trained_tower, waves
 from nextgpt_pl.pocket.world.scenes import ImageScene, VideoScene
 from nextgpt_pl.pocket.world.sensed import HEAT_OF_COLOUR, SENSED, draw_sensed, is_heldout
 from nextgpt_pl.pocket.world.sensed_words import seen
+from nextgpt_pl.utils.paths import pocket_weights
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +86,11 @@ def test_what_a_reading_may_be_of_has_all_that_the_sensor_sees(modality):
             for thing, shown in zip(scene.things, other.things, strict=True):
                 assert (thing.shape, thing.size, thing.position) == (shown.shape, shown.size, shown.position)
                 assert getattr(thing, "heat", None) in (None, HEAT_OF_COLOUR[shown.colour])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("modality", "share"), [("depth", 0.95), ("thermal", 0.95), ("imu", 0.85)])
+def test_the_towers_of_the_package_read_held_out_readings(modality, share):
+    quality = trained_tower(pocket_weights() / modality, pocket_weights() / "encoder").quality()
+    assert quality["read"] >= share
+    assert quality["recall_to_text"] >= 0.8
