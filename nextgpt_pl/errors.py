@@ -25,7 +25,7 @@ class MissingFileError(UserError):
         self.path = path
 
 
-def at_least(least: float, /, most: float = math.inf, **values: float | None) -> None:
+def at_least(least: float, most: float = math.inf, /, **values: float | None) -> None:
     """Refuse numbers that are smaller than ``least``, larger than ``most`` or not finite; ``None`` is accepted.
 
     Args:
