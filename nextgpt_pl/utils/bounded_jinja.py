@@ -156,7 +156,7 @@ class _Counting(NodeTransformer):
     visit_Concat = visit_List = visit_Tuple = visit_Dict = _bound  # noqa: N815
 
 
-def _filtered(node: nodes.Expr, name: str) -> nodes.Filter:
+def _filtered(node: Any, name: str) -> nodes.Filter:
     return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
 
 

@@ -57,8 +57,16 @@ def write_folder(run: Path, folder: Path, repo: str) -> None:
 
 
 def model_block(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The ``model`` section of a run's configuration, without paths of the training machine."""
-    model = _without_local_keys(config["model"])
+    """The ``model`` section of a run's configuration, without paths of the training machine.
+
+    Raises:
+        UserError: there is no such section.
+
+    """
+    model = config.get("model") if isinstance(config, Mapping) else None
+    if not isinstance(model, Mapping) or not isinstance(model.get("init_args"), Mapping):
+        raise UserError("config.yaml has no model.init_args: give the folder of a run or of an imported checkpoint")
+    model = _without_local_keys(model)
     network = model["init_args"].get("network")
     if isinstance(network, Mapping):
         model["init_args"]["network"] = _without_local_keys(network)

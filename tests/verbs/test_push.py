@@ -110,6 +110,10 @@ def test_mistakes_are_named(run, tmp_path, monkeypatch):
     (tmp_path / "full" / "x").touch()
     with pytest.raises(UserError, match="not empty"):
         push(run, "me/model", tmp_path / "full")
+    for text in ("[]", "model: 5", "model: {init_args: [1]}", "x: 1"):
+        (run / "config.yaml").write_text(text)
+        with pytest.raises(UserError, match=r"config.yaml has no model.init_args"):
+            push(run, "me/model", tmp_path / "hub")
     monkeypatch.setattr(
         huggingface_hub, "snapshot_download", lambda *_, **__: (_ for _ in ()).throw(OSError("offline"))
     )
