@@ -6,8 +6,8 @@ a JSON object with ``moment``, ``argv`` and ``log``, and answers with the exit c
 A moment is a JSON object: ``signal``, ``nth`` (from 1), and one of
 
 - ``event``: a file event below the folder ``watched``, such as ``rename checkpoints/step_000002.ckpt``; names of shards
-  are ``SHARD``, and temporary files and stores have no random part. The signal comes right before it; with ``middle``, when half
-  of the first bytes are in the file that it opens.
+  are ``SHARD``, and temporary files and stores have no random part. The signal comes right before it; with
+  ``middle``, when half of the first bytes are in the file that it opens.
 - ``call``: a function ``module:name``. The signal comes right before the call.
 
 With ``trace`` all events are appended to this file. Without ``signal`` nothing is sent.
