@@ -21,8 +21,8 @@ class LastCheckpoints(Checkpoint):
     callback never deletes the checkpoint that a run was resumed from, and with a ``monitor`` it waits for a validation.
 
     A checkpoint of a step after which there is a validation is saved after the validation, since Lightning does not
-    validate again if it resumes from one that was saved before. A run that was killed while it replaced its checkpoints
-    does the rest when it is resumed.
+    validate again if it resumes from one that was saved before; likewise at the end of an epoch. A run that was killed
+    while it replaced its checkpoints does the rest when it is resumed.
 
     Args:
         keep: number of checkpoints to keep.
@@ -56,8 +56,9 @@ class LastCheckpoints(Checkpoint):
             _replace_others(folder, step, self.keep)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Save every ``every`` steps, unless there is a validation now."""
-        if self._is_due(trainer) and not validates_now(trainer):
+        """Save every ``every`` steps, unless a validation or the end of the epoch follows, which saves."""
+        ends_epoch = trainer.fit_loop.epoch_loop._num_ready_batches_reached()
+        if self._is_due(trainer) and not ends_epoch and not validates_now(trainer):
             self._save(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -66,9 +67,9 @@ class LastCheckpoints(Checkpoint):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save at the end of the training, and after each epoch if there is neither ``every`` nor a validation."""
+        """Save at the end of the training, and after an epoch if it is due or nothing else saves."""
         ended = trainer.fit_loop.epoch_loop._is_training_done or trainer.fit_loop.done
-        if ended or not (self.every or sum(trainer.num_val_batches)):
+        if ended or self._is_due(trainer) or not (self.every or sum(trainer.num_val_batches)):
             self._save(trainer)
 
     def _is_due(self, trainer: Trainer) -> bool:

@@ -27,13 +27,14 @@ IMAGES = [
 
 
 def experiment(folder, name):
-    """The YAML of a pocket experiment, reduced to images and few rows, as a file in ``folder``."""
+    """The YAML of a pocket experiment, reduced to few rows and, before stage 3, to images, as a file in ``folder``."""
     content = yaml.safe_load((ROOT / "experiments" / f"{name}.yaml").read_text())
     content["trainer"].pop("callbacks", None)
     network = yaml.safe_load((ROOT / "experiments" / "models" / "pocket.yaml").read_text())
     arguments = network["init_args"]
-    arguments["decoders"] = {"image": arguments["decoders"]["image"]}
-    arguments["decoders"]["image"]["init_args"]["sampling"]["num_inference_steps"] = 1
+    if name != "instruct":  # whose dialogues have all media
+        arguments["decoders"] = {"image": arguments["decoders"]["image"]}
+        arguments["decoders"]["image"]["init_args"]["sampling"]["num_inference_steps"] = 1
     arguments["output_projection"]["init_args"]["width"] = 16
     arguments["input_projection"]["init_args"]["width"] = 16
     stage, data = content["model"]["init_args"], content["data"]["init_args"]
@@ -42,7 +43,7 @@ def experiment(folder, name):
     if name == "enc_align":
         stage |= {"captions": 2, "max_new_tokens": 4, "word_steps": 2}
     else:
-        stage["samples"] = 1
+        stage["samples"] = 0 if name == "instruct" else 1
     data.pop("weights", None)
     source = {"train_size": 10, "val_size": 4}
     source |= {"routes": ["image->text", "text->image"]} if name == "instruct" else {"modalities": ["image"]}

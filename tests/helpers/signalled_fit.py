@@ -6,8 +6,8 @@ a JSON object with ``moment``, ``argv`` and ``log``, and answers with the exit c
 A moment is a JSON object: ``signal``, ``nth`` (from 1), and one of
 
 - ``event``: a file event below the folder ``watched``, such as ``rename checkpoints/step_000002.ckpt``; names of shards
-  are ``SHARD``, and temporary files have no random part. The signal comes right before it; with ``middle``, when half
-  of the first bytes are in the file that it opens.
+  are ``SHARD``, and temporary files and stores have no random part. The signal comes right before it; with
+  ``middle``, when half of the first bytes are in the file that it opens.
 - ``call``: a function ``module:name``. The signal comes right before the call.
 
 With ``trace`` all events are appended to this file. Without ``signal`` nothing is sent.
@@ -122,8 +122,8 @@ def _described(name, arguments, watched):
     if not isinstance(path, (str, os.PathLike)) or not Path(path).absolute().is_relative_to(watched):
         return None
     relative = os.path.relpath(path, watched)
-    plain = re.sub(r"[.][0-9a-f]{16}[.]partial", ".partial", re.sub(r"[0-9]{20}-[0-9a-f]{12}", "SHARD", relative))
-    return f"{kind} {plain}"
+    shards = re.sub(r"[0-9]{20}-[0-9a-f]{12}", "SHARD", relative)
+    return f"{kind} {re.sub(r'[.][0-9a-f]{16}(?=[.]partial)|-[0-9a-f]{16}(?=/)', '', shards)}"
 
 
 def _writes(mode, flags):
