@@ -199,7 +199,8 @@ class ItemData(LightningDataModule):
             world_size,
             rows.streams,
         )
-        self._loader = ResumableLoader(rows, batch_sampler=sampler, **self._loader_arguments())
+        limit = self.trainer.limit_train_batches if self.trainer else None
+        self._loader = ResumableLoader(rows, batch_sampler=sampler, limit=limit, **self._loader_arguments())
         if self._resumed is not None:
             self._loader.load_state_dict(self._resumed)
             self._resumed = None

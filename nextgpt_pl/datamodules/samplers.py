@@ -52,7 +52,6 @@ class MixedSampler(Sampler[list[int]]):
         self.groups, self.batch_size, self.weights = groups, batch_size, weights
         self.seed, self.rank, self.world_size, self.streams = seed, rank, world_size, list(streams)
         self.epoch = 0
-        self.sampler = self  # Lightning sets the epoch of a batch sampler's sampler, not of the batch sampler
         self.start = 0  # number of batches of this epoch to skip after a resume
 
     def __len__(self) -> int:
@@ -60,7 +59,7 @@ class MixedSampler(Sampler[list[int]]):
         return math.ceil(per_process / self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch."""
+        """Set the number of the epoch, which its order depends on."""
         self.epoch = epoch
 
     def _order(self) -> np.ndarray:
@@ -130,31 +129,44 @@ class RowLoader(DataLoader):
 
 
 class ResumableLoader(RowLoader):
-    """A DataLoader that counts the batches of an epoch and continues after the last one on resume.
+    """A DataLoader that counts epochs and their batches, and continues after the last batch on resume.
 
     Lightning saves and restores the state of loaders with a ``state_dict``. A batch counts when it is returned, so
     prefetched batches are loaded again. The number of workers may change on resume; torchdata's ``StatefulDataLoader``
-    requires the same number.
+    requires the same number. Epochs are counted here, since Lightning counts the last one twice if it resumes at its
+    end.
+
+    Args:
+        args: arguments of the DataLoader.
+        limit: batches of an epoch that are used, as ``limit_train_batches`` of Lightning: a number, or a share.
+        kwargs: arguments of the DataLoader.
+
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, limit: float | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._used = 0
-        self._resumed = 0
+        batches = len(self)
+        self._last = batches if limit is None else limit if isinstance(limit, int) else int(batches * limit)
+        self._last = min(self._last, batches)
+        self._epoch = self._used = 0
+        self._begun = False  # whether a batch was returned since the position was set
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        self._used, self._resumed = self._resumed, 0
+        if self._begun:
+            self._epoch, self._used = self._epoch + 1, 0
+        self._begun = True
         if isinstance(self.batch_sampler, MixedSampler):
+            self.batch_sampler.set_epoch(self._epoch)
             self.batch_sampler.start = self._used
         for batch in super().__iter__():
             self._used += 1
             yield batch
-        self._used = 0
 
     def state_dict(self) -> dict[str, int]:
-        """Position within the epoch, and the epoch."""
-        epoch = self.batch_sampler.epoch if isinstance(self.batch_sampler, MixedSampler) else 0
-        return {"batches": self._used, "epoch": epoch}
+        """Position within the epoch, and the epoch; at the end of an epoch, those of the next one."""
+        if self._used >= self._last:
+            return {"batches": 0, "epoch": self._epoch + 1}
+        return {"batches": self._used, "epoch": self._epoch}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Set the position at which the next iteration starts; until then it is also the current one.
@@ -166,6 +178,5 @@ class ResumableLoader(RowLoader):
         batches, epoch = state.get("batches"), state.get("epoch")
         if not isinstance(batches, int) or not isinstance(epoch, int) or batches < 0 or epoch < 0:
             raise UserError(f"the position in the data is damaged: batches={batches!r:.80}, epoch={epoch!r:.80}")
-        self._used = self._resumed = batches
-        if isinstance(self.batch_sampler, MixedSampler):
-            self.batch_sampler.epoch = epoch
+        ended = batches >= self._last
+        self._epoch, self._used, self._begun = (epoch + 1, 0, False) if ended else (epoch, batches, False)

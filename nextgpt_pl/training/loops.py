@@ -42,8 +42,18 @@ class ResumableFitLoop(_FitLoop):
         return False
 
     def reset(self) -> None:
-        """Lightning's reset; batches of a validation that is repeated count once."""
+        """Lightning's reset; batches of a validation that is repeated, and an epoch that has ended, count once.
+
+        With ``max_steps``, Lightning takes an epoch from whose end it resumes for one that is to be continued.
+        """
+        epochs = self.epoch_progress.current
+        ended = self.restarting and 0 < epochs.ready == epochs.started == epochs.processed
         super().reset()
+        if ended:
+            for counted in (epochs, self.epoch_progress.total):
+                counted.completed = counted.processed
+            self.reset_restart_stage()
+            self._restarting = self.epoch_loop.restarting = False
         validation = self.epoch_loop.val_loop
         if validation.restarted_mid_evaluation:
             total = validation.batch_progress.total

@@ -49,7 +49,8 @@ def _loader(workers=0):
 
 @pytest.mark.parametrize(("before", "after"), [(0, 0), (2, 0), (0, 2), (2, 1), (1, 2)])
 def test_a_loader_resumes_in_mid_epoch_with_any_number_of_workers(before, after):
-    whole = list(_loader())
+    uninterrupted = _loader()
+    whole, after_it = list(uninterrupted), list(uninterrupted)
     first = _loader(workers=before)
     used = []
     for batch in first:
@@ -61,7 +62,22 @@ def test_a_loader_resumes_in_mid_epoch_with_any_number_of_workers(before, after)
     second.load_state_dict(state)
     assert second.state_dict() == state  # a checkpoint may be saved before the first batch
     assert used + list(second) == whole
-    assert list(second) == whole
+    assert list(second) == after_it != whole
+
+
+@pytest.mark.parametrize("limit", [None, 6, 0.6])
+def test_the_end_of_an_epoch_is_the_beginning_of_the_next_one(limit):
+    def loader():
+        sampler = MixedSampler(GROUPS, 4)
+        return ResumableLoader(list(range(40)), batch_sampler=sampler, collate_fn=list, limit=limit)
+
+    first, second, end = loader(), loader(), 10 if limit is None else 6
+    for number, _ in enumerate(first, 1):
+        if number == end:
+            break
+    assert first.state_dict() == {"batches": 0, "epoch": 1}
+    second.load_state_dict(first.state_dict())
+    assert list(second) == list(first)
 
 
 class _Seen(LightningModule):

@@ -123,15 +123,9 @@ def _killed(runs, name, event, options):
     _equal(run, runs.uninterrupted(name))
 
 
-# Lightning counts an epoch twice if it resumes from a checkpoint that was saved at the end of one
-AT_THE_END_OF_AN_EPOCH = ("stage 2, accumulated", "remove checkpoints/.step_000003.ckpt.partial", {})
-
-
 @pytest.mark.long
 @pytest.mark.parametrize(("name", "event", "options"), KILLS, ids=[f"{n}: {e} {o or ''}" for n, e, o in KILLS])
-def test_a_run_that_is_killed_while_it_writes(name, event, options, runs, request):
-    if (name, event, options) == AT_THE_END_OF_AN_EPOCH:
-        request.applymarker(pytest.mark.xfail(reason="the order of the next epoch is skipped", strict=True))
+def test_a_run_that_is_killed_while_it_writes(name, event, options, runs):
     _killed(runs, name, event, options)
 
 

@@ -2,10 +2,12 @@ import signal
 
 import pytest
 import torch
+from groups import groups_of
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.demos.boring_classes import BoringModel
 
+from nextgpt_pl.datamodules.samplers import MixedSampler, ResumableLoader
 from nextgpt_pl.training.interrupts import INTERRUPTED, save_interrupted
 from nextgpt_pl.training.keep import BestCheckpoint, LastCheckpoints
 from nextgpt_pl.training.loops import ResumableFitLoop
@@ -102,3 +104,52 @@ def test_a_resumed_run_does_the_rest_of_saving_its_checkpoints(tmp_path):
     _fit(tmp_path, _Noted(), best.name)
     assert _names(tmp_path) == ["step_000002.ckpt", "step_000004.ckpt"]
     assert (folder / "last.ckpt").readlink().name == "step_000004.ckpt"
+
+
+class _Told(BoringModel):
+    """Notes the step, the epoch and the items of each batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def training_step(self, batch, _):
+        self.seen.append((self.global_step, self.current_epoch, batch.tolist()))
+        return self.layer.weight.sum()
+
+
+class _EachStep(Callback):
+    """Saves after each step, as an interrupt does."""
+
+    def on_train_batch_end(self, trainer, *_):
+        if not trainer.fit_loop._should_accumulate():
+            trainer.save_checkpoint(f"{trainer.default_root_dir}/{trainer.global_step}.ckpt")
+
+
+def _seen(folder, callback, options, resumed=None):
+    sampler = MixedSampler(groups_of(["a"] * 10), 2)
+    limit = options.get("limit_train_batches")
+    loader = ResumableLoader(list(range(10)), batch_sampler=sampler, collate_fn=torch.tensor, limit=limit)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(accelerator="cpu", default_root_dir=folder, max_steps=9, callbacks=[callback], **quiet, **options)
+    trainer.fit_loop, model = ResumableFitLoop(trainer), _Told()
+    trainer.fit(model, loader, model.val_dataloader(), ckpt_path=resumed, weights_only=True)
+    return model.seen
+
+
+@pytest.mark.parametrize("limits", [{}, {"limit_train_batches": 4}])
+@pytest.mark.parametrize("accumulated", [1, 2])
+@pytest.mark.parametrize("validation", [0, 2])
+@pytest.mark.parametrize("callback", [_EachStep, lambda: LastCheckpoints(9, 1)], ids=["interrupts", "checkpoints"])
+def test_a_run_that_is_resumed_at_any_step_has_the_batches_of_each_epoch(
+    tmp_path, callback, validation, accumulated, limits
+):
+    options = {"accumulate_grad_batches": accumulated, "limit_val_batches": validation, **limits}
+    whole = _seen(tmp_path, callback(), options)
+    resumed_from = set()
+    for path in (p for p in tmp_path.rglob("*.ckpt") if p.stem.removeprefix("step_").isdecimal()):
+        step = int(path.stem.removeprefix("step_"))
+        resumed_from.add(step)
+        found = _seen(tmp_path / "other", callback(), options, path)
+        assert found == [batch for batch in whole if batch[0] >= step], path.name
+    assert resumed_from == set(range(1, 10))
