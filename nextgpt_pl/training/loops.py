@@ -49,11 +49,16 @@ class ResumableFitLoop(_FitLoop):
         epochs = self.epoch_progress.current
         ended = self.restarting and 0 < epochs.ready == epochs.started == epochs.processed
         super().reset()
+        steps = self.epoch_loop
+        in_last_batch = self.restarted_mid_epoch and steps.restarted_on_train_batch_end
+        if in_last_batch and steps.batch_progress.is_last_batch:  # saved before the hooks of the epoch's end
+            ended = True
+            steps._batches_that_stepped += 1  # as Lightning's loop does if it is restarted
         if ended:
             for counted in (epochs, self.epoch_progress.total):
                 counted.completed = counted.processed
             self.reset_restart_stage()
-            self._restarting = self.epoch_loop.restarting = False
+            self._restarting = steps.restarting = False
         validation = self.epoch_loop.val_loop
         if validation.restarted_mid_evaluation:
             total = validation.batch_progress.total

@@ -147,6 +147,7 @@ def test_a_run_that_is_resumed_at_any_step_has_the_batches_of_each_epoch(
     options = {"accumulate_grad_batches": accumulated, "limit_val_batches": validation, **limits}
     whole = _seen(tmp_path, callback(), options)
     resumed_from = set()
+    # those of resumed runs too
     for path in (p for p in tmp_path.rglob("*.ckpt") if p.stem.removeprefix("step_").isdecimal()):
         step = int(path.stem.removeprefix("step_"))
         resumed_from.add(step)
