@@ -57,6 +57,7 @@ class _Manifest(BaseModel):
 
 def manifest_of(network: NextGPT, keys: Iterable[str], stage: str, history: list[str]) -> dict[str, Any]:
     """Description of the model that the weights ``keys`` fit, as plain data."""
+    names = sorted(keys)
     return {
         "format": FORMAT,
         "nextgpt_pl": nextgpt_pl.__version__,
@@ -67,11 +68,11 @@ def manifest_of(network: NextGPT, keys: Iterable[str], stage: str, history: list
             "hidden_size": network.llm.hidden_size,
             "vocab_size": network.llm.vocab_size,
             "extra_tokens": network.llm.extra_tokens,
-            "lora": network.llm.lora,
+            "lora": network.llm.lora if any("lora_" in key for key in names) else None,
         },
         "signal_tokens": {m.value: ids for m, ids in network.signal_ids().items()},
         "embedding_shapes": {m.value: list(d.embedding_shape) for m, d in network.embedded.items()},
-        "keys": sorted(keys),
+        "keys": names,
     }
 
 
