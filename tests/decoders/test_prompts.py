@@ -159,8 +159,12 @@ def test_guidance_in_an_interval(folder):
                 getattr(decoders, case.decoder)(name, "nowhere", {**case.sampling, **interval})
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in PIPELINES if family_of(name).interval])
+_IN_AN_INTERVAL = [name for name in PIPELINES if family_of(name).interval]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.long if i else pytest.mark.slow) for i, n in enumerate(_IN_AN_INTERVAL)]
+)
 def test_pipelines_that_accept_an_interval_are_guided_in_it(name, folder):
     """Guidance in no step is no guidance: the interval begins behind the last step."""
     case = PIPELINES[name]

@@ -69,7 +69,7 @@ def test_the_rows_and_the_encoders_are_all_that_is_needed(copy):
     run(copy, [str(Path(__file__).with_name("new_modality_checks.py"))])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_commands_of_the_page_run(copy):
     for number, (python, *arguments) in enumerate(COMMANDS):
         assert python == "python"

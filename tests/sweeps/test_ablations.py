@@ -77,7 +77,7 @@ def test_mistakes_are_named(tmp_path, capsys):
     assert "--seeds=0,x: whole numbers separated by commas" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ablations_run_and_are_not_run_again(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "experiments" / "ablations"
     folder.mkdir(parents=True)

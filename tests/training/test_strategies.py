@@ -98,11 +98,9 @@ def test_fifty_steps_of_two_processes_equal_those_of_one(strategy, llm, shard, t
         _same_trainables(two, one, 1e-3)
 
 
-# of one stage in CI, of all by hand: minutes each
-@pytest.mark.parametrize(
-    "stage",
-    [pytest.param(s, marks=pytest.mark.slow if s == "DecoderAlignment" else pytest.mark.long) for s in STAGES],
-)
+# minutes each
+@pytest.mark.long
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_checkpoint_goes_on_in_any_number_of_processes(stage, tiny_models, tmp_path):
     """Written by two, read by one, and the other way round; on as many processes it goes on bit by bit."""
     run = {"stage": stage, "folder": str(tiny_models), "steps": 6, "val_every": 6}

@@ -21,7 +21,7 @@ def test_a_failing_stage_is_said(tmp_path):
         tour(tmp_path / "out", experiments=tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_tour_makes_a_page(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     out = tmp_path / "tour"
