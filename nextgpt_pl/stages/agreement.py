@@ -156,7 +156,8 @@ class StepAgreement(Callback):
 
         """
         stop, self._stop = self._stop, False
-        if stop and not trainer.fit_loop.epoch_loop._is_training_done and not validates_now(trainer):
+        is_last = 0 <= trainer.max_steps <= trainer.global_step
+        if stop and not is_last and not validates_now(trainer):
             self._save_and_exit(trainer)
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
