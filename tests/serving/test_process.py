@@ -45,7 +45,7 @@ def _in_work(address):
 def _refused(address):
     try:
         httpx.get(address.replace("/v1", "/health"))
-    except httpx.ConnectError:
+    except (httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadError):  # closed before or after the connection
         return True
     return False
 
