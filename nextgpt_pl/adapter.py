@@ -193,16 +193,18 @@ def _add_lora(
     """Add the low-rank updates that the manifest describes; refused if ``tensors``, if given, have another rank."""
     if manifest["llm"].get("lora") is None:
         return
+    ranks = {len(tensor) if tensor.ndim else 0 for key, tensor in (tensors or {}).items() if ".lora_A." in key}
     try:
         lora = LoRA(**manifest["llm"]["lora"])
-        ranks = {len(tensor) if tensor.ndim else 0 for key, tensor in (tensors or {}).items() if ".lora_A." in key}
-        if tensors is not None and ranks != {lora.r}:
-            raise _damaged(folder, MANIFEST, f"llm.lora.r={lora.r}, but the weights have the ranks {sorted(ranks)}")
-        network.llm.add_lora(lora)
+        fits = tensors is None or ranks == {lora.r}
+        if fits:
+            network.llm.add_lora(lora)
     except TypeError as error:
         raise _damaged(folder, MANIFEST, f"llm.lora: {error}") from error
     except UserError as error:
-        raise error if "init_from" in str(error) else UserError(f"init_from={str(folder)!r}: {error}") from error
+        raise UserError(f"init_from={str(folder)!r}: {error}") from error
+    if not fits:
+        raise _damaged(folder, MANIFEST, f"llm.lora.r={lora.r}, but the weights have the ranks {sorted(ranks)}")
 
 
 def with_new_rows(manifest: dict[str, Any], tensors: dict[str, Tensor], network: NextGPT) -> dict[str, Tensor]:

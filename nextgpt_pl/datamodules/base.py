@@ -199,7 +199,7 @@ class ItemData(LightningDataModule):
             world_size,
             rows.streams,
         )
-        limit = self.trainer.limit_train_batches if self.trainer else None
+        limit = self.trainer.limit_train_batches if self.trainer else 1.0
         self._loader = ResumableLoader(rows, batch_sampler=sampler, limit=limit, **self._loader_arguments())
         if self._resumed is not None:
             self._loader.load_state_dict(self._resumed)

@@ -143,13 +143,12 @@ class ResumableLoader(RowLoader):
 
     """
 
-    def __init__(self, *args: Any, limit: float | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, limit: float = 1.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         batches = len(self)
-        self._last = batches if limit is None else limit if isinstance(limit, int) else int(batches * limit)
-        self._last = min(self._last, batches)
+        self._last = min(limit, batches) if isinstance(limit, int) else int(batches * limit)
         self._epoch = self._used = 0
-        self._begun = False  # whether a batch was returned since the position was set
+        self._begun = False  # whether an iteration has begun at the position
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         if self._begun:

@@ -30,9 +30,8 @@ class RetrievalDecoder(DecoderAround):
 
     Distances are squared Euclidean distances of caption embeddings, divided by the mean squared distance of the
     gallery's captions to their mean. ``data index-gallery`` makes the gallery, and prints the distances of held-out
-    captions. Each choice is logged at the level ``INFO``, and is the
-    ``origin`` of the reply's part. Seeds choose between items of equal distance; the other
-    arguments of :meth:`generate` apply to generated media only.
+    captions. Each choice is logged at the level ``INFO``, and is the ``origin`` of the reply's part. Seeds choose among
+    items of equal distance; the other arguments of :meth:`generate` apply to generated media only.
 
     Args:
         decoder: embeds captions, and generates where nothing is near; adapters trained with it fit this decoder too.

@@ -17,7 +17,7 @@ from nextgpt_pl.media.clips import is_clip
 from nextgpt_pl.media.reading import array_of
 from nextgpt_pl.media.writing import save_exactly
 from nextgpt_pl.modality import MODALITIES, Modality
-from nextgpt_pl.readers.files import inside
+from nextgpt_pl.readers.files import inside, leaves
 from nextgpt_pl.samples import Media, Origin, ReplyPart, StoredMedia
 from nextgpt_pl.utils.atomic import write_atomic
 
@@ -136,7 +136,7 @@ def _malformed(prediction: Prediction) -> str | None:
             return f"a part of text or a medium is expected, got {part!r:.80}"
         if (kind == "text" or key == "file") and not isinstance(part.get("text" if kind == "text" else key), str):
             return f"its part has no {'text' if kind == 'text' else key}: {part!r:.80}"
-        if kind != "text" and key == "file" and _leaves(part["file"]):
+        if kind != "text" and key == "file" and (leaves(part["file"]) or "\0" in part["file"]):
             return f"its file leaves its folder: {part['file']!r:.80}"
     for part in prediction.reply:
         origin_of(part)
@@ -144,11 +144,6 @@ def _malformed(prediction: Prediction) -> str | None:
         return "references: texts are expected"
     pairs = all(isinstance(p, list) and len(p) == 2 and isinstance(p[1], dict) for p in prediction.expected)
     return None if pairs else "expected: pairs of a kind and attributes are expected"
-
-
-def _leaves(name: str) -> bool:
-    path = PurePath(name)
-    return path.is_absolute() or ".." in path.parts or "\0" in name
 
 
 def origin_of(part: Mapping[str, Any]) -> Origin | None:

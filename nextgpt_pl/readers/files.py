@@ -66,8 +66,14 @@ def expanded(root: Path, patterns: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
+def leaves(name: str) -> bool:
+    """Whether a path is absolute or goes up, and so may leave the folder that it is to be in."""
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts
+
+
 def _globbed(root: Path, pattern: str) -> list[Path]:
-    if PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
+    if leaves(pattern):
         raise UserError(f"files: {pattern!r} leaves its folder {root}")
     matches = sorted(p for p in root.glob(pattern) if p.is_file() and not is_hidden(str(p.relative_to(root))))
     if not matches:

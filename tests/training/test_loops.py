@@ -128,7 +128,7 @@ class _EachStep(Callback):
 
 def _seen(folder, callback, options, resumed=None):
     sampler = MixedSampler(groups_of(["a"] * 10), 2)
-    limit = options.get("limit_train_batches")
+    limit = options.get("limit_train_batches", 1.0)
     loader = ResumableLoader(list(range(10)), batch_sampler=sampler, collate_fn=torch.tensor, limit=limit)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = Trainer(accelerator="cpu", default_root_dir=folder, max_steps=9, callbacks=[callback], **quiet, **options)
