@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from lightning.pytorch import Trainer
 from lightning.pytorch.loops.fit_loop import _FitLoop
+from lightning.pytorch.loops.progress import _ProcessedTracker
 from lightning.pytorch.utilities import rank_zero_info
 
 
@@ -46,7 +49,9 @@ class ResumableFitLoop(_FitLoop):
 
         With ``max_steps``, Lightning takes an epoch from whose end it resumes for one that is to be continued.
         """
-        epochs = self.epoch_progress.current
+        epochs, all_epochs = (
+            cast(_ProcessedTracker, count) for count in (self.epoch_progress.current, self.epoch_progress.total)
+        )
         ended = self.restarting and 0 < epochs.ready == epochs.started == epochs.processed
         super().reset()
         steps = self.epoch_loop
@@ -55,7 +60,7 @@ class ResumableFitLoop(_FitLoop):
             ended = True
             steps._batches_that_stepped += 1  # as Lightning's loop does if it is restarted
         if ended:
-            for counted in (epochs, self.epoch_progress.total):
+            for counted in (epochs, all_epochs):
                 counted.completed = counted.processed
             self.reset_restart_stage()
             self._restarting = steps.restarting = False
